@@ -1,0 +1,10 @@
+//! Jute, ZooKeeper's serialization: big-endian fields one after another, no tags. Bytes only; never panics on input.
+//! Mirrors `BinaryInputArchive` and `BinaryOutputArchive`.
+
+pub mod acl;
+pub mod read;
+pub mod stat;
+pub mod write;
+
+pub use read::{JuteError, Reader};
+pub use write::Put;

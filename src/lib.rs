@@ -1,0 +1,11 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+#![warn(missing_docs, unreachable_pub)]
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod limits;
+pub mod types;
+
+pub mod jute;
+
+pub mod proto;
+pub mod txn;

@@ -1,0 +1,41 @@
+//! Every bound that no setting names, related to each other at compile time.
+
+/// Bytes of the first packet of a connection: a handshake is 44 or 45, a long password makes it a little more.
+pub const MAX_CONNECT_FRAME: usize = 4096;
+
+/// Bytes a connection may have unread by its client before its own further requests wait.
+pub const OUT_HIGH_WATER: usize = 1 << 20;
+
+/// Bytes a connection may gain while its client does not read, before it is closed: mostly watch events. What was a single
+/// reply before that may be longer.
+pub const OUT_LIMIT: usize = 64 << 20;
+
+/// Bytes of requests a connection may have undecoded before its socket is no longer read (beyond one unfinished frame).
+pub const IN_HIGH_WATER: usize = 64 << 10;
+
+/// Requests of one connection that may be unanswered before its next ones stay undecoded.
+pub const MAX_UNANSWERED: usize = 10_000;
+
+/// Reads of one session between its unanswered writes: these must be answered when their turn comes, whether or not the client
+/// reads, so further writes wait until they are.
+pub const MAX_READS_BETWEEN_WRITES: usize = 32;
+
+/// Transactions applied while readers wait, in one go.
+pub const APPLY_BURST: usize = 512;
+
+/// Messages on a shard's stream that make the writer wait until the shard has taken them. One burst more may stand there.
+pub const STREAM_HIGH_WATER: usize = 16 << 10;
+
+/// Bytes of a snapshot made in one turn of the writer.
+pub const IMAGE_CHUNK: usize = 32 << 10;
+
+/// Bytes of a snapshot waiting to be written before the writer makes no more.
+pub const IMAGE_BACKLOG: usize = 4 << 20;
+
+/// Requests the peer core takes in one turn.
+pub const SUBMIT_BURST: usize = 4096;
+
+const _: () = assert!(APPLY_BURST < STREAM_HIGH_WATER);
+const _: () = assert!(OUT_HIGH_WATER < OUT_LIMIT);
+const _: () = assert!(IMAGE_CHUNK * 8 <= IMAGE_BACKLOG);
+const _: () = assert!(MAX_CONNECT_FRAME < IN_HIGH_WATER);

@@ -1,0 +1,273 @@
+//! The transaction bodies.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::jute::acl::{put_acls, read_acls};
+use crate::jute::{JuteError, Put, Reader};
+use crate::types::acl::SharedAcl;
+use crate::types::{Acl, op};
+
+/// What sort of node a create makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CreateKind {
+    /// create and create2: persistent, or ephemeral of the header's session.
+    Plain {
+        /// Owned by the session.
+        ephemeral: bool,
+    },
+    /// createContainer.
+    Container,
+    /// createTTL.
+    Ttl {
+        /// Milliseconds.
+        ttl_ms: i64,
+    },
+}
+
+/// A create of any kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct CreateTxn {
+    /// With the sequence suffix.
+    pub path: String,
+    pub data: Option<Bytes>,
+    /// Expanded; `None` is `world:anyone` with all permissions.
+    pub acl: SharedAcl,
+    pub kind: CreateKind,
+    /// The parent's persisted cversion after this create; -1 in records of 3.3 (then: current + 1).
+    pub parent_cversion: i32,
+}
+
+/// One decoded transaction. Versions are the *resulting* ones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Txn {
+    Create(CreateTxn),
+    /// delete and deleteContainer.
+    Delete {
+        path: String,
+    },
+    /// setData, and reconfig's write of the configuration node.
+    SetData {
+        path: String,
+        data: Option<Bytes>,
+        version: i32,
+    },
+    SetAcl {
+        path: String,
+        acl: SharedAcl,
+        version: i32,
+    },
+    /// Only inside a multi.
+    Check {
+        path: String,
+        version: i32,
+    },
+    Multi(Vec<SubTxn>),
+    CreateSession {
+        timeout_ms: i32,
+    },
+    /// Ephemerals to delete, in this order; `None` in old logs: the applier's own set.
+    CloseSession {
+        paths: Option<Vec<String>>,
+    },
+    /// A refused write, which keeps its zxid.
+    Error {
+        err: i32,
+    },
+}
+
+/// One operation inside a multi, with its own opcode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct SubTxn {
+    pub op: i32,
+    pub txn: Txn,
+}
+
+/// `None` for `world:anyone:ALL`, else the list itself.
+pub fn share(acls: Vec<Acl>) -> SharedAcl {
+    let open = matches!(&acls[..], [a] if a.perms == crate::types::perms::ALL && a.id.scheme == "world" && a.id.id == "anyone");
+    if open { None } else { Some(Arc::from(acls)) }
+}
+
+fn put_shared_acl(out: &mut Vec<u8>, acl: &SharedAcl) {
+    match acl {
+        None => {
+            // world:anyone, all permissions
+            out.put_i32(1);
+            out.put_i32(crate::types::perms::ALL);
+            out.put_string("world");
+            out.put_string("anyone");
+        }
+        Some(list) => put_acls(out, list),
+    }
+}
+
+fn owned(b: Option<&[u8]>) -> Option<Bytes> {
+    b.map(Bytes::copy_from_slice)
+}
+
+impl Txn {
+    /// Appends the body (not the opcode, which the header carries).
+    pub fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Txn::Create(c) => {
+                out.put_string(&c.path);
+                out.put_buffer(c.data.as_deref());
+                put_shared_acl(out, &c.acl);
+                if let CreateKind::Plain { ephemeral } = c.kind {
+                    out.put_bool(ephemeral);
+                }
+                out.put_i32(c.parent_cversion);
+                if let CreateKind::Ttl { ttl_ms } = c.kind {
+                    out.put_i64(ttl_ms);
+                }
+            }
+            Txn::Delete { path } => out.put_string(path),
+            Txn::SetData { path, data, version } => {
+                out.put_string(path);
+                out.put_buffer(data.as_deref());
+                out.put_i32(*version);
+            }
+            Txn::SetAcl { path, acl, version } => {
+                out.put_string(path);
+                put_shared_acl(out, acl);
+                out.put_i32(*version);
+            }
+            Txn::Check { path, version } => {
+                out.put_string(path);
+                out.put_i32(*version);
+            }
+            Txn::Multi(subs) => {
+                out.put_i32(subs.len() as i32);
+                for s in subs {
+                    out.put_i32(s.op);
+                    let f = out.begin_frame();
+                    s.txn.put(out);
+                    out.end_frame(f);
+                }
+            }
+            Txn::CreateSession { timeout_ms } => out.put_i32(*timeout_ms),
+            Txn::CloseSession { paths: Some(paths) } => out.put_strings(paths),
+            Txn::CloseSession { paths: None } => {}
+            Txn::Error { err } => out.put_i32(*err),
+        }
+    }
+
+    /// Reads the body of opcode `op`. What follows it (digest, trailer) stays in `r`.
+    ///
+    /// # Errors
+    /// An opcode that is never logged, or a record cut short.
+    pub fn read(op: i32, r: &mut Reader<'_>) -> Result<Txn, JuteError> {
+        Ok(match op {
+            op::CREATE | op::CREATE2 => {
+                let (path, data, acl) = read_create_head(r)?;
+                let ephemeral = r.bool()?;
+                // CreateTxnV0 of 3.3 ends here.
+                let parent_cversion = if r.is_empty() { -1 } else { r.i32()? };
+                Txn::Create(CreateTxn { path, data, acl, kind: CreateKind::Plain { ephemeral }, parent_cversion })
+            }
+            op::CREATE_CONTAINER => {
+                let (path, data, acl) = read_create_head(r)?;
+                Txn::Create(CreateTxn { path, data, acl, kind: CreateKind::Container, parent_cversion: r.i32()? })
+            }
+            op::CREATE_TTL => {
+                let (path, data, acl) = read_create_head(r)?;
+                let parent_cversion = r.i32()?;
+                let kind = CreateKind::Ttl { ttl_ms: r.i64()? };
+                Txn::Create(CreateTxn { path, data, acl, kind, parent_cversion })
+            }
+            op::DELETE | op::DELETE_CONTAINER => Txn::Delete { path: r.string()?.into_owned() },
+            op::SET_DATA | op::RECONFIG => {
+                Txn::SetData { path: r.string()?.into_owned(), data: owned(r.buffer()?), version: r.i32()? }
+            }
+            op::SET_ACL => Txn::SetAcl { path: r.string()?.into_owned(), acl: share(read_acls(r)?), version: r.i32()? },
+            op::CHECK => Txn::Check { path: r.string()?.into_owned(), version: r.i32()? },
+            op::MULTI => Txn::Multi(read_multi(r)?),
+            op::CREATE_SESSION => Txn::CreateSession { timeout_ms: r.i32()? },
+            op::CLOSE_SESSION => Txn::CloseSession { paths: if r.is_empty() { None } else { Some(r.strings()?) } },
+            op::ERROR => Txn::Error { err: r.i32()? },
+            _ => return Err(r.unexpected("transaction type")),
+        })
+    }
+}
+
+fn read_create_head(r: &mut Reader<'_>) -> Result<(String, Option<Bytes>, SharedAcl), JuteError> {
+    Ok((r.string()?.into_owned(), owned(r.buffer()?), share(read_acls(r)?)))
+}
+
+fn read_multi(r: &mut Reader<'_>) -> Result<Vec<SubTxn>, JuteError> {
+    let n = r.count(8)?.unwrap_or(0);
+    let mut subs = Vec::with_capacity(n);
+    for _ in 0..n {
+        let op = r.i32()?;
+        let body = r.buffer()?.unwrap_or_default();
+        if matches!(op, op::MULTI | op::CREATE_SESSION | op::CLOSE_SESSION) {
+            return Err(r.unexpected("transaction type in multi"));
+        }
+        subs.push(SubTxn { op, txn: Txn::read(op, &mut Reader::new(body))? });
+    }
+    Ok(subs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Id;
+
+    fn round_trip(op: i32, txn: &Txn) {
+        let mut out = Vec::new();
+        txn.put(&mut out);
+        let mut r = Reader::new(&out);
+        assert_eq!(Txn::read(op, &mut r).as_ref(), Ok(txn));
+        assert!(r.is_empty());
+    }
+
+    #[test]
+    fn bodies_round_trip() {
+        let acl = share(vec![Acl { perms: 1, id: Id::new("digest", "a:b") }]);
+        let create = |kind| {
+            Txn::Create(CreateTxn {
+                path: "/a".into(),
+                data: Some(Bytes::from_static(b"x")),
+                acl: acl.clone(),
+                kind,
+                parent_cversion: 3,
+            })
+        };
+        round_trip(op::CREATE, &create(CreateKind::Plain { ephemeral: true }));
+        round_trip(op::CREATE_CONTAINER, &create(CreateKind::Container));
+        round_trip(op::CREATE_TTL, &create(CreateKind::Ttl { ttl_ms: 5 }));
+        round_trip(op::SET_ACL, &Txn::SetAcl { path: "/a".into(), acl: None, version: 1 });
+        round_trip(op::CLOSE_SESSION, &Txn::CloseSession { paths: Some(vec![]) });
+        round_trip(op::CLOSE_SESSION, &Txn::CloseSession { paths: None });
+        let subs = vec![
+            SubTxn { op: op::DELETE, txn: Txn::Delete { path: "/a".into() } },
+            SubTxn { op: op::ERROR, txn: Txn::Error { err: -101 } },
+            SubTxn { op: op::CHECK, txn: Txn::Check { path: "/b".into(), version: 2 } },
+        ];
+        round_trip(op::MULTI, &Txn::Multi(subs));
+    }
+
+    #[test]
+    fn create_of_3_3_has_no_parent_cversion() {
+        let mut out = Vec::new();
+        out.put_string("/a");
+        out.put_buffer(None);
+        put_acls(&mut out, &[Acl::world_all()]);
+        out.put_bool(false);
+        let Ok(Txn::Create(c)) = Txn::read(op::CREATE, &mut Reader::new(&out)) else { panic!() };
+        assert_eq!((c.parent_cversion, c.acl, c.data), (-1, None, None));
+    }
+
+    #[test]
+    fn a_session_txn_inside_a_multi_is_refused() {
+        let nested = Txn::Multi(vec![SubTxn { op: op::CREATE_SESSION, txn: Txn::CreateSession { timeout_ms: 1 } }]);
+        let mut out = Vec::new();
+        nested.put(&mut out);
+        assert!(Txn::read(op::MULTI, &mut Reader::new(&out)).is_err());
+    }
+}

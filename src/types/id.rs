@@ -1,0 +1,73 @@
+//! Ids of sessions, servers and client calls; the session password. Mirrors `SessionTrackerImpl.initializeNextSessionId`
+//! and `ZooKeeperServer.generatePasswd`.
+
+use std::fmt;
+
+/// A client session. Top byte: id of the server that made it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SessionId(pub i64);
+
+/// The number in `myid`, 1..=255 in an ensemble; a standalone server is 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ServerId(pub i64);
+
+/// The number a client gives to a call of its own (xid on the wire, cxid in a transaction).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Cxid(pub i32);
+
+impl SessionId {
+    /// "No session": a client that asks for a new one, and requests the server makes itself.
+    pub const NONE: SessionId = SessionId(0);
+
+    /// The first id a server process hands out; later ones count up by one. `mono_ms` is a monotonic clock, never wall time.
+    pub fn first(server: ServerId, mono_ms: i64) -> SessionId {
+        let id = (((mono_ms << 24) as u64 >> 8) as i64) | (server.0 << 56);
+        // The one value that would read as a container's owner.
+        SessionId(if id == i64::MIN { id + 1 } else { id })
+    }
+
+    /// The 16-byte password every server derives from the id alone: `java.util.Random(id ^ 0xB3415C00)`, words little-endian.
+    pub fn passwd(self) -> [u8; 16] {
+        const MULTIPLIER: u64 = 0x5_DEEC_E66D;
+        const MASK: u64 = (1 << 48) - 1;
+        let mut s = ((self.0 as u64 ^ 0xB341_5C00) ^ MULTIPLIER) & MASK;
+        let mut out = [0u8; 16];
+        for word in out.chunks_exact_mut(4) {
+            s = s.wrapping_mul(MULTIPLIER).wrapping_add(0xB) & MASK;
+            word.copy_from_slice(&((s >> 16) as u32).to_le_bytes());
+        }
+        out
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Display for SessionId {
+    /// `0x` and hex digits, as ZooKeeper prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_vector_from_a_jdk() {
+        let hex: String = SessionId(0x0100_0000_0000_0001).passwd().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, "054cc74a37327db215e702e20c73f005");
+    }
+
+    #[test]
+    fn first_id_carries_the_server_in_its_top_byte() {
+        let id = SessionId::first(ServerId(1), 0x1234_5678_9abc);
+        assert_eq!(id.0 >> 56, 1);
+        assert_eq!((id.0 >> 16) & 0xff_ffff_ffff, 0x34_5678_9abc);
+        assert_eq!(SessionId::first(ServerId(0x80), 0).0, i64::MIN + 1);
+    }
+}

@@ -1,0 +1,18 @@
+//! The words everything else is said in: numbers that must not be swapped, paths, stats, ACLs, codes, time.
+
+pub mod acl;
+pub mod code;
+pub mod id;
+pub mod path;
+pub mod stat;
+pub mod tally;
+pub mod time;
+pub mod zxid;
+
+pub use acl::{Acl, AclId, Id, perms};
+pub use code::{CreateMode, ErrorCode, EventType, op};
+pub use id::{Cxid, ServerId, SessionId};
+pub use stat::{Stat, StatPersisted};
+pub use tally::{Namespaces, Tally};
+pub use time::Now;
+pub use zxid::{Epoch, Zxid};
