@@ -9,3 +9,5 @@ pub mod jute;
 
 pub mod proto;
 pub mod txn;
+
+pub mod tree;

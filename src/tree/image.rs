@@ -1,0 +1,163 @@
+//! The tree as of one zxid, written in pieces while transactions go on. Plays the part of `DataTree.serialize`, without its
+//! fuzziness: what is written is exactly the tree at the moment the image began.
+//!
+//! An image is a walk over the slots. Before a transaction changes a slot the walk has not reached, the slot's record as it was
+//! is set aside and written in its turn; slots filled later are passed over.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::jute::Put;
+use crate::jute::stat::put_stat_persisted;
+use crate::types::acl::SharedAcl;
+use crate::types::{Acl, AclId, Zxid};
+
+use super::Tree;
+
+/// One image that has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImageId(u64);
+
+/// What an image is of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImageHead {
+    /// The last transaction in it.
+    pub zxid: Zxid,
+    /// The tree's digest then; 0 while digests are off.
+    pub digest: u64,
+    /// Znodes, the root counted once.
+    pub nodes: usize,
+    /// The ACL lists its znodes refer to, ascending.
+    pub acls: Vec<(AclId, Arc<[Acl]>)>,
+}
+
+struct Image {
+    id: ImageId,
+    head: ImageHead,
+    /// The next slot to write, and the end of the slots there were.
+    cursor: u32,
+    end: u32,
+    /// Records of slots that changed before the walk reached them; `None` for a slot that was free.
+    kept: HashMap<u32, Option<Box<[u8]>>>,
+}
+
+/// All images that have begun.
+#[derive(Default)]
+pub(super) struct Images {
+    last: u64,
+    open: Vec<Image>,
+}
+
+impl Tree {
+    /// Fixes the tree as it stands now as the subject of an image. Several may be under way at once. Costs the ACL table.
+    pub fn begin_image(&mut self) -> ImageId {
+        self.images.last += 1;
+        let id = ImageId(self.images.last);
+        let head =
+            ImageHead { zxid: self.last_zxid, digest: self.digest, nodes: self.slab.live(), acls: self.acls.lists() };
+        self.images.open.push(Image { id, head, cursor: 0, end: self.slab.end(), kept: HashMap::new() });
+        id
+    }
+
+    /// What an image is of; `None` once it is done or dropped.
+    pub fn image_head(&self, id: ImageId) -> Option<&ImageHead> {
+        self.images.open.iter().find(|i| i.id == id).map(|i| &i.head)
+    }
+
+    /// The ACL lists of an image, as the snapshot's table wants them: never the open one.
+    pub fn image_acls(&self, id: ImageId) -> Vec<(AclId, SharedAcl)> {
+        let lists = self.image_head(id).map(|h| h.acls.as_slice()).unwrap_or_default();
+        lists.iter().map(|(id, list)| (*id, Some(Arc::clone(list)))).collect()
+    }
+
+    /// Appends further znodes in ZooKeeper's snapshot form (path, data, ACL id, stat; the root's path is empty), parents before
+    /// children, until at least `max_bytes` were added; `true` once all are written, and then the image is over. The
+    /// terminating `/` is the caller's.
+    ///
+    /// Looks at no more than `max_bytes / 64 + 1024` slots, so that a tree that was mostly deleted costs no long pause either.
+    pub fn image_chunk(&mut self, id: ImageId, max_bytes: usize, out: &mut Vec<u8>) -> bool {
+        let Some(at) = self.images.open.iter().position(|i| i.id == id) else { return true };
+        let mut image = self.images.open.swap_remove(at);
+        let begin = out.len();
+        let mut looks = max_bytes / 64 + 1024;
+        let mut parent = ParentPath::default();
+        while image.cursor < image.end && out.len() - begin < max_bytes.max(1) && looks > 0 {
+            let slot = image.cursor;
+            image.cursor += 1;
+            looks -= 1;
+            match image.kept.remove(&slot) {
+                Some(Some(record)) => out.extend_from_slice(&record),
+                Some(None) => {}
+                None => self.put_node(slot, &mut parent, out),
+            }
+        }
+        let done = image.cursor == image.end;
+        if !done {
+            self.images.open.push(image);
+        }
+        done
+    }
+
+    /// Drops an image that is not wanted any more.
+    pub fn end_image(&mut self, id: ImageId) {
+        self.images.open.retain(|i| i.id != id);
+    }
+
+    /// Images under way.
+    pub fn images_open(&self) -> usize {
+        self.images.open.len()
+    }
+
+    /// To be called before a slot is filled, emptied or changed in what a snapshot says of it.
+    #[inline]
+    pub(super) fn before_change(&mut self, slot: u32) {
+        if !self.images.open.is_empty() {
+            self.keep_for_images(slot);
+        }
+    }
+
+    fn keep_for_images(&mut self, slot: u32) {
+        let mut images = std::mem::take(&mut self.images);
+        for image in &mut images.open {
+            if (image.cursor..image.end).contains(&slot) && !image.kept.contains_key(&slot) {
+                let mut record = Vec::new();
+                self.put_node(slot, &mut ParentPath::default(), &mut record);
+                image.kept.insert(slot, (!record.is_empty()).then(|| record.into_boxed_slice()));
+            }
+        }
+        self.images = images;
+    }
+
+    /// Appends the record of a slot's node, if there is one.
+    fn put_node(&self, slot: u32, parent: &mut ParentPath, out: &mut Vec<u8>) {
+        let Some(n) = self.slab.occupied(slot) else { return };
+        let frame = out.begin_frame();
+        if slot != super::ROOT {
+            if parent.slot != n.parent {
+                parent.slot = n.parent;
+                parent.path.clear();
+                self.put_path(n.parent, &mut parent.path);
+            }
+            out.extend_from_slice(&parent.path);
+            out.push(b'/');
+            out.extend_from_slice(n.name_bytes());
+        }
+        out.end_frame(frame);
+        out.put_buffer(n.data());
+        out.put_i64(self.acls.id(n.acl).0);
+        put_stat_persisted(out, &n.stat);
+    }
+}
+
+/// The path of the parent last written: siblings often follow each other.
+struct ParentPath {
+    slot: u32,
+    path: Vec<u8>,
+}
+
+impl Default for ParentPath {
+    fn default() -> ParentPath {
+        ParentPath { slot: super::NONE, path: Vec::new() }
+    }
+}
