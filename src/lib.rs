@@ -10,4 +10,7 @@ pub mod jute;
 pub mod proto;
 pub mod txn;
 
+pub mod quorum;
+pub mod session;
 pub mod tree;
+pub mod watch;

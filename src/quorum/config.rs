@@ -1,0 +1,246 @@
+//! The ensemble's membership: servers, roles, addresses, version, and the text of it that clients and peers see. Mirrors
+//! `QuorumPeer.QuorumServer` and the verifiers' `toString`. Reading it belongs to the configuration.
+
+use super::{Hierarchical, Majority, QuorumError, Servers, Verifier};
+use crate::types::{ServerId, Zxid};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One address of a server for its peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerAddress {
+    /// Name or address as configured; an IPv6 address without brackets.
+    pub host: String,
+    /// Where a leader listens for learners.
+    pub quorum_port: u16,
+    /// Where votes are exchanged.
+    pub election_port: u16,
+}
+
+/// Where clients connect.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientAddress {
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Whether a server votes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Votes, may lead.
+    Participant,
+    /// Follows and does not vote.
+    Observer,
+}
+
+/// One server of the ensemble.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its addresses for peers, at least one in an ensemble.
+    pub addresses: Vec<PeerAddress>,
+    /// Whether it votes.
+    pub role: Role,
+    /// Its client address, only if it stood in the server line: one from a static `clientPort` is not shown.
+    pub client: Option<ClientAddress>,
+}
+
+impl fmt::Display for Member {
+    /// The right side of a `server.N=` line. Several addresses are sorted by host, as a list read from it would be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut addresses: Vec<_> = self.addresses.iter().collect();
+        addresses.sort_by(|a, b| a.host.cmp(&b.host));
+        for (n, a) in addresses.into_iter().enumerate() {
+            let separator = if n == 0 { "" } else { "|" };
+            write!(f, "{separator}{}:{}:{}", Host(&a.host), a.quorum_port, a.election_port)?;
+        }
+        f.write_str(match self.role {
+            Role::Participant => ":participant",
+            Role::Observer => ":observer",
+        })?;
+        match &self.client {
+            Some(client) => write!(f, ";{}:{}", Host(&client.host), client.port),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A host with the brackets that an IPv6 address needs before a port.
+struct Host<'a>(&'a str);
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(self.0) }
+    }
+}
+
+/// A version of the ensemble's membership with its quorum system.
+///
+/// The version is the zxid of the reconfig that made it (0: straight from the files). Two memberships of one version are
+/// taken for the same by every peer, so a version must never be given to a second text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Members {
+    members: BTreeMap<ServerId, Member>,
+    verifier: Verifier,
+    version: Zxid,
+    standalone: bool,
+}
+
+impl Members {
+    /// A single server without peers, a quorum of itself. It shows an empty configuration.
+    pub fn standalone(server: ServerId) -> Members {
+        let member = Member { addresses: Vec::new(), role: Role::Participant, client: None };
+        match Members::majority(BTreeMap::from([(server, member)]), Zxid::ZERO) {
+            Ok(members) => Members { standalone: true, ..members },
+            Err(e) => unreachable!("one participant is a membership: {e}"),
+        }
+    }
+
+    /// An ensemble in which a majority of the participants decides.
+    pub fn majority(members: BTreeMap<ServerId, Member>, version: Zxid) -> Result<Members, QuorumError> {
+        let verifier = Verifier::Majority(Majority::new(voters(&members))?);
+        Ok(Members { members, verifier, version, standalone: false })
+    }
+
+    /// An ensemble with groups (`group.N=`) and weights (`weight.N=`).
+    pub fn hierarchical(
+        members: BTreeMap<ServerId, Member>,
+        groups: BTreeMap<i64, Vec<ServerId>>,
+        weights: BTreeMap<ServerId, i64>,
+        version: Zxid,
+    ) -> Result<Members, QuorumError> {
+        let verifier = Verifier::Hierarchical(Hierarchical::new(voters(&members), groups, weights)?);
+        Ok(Members { members, verifier, version, standalone: false })
+    }
+
+    /// Whether this is [`Members::standalone`].
+    pub fn is_standalone(&self) -> bool {
+        self.standalone
+    }
+
+    /// The version.
+    pub fn version(&self) -> Zxid {
+        self.version
+    }
+
+    /// The same membership under another version.
+    pub fn with_version(self, version: Zxid) -> Members {
+        Members { version, ..self }
+    }
+
+    /// The quorum system.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Whether `set` is a quorum.
+    pub fn contains_quorum(&self, set: &Servers) -> bool {
+        self.verifier.contains_quorum(set)
+    }
+
+    /// All servers in ascending order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (ServerId, &Member)> {
+        self.members.iter().map(|(id, m)| (*id, m))
+    }
+
+    /// One server.
+    pub fn get(&self, server: ServerId) -> Option<&Member> {
+        self.members.get(&server)
+    }
+
+    /// The servers that vote.
+    pub fn voters(&self) -> &Servers {
+        self.verifier.voters()
+    }
+
+    /// The servers that do not.
+    pub fn observers(&self) -> impl Iterator<Item = ServerId> {
+        self.members.iter().filter(|(_, m)| m.role == Role::Observer).map(|(id, _)| *id)
+    }
+
+    /// The text that is the data of `/zookeeper/config`, travels in NEWLEADER and is logged by a reconfig: `server.`,
+    /// `group.` and `weight.` lines and the version, without a newline at the end. Empty for a standalone server.
+    pub fn text(&self) -> String {
+        if self.standalone {
+            return String::new();
+        }
+        let mut text = String::new();
+        for (id, member) in &self.members {
+            text += &format!("server.{}={member}\n", id.0);
+        }
+        if let Verifier::Hierarchical(h) = &self.verifier {
+            for (gid, servers) in h.groups().filter(|(_, s)| !s.is_empty()) {
+                let ids: Vec<_> = servers.iter().map(|s| s.0.to_string()).collect();
+                text += &format!("group.{gid}={}\n", ids.join(":"));
+            }
+            for (server, weight) in h.weights() {
+                text += &format!("weight.{}={weight}\n", server.0);
+            }
+        }
+        text + &format!("version={:x}", self.version.0)
+    }
+
+    /// Asserts the invariants.
+    pub fn check(&self) {
+        assert_eq!(*self.voters(), voters(&self.members), "the quorum system is of other voters");
+        assert!(!self.standalone || self.members.len() == 1, "standalone with peers");
+        self.verifier.check();
+    }
+}
+
+fn voters(members: &BTreeMap<ServerId, Member>) -> Servers {
+    members.iter().filter(|(_, m)| m.role == Role::Participant).map(|(id, _)| *id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(hosts: &[&str], role: Role, client: Option<(&str, u16)>) -> Member {
+        let address = |h: &&str| PeerAddress { host: h.to_string(), quorum_port: 2888, election_port: 3888 };
+        let client = client.map(|(host, port)| ClientAddress { host: host.to_string(), port });
+        Member { addresses: hosts.iter().map(address).collect(), role, client }
+    }
+
+    fn three() -> BTreeMap<ServerId, Member> {
+        BTreeMap::from([
+            (ServerId(10), member(&["::1"], Role::Observer, Some(("::", 2183)))),
+            (ServerId(2), member(&["zb", "za"], Role::Participant, None)),
+            (ServerId(1), member(&["127.0.0.1"], Role::Participant, Some(("0.0.0.0", 2181)))),
+        ])
+    }
+
+    const SERVERS: &str = "server.1=127.0.0.1:2888:3888:participant;0.0.0.0:2181\n\
+                           server.2=za:2888:3888|zb:2888:3888:participant\n\
+                           server.10=[::1]:2888:3888:observer;[::]:2183\n";
+
+    #[test]
+    fn text_of_a_majority() {
+        let m = Members::majority(three(), Zxid(0x1_0000_0abc)).unwrap();
+        m.check();
+        assert_eq!(m.text(), format!("{SERVERS}version=100000abc"));
+        assert_eq!(m.voters().iter().map(|s| s.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(m.observers().collect::<Vec<_>>(), [ServerId(10)]);
+        assert!(!m.contains_quorum(&[ServerId(1), ServerId(10)].into()));
+        assert!(m.with_version(Zxid::ZERO).text().ends_with("\nversion=0"));
+    }
+
+    #[test]
+    fn text_of_a_hierarchy_shows_defaulted_weights() {
+        let groups = BTreeMap::from([(2, vec![ServerId(2)]), (1, vec![ServerId(1)])]);
+        let m = Members::hierarchical(three(), groups, [(ServerId(2), 5)].into(), Zxid(7)).unwrap();
+        m.check();
+        assert_eq!(m.text(), format!("{SERVERS}group.1=1\ngroup.2=2\nweight.1=1\nweight.2=5\nversion=7"));
+    }
+
+    #[test]
+    fn standalone_is_a_quorum_of_itself_and_shows_nothing() {
+        let m = Members::standalone(ServerId(1));
+        m.check();
+        assert_eq!(m.text(), "");
+        assert!(m.contains_quorum(&[ServerId(1)].into()) && !m.contains_quorum(&Servers::new()));
+        let observer = BTreeMap::from([(ServerId(1), member(&["a"], Role::Observer, None))]);
+        assert_eq!(Members::majority(observer, Zxid::ZERO), Err(QuorumError::NoVoter));
+    }
+}

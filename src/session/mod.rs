@@ -1,0 +1,31 @@
+//! Sessions: their ids, their passwords, their expiry, and what keeps a flood of them at bay. Mirrors `SessionTracker`.
+
+pub mod ids;
+pub mod passwd;
+pub mod table;
+pub mod throttle;
+pub mod tracker;
+
+pub use ids::SessionIds;
+pub use passwd::passwd_matches;
+pub use table::SessionTable;
+pub use throttle::{ConnectionThrottle, LargeRequests, SharedConnectionThrottle};
+pub use tracker::{Owner, SessionTracker};
+
+/// The timeout a session gets: the client's wish kept within the server's bounds, in milliseconds. Where the bounds cross,
+/// the upper one wins, as in ZooKeeper.
+pub fn clamp(wish_ms: i32, min_ms: i32, max_ms: i32) -> i32 {
+    wish_ms.max(min_ms).min(max_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wish_is_kept_within_bounds() {
+        let got = [i32::MIN, 0, 4_000, 10_000, 40_000, i32::MAX].map(|wish| clamp(wish, 4_000, 40_000));
+        assert_eq!(got, [4_000, 4_000, 4_000, 10_000, 40_000, 40_000]);
+        assert_eq!(clamp(10, 40, 20), 20, "crossed bounds do not panic");
+    }
+}

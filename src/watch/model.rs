@@ -1,0 +1,189 @@
+//! A naive twin of the table: a vector of (path, connection, table, mode), searched from end to end. Random operation lists
+//! are run on both and must not tell them apart.
+
+use super::{ConnId, Fired, Interest, Kind, Modes, WatchTable, WatcherType};
+use crate::types::{EventType, path};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Standard,
+    Persistent,
+    Recursive,
+}
+
+#[derive(Default)]
+struct Model {
+    watches: Vec<(String, ConnId, Kind, Mode)>,
+    /// (path, connection, table) in the order they got their first mode.
+    order: Vec<(String, ConnId, Kind)>,
+}
+
+impl Model {
+    fn add(&mut self, path: &str, conn: ConnId, kind: Kind, mode: Mode) -> bool {
+        let watch = (path.to_string(), conn, kind, mode);
+        if self.watches.contains(&watch) {
+            return false;
+        }
+        self.watches.push(watch);
+        if !self.order.contains(&(path.to_string(), conn, kind)) {
+            self.order.push((path.to_string(), conn, kind));
+        }
+        true
+    }
+
+    fn retain(&mut self, keep: impl Fn(&(String, ConnId, Kind, Mode)) -> bool) -> bool {
+        let before = self.watches.len();
+        self.watches.retain(keep);
+        let left = &self.watches;
+        self.order.retain(|(p, c, k)| left.iter().any(|w| (&w.0, w.1, w.2) == (p, *c, *k)));
+        left.len() != before
+    }
+
+    fn addressed(w: &(String, ConnId, Kind, Mode), path: &str, conn: ConnId, watcher: WatcherType) -> bool {
+        w.0 == path
+            && w.1 == conn
+            && match watcher {
+                WatcherType::Children => (w.2, w.3) == (Kind::Child, Mode::Standard),
+                WatcherType::Data => (w.2, w.3) == (Kind::Data, Mode::Standard),
+                WatcherType::Any => true,
+                WatcherType::Persistent => w.3 == Mode::Persistent,
+                WatcherType::PersistentRecursive => w.3 == Mode::Recursive,
+            }
+    }
+
+    /// Whom one table tells, nearest path first.
+    fn trigger(&mut self, path: &str, kind: Kind) -> Vec<ConnId> {
+        let mut told: Vec<ConnId> = Vec::new();
+        let mut at = Some(path);
+        while let Some(here) = at {
+            for (p, conn, k) in &self.order {
+                let listens = p == path || self.watches.contains(&(p.clone(), *conn, *k, Mode::Recursive));
+                if p == here && *k == kind && listens && !told.contains(conn) {
+                    told.push(*conn);
+                }
+            }
+            at = path::parent(here);
+        }
+        self.retain(|w| !(w.0 == path && w.2 == kind && w.3 == Mode::Standard));
+        told
+    }
+
+    fn fire(&mut self, event: EventType, path: &str) -> (Vec<ConnId>, Fired) {
+        let data = match event {
+            EventType::NodeChildrenChanged => Vec::new(),
+            _ => self.trigger(path, Kind::Data),
+        };
+        let child = match event {
+            EventType::NodeChildrenChanged | EventType::NodeDeleted => self.trigger(path, Kind::Child),
+            _ => Vec::new(),
+        };
+        let fired = Fired { data: data.len() as u32, child: child.len() as u32 };
+        let mut told = data.clone();
+        told.extend(child.into_iter().filter(|c| !data.contains(c)));
+        (told, fired)
+    }
+}
+
+const PATHS: [&str; 6] = ["/", "/a", "/a/b", "/a/bc", "/x", ""];
+/// More than a path's list can have without being indexed.
+const CONNS: u64 = super::link::SHORT as u64 + 6;
+const EVENTS: [EventType; 4] =
+    [EventType::NodeCreated, EventType::NodeDeleted, EventType::NodeDataChanged, EventType::NodeChildrenChanged];
+
+/// In a crowded run watches are armed much more often than fired, so that lists outgrow the search from end to end.
+fn step(rng: &mut fastrand::Rng, crowded: bool, table: &mut WatchTable, model: &mut Model) {
+    let path = PATHS[rng.usize(..PATHS.len())];
+    let conn = ConnId(rng.u64(..CONNS));
+    let watcher = WatcherType::from_code(rng.i32(1..=5)).unwrap();
+    match if crowded && rng.u32(..8) > 0 { 0 } else { rng.u32(..100) } {
+        0..48 => {
+            let kind = Kind::BOTH[rng.usize(..2)];
+            assert_eq!(table.add(kind, path, conn), model.add(path, conn, kind, Mode::Standard));
+        }
+        48..56 => {
+            let data = model.add(path, conn, Kind::Data, Mode::Persistent);
+            let child = model.add(path, conn, Kind::Child, Mode::Persistent);
+            assert_eq!(table.add_persistent(path, conn, false), data || child);
+        }
+        56..62 => {
+            let new = model.add(path, conn, Kind::Data, Mode::Recursive);
+            assert_eq!(table.add_persistent(path, conn, true), new);
+        }
+        62..74 => {
+            let removed = model.retain(|w| !Model::addressed(w, path, conn, watcher));
+            assert_eq!(table.remove(path, conn, watcher), removed, "{path} {conn:?} {watcher:?}");
+        }
+        74..78 => {
+            let gone = model.order.iter().filter(|w| w.1 == conn).count();
+            model.retain(|w| w.1 != conn);
+            assert_eq!(table.remove_conn(conn), gone);
+        }
+        _ => {
+            let event = EVENTS[rng.usize(..4)];
+            let mut told = Vec::new();
+            let fired = table.fire(event, path, &mut told);
+            assert_eq!((told, fired), model.fire(event, path), "{event:?} {path}");
+        }
+    }
+}
+
+fn compare(table: &WatchTable, model: &Model) {
+    table.check();
+    assert_eq!(table.watch_count(), model.order.len());
+    for path in PATHS {
+        for conn in (0..CONNS).map(ConnId) {
+            for code in 1..=5 {
+                let watcher = WatcherType::from_code(code).unwrap();
+                let expected = model.watches.iter().any(|w| Model::addressed(w, path, conn, watcher));
+                assert_eq!(table.contains(path, conn, watcher), expected, "{path} {conn:?} {watcher:?}");
+            }
+        }
+    }
+    let data: Vec<_> = model.order.iter().filter(|w| w.2 == Kind::Data).collect();
+    let mut paths: Vec<_> = data.iter().map(|w| &w.0).collect();
+    paths.sort();
+    paths.dedup();
+    let mut conns: Vec<_> = data.iter().map(|w| w.1).collect();
+    conns.sort();
+    conns.dedup();
+    let summary = table.summary();
+    assert_eq!((summary.watches, summary.paths, summary.connections), (data.len(), paths.len(), conns.len()));
+    for (path, told) in table.by_path() {
+        let expected: Vec<_> = data.iter().filter(|w| w.0 == path).map(|w| w.1).collect();
+        assert_eq!(told.collect::<Vec<_>>(), expected, "{path}");
+    }
+    for (conn, paths) in table.by_conn() {
+        let expected: Vec<_> = data.iter().filter(|w| w.1 == conn).map(|w| &*w.0).collect();
+        assert_eq!(paths.collect::<Vec<_>>(), expected, "{conn:?}");
+    }
+}
+
+#[test]
+fn the_table_and_the_model_are_not_to_be_told_apart() {
+    let mut indexed = false;
+    for seed in 0..40 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let interest = Arc::new(Interest::new());
+        let mut table = WatchTable::new(seed as usize % 64, interest.clone());
+        let mut model = Model::default();
+        for n in 0..400 {
+            step(&mut rng, seed % 2 == 1, &mut table, &mut model);
+            indexed |= !table.index.is_empty();
+            if n % 20 == 0 {
+                compare(&table, &model);
+            }
+        }
+        compare(&table, &model);
+        for conn in 0..CONNS {
+            table.remove_conn(ConnId(conn));
+        }
+        assert_eq!(PATHS.map(|p| interest.shards(p)), [0; 6], "seed {seed} leaves interest behind");
+    }
+    assert!(indexed, "no list grew long enough to be indexed");
+}
+
+#[test]
+fn recursive_never_enters_the_child_table() {
+    assert!(WatcherType::PersistentRecursive.modes().contains(&(Kind::Child, Modes::NONE)));
+}
