@@ -13,4 +13,5 @@ pub mod txn;
 pub mod quorum;
 pub mod session;
 pub mod tree;
+pub mod txnlog;
 pub mod watch;

@@ -1,0 +1,139 @@
+//! Whether the next sync waits a moment for the requests that the last one's replies will bring.
+//!
+//! Clients that wait for each reply fall into two groups: while the records of one are being synced, those of the other
+//! queue, and every write takes two syncs. Waiting for the first group to ask again joins them: one sync for all, and a
+//! write takes one sync and the wait. The wait ends as soon as everybody expected is there, is never longer than half the
+//! last sync, and is given up for a while when those expected do not come.
+
+/// Longest pause between two tries after failures, in syncs.
+const MOST_SKIPPED: u32 = 63;
+
+/// The machine. It counts records; a client has one or more of them in the air.
+#[derive(Clone, Debug)]
+pub(super) struct Company {
+    /// Longest wait; 0 is never.
+    most_ns: u64,
+    /// Records the last sync made durable: their clients may ask again.
+    released: u64,
+    /// Records that came while it ran; `None` until the mailbox was found empty once.
+    behind: Option<u64>,
+    until_ns: u64,
+    has_waited: bool,
+    /// Syncs that will not wait.
+    skip: u32,
+    failures: u32,
+}
+
+impl Company {
+    pub(super) fn new(most_ns: u64) -> Company {
+        Company { most_ns, released: 0, behind: None, until_ns: 0, has_waited: false, skip: 0, failures: 0 }
+    }
+
+    /// A sync of `records` that took `took_ns` has just returned.
+    pub(super) fn synced(&mut self, now_ns: u64, records: u64, took_ns: u64) {
+        self.released = records;
+        self.behind = None;
+        self.has_waited = false;
+        self.until_ns = now_ns + (took_ns / 2).min(self.most_ns);
+        self.skip = self.skip.saturating_sub(1);
+    }
+
+    /// The mailbox is empty and `pending` records wait: whether their sync should, too.
+    pub(super) fn is_expected(&mut self, now_ns: u64, pending: u64) -> bool {
+        let behind = *self.behind.get_or_insert(pending);
+        if pending == 0 || self.skip > 0 {
+            return false;
+        }
+        if now_ns < self.until_ns && pending < behind + self.released {
+            self.has_waited = true;
+            return true;
+        }
+        if self.has_waited {
+            self.judge(pending - behind);
+        }
+        false
+    }
+
+    /// When [`Company::is_expected`] says no at the latest.
+    pub(super) fn until_ns(&self) -> u64 {
+        self.until_ns
+    }
+
+    /// A wait that brought less than half of those expected is not worth its time.
+    fn judge(&mut self, came: u64) {
+        self.has_waited = false;
+        if came * 2 >= self.released {
+            self.failures = 0;
+        } else {
+            self.failures = (self.failures * 2 + 1).min(MOST_SKIPPED);
+            self.skip = self.failures + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u64 = 1_000;
+
+    #[test]
+    fn one_client_never_waits() {
+        let mut c = Company::new(MOST);
+        for n in 0..100 {
+            c.synced(n * 1_000, 1, 600);
+            assert!(!c.is_expected(n * 1_000, 0));
+            assert!(!c.is_expected(n * 1_000 + 10, 1));
+        }
+    }
+
+    #[test]
+    fn two_groups_become_one() {
+        let mut c = Company::new(MOST);
+        // 32 were synced while 32 others queued: wait for the first to ask again, and no longer than for the last of them.
+        c.synced(0, 32, 600);
+        assert!(c.is_expected(1, 32));
+        assert_eq!(c.until_ns(), 300);
+        assert!(c.is_expected(100, 63));
+        assert!(!c.is_expected(120, 64));
+        // From then on nobody is behind, and the 64 wait for each other.
+        c.synced(800, 64, 600);
+        assert!(!c.is_expected(800, 0));
+        assert!(c.is_expected(820, 10));
+        assert!(!c.is_expected(900, 64));
+    }
+
+    #[test]
+    fn the_wait_is_half_a_sync_and_bounded() {
+        let mut c = Company::new(MOST);
+        c.synced(0, 8, 600);
+        assert!(c.is_expected(299, 1) && !c.is_expected(300, 7));
+        c.synced(0, 8, 1_000_000);
+        assert!(c.is_expected(999, 1) && !c.is_expected(1_000, 7));
+        let mut never = Company::new(0);
+        never.synced(0, 8, 600);
+        assert!(!never.is_expected(0, 1));
+    }
+
+    #[test]
+    fn it_gives_up_on_those_who_do_not_come_and_tries_again() {
+        let mut c = Company::new(MOST);
+        let mut waits = Vec::new();
+        for n in 0..400u64 {
+            let now = n * 10_000;
+            c.synced(now, 10, 600);
+            if c.is_expected(now, 1) {
+                waits.push(n);
+                assert!(!c.is_expected(now + 300, 2));
+            }
+        }
+        assert_eq!(waits, [0, 2, 6, 14, 30, 62, 126, 190, 254, 318, 382]);
+        // Once they come, every sync waits again.
+        while !c.is_expected(0, 1) {
+            c.synced(0, 10, 600);
+        }
+        assert!(!c.is_expected(10, 11));
+        c.synced(1_000, 11, 600);
+        assert!(c.is_expected(1_000, 1));
+    }
+}

@@ -1,0 +1,458 @@
+//! Crash, damage and recovery over [`TestDisk`].
+
+use std::collections::BTreeMap;
+
+use super::disk::Dir;
+use super::names::{Compression, log_name};
+use super::record::Record;
+use super::recovery::{Builder, Recovered, RecoveryError, RecoveryOptions, Replica, recover};
+use super::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
+use super::snapshot_read::Node;
+use super::testdisk::TestDisk;
+use super::writer::{LogOptions, LogWriter};
+use crate::txn::{Txn, TxnDigest, TxnHeader};
+use crate::types::{Acl, AclId, Cxid, Epoch, SessionId, StatPersisted, Zxid, op};
+
+/// A state that remembers every transaction it was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Seen(pub(crate) BTreeMap<i64, Vec<u8>>);
+
+impl Replica for Seen {
+    fn apply(&mut self, header: &TxnHeader, txn: &Txn) {
+        let Txn::SetData { data, .. } = txn else { return };
+        self.0.insert(header.zxid.0, data.as_deref().unwrap_or_default().to_vec());
+    }
+    fn digest(&self) -> Option<u64> {
+        Some(digest_of(self.0.keys().copied()))
+    }
+}
+
+impl Builder for Seen {
+    type Replica = Seen;
+    fn acl(&mut self, _: AclId, _: Vec<Acl>) -> Result<(), String> {
+        Ok(())
+    }
+    fn node(&mut self, node: Node<'_>) -> Result<(), String> {
+        if let Ok(z) = node.path.trim_start_matches('/').parse() {
+            self.0.insert(z, node.data.unwrap_or_default().to_vec());
+        }
+        Ok(())
+    }
+    fn finish(self, _: Zxid) -> Result<Seen, String> {
+        Ok(self)
+    }
+    fn fresh(self) -> Seen {
+        self
+    }
+}
+
+fn digest_of(zxids: impl Iterator<Item = i64>) -> u64 {
+    zxids.fold(0, |d, z| d.wrapping_add(z as u64 ^ 0x9e37))
+}
+
+pub(crate) fn data_of(z: Zxid) -> Vec<u8> {
+    // Some larger than a sector, so that a batch is torn inside.
+    vec![z.0 as u8 | 1; 20 + (z.0 as usize * 131) % 900]
+}
+
+/// Header, transaction and digest, as in a PROPOSAL.
+pub(crate) fn payload(z: Zxid, digest: Option<u64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    TxnHeader { session: SessionId(5), cxid: Cxid(1), zxid: z, time_ms: 1, op: op::SET_DATA }.put(&mut out);
+    Txn::SetData { path: "/a".into(), data: Some(data_of(z).into()), version: 1 }.put(&mut out);
+    if let Some(digest) = digest {
+        TxnDigest { version: 2, digest }.put(&mut out);
+    }
+    out
+}
+
+/// 20 transactions in three epochs.
+fn history() -> Vec<Zxid> {
+    let mut all: Vec<Zxid> = (1..=6).map(Zxid).collect();
+    all.extend((1..=9).map(|c| Zxid::new(Epoch(1), c)));
+    all.extend((1..=5).map(|c| Zxid::new(Epoch(4), c)));
+    all
+}
+
+pub(crate) const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true };
+
+pub(crate) fn open(disk: &TestDisk) -> Result<Recovered<Seen>, RecoveryError> {
+    recover(&mut disk.clone(), &mut disk.clone(), Seen::default, RecoveryOptions::default())
+}
+
+pub(crate) fn take_snapshot(
+    disk: &TestDisk,
+    state: &Seen,
+    z: Zxid,
+    compression: Compression,
+) -> std::io::Result<String> {
+    let mut disk = disk.clone();
+    let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
+    let mut w = SnapshotWriter::begin(&mut disk, z, options)?;
+    let mut image = Vec::new();
+    put_sessions(&mut image, [(SessionId(5), 4000)].into_iter());
+    put_acl_table(&mut image, [(AclId(1), &[Acl::world_all()][..])].into_iter());
+    put_node(&mut image, "", None, AclId::OPEN, &StatPersisted::default());
+    w.put(&image)?;
+    for (z, data) in &state.0 {
+        image.clear();
+        put_node(&mut image, &format!("/{z}"), Some(data), AclId(1), &StatPersisted::default());
+        w.put(&image)?;
+    }
+    w.finish(&mut disk, None, z)
+}
+
+/// What one run of a server got through before it died.
+#[derive(Debug, Default)]
+struct Run {
+    proposed: usize,
+    acked: usize,
+}
+
+/// Boots, then logs `history[from..]` in batches, with rolls and snapshots in between, until something fails.
+fn serve(disk: &TestDisk, history: &[Zxid], run: &mut Run) -> Result<(), String> {
+    let r = open(disk).map_err(|e| e.to_string())?;
+    let from = history.iter().position(|z| *z > r.last).unwrap_or(history.len());
+    assert_eq!(r.state.0.len(), from, "the history has a hole or too much: {:?}", r.report);
+    (run.proposed, run.acked) = (run.proposed.max(from), run.acked.max(from));
+    let mut state = r.state;
+    if r.fresh {
+        take_snapshot(disk, &state, Zxid::ZERO, Compression::None).map_err(|e| e.to_string())?;
+    }
+    let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
+    for (i, z) in history.iter().enumerate().skip(from) {
+        state.0.insert(z.0, data_of(*z));
+        run.proposed = i + 1;
+        log.append(*z, &payload(*z, Some(digest_of(state.0.keys().copied())))).map_err(|e| e.to_string())?;
+        if i % 3 == 2 || i + 1 == history.len() {
+            assert_eq!(log.sync().map_err(|e| e.to_string())?, *z);
+            run.acked = i + 1;
+        }
+        if i % 7 == 6 {
+            log.roll().map_err(|e| e.to_string())?;
+            run.acked = i + 1;
+            take_snapshot(disk, &state, *z, Compression::None).map_err(|e| e.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// T1: a crash at every disk operation, twice in a row; nothing acknowledged is lost, nothing unproposed appears, and the
+/// server always comes up again without help.
+#[test]
+fn every_synced_record_survives_a_crash_at_every_operation() {
+    let history = history();
+    let whole = TestDisk::new();
+    let mut run = Run::default();
+    serve(&whole, &history, &mut run).unwrap();
+    let total = whole.ops();
+    assert!(total > 80, "{total}");
+    for first in 0..=total {
+        for seed in 0..10 {
+            let disk = TestDisk::new();
+            let mut run = Run::default();
+            disk.crash_at(first);
+            let died = serve(&disk, &history, &mut run);
+            assert_eq!(died.is_err(), first < total);
+            for again in 0..2 {
+                if seed == 5 {
+                    disk.restart()
+                } else {
+                    disk.power_cycle(first * 10 + seed + 1000 * again)
+                }
+                let before = (run.proposed, run.acked);
+                disk.crash_at(disk.ops() + (first * 7 + seed) % 23);
+                match serve(&disk, &history, &mut run) {
+                    Ok(()) => {}
+                    Err(e) => assert!(e.contains("machine is down"), "crash at {first}, seed {seed}: {e}"),
+                }
+                assert!(run.acked >= before.1);
+            }
+            disk.power_cycle(first + seed);
+            let r = open(&disk).unwrap_or_else(|e| panic!("crash at {first}, seed {seed}: {e}"));
+            let kept = r.state.0.len();
+            assert!(
+                (run.acked..=run.proposed).contains(&kept),
+                "{first}/{seed}: kept {kept} of {run:?} {:?}",
+                r.report
+            );
+            for (z, data) in history.iter().zip(r.state.0.iter()) {
+                assert_eq!((z.0, data_of(*z)), (*data.0, data.1.clone()));
+            }
+            assert_eq!(r.report.digest_mismatch_count, 0);
+            assert_eq!(r.report.bad_snapshots, []);
+        }
+    }
+}
+
+/// A log of `n` synced records, each synced alone, and a first snapshot.
+fn small_log(n: i64, with_digest: bool) -> TestDisk {
+    let disk = TestDisk::new();
+    take_snapshot(&disk, &Seen::default(), Zxid::ZERO, Compression::None).unwrap();
+    let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+    for z in 1..=n {
+        log.append(Zxid(z), &payload(Zxid(z), with_digest.then(|| digest_of(1..=z)))).unwrap();
+        log.sync().unwrap();
+    }
+    disk
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
+    for with_digest in [true, false] {
+        let disk = small_log(4, with_digest);
+        let bytes = disk.bytes("log.1");
+        let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+        let mut ends = Vec::new();
+        let mut log = super::scan::LogReader::open(&disk, "log.1").unwrap();
+        while log.next_record().unwrap().is_some() {
+            ends.push(log.position() as usize);
+        }
+        assert_eq!((ends.len(), ends[3]), (4, used));
+        for at in (0..used + 40).step_by(if with_digest { 1 } else { 3 }) {
+            {
+                let bit = at % 8;
+                let hurt = disk.fork();
+                hurt.damage("log.1", |b| b[at] ^= 1 << bit);
+                let result = open(&hurt);
+                let kept = result.as_ref().map(|r| r.state.0.len()).ok();
+                match at {
+                    // Version and database id: Apache ignores them too.
+                    4..16 => assert_eq!(kept, Some(4)),
+                    _ if at < ends[2] => {
+                        let e = result.err().unwrap_or_else(|| panic!("byte {at} bit {bit}: served {kept:?}"));
+                        assert!(matches!(e, RecoveryError::Corrupt { .. }), "byte {at} bit {bit}: {e}");
+                    }
+                    _ if at < used => {
+                        let r = result.unwrap();
+                        assert_eq!((r.state.0.len(), r.report.cuts.len()), (3, 1), "byte {at} bit {bit}");
+                        assert_eq!(r.report.cuts[0].at, ends[2] as u64);
+                        assert_eq!(hurt.bytes("log.1").len(), ends[2]);
+                    }
+                    _ => {
+                        let r = result.unwrap();
+                        assert_eq!((r.state.0.len(), r.report.cuts.len()), (4, 1));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_changed_when_recovery_refuses() {
+    let disk = small_log(4, true);
+    disk.damage("log.1", |b| b[100] ^= 1);
+    let before = disk.bytes("log.1");
+    let text = open(&disk).unwrap_err().to_string();
+    assert!(text.contains("log.1") && text.contains("byte 16") && text.contains("0x2"), "{text}");
+    assert_eq!(disk.bytes("log.1"), before);
+}
+
+#[test]
+fn a_torn_batch_with_whole_records_behind_the_hole_is_cut_not_refused() {
+    let disk = small_log(2, true);
+    let mut log = LogWriter::new(disk.clone(), Zxid(2), SMALL);
+    for z in 3..=8 {
+        log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+        if z == 4 {
+            log.sync().unwrap();
+        }
+    }
+    drop(log);
+    // 5 to 8 are one batch that was never synced; the middle of 5 did not reach the disk.
+    let mut reader = super::scan::LogReader::open(&disk, "log.3").unwrap();
+    reader.next_record().unwrap();
+    reader.next_record().unwrap();
+    let at = reader.position() as usize;
+    let hurt = disk.fork();
+    hurt.damage("log.3", |b| b[at..at + 60].fill(0));
+    let r = open(&hurt).unwrap();
+    assert_eq!((r.last, r.report.cuts[0].unsynced_records), (Zxid(4), 3));
+    // The same hole in what had been synced is another matter.
+    let hurt = disk.fork();
+    hurt.damage("log.3", |b| b[at - 60..at].fill(0));
+    assert!(matches!(open(&hurt), Err(RecoveryError::Corrupt { .. })));
+}
+
+/// Three log files (1-3, 4-6, 7-9) behind a first snapshot.
+fn three_files() -> TestDisk {
+    let disk = TestDisk::new();
+    take_snapshot(&disk, &Seen::default(), Zxid::ZERO, Compression::None).unwrap();
+    let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+    for z in 1..=9 {
+        log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+        log.sync().unwrap();
+        if z % 3 == 0 {
+            log.roll().unwrap();
+        }
+    }
+    disk
+}
+
+#[test]
+fn holes_between_files_are_refused() {
+    let disk = three_files();
+    assert_eq!(disk.names(), ["log.1", "log.4", "log.7", "snapshot.0"]);
+    assert_eq!(open(&disk).unwrap().state.0.len(), 9);
+    for missing in ["log.1", "log.4"] {
+        let hurt = disk.fork();
+        hurt.clone().remove(missing).unwrap();
+        let e = open(&hurt).unwrap_err();
+        assert!(matches!(e, RecoveryError::Hole { .. }), "{missing}: {e}");
+    }
+    // The tail of a file that is not the last: gone, or torn.
+    for damage in [0, 1] {
+        let hurt = disk.fork();
+        hurt.damage("log.4", |b| {
+            let used = b.iter().rposition(|b| *b != 0).unwrap();
+            if damage == 0 { b.truncate(used - 3) } else { b[used - 30..].fill(0) }
+        });
+        let e = open(&hurt).unwrap_err();
+        assert!(matches!(e, RecoveryError::Hole { after: Zxid(5), found: Zxid(7), .. }), "{e}");
+    }
+    let hurt = disk.fork();
+    hurt.clone().rename("log.4", "log.5").unwrap();
+    assert!(matches!(open(&hurt), Err(RecoveryError::Misnamed { .. })));
+    let hurt = disk.fork();
+    hurt.damage("log.4", Vec::clear);
+    assert!(matches!(open(&hurt), Err(RecoveryError::Hole { .. })));
+}
+
+#[test]
+fn a_crash_tail_before_a_file_that_goes_on_is_accepted_and_cut() {
+    let disk = three_files();
+    disk.damage("log.4", |b| {
+        let used = b.iter().rposition(|b| *b != 0).unwrap() + 1;
+        b.truncate(used);
+        b.extend([7; 20]);
+    });
+    let r = open(&disk).unwrap();
+    assert_eq!((r.state.0.len(), r.report.cuts.len(), r.report.cuts[0].file.as_str()), (9, 1, "log.4"));
+    assert_eq!(open(&disk).unwrap().report.cuts, []);
+}
+
+#[test]
+fn a_file_without_records_gives_its_name_back() {
+    for bytes in [&b""[..], &super::record::FILE_HEADER, &[0; 64]] {
+        let disk = small_log(2, false);
+        disk.put("log.3", bytes);
+        let r = open(&disk).unwrap();
+        assert_eq!((r.last, disk.names()), (Zxid(2), vec!["log.1".to_owned(), "snapshot.0".to_owned()]));
+        assert!(r.report.cuts[0].removed);
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_falls_back_only_when_the_log_covers_it() {
+    let disk = three_files();
+    let state = open(&disk).unwrap().state;
+    let first_six = Seen(state.0.iter().take(6).map(|(z, d)| (*z, d.clone())).collect());
+    for compression in [Compression::None, Compression::Gzip, Compression::Snappy] {
+        let disk = disk.fork();
+        let name = take_snapshot(&disk, &first_six, Zxid(6), compression).unwrap();
+        let r = open(&disk).unwrap();
+        assert_eq!((r.report.snapshot, r.report.replayed), (Some(name.clone()), 3));
+        assert_eq!(r.state, state);
+        assert_eq!(r.sessions.get(&SessionId(5)), Some(&4000));
+        let len = disk.bytes(&name).len();
+        let hurt = disk.fork();
+        hurt.damage(&name, |b| b[len / 2] ^= 4);
+        let r = open(&hurt).unwrap();
+        assert_eq!((r.state, r.report.replayed, r.report.bad_snapshots.len()), (state.clone(), 9, 1));
+        // Without the log that led to it, the older snapshot alone would be a shorter history.
+        for gone in ["log.4", "log.7"] {
+            hurt.clone().remove(gone).unwrap();
+        }
+        let e = open(&hurt).unwrap_err();
+        assert!(matches!(e, RecoveryError::EndsBeforeSnapshot { last: Zxid(3), .. }), "{e}");
+    }
+}
+
+#[test]
+fn every_cut_and_flip_of_a_snapshot_is_found() {
+    let disk = TestDisk::new();
+    let name = take_snapshot(&disk, &Seen([(1, vec![1; 40])].into()), Zxid(1), Compression::None).unwrap();
+    let bytes = disk.bytes(&name);
+    for at in 0..bytes.len() {
+        let hurt = disk.fork();
+        hurt.damage(&name, |b| b[at] ^= 0x10);
+        // Version and database id are in the seal too, unlike in a log.
+        assert!(matches!(open(&hurt), Err(RecoveryError::NoValidSnapshot { .. })), "flip at {at}");
+        let hurt = disk.fork();
+        hurt.damage(&name, |b| b.truncate(at));
+        // A file that ends with a whole seal is an older version's.
+        let ends_whole = at == bytes.len() - 21 || at == bytes.len() - 21 - 33;
+        assert_eq!(open(&hurt).is_ok(), ends_whole, "cut at {at}");
+    }
+}
+
+#[test]
+fn an_empty_directory_is_new_only_if_it_may_be() {
+    let disk = TestDisk::new();
+    let r = open(&disk).unwrap();
+    assert_eq!((r.fresh, r.last), (true, Zxid::ZERO));
+    let options = RecoveryOptions { may_create: false, ..RecoveryOptions::default() };
+    let r = recover(&mut disk.clone(), &mut disk.clone(), Seen::default, options).unwrap();
+    assert_eq!((r.fresh, r.last), (true, Zxid::NONE));
+    // The very first snapshot, torn.
+    disk.put("snapshot.0", &[1, 2, 3]);
+    assert!(open(&disk).unwrap().fresh);
+    disk.put("snapshot.5", &[1, 2, 3]);
+    assert!(matches!(open(&disk), Err(RecoveryError::NoValidSnapshot { .. })));
+}
+
+#[test]
+fn logs_without_a_snapshot_need_trust() {
+    let disk = small_log(3, false);
+    disk.clone().remove("snapshot.0").unwrap();
+    assert!(matches!(open(&disk), Err(RecoveryError::LogsWithoutSnapshot { .. })));
+    let options = RecoveryOptions { trust_empty_snapshot: true, ..RecoveryOptions::default() };
+    let r = recover(&mut disk.clone(), &mut disk.clone(), Seen::default, options).unwrap();
+    assert_eq!((r.last, r.fresh, r.state.0.len()), (Zxid(3), false, 3));
+}
+
+#[test]
+fn exchanged_directories_are_refused() {
+    let (snap, log) = (TestDisk::new(), TestDisk::new());
+    log.put("snapshot.0", b"x");
+    let e = recover(&mut snap.clone(), &mut log.clone(), Seen::default, RecoveryOptions::default()).unwrap_err();
+    assert!(matches!(e, RecoveryError::SnapshotsInLogDir { .. }));
+    let e = recover(&mut log.clone(), &mut snap.clone(), Seen::default, RecoveryOptions::default());
+    assert!(matches!(e, Err(RecoveryError::NoValidSnapshot { .. }) | Ok(_)));
+    snap.put("log.1", b"x");
+    let e = recover(&mut snap.clone(), &mut TestDisk::new(), Seen::default, RecoveryOptions::default()).unwrap_err();
+    assert!(matches!(e, RecoveryError::LogsInSnapDir { .. }));
+}
+
+#[test]
+fn wrong_digests_are_reported_with_their_zxid() {
+    let disk = TestDisk::new();
+    take_snapshot(&disk, &Seen::default(), Zxid::ZERO, Compression::None).unwrap();
+    let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+    for z in 1..=3 {
+        let digest = if z == 2 { 1 } else { digest_of(1..=z) };
+        log.append(Zxid(z), &payload(Zxid(z), Some(digest))).unwrap();
+    }
+    log.sync().unwrap();
+    let report = open(&disk).unwrap().report;
+    assert_eq!(report.digest_mismatch_count, 1);
+    assert_eq!((report.digest_mismatches[0].zxid, report.digest_mismatches[0].stored), (Zxid(2), 1));
+}
+
+#[test]
+fn the_tail_keeps_the_last_proposals_as_they_were() {
+    let disk = small_log(9, true);
+    let options = RecoveryOptions { keep_last: 4, ..RecoveryOptions::default() };
+    let r = recover(&mut disk.clone(), &mut disk.clone(), Seen::default, options).unwrap();
+    assert_eq!(r.tail.iter().map(|l| l.zxid.0).collect::<Vec<_>>(), [6, 7, 8, 9]);
+    for l in &r.tail {
+        assert_eq!(l.payload, payload(l.zxid, Some(digest_of(1..=l.zxid.0))));
+        assert_eq!(Record::parse(&l.payload).unwrap().trailer, None);
+    }
+}
+
+#[test]
+fn names_of_new_files_follow_the_first_record() {
+    assert_eq!(three_files().names()[1], log_name(Zxid(4)));
+}

@@ -1,0 +1,178 @@
+//! The two epoch files. Mirrors `QuorumPeer.loadDataBase`, `readLongFromFile`, `writeLongToFile` and `AtomicFileOutputStream`
+//! (which forgets to sync the directory).
+
+use std::io::{self, Read, Write};
+
+use thiserror::Error;
+
+use super::disk::{Dir, Writer};
+use super::names::{ACCEPTED_EPOCH, CURRENT_EPOCH};
+use crate::types::{Epoch, Zxid};
+
+/// Longest number a file may hold, with some white space.
+const MAX_LEN: u64 = 64;
+
+/// Why the epochs cannot be used.
+#[derive(Debug, Error)]
+pub enum EpochError {
+    /// The disk.
+    #[error("{file}: {error}")]
+    Io {
+        /// Which file.
+        file: String,
+        /// What failed.
+        error: io::Error,
+    },
+    /// Not a decimal number.
+    #[error(
+        "{file} holds {text:?}, not an epoch; restore it, or empty this server's data directory and let it sync again"
+    )]
+    Text {
+        /// Which file.
+        file: String,
+        /// Its text.
+        text: String,
+    },
+    /// As in ZooKeeper's words.
+    #[error("The current epoch, {current:x}, is older than the last zxid, {last}")]
+    CurrentIsOlder {
+        /// From the file.
+        current: i64,
+        /// Of the log.
+        last: Zxid,
+    },
+    /// As in ZooKeeper's words.
+    #[error("The accepted epoch, {accepted:x} is less than the current epoch, {current:x}")]
+    AcceptedIsOlder {
+        /// From the file.
+        accepted: i64,
+        /// From the file.
+        current: i64,
+    },
+}
+
+/// What this server promised and whom it followed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epochs {
+    /// The newest epoch it promised to.
+    pub accepted: Epoch,
+    /// The epoch of the leader it last synced with.
+    pub current: Epoch,
+}
+
+/// Reads one epoch file; `None` if it is not there.
+pub fn read_epoch<D: Dir>(dir: &D, name: &str) -> Result<Option<Epoch>, EpochError> {
+    let io_error = |error| EpochError::Io { file: format!("{}/{name}", dir.path()), error };
+    let file = match dir.open(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io_error)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_LEN).read_to_end(&mut bytes).map_err(io_error)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().next().unwrap_or("").trim();
+    match line.parse() {
+        Ok(epoch) => Ok(Some(Epoch(epoch))),
+        Err(_) => Err(EpochError::Text { file: format!("{}/{name}", dir.path()), text: line.to_owned() }),
+    }
+}
+
+/// Writes one epoch file: after `Ok` it is durable, after a crash it is the old one or the new one.
+pub fn write_epoch<D: Dir>(dir: &mut D, name: &str, epoch: Epoch) -> Result<(), EpochError> {
+    let tmp = format!("{name}.tmp");
+    let mut write = || -> io::Result<()> {
+        let mut file = dir.create(&tmp)?;
+        file.write_all(epoch.0.to_string().as_bytes())?;
+        file.sync()?;
+        drop(file);
+        dir.rename(&tmp, name)?;
+        dir.sync_dir()
+    };
+    write().map_err(|error| EpochError::Io { file: format!("{}/{name}", dir.path()), error })
+}
+
+/// Reads both at boot, by ZooKeeper's rules: a missing file gets the epoch of the last zxid; a `currentEpoch.tmp` that a
+/// crash left behind is believed when the zxid is ahead of `currentEpoch`.
+pub fn load<D: Dir>(dir: &mut D, last: Zxid) -> Result<Epochs, EpochError> {
+    let of_zxid = Epoch(last.epoch().0.max(0));
+    let mut current = match read_epoch(dir, CURRENT_EPOCH)? {
+        Some(epoch) => epoch,
+        None => {
+            write_epoch(dir, CURRENT_EPOCH, of_zxid)?;
+            of_zxid
+        }
+    };
+    if of_zxid > current {
+        match read_epoch(dir, &format!("{CURRENT_EPOCH}.tmp"))? {
+            Some(epoch) if epoch >= of_zxid => {
+                write_epoch(dir, CURRENT_EPOCH, epoch)?;
+                current = epoch;
+            }
+            _ => return Err(EpochError::CurrentIsOlder { current: current.0, last }),
+        }
+    }
+    let accepted = match read_epoch(dir, ACCEPTED_EPOCH)? {
+        Some(epoch) => epoch,
+        None => {
+            // Apache writes the zxid's epoch here, and then refuses to start if currentEpoch is ahead of it.
+            let epoch = of_zxid.max(current);
+            write_epoch(dir, ACCEPTED_EPOCH, epoch)?;
+            epoch
+        }
+    };
+    if accepted < current {
+        return Err(EpochError::AcceptedIsOlder { accepted: accepted.0, current: current.0 });
+    }
+    Ok(Epochs { accepted, current })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txnlog::testdisk::TestDisk;
+
+    fn with(accepted: Option<&str>, current: Option<&str>, tmp: Option<&str>) -> TestDisk {
+        let disk = TestDisk::new();
+        for (name, text) in [(ACCEPTED_EPOCH, accepted), (CURRENT_EPOCH, current), ("currentEpoch.tmp", tmp)] {
+            text.into_iter().for_each(|t| disk.put(name, t.as_bytes()));
+        }
+        disk
+    }
+
+    fn boot(disk: &TestDisk, epoch: i64) -> Result<(i64, i64), EpochError> {
+        load(&mut disk.clone(), Zxid::new(Epoch(epoch), 3)).map(|e| (e.accepted.0, e.current.0))
+    }
+
+    #[test]
+    fn boot_rules_are_zookeepers() {
+        let fresh = with(None, None, None);
+        assert_eq!(boot(&fresh, 4).unwrap(), (4, 4));
+        assert_eq!(fresh.bytes(CURRENT_EPOCH), b"4");
+        assert_eq!(boot(&with(Some("7"), Some("6\n"), None), 4).unwrap(), (7, 6));
+        assert!(matches!(boot(&with(Some("7"), Some("3"), None), 4), Err(EpochError::CurrentIsOlder { .. })));
+        assert_eq!(boot(&with(Some("7"), Some("3"), Some("4")), 4).unwrap(), (7, 4));
+        assert!(matches!(boot(&with(Some("7"), Some("3"), Some("2")), 4), Err(EpochError::CurrentIsOlder { .. })));
+        assert!(matches!(boot(&with(Some("5"), Some("6"), None), 4), Err(EpochError::AcceptedIsOlder { .. })));
+        assert!(matches!(boot(&with(Some("x"), Some("6"), None), 4), Err(EpochError::Text { .. })));
+        assert!(matches!(boot(&with(Some(""), Some("6"), None), 4), Err(EpochError::Text { .. })));
+        let empty = TestDisk::new();
+        assert_eq!(load(&mut empty.clone(), Zxid::NONE).unwrap(), Epochs { accepted: Epoch(0), current: Epoch(0) });
+    }
+
+    #[test]
+    fn a_crash_leaves_the_old_epoch_or_the_new_one() {
+        for op in 0..8 {
+            for seed in 0..16 {
+                let disk = with(Some("1"), Some("1"), None);
+                disk.crash_at(disk.ops() + op);
+                let written = write_epoch(&mut disk.clone(), ACCEPTED_EPOCH, Epoch(2));
+                disk.power_cycle(seed);
+                let epoch = read_epoch(&disk, ACCEPTED_EPOCH).unwrap();
+                assert!(
+                    epoch == Some(Epoch(2)) || written.is_err() && epoch == Some(Epoch(1)),
+                    "{op}/{seed}: {epoch:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Removing what no recovery will need. Mirrors `PurgeTxnLog`, which counts snapshots it never looked into.
+
+use std::io;
+
+use super::disk::Dir;
+use super::names::{list_logs, list_snapshots};
+use super::verify::is_whole;
+
+/// Fewest snapshots that may be asked to be kept; as in ZooKeeper.
+pub const MIN_KEEP: usize = 3;
+
+/// What was kept and what was removed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Purged {
+    /// Snapshots kept, newest first; every one was read to its end.
+    pub kept: Vec<String>,
+    /// Snapshots among them that are damaged. They are kept: they may be evidence.
+    pub damaged: Vec<String>,
+    /// Files removed.
+    pub removed: Vec<String>,
+}
+
+/// Keeps the newest `keep` snapshots that are whole and every log that the oldest of them needs; removes what is older. With
+/// fewer whole snapshots nothing is removed. Reads the kept snapshots completely: call it where that disturbs nobody.
+///
+/// # Errors
+/// `keep` below 3, or the disk. Some files may be gone then, never one that is needed.
+pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purged> {
+    if keep < MIN_KEEP {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("snapshots to keep: {keep}; at least {MIN_KEEP} are needed"),
+        ));
+    }
+    let mut purged = Purged::default();
+    let mut oldest = None;
+    let mut too_old = Vec::new();
+    for file in list_snapshots(snap)? {
+        if purged.kept.len() == keep {
+            too_old.push(file.name);
+        } else if is_whole(snap, &file) {
+            oldest = Some(file.zxid);
+            purged.kept.push(file.name);
+        } else {
+            purged.damaged.push(file.name);
+        }
+    }
+    let Some(oldest) = oldest.filter(|_| purged.kept.len() == keep) else { return Ok(purged) };
+    // Oldest first, and snapshots before the logs they need, each durable before the next kind: whatever a crash leaves can
+    // still be recovered from.
+    for name in too_old.into_iter().rev() {
+        snap.remove(&name)?;
+        purged.removed.push(name);
+    }
+    if !purged.removed.is_empty() {
+        snap.sync_dir()?;
+    }
+    let logs = list_logs(log)?;
+    let first_needed = logs.iter().rposition(|f| f.first <= oldest).unwrap_or(0);
+    for file in &logs[..first_needed] {
+        log.remove(&file.name)?;
+        purged.removed.push(file.name.clone());
+    }
+    if first_needed > 0 {
+        log.sync_dir()?;
+    }
+    Ok(purged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txnlog::crash_tests::{SMALL, Seen, data_of, open, payload, take_snapshot};
+    use crate::txnlog::names::Compression;
+    use crate::txnlog::recovery::RecoveryError;
+    use crate::txnlog::testdisk::TestDisk;
+    use crate::txnlog::writer::LogWriter;
+    use crate::types::Zxid;
+
+    /// Files log.1, log.4, … log.16, and a snapshot at every third transaction.
+    fn history() -> TestDisk {
+        let disk = TestDisk::new();
+        let mut state = Seen::default();
+        take_snapshot(&disk, &state, Zxid::ZERO, Compression::None).unwrap();
+        let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+        for z in 1..=18 {
+            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+            state.0.insert(z, data_of(Zxid(z)));
+            if z % 3 == 0 {
+                log.roll().unwrap();
+                take_snapshot(&disk, &state, Zxid(z), Compression::None).unwrap();
+            }
+        }
+        disk
+    }
+
+    #[test]
+    fn the_oldest_kept_snapshot_keeps_its_log() {
+        let disk = history();
+        let whole = open(&disk).unwrap().state;
+        let purged = purge(&mut disk.clone(), &mut disk.clone(), 3).unwrap();
+        assert_eq!(purged.kept, ["snapshot.12", "snapshot.f", "snapshot.c"]);
+        assert_eq!(disk.names(), ["log.10", "log.a", "log.d", "snapshot.12", "snapshot.c", "snapshot.f"]);
+        // Every kept snapshot leads to the same end.
+        for newer in [&[][..], &["snapshot.12"], &["snapshot.12", "snapshot.f"]] {
+            let disk = disk.fork();
+            newer.iter().for_each(|n| disk.clone().remove(n).unwrap());
+            assert_eq!(open(&disk).unwrap().state, whole);
+        }
+    }
+
+    #[test]
+    fn damaged_snapshots_do_not_count() {
+        let disk = history();
+        for name in ["snapshot.12", "snapshot.f"] {
+            disk.damage(name, |b| b[30] ^= 1);
+        }
+        let purged = purge(&mut disk.clone(), &mut disk.clone(), 3).unwrap();
+        assert_eq!(purged.kept, ["snapshot.c", "snapshot.9", "snapshot.6"]);
+        assert_eq!(purged.damaged, ["snapshot.12", "snapshot.f"]);
+        assert_eq!(open(&disk).unwrap().last, Zxid(18));
+        for name in ["snapshot.c", "snapshot.9"] {
+            disk.damage(name, |b| b[30] ^= 1);
+        }
+        assert_eq!(purge(&mut disk.clone(), &mut disk.clone(), 3).unwrap().removed, [""; 0]);
+        assert!(purge(&mut disk.clone(), &mut disk.clone(), 2).is_err());
+    }
+
+    #[test]
+    fn a_crash_anywhere_in_a_purge_leaves_a_whole_history() {
+        let start = history();
+        let whole = open(&start).unwrap().state;
+        for op in 0..20 {
+            for seed in 0..10 {
+                let disk = start.fork();
+                disk.crash_at(disk.ops() + op);
+                let _ = purge(&mut disk.clone(), &mut disk.clone(), 3);
+                disk.power_cycle(seed);
+                // Even when the newest snapshot is lost to rot at the same time.
+                disk.damage("snapshot.12", |b| b[30] ^= 1);
+                assert_eq!(open(&disk).unwrap().state, whole, "crash at {op}, seed {seed}");
+                // And an older one that is still there has its logs.
+                ["snapshot.f", "snapshot.c"].iter().for_each(|n| disk.damage(n, |b| b[30] ^= 1));
+                match open(&disk) {
+                    Ok(r) => assert_eq!(r.state, whole),
+                    Err(RecoveryError::NoValidSnapshot { .. }) => {}
+                    Err(e) => panic!("crash at {op}, seed {seed}: {e}"),
+                }
+            }
+        }
+    }
+}

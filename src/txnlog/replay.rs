@@ -1,0 +1,239 @@
+//! The log's half of recovery: one pass over the files, every record checked, those behind the snapshot applied.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::disk::Dir;
+use super::names::LogFile;
+use super::record::{Damage, Record};
+use super::recovery::{
+    Cut, DigestMismatch, Logged, Recovered, RecoveryError, RecoveryOptions, Replica, Report, cut_of, follows, io_error,
+};
+use super::scan::LogReader;
+use super::snapshot::ZxidDigest;
+use crate::jute::Reader;
+use crate::txn::{Txn, TxnDigest};
+use crate::types::{SessionId, Zxid, op};
+
+/// A digest is remembered at every so many zxids, and so many are.
+pub const DIGEST_LOG_INTERVAL: i64 = 128;
+/// See [`DIGEST_LOG_INTERVAL`].
+pub const DIGEST_LOG_LIMIT: usize = 1024;
+
+/// Digest mismatches reported one by one; the rest are counted.
+const MAX_MISMATCHES: usize = 16;
+
+/// Applies the logs to a state.
+pub(super) struct Replay<R> {
+    state: R,
+    sessions: HashMap<SessionId, i32>,
+    /// The snapshot's zxid.
+    base: Zxid,
+    /// The last record read, applied or not.
+    seen: Option<Zxid>,
+    /// The files read, and where their last records end.
+    ends: Vec<(String, u64)>,
+    /// What the tree's digest must be at some zxid ahead, if the snapshot was fuzzy.
+    promised: Option<ZxidDigest>,
+    tail: VecDeque<Logged>,
+    spare: Vec<u8>,
+    options: RecoveryOptions,
+    pub(super) report: Report,
+}
+
+impl<R: Replica> Replay<R> {
+    pub(super) fn new(
+        state: R,
+        sessions: HashMap<SessionId, i32>,
+        base: Zxid,
+        promised: Option<ZxidDigest>,
+        report: Report,
+        options: RecoveryOptions,
+    ) -> Replay<R> {
+        let promised = promised.filter(|d| options.verify_digests && d.version == TxnDigest::VERSION);
+        let (tail, spare) = (VecDeque::new(), Vec::new());
+        let mut r =
+            Replay { state, sessions, base, seen: None, ends: Vec::new(), promised, tail, spare, options, report };
+        r.keep_promise(base);
+        r
+    }
+
+    /// The last transaction of the history.
+    pub(super) fn last(&self) -> Zxid {
+        self.seen.map_or(self.base, |s| s.max(self.base))
+    }
+
+    pub(super) fn saw_records(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    /// The files read, and where their last records end.
+    pub(super) fn ends(&self) -> &[(String, u64)] {
+        &self.ends
+    }
+
+    pub(super) fn into_recovered(mut self) -> Recovered<R> {
+        self.report.digest_not_reached = self.promised.map(|d| d.zxid);
+        Recovered {
+            last: self.last(),
+            state: self.state,
+            sessions: self.sessions,
+            fresh: false,
+            tail: self.tail,
+            report: self.report,
+        }
+    }
+
+    /// Reads from the newest file that can hold the first transaction behind the snapshot to the last file.
+    pub(super) fn run<D: Dir>(&mut self, dir: &D, logs: &[LogFile]) -> Result<(), RecoveryError> {
+        let wanted = Zxid(self.base.0.saturating_add(1));
+        let first = logs.iter().rposition(|f| f.first <= wanted).unwrap_or(0);
+        let mut torn: Option<Cut> = None;
+        logs[first..].iter().try_for_each(|file| self.read_file(dir, file, &mut torn))
+    }
+
+    fn read_file<D: Dir>(&mut self, dir: &D, file: &LogFile, torn: &mut Option<Cut>) -> Result<(), RecoveryError> {
+        let failed = |e| io_error(format!("{}/{}", dir.path(), file.name), e);
+        let mut log = LogReader::open(dir, &file.name).map_err(failed)?;
+        let mut is_first = true;
+        while let Some((at, record)) = log.next_record().map_err(failed)? {
+            if std::mem::take(&mut is_first) {
+                if record.header.zxid != file.first {
+                    return Err(RecoveryError::Misnamed { file: file.name.clone(), found: record.header.zxid });
+                }
+                if let Some(cut) = torn.take() {
+                    self.continues_behind(&cut, &record)?;
+                }
+            }
+            self.take(file, at, &record)?;
+        }
+        let end = log.end().expect("the reader returned its end");
+        self.report.log_bytes += end.at();
+        self.ends.push((file.name.clone(), end.at()));
+        if let Some(cut) = cut_of(file, end)? {
+            self.report.cuts.push(cut.clone());
+            *torn = Some(cut);
+        }
+        Ok(())
+    }
+
+    /// A torn file that is not the last: a crash, then a restart that began a new file. Apache's records do not say what they
+    /// follow, so at a change of epoch a whole frame with a wrong checksum could be a record that was once acknowledged.
+    fn continues_behind(&self, cut: &Cut, record: &Record<'_>) -> Result<(), RecoveryError> {
+        let new_epoch = self.last().epoch() != record.header.zxid.epoch();
+        let rotten = matches!(cut.damage, Damage::Checksum { .. });
+        if record.trailer.is_none() && new_epoch && rotten && record.header.zxid > self.base {
+            return Err(RecoveryError::Corrupt {
+                file: cut.file.clone(),
+                at: cut.at,
+                damage: cut.damage.clone(),
+                later: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, file: &LogFile, at: u64, record: &Record<'_>) -> Result<(), RecoveryError> {
+        let z = record.header.zxid;
+        if z <= self.base {
+            self.seen = Some(self.seen.map_or(z, |s| s.max(z)));
+            return Ok(());
+        }
+        // Apache's leader answers an undecodable write with an error that reuses the last zxid.
+        let echo = record.trailer.is_none() && record.header.op == op::ERROR && self.seen == Some(z);
+        if echo {
+            return Ok(());
+        }
+        if !follows(record, self.base, self.seen) {
+            return Err(RecoveryError::Hole {
+                file: file.name.clone(),
+                at,
+                after: self.last(),
+                found: z,
+                prev: record.trailer.map(|t| t.prev),
+            });
+        }
+        let mut body = Reader::new(record.body);
+        let txn = Txn::read(record.header.op, &mut body).map_err(|e| RecoveryError::Unreadable {
+            file: file.name.clone(),
+            at,
+            zxid: z,
+            what: e.to_string(),
+        })?;
+        self.state.apply(&record.header, &txn);
+        match txn {
+            Txn::CreateSession { timeout_ms } => {
+                self.sessions.insert(record.header.session, timeout_ms);
+            }
+            Txn::CloseSession { .. } => {
+                self.sessions.remove(&record.header.session);
+            }
+            _ => {}
+        }
+        self.seen = Some(z);
+        self.report.replayed += 1;
+        self.report.foreign += u64::from(record.trailer.is_none());
+        self.compare_digest(record);
+        self.remember_digest(record.header.zxid);
+        self.keep(z, record.proposal);
+        Ok(())
+    }
+
+    /// Mirrors `DataTree.logZxidDigest`.
+    fn remember_digest(&mut self, zxid: Zxid) {
+        if zxid.0 % DIGEST_LOG_INTERVAL != 0 {
+            return;
+        }
+        if let Some(digest) = self.state.digest() {
+            let log = &mut self.report.logged_digests;
+            if log.len() == DIGEST_LOG_LIMIT {
+                log.pop_front();
+            }
+            log.push_back((zxid, digest));
+        }
+    }
+
+    fn compare_digest(&mut self, record: &Record<'_>) {
+        if self.promised.is_some() {
+            // The snapshot may hold parts of transactions that are still to come.
+            self.keep_promise(record.header.zxid);
+        } else if let Some(d) = record.digest.filter(|d| d.version == TxnDigest::VERSION) {
+            self.compare(record.header.zxid, d.digest);
+        }
+    }
+
+    /// Compares the snapshot's digest once its zxid is reached.
+    fn keep_promise(&mut self, reached: Zxid) {
+        if let Some(d) = self.promised.filter(|d| d.zxid <= reached) {
+            self.promised = None;
+            if d.zxid == reached {
+                self.compare(d.zxid, d.digest);
+            }
+        }
+    }
+
+    fn compare(&mut self, zxid: Zxid, stored: u64) {
+        let Some(computed) = self.state.digest().filter(|_| self.options.verify_digests) else { return };
+        if computed != stored {
+            self.report.digest_mismatch_count += 1;
+            if self.report.digest_mismatches.len() < MAX_MISMATCHES {
+                self.report.digest_mismatches.push(DigestMismatch { zxid, stored, computed });
+            }
+        }
+    }
+
+    /// Keeps the last transactions; their buffers go round, so replay allocates none.
+    fn keep(&mut self, zxid: Zxid, payload: &[u8]) {
+        if self.options.keep_last == 0 {
+            return;
+        }
+        if self.tail.len() == self.options.keep_last
+            && let Some(oldest) = self.tail.pop_front()
+        {
+            self.spare = oldest.payload;
+        }
+        let mut buf = std::mem::take(&mut self.spare);
+        buf.clear();
+        buf.extend_from_slice(payload);
+        self.tail.push_back(Logged { zxid, payload: buf });
+    }
+}

@@ -1,0 +1,318 @@
+//! Reading one log file, record by record, and judging how it ends. Mirrors `FileTxnLog.FileTxnIterator`, which takes any
+//! damage but a wrong checksum for the end of the file; this one never does.
+//!
+//! Memory: one read buffer, as large as the largest record (never larger than the file).
+
+use std::io;
+
+use super::disk::{Dir, Reader as DiskReader};
+use super::record::{Damage, END, FILE_HEADER, FRAME_LEN, HEAD_LEN, Record, is_logged};
+use crate::jute::Reader;
+use crate::txn::TxnHeader;
+use crate::types::Zxid;
+
+const READ_SIZE: usize = 1 << 20;
+/// Longest record looked for behind damage. Bounds the memory that garbage lengths can ask for.
+const MAX_SOUGHT: u64 = 128 << 20;
+/// Most bytes checksummed while looking for records behind damage; past it the damage counts as corruption.
+const SEEK_BUDGET: u64 = 8 << 30;
+
+/// How a file ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Nothing but zeros behind the last record.
+    Clean {
+        /// End of the last record.
+        at: u64,
+    },
+    /// A write that a crash tore: no record that was ever durable can be behind `at`.
+    Torn {
+        /// End of the last whole record; zero if even the file header is not there.
+        at: u64,
+        /// What is there instead of a record.
+        damage: Damage,
+        /// End of the garbage.
+        until: u64,
+        /// Whole records in the garbage. They were written in the same unsynced batch, so nobody was told of them.
+        unsynced_records: u32,
+    },
+    /// Damage in front of records that prove it was no torn write.
+    Corrupt {
+        /// Where the damage begins.
+        at: u64,
+        /// What is there.
+        damage: Damage,
+        /// Offset and zxid of the proof; `None` if the damage is itself the proof, or looking for it was given up.
+        later: Option<(u64, Zxid)>,
+    },
+}
+
+impl End {
+    /// End of the last whole record.
+    pub fn at(&self) -> u64 {
+        match self {
+            End::Clean { at } | End::Torn { at, .. } | End::Corrupt { at, .. } => *at,
+        }
+    }
+}
+
+/// A log file being read.
+pub struct LogReader<R> {
+    file: R,
+    buf: Vec<u8>,
+    /// `buf[from..to]` holds the file's bytes from offset `at` on.
+    from: usize,
+    to: usize,
+    at: u64,
+    len: u64,
+    /// Chained CRC after the last record.
+    chain: u32,
+    end: Option<End>,
+}
+
+impl<R: DiskReader> LogReader<R> {
+    /// Opens `name` and reads its file header.
+    pub fn open<D: Dir<Reader = R>>(dir: &D, name: &str) -> io::Result<LogReader<R>> {
+        let file = dir.open(name)?;
+        let len = file.len();
+        let mut r = LogReader { file, buf: Vec::new(), from: 0, to: 0, at: 0, len, chain: 0, end: None };
+        let n = r.fill(FILE_HEADER.len())?;
+        if n < FILE_HEADER.len() || r.window()[..4] != FILE_HEADER[..4] {
+            r.end = Some(r.judge(Damage::FileHeader, 0)?);
+        } else {
+            r.advance(FILE_HEADER.len());
+        }
+        Ok(r)
+    }
+
+    /// The next record and its offset, or `None` at the end: then see [`LogReader::end`].
+    pub fn next_record(&mut self) -> io::Result<Option<(u64, Record<'_>)>> {
+        if self.end.is_some() {
+            return Ok(None);
+        }
+        match self.frame()? {
+            Err(damage) => {
+                self.end = Some(self.judge(damage, self.at)?);
+                Ok(None)
+            }
+            Ok(len) => {
+                let at = self.at;
+                if let Err(damage) = self.check(len) {
+                    // Its checksum is right, so these are the very bytes that were written: no crash did this.
+                    self.end = Some(End::Corrupt { at, damage, later: None });
+                    return Ok(None);
+                }
+                let begin = self.from + HEAD_LEN;
+                self.advance(FRAME_LEN + len);
+                let payload = &self.buf[begin..begin + len];
+                // Parsed again: the borrow checker cannot let go of the first time's borrow. It is a few dozen loads.
+                let record = Record::parse(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                Ok(Some((at, record)))
+            }
+        }
+    }
+
+    /// How the file ended; `None` before [`LogReader::next_record`] returned `None`.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Offset behind the last record returned.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    fn window(&self) -> &[u8] {
+        &self.buf[self.from..self.to]
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.from += n;
+        self.at += n as u64;
+    }
+
+    /// Makes at least `want` bytes available, or all there are up to the file's end; returns how many.
+    fn fill(&mut self, want: usize) -> io::Result<usize> {
+        let have = self.to - self.from;
+        if have >= want {
+            return Ok(have);
+        }
+        let rest = usize::try_from(self.len - self.at).unwrap_or(usize::MAX);
+        let want = want.min(rest);
+        let size = want.max(READ_SIZE).min(rest);
+        if self.from > 0 {
+            self.buf.copy_within(self.from..self.to, 0);
+            (self.from, self.to) = (0, have);
+        }
+        if self.buf.len() < size {
+            // Fresh zeroed memory: pages that are not needed are never touched.
+            let mut buf = vec![0; size];
+            buf[..self.to].copy_from_slice(&self.buf[..self.to]);
+            self.buf = buf;
+        }
+        while self.to < want {
+            match self.file.read(&mut self.buf[self.to..]) {
+                // Shorter than it was when it was opened.
+                Ok(0) => {
+                    self.len = self.at + self.to as u64;
+                    break;
+                }
+                Ok(n) => self.to += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(self.to - self.from)
+    }
+
+    /// The payload's length of the whole and checksummed record at the current place.
+    fn frame(&mut self) -> io::Result<Result<usize, Damage>> {
+        let have = self.fill(HEAD_LEN)?;
+        let head = &self.window()[..have.min(HEAD_LEN)];
+        if head.iter().all(|b| *b == 0) {
+            return Ok(Err(Damage::Zeros));
+        }
+        if have < HEAD_LEN {
+            return Ok(Err(Damage::Cut { missing: (HEAD_LEN - have) as u64 }));
+        }
+        let stored = be_u64(head);
+        let len = be_u32(&head[8..]) as i32;
+        if len < TxnHeader::LEN as i32 {
+            return Ok(Err(Damage::Length(len)));
+        }
+        let (len, rest) = (len as usize, self.len - self.at);
+        if (len + FRAME_LEN) as u64 > rest {
+            return Ok(Err(Damage::Cut { missing: (len + FRAME_LEN) as u64 - rest }));
+        }
+        let have = self.fill(len + FRAME_LEN)?;
+        if have < len + FRAME_LEN {
+            return Ok(Err(Damage::Cut { missing: (len + FRAME_LEN - have) as u64 }));
+        }
+        let bytes = self.window();
+        if bytes[HEAD_LEN + len] != END {
+            return Ok(Err(Damage::NoEnd));
+        }
+        let computed = u64::from(simd_adler32::adler32(&&bytes[HEAD_LEN..HEAD_LEN + len]));
+        Ok(if stored == computed { Ok(len) } else { Err(Damage::Checksum { stored, computed }) })
+    }
+
+    /// Checks what a right checksum does not say, and moves the chain on.
+    fn check(&mut self, len: usize) -> Result<(), Damage> {
+        let payload = &self.buf[self.from + HEAD_LEN..self.from + HEAD_LEN + len];
+        let record = Record::parse(payload)?;
+        self.chain = match record.trailer {
+            None => 0,
+            Some(t) => {
+                let computed = crc32c::crc32c_append(self.chain, &payload[..len - 4]);
+                if computed != t.crc {
+                    return Err(Damage::Chain { stored: t.crc, computed });
+                }
+                computed
+            }
+        };
+        Ok(())
+    }
+
+    /// Decides what damage at `bad` is, by everything behind it. Called once; the reader is used up afterwards.
+    fn judge(&mut self, damage: Damage, bad: u64) -> io::Result<End> {
+        let mut budget = SEEK_BUDGET;
+        let mut until = bad;
+        let mut unsynced_records = 0;
+        let mut from_zero = bad;
+        while let Some(at) = self.skip_zeros()? {
+            until = until.max(at + 1);
+            // A record's first four bytes are zero, and up to three more of them may be.
+            self.step_back(at.saturating_sub(7).max(from_zero));
+            let stop = at + 1;
+            while self.at < stop {
+                if let Some((len, zxid, durable)) = self.candidate(&mut budget)? {
+                    let offset = self.at;
+                    if durable.is_none_or(|d| d > bad) {
+                        return Ok(End::Corrupt { at: bad, damage, later: Some((offset, zxid)) });
+                    }
+                    unsynced_records += 1;
+                    self.advance(FRAME_LEN + len);
+                    until = until.max(self.at);
+                } else {
+                    self.advance(1);
+                }
+                if budget == 0 {
+                    return Ok(End::Corrupt { at: bad, damage, later: None });
+                }
+            }
+            from_zero = self.at;
+        }
+        Ok(if until == bad && damage != Damage::FileHeader {
+            End::Clean { at: bad }
+        } else {
+            End::Torn { at: bad, damage, until, unsynced_records }
+        })
+    }
+
+    /// Moves to the next byte that is not zero and returns its offset; `None` at the file's end. Keeps a few bytes before it.
+    fn skip_zeros(&mut self) -> io::Result<Option<u64>> {
+        loop {
+            let n = self.fill(16)?;
+            if n == 0 {
+                return Ok(None);
+            }
+            match first_non_zero(self.window()) {
+                Some(i) => {
+                    self.advance(i);
+                    return Ok(Some(self.at));
+                }
+                None if n as u64 == self.len - self.at => return Ok(None),
+                // Leave some, so that stepping back stays inside the buffer.
+                None => self.advance(n - 8),
+            }
+        }
+    }
+
+    /// Moves back to offset `to`, which is still in the buffer.
+    fn step_back(&mut self, to: u64) {
+        let n = ((self.at - to) as usize).min(self.from);
+        self.from -= n;
+        self.at -= n as u64;
+    }
+
+    /// If a whole record stands here: its payload's length, its zxid and the offset up to which the file was durable when it
+    /// was written (`None` if it is not ours and does not say).
+    fn candidate(&mut self, budget: &mut u64) -> io::Result<Option<(usize, Zxid, Option<u64>)>> {
+        if self.fill(HEAD_LEN + TxnHeader::LEN)? < HEAD_LEN + TxnHeader::LEN {
+            return Ok(None);
+        }
+        let bytes = self.window();
+        let (sum, len) = (be_u64(bytes), u64::from(be_u32(&bytes[8..])));
+        if sum >> 32 != 0 || sum == 0 || len < TxnHeader::LEN as u64 || len > MAX_SOUGHT {
+            return Ok(None);
+        }
+        let Ok(header) = TxnHeader::read(&mut Reader::new(&bytes[HEAD_LEN..])) else { return Ok(None) };
+        if !is_logged(header.op) || header.zxid <= Zxid::ZERO || len + FRAME_LEN as u64 > self.len - self.at {
+            return Ok(None);
+        }
+        *budget = budget.saturating_sub(len);
+        let Ok(len) = self.frame()? else { return Ok(None) };
+        let payload = &self.window()[HEAD_LEN..HEAD_LEN + len];
+        let Ok(record) = Record::parse(payload) else { return Ok(None) };
+        let durable = record.trailer.map(|t| self.at.saturating_sub(u64::from(t.unsynced)));
+        Ok(Some((len, header.zxid, durable)))
+    }
+}
+
+fn first_non_zero(bytes: &[u8]) -> Option<usize> {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let mut at = 0;
+    // Whole blocks compare as memory, fast even in debug builds.
+    while bytes.len() - at >= BLOCK.len() && bytes[at..at + BLOCK.len()] == BLOCK {
+        at += BLOCK.len();
+    }
+    bytes[at..].iter().position(|b| *b != 0).map(|i| at + i)
+}
+
+fn be_u64(b: &[u8]) -> u64 {
+    u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
+}
+
+fn be_u32(b: &[u8]) -> u32 {
+    u32::from_be_bytes([b[0], b[1], b[2], b[3]])
+}

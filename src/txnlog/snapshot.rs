@@ -1,0 +1,159 @@
+//! Writing snapshots. Mirrors `FileSnap.serialize`, `SnapStream.sealStream` and `SerializeUtils.serializeSnapshot`.
+//!
+//! ```text
+//! I "ZKSN"  I 2  L -1
+//! I sessions { L id  I timeout }   I acls { L id  vector<ACL> }   nodes { ustring path  DataNode }   ustring "/"
+//! seal   [ L zxid  I digest version  L digest  seal ]   [ L last processed zxid  seal ]
+//! seal = L Adler32 of all bytes so far  ustring "/"
+//! ```
+//! The parts from sessions to `"/"` are also what a leader sends in a SNAP.
+
+use std::io;
+
+use super::disk::{Dir, Writer};
+use super::names::{Compression, SNAPSHOT_TMP_PREFIX, snapshot_name};
+use super::pack::Packer;
+use crate::jute::Put;
+use crate::jute::acl::put_acls;
+use crate::jute::stat::put_stat_persisted;
+use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
+
+/// First bytes of every snapshot: "ZKSN", version 2, database id -1.
+pub const FILE_HEADER: [u8; 16] = *b"ZKSN\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff";
+/// Ends the nodes, and every seal.
+pub const TERMINATOR: [u8; 5] = *b"\0\0\0\x01/";
+
+/// What goes into a snapshot besides the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotOptions {
+    /// `snapshot.compression.method`.
+    pub compression: Compression,
+    /// `digest.enabled`: the digest block is written.
+    pub digest_block: bool,
+    /// `serializeLastProcessedZxid.enabled`: the last processed zxid is written.
+    pub last_zxid_block: bool,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> SnapshotOptions {
+        SnapshotOptions { compression: Compression::None, digest_block: true, last_zxid_block: true }
+    }
+}
+
+/// The tree's digest after a transaction: a fuzzy snapshot is right when replay brings it to this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct ZxidDigest {
+    pub zxid: Zxid,
+    pub version: i32,
+    pub digest: u64,
+}
+
+/// Appends the session table.
+pub fn put_sessions(out: &mut Vec<u8>, sessions: impl ExactSizeIterator<Item = (SessionId, i32)>) {
+    out.put_i32(sessions.len() as i32);
+    for (id, timeout_ms) in sessions {
+        out.put_i64(id.0);
+        out.put_i32(timeout_ms);
+    }
+}
+
+/// Appends the ACL table.
+pub fn put_acl_table<'a>(out: &mut Vec<u8>, acls: impl ExactSizeIterator<Item = (AclId, &'a [Acl])>) {
+    out.put_i32(acls.len() as i32);
+    for (id, list) in acls {
+        out.put_i64(id.0);
+        put_acls(out, list);
+    }
+}
+
+/// Appends one node. The root's path is empty; a parent comes before its children.
+pub fn put_node(out: &mut Vec<u8>, path: &str, data: Option<&[u8]>, acl: AclId, stat: &StatPersisted) {
+    out.put_string(path);
+    out.put_buffer(data);
+    out.put_i64(acl.0);
+    put_stat_persisted(out, stat);
+}
+
+/// A snapshot being written. Nothing of it is visible under its name before [`SnapshotWriter::finish`].
+pub struct SnapshotWriter<W: Writer> {
+    out: Packer<W>,
+    adler: simd_adler32::Adler32,
+    options: SnapshotOptions,
+    zxid: Zxid,
+    bytes: u64,
+}
+
+impl<W: Writer> SnapshotWriter<W> {
+    /// Begins the snapshot of `zxid` in `dir`, under a temporary name. `image` begins with the session table and the ACL
+    /// table; nodes may follow.
+    pub fn begin<D: Dir<Writer = W>>(
+        dir: &mut D,
+        zxid: Zxid,
+        options: SnapshotOptions,
+    ) -> io::Result<SnapshotWriter<W>> {
+        let file = dir.create(&tmp_name(zxid, options.compression))?;
+        let out = Packer::new(file, options.compression)?;
+        let mut w = SnapshotWriter { out, adler: simd_adler32::Adler32::new(), options, zxid, bytes: 0 };
+        w.put(&FILE_HEADER)?;
+        Ok(w)
+    }
+
+    /// Adds encoded parts of the image, in order: [`put_sessions`], [`put_acl_table`], then nodes by [`put_node`] in pieces of
+    /// any size. The terminator is added by `finish`.
+    pub fn put(&mut self, image: &[u8]) -> io::Result<()> {
+        self.adler.write(image);
+        self.bytes += image.len() as u64;
+        self.out.write_all(image)
+    }
+
+    /// Bytes so far, before packing.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn seal(&mut self) -> io::Result<()> {
+        let mut seal = Vec::with_capacity(13);
+        seal.put_i64(i64::from(self.adler.finish()));
+        seal.extend_from_slice(&TERMINATOR);
+        self.put(&seal)
+    }
+
+    /// Ends the image, seals it, makes it durable and gives it its name, which is returned. `digest` is the tree's state when
+    /// the last node was written (`None`: nothing was ever applied); `last` the zxid it was taken at.
+    ///
+    /// # Errors
+    /// The disk. A temporary file may stay behind; recovery removes it.
+    pub fn finish<D: Dir<Writer = W>>(
+        mut self,
+        dir: &mut D,
+        digest: Option<ZxidDigest>,
+        last: Zxid,
+    ) -> io::Result<String> {
+        self.put(&TERMINATOR)?;
+        self.seal()?;
+        if self.options.digest_block {
+            let d = digest.unwrap_or(ZxidDigest { zxid: Zxid::ZERO, version: 2, digest: 0 });
+            let mut block = Vec::with_capacity(20);
+            block.put_i64(d.zxid.0);
+            block.put_i32(d.version);
+            block.put_i64(d.digest as i64);
+            self.put(&block)?;
+            self.seal()?;
+        }
+        if self.options.last_zxid_block {
+            self.put(&last.0.to_be_bytes())?;
+            self.seal()?;
+        }
+        let compression = self.options.compression;
+        self.out.finish()?;
+        let name = snapshot_name(self.zxid, compression);
+        dir.rename(&tmp_name(self.zxid, compression), &name)?;
+        dir.sync_dir()?;
+        Ok(name)
+    }
+}
+
+fn tmp_name(zxid: Zxid, compression: Compression) -> String {
+    format!("{SNAPSHOT_TMP_PREFIX}{:x}{}", zxid.0, compression.extension())
+}

@@ -1,0 +1,419 @@
+//! A directory in memory that forgets like a disk: writes not synced survive a crash sector by sector at random, names not
+//! synced one by one at random, and every operation can be the last. For tests and the simulator.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::disk::{Dir, Reader, Segment, Writer};
+
+const SECTOR: usize = 512;
+
+/// A name that changed since the last `sync_dir`.
+#[derive(Clone, Debug)]
+enum NameOp {
+    Set { name: String, inode: usize },
+    Rename { from: String, to: String, inode: usize },
+    Remove { name: String },
+}
+
+/// What goes wrong at a chosen operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It and every later operation fail without effect: the process is dead.
+    Crash,
+    /// From then on nothing can be allocated (ENOSPC), until the next start.
+    NoSpace,
+    /// The next sync fails once (EIO). What it was for reaches the disk sector by sector at random, and the kernel forgets the
+    /// rest; a second sync would say that all is well.
+    SyncFails,
+}
+
+/// What an operation needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Space,
+    Sync,
+    Nothing,
+}
+
+#[derive(Default, Debug)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+#[derive(Default, Debug)]
+struct State {
+    inodes: Vec<Inode>,
+    live: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+    pending: Vec<NameOp>,
+    ops: u64,
+    /// Operation and fault, seed of what it leaves.
+    plan: Option<(u64, Fault, u64)>,
+    /// The plan has come true.
+    fired: bool,
+}
+
+impl State {
+    /// Counts an operation; an error if it meets a fault.
+    fn op(&mut self, need: Need) -> io::Result<()> {
+        let n = self.ops;
+        self.ops += 1;
+        let Some((_, fault, _)) = self.plan.filter(|(at, ..)| n >= *at) else { return Ok(()) };
+        let meets = match fault {
+            Fault::Crash => true,
+            Fault::NoSpace => need == Need::Space,
+            Fault::SyncFails => need == Need::Sync && !self.fired,
+        };
+        if !meets {
+            return Ok(());
+        }
+        self.fired = true;
+        Err(match fault {
+            Fault::Crash => io::Error::other("the machine is down"),
+            Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "no space left on device (injected)"),
+            Fault::SyncFails => io::Error::other("input/output error (injected)"),
+        })
+    }
+
+    /// Syncs a file; when that fails, what was to be written is on the disk by chance.
+    fn sync_file(&mut self, inode: usize) -> io::Result<()> {
+        let outcome = self.op(Need::Sync);
+        let failed = self.plan.filter(|(_, fault, _)| outcome.is_err() && *fault == Fault::SyncFails);
+        let file = &mut self.inodes[inode];
+        if let Some((.., seed)) = failed {
+            let bytes = survivors(file, &mut fastrand::Rng::with_seed(seed), true);
+            // The mapping keeps its length; what was lost reads as before.
+            file.live.clone_from(&bytes);
+            file.durable = bytes;
+        } else if outcome.is_ok() {
+            file.durable.clone_from(&file.live);
+        }
+        outcome
+    }
+
+    /// After the end of the process: files without a name are gone, and no fault is planned.
+    fn rest(&mut self) {
+        (self.plan, self.fired) = (None, false);
+        let named: Vec<usize> = self.live.values().chain(self.durable.values()).copied().collect();
+        let waiting = |op: &NameOp| match op {
+            NameOp::Set { inode, .. } | NameOp::Rename { inode, .. } => Some(*inode),
+            NameOp::Remove { .. } => None,
+        };
+        let waiting: Vec<usize> = self.pending.iter().filter_map(waiting).collect();
+        for (i, inode) in self.inodes.iter_mut().enumerate() {
+            if !named.contains(&i) && !waiting.contains(&i) {
+                *inode = Inode::default();
+            }
+        }
+    }
+
+    fn inode(&mut self, name: &str, bytes: Vec<u8>) -> usize {
+        self.inodes.push(Inode { live: bytes, durable: Vec::new() });
+        let inode = self.inodes.len() - 1;
+        self.live.insert(name.to_owned(), inode);
+        self.pending.push(NameOp::Set { name: name.to_owned(), inode });
+        inode
+    }
+
+    fn find(&self, name: &str) -> io::Result<usize> {
+        self.live.get(name).copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_owned()))
+    }
+}
+
+/// What is left of a file after a loss of power: what was synced, and of the rest each sector by chance.
+fn survivors(file: &Inode, rng: &mut fastrand::Rng, keep_len: bool) -> Vec<u8> {
+    let longest = file.live.len().max(file.durable.len());
+    let grown = file.durable.len().max(SECTOR * rng.usize(0..4)).min(longest);
+    let len = if keep_len { longest } else { grown };
+    let mut bytes = file.durable.clone();
+    bytes.resize(len, 0);
+    for at in (0..len.min(file.live.len())).step_by(SECTOR) {
+        let end = (at + SECTOR).min(len).min(file.live.len());
+        if rng.bool() {
+            bytes[at..end].copy_from_slice(&file.live[at..end]);
+        }
+    }
+    bytes
+}
+
+/// The directory. Clones are handles of the same one.
+#[derive(Clone, Debug, Default)]
+pub struct TestDisk(Arc<Mutex<State>>);
+
+impl TestDisk {
+    /// An empty one.
+    pub fn new() -> TestDisk {
+        TestDisk::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Operations so far.
+    pub fn ops(&self) -> u64 {
+        self.state().ops
+    }
+
+    /// Makes operation number `op`, and every one after it, fail without effect.
+    pub fn crash_at(&self, op: u64) {
+        self.fault_at(op, Fault::Crash, 0);
+    }
+
+    /// Plans a fault at operation number `op` or the next one it can meet, instead of what was planned. `seed` decides what a
+    /// failed sync leaves behind.
+    pub fn fault_at(&self, op: u64, fault: Fault, seed: u64) {
+        let mut s = self.state();
+        s.plan = Some((op, fault, seed));
+        s.fired = false;
+    }
+
+    /// The planned fault, once an operation has met it.
+    pub fn fired(&self) -> Option<Fault> {
+        let s = self.state();
+        s.plan.filter(|_| s.fired).map(|(_, fault, _)| fault)
+    }
+
+    /// The machine comes up again after a loss of power. `seed` decides what of the unsynced survived.
+    pub fn power_cycle(&self, seed: u64) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut s = self.state();
+        let mut names = std::mem::take(&mut s.durable);
+        for op in std::mem::take(&mut s.pending) {
+            if rng.bool() {
+                continue;
+            }
+            match op {
+                NameOp::Set { name, inode } => {
+                    names.insert(name, inode);
+                }
+                NameOp::Rename { from, to, inode } => {
+                    names.remove(&from);
+                    names.insert(to, inode);
+                }
+                NameOp::Remove { name } => {
+                    names.remove(&name);
+                }
+            }
+        }
+        for inode in &mut s.inodes {
+            let keep_len = rng.bool();
+            let bytes = survivors(inode, &mut rng, keep_len);
+            // A file that was synced never loses what was synced.
+            inode.live.clone_from(&bytes);
+            inode.durable = bytes;
+        }
+        s.live = names.clone();
+        s.durable = names;
+        s.rest();
+    }
+
+    /// The process was killed and starts again: the kernel lost nothing.
+    pub fn restart(&self) {
+        self.state().rest();
+    }
+
+    /// A copy that shares nothing.
+    pub fn fork(&self) -> TestDisk {
+        let s = self.state();
+        let copy = State {
+            inodes: s.inodes.iter().map(|i| Inode { live: i.live.clone(), durable: i.durable.clone() }).collect(),
+            live: s.live.clone(),
+            durable: s.durable.clone(),
+            pending: s.pending.clone(),
+            ops: s.ops,
+            plan: s.plan,
+            fired: s.fired,
+        };
+        TestDisk(Arc::new(Mutex::new(copy)))
+    }
+
+    /// Puts a file there, durable.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let mut s = self.state();
+        s.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec() });
+        let inode = s.inodes.len() - 1;
+        s.live.insert(name.to_owned(), inode);
+        s.durable.insert(name.to_owned(), inode);
+    }
+
+    /// A file's bytes.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        let s = self.state();
+        s.inodes[s.live[name]].live.clone()
+    }
+
+    /// Changes a file's bytes, durably and behind everyone's back.
+    pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut s = self.state();
+        let inode = s.live[name];
+        let inode = &mut s.inodes[inode];
+        change(&mut inode.live);
+        inode.durable = inode.live.clone();
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.state().live.keys().cloned().collect()
+    }
+}
+
+impl Dir for TestDisk {
+    type Segment = TestSegment;
+    type Writer = TestWriter;
+    type Reader = TestReader;
+
+    fn path(&self) -> String {
+        format!("/test/{:p}", Arc::as_ptr(&self.0))
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let s = self.state();
+        Ok(s.live.iter().map(|(n, i)| (n.clone(), s.inodes[*i].live.len() as u64)).collect())
+    }
+
+    fn create_segment(&mut self, name: &str, len: u64) -> io::Result<TestSegment> {
+        let mut s = self.state();
+        s.op(Need::Space)?;
+        if s.live.contains_key(name) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, name.to_owned()));
+        }
+        let inode = s.inode(name, vec![0; len as usize]);
+        Ok(TestSegment { disk: self.clone(), inode, len })
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<TestWriter> {
+        let mut s = self.state();
+        s.op(Need::Space)?;
+        let inode = s.inode(name, Vec::new());
+        Ok(TestWriter { disk: self.clone(), inode })
+    }
+
+    fn open(&self, name: &str) -> io::Result<TestReader> {
+        let s = self.state();
+        let bytes = s.inodes[s.find(name)?].live.clone();
+        Ok(TestReader { bytes, at: 0 })
+    }
+
+    fn set_len(&mut self, name: &str, len: u64) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Nothing)?;
+        let inode = s.find(name)?;
+        s.inodes[inode].live.resize(len as usize, 0);
+        s.sync_file(inode)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Nothing)?;
+        let inode = s.find(from)?;
+        s.live.remove(from);
+        s.live.insert(to.to_owned(), inode);
+        s.pending.push(NameOp::Rename { from: from.to_owned(), to: to.to_owned(), inode });
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Nothing)?;
+        s.find(name)?;
+        s.live.remove(name);
+        s.pending.push(NameOp::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Sync)?;
+        s.durable = s.live.clone();
+        s.pending.clear();
+        Ok(())
+    }
+}
+
+/// See [`TestDisk`].
+pub struct TestSegment {
+    disk: TestDisk,
+    inode: usize,
+    len: u64,
+}
+
+impl Segment for TestSegment {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        let mut s = self.disk.state();
+        // A store to a mapping cannot fail: when the machine is down it has no effect.
+        if s.op(Need::Nothing).is_ok() {
+            let at = at as usize;
+            s.inodes[self.inode].live[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    fn grow(&mut self, len: u64) -> io::Result<()> {
+        let mut s = self.disk.state();
+        s.op(Need::Space)?;
+        assert!(len >= self.len);
+        s.inodes[self.inode].live.resize(len as usize, 0);
+        self.len = len;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut s = self.disk.state();
+        s.sync_file(self.inode)
+    }
+}
+
+/// See [`TestDisk`].
+pub struct TestWriter {
+    disk: TestDisk,
+    inode: usize,
+}
+
+impl Write for TestWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut s = self.disk.state();
+        s.op(Need::Space)?;
+        s.inodes[self.inode].live.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Writer for TestWriter {
+    fn sync(&mut self) -> io::Result<()> {
+        let mut s = self.disk.state();
+        s.sync_file(self.inode)
+    }
+}
+
+/// See [`TestDisk`].
+pub struct TestReader {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Read for TestReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        // Short reads happen.
+        let n = out.len().min(self.bytes.len() - self.at).min(100_003);
+        out[..n].copy_from_slice(&self.bytes[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+impl Reader for TestReader {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}

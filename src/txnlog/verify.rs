@@ -1,0 +1,141 @@
+//! Looking at files without changing anything: what `zabra log verify`, `zabra snapshot verify` and purge are made of.
+//! Mirrors `TxnLogToolkit`, `SnapshotFormatter`, `SnapStream.isValidSnapshot`.
+//!
+//! To dump a log use [`LogReader`] itself: `next_record` gives offset and record, `end` the verdict. To dump a snapshot give
+//! [`read_snapshot`] a [`Sink`].
+
+use std::io;
+
+use super::disk::Dir;
+use super::names::{LogFile, SnapshotFile, list_logs, parse_snapshot_name};
+use super::record::Record;
+use super::recovery::follows;
+use super::scan::{End, LogReader};
+use super::snapshot_read::{Node, Sink, SnapshotError, Tail, read_file};
+use crate::types::{Acl, AclId, SessionId, Zxid};
+
+/// What is to be said about one log file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogVerdict {
+    /// Its name.
+    pub name: String,
+    /// Whole records.
+    pub records: u64,
+    /// Zxids of the first and the last one.
+    pub range: Option<(Zxid, Zxid)>,
+    /// Records with our trailer; the others have no chain to check.
+    pub chained: u64,
+    /// Records with a tree digest.
+    pub digests: u64,
+    /// Offset of a record, the zxid it should follow, its own: something is missing between them. No loss if a snapshot was
+    /// installed there.
+    pub holes: Vec<(u64, Zxid, Zxid)>,
+    /// How it ends.
+    pub end: End,
+}
+
+impl LogVerdict {
+    /// Whether nothing is wrong with the file, a torn tail aside if it is the last one.
+    pub fn is_sound(&self, is_last: bool) -> bool {
+        self.holes.is_empty()
+            && match self.end {
+                End::Clean { .. } => true,
+                End::Torn { .. } => is_last,
+                End::Corrupt { .. } => false,
+            }
+    }
+}
+
+/// Reads one log file to its end. `before` is the last transaction of the file before it, if that is known; `each` is shown
+/// every record with its offset.
+pub fn log_file<D: Dir>(
+    dir: &D,
+    name: &str,
+    before: Option<Zxid>,
+    mut each: impl FnMut(u64, &Record<'_>),
+) -> io::Result<LogVerdict> {
+    let mut log = LogReader::open(dir, name)?;
+    let mut v = LogVerdict {
+        name: name.to_owned(),
+        records: 0,
+        range: None,
+        chained: 0,
+        digests: 0,
+        holes: Vec::new(),
+        end: End::Clean { at: 0 },
+    };
+    let mut seen = before;
+    while let Some((at, record)) = log.next_record()? {
+        let z = record.header.zxid;
+        if let Some(s) = seen
+            && z != s
+            && !follows(&record, Zxid::ZERO, seen)
+        {
+            v.holes.push((at, s, z));
+        }
+        seen = Some(z);
+        v.range = Some((v.range.map_or(z, |r| r.0), z));
+        v.records += 1;
+        v.chained += u64::from(record.trailer.is_some());
+        v.digests += u64::from(record.digest.is_some());
+        each(at, &record);
+    }
+    if let Some(end) = log.end() {
+        v.end = end.clone();
+    }
+    Ok(v)
+}
+
+/// Reads every log of a directory, oldest first.
+pub fn logs<D: Dir>(dir: &D) -> io::Result<Vec<LogVerdict>> {
+    let mut before = None;
+    let mut verdicts = Vec::new();
+    for LogFile { name, .. } in list_logs(dir)? {
+        let v = log_file(dir, &name, before, |_, _| {})?;
+        before = v.range.map(|r| r.1).or(before);
+        verdicts.push(v);
+    }
+    Ok(verdicts)
+}
+
+/// Counts what a snapshot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Sessions.
+    pub sessions: u64,
+    /// ACL lists.
+    pub acls: u64,
+    /// Nodes, the root included.
+    pub nodes: u64,
+    /// Bytes of their data.
+    pub data_bytes: u64,
+}
+
+impl Sink for Counts {
+    fn session(&mut self, _: SessionId, _: i32) -> Result<(), String> {
+        self.sessions += 1;
+        Ok(())
+    }
+    fn acl(&mut self, _: AclId, _: Vec<Acl>) -> Result<(), String> {
+        self.acls += 1;
+        Ok(())
+    }
+    fn node(&mut self, node: Node<'_>) -> Result<(), String> {
+        self.nodes += 1;
+        self.data_bytes += node.data.map_or(0, |d| d.len() as u64);
+        Ok(())
+    }
+}
+
+/// Reads a snapshot file into `sink`, every seal checked.
+pub fn read_snapshot<D: Dir>(dir: &D, name: &str, sink: &mut impl Sink) -> Result<Tail, SnapshotError> {
+    let (_, compression) = parse_snapshot_name(name).ok_or_else(|| {
+        SnapshotError::Io(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a snapshot's name")))
+    })?;
+    read_file(dir.open(name)?, compression, sink)
+}
+
+/// Whether a snapshot is whole, by reading all of it.
+pub fn is_whole<D: Dir>(dir: &D, file: &SnapshotFile) -> bool {
+    read_snapshot(dir, &file.name, &mut Counts::default()).is_ok()
+}

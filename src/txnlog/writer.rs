@@ -1,0 +1,203 @@
+//! Appending to the log. Mirrors `FileTxnLog.append`, `commit`, `rollLog` and `FilePadding`.
+
+use std::io;
+
+use super::disk::{Dir, Segment};
+use super::names::log_name;
+use super::record::{FILE_HEADER, Framed};
+use crate::types::Zxid;
+
+/// Apache's readers end a file where a length is zero, so some zeros stay behind the last record.
+const ROOM: u64 = 4096;
+
+/// How the log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogOptions {
+    /// `preAllocSize`: step in which a segment grows, in bytes.
+    pub prealloc_bytes: u64,
+    /// `txnLogSizeLimitInKb`, in bytes: a longer segment is closed after the next sync. `None`: no limit.
+    pub roll_at_bytes: Option<u64>,
+    /// `forceSync`: false makes `sync` a lie, as in ZooKeeper.
+    pub force_sync: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions { prealloc_bytes: 65536 << 10, roll_at_bytes: None, force_sync: true }
+    }
+}
+
+struct Open<S> {
+    segment: S,
+    /// End of the last record.
+    end: u64,
+    /// Everything before this is durable.
+    durable: u64,
+    /// Chained CRC after the last record.
+    chain: u32,
+}
+
+/// The log's writing end. One thread owns it. After an error it refuses everything: nobody knows what is on the disk, so
+/// the process has to end and recover.
+pub struct LogWriter<D: Dir> {
+    dir: D,
+    options: LogOptions,
+    open: Option<Open<D::Segment>>,
+    last: Zxid,
+    durable: Zxid,
+    failed: bool,
+    /// The name of the open segment, for messages.
+    name: String,
+    closed_bytes: u64,
+}
+
+impl<D: Dir> LogWriter<D> {
+    /// Continues a log whose last transaction is `last`, with a new file: nothing is created before the first append.
+    pub fn new(dir: D, last: Zxid, options: LogOptions) -> LogWriter<D> {
+        assert!(options.prealloc_bytes <= 1 << 40, "preAllocSize of {} bytes", options.prealloc_bytes);
+        LogWriter { dir, options, open: None, last, durable: last, failed: false, name: String::new(), closed_bytes: 0 }
+    }
+
+    /// The last transaction appended.
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+
+    /// The last transaction known to be durable.
+    pub fn durable(&self) -> Zxid {
+        self.durable
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &D {
+        &self.dir
+    }
+
+    /// Name of the file being written, or the last one that was.
+    pub fn file_name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of log written by this process since [`LogWriter::snapshot_begun`]. Mirrors `getTotalLogSize`.
+    pub fn bytes_since_snapshot(&self) -> u64 {
+        self.closed_bytes + self.open.as_ref().map_or(0, |o| o.end)
+    }
+
+    /// Starts [`LogWriter::bytes_since_snapshot`] anew.
+    pub fn snapshot_begun(&mut self) {
+        self.closed_bytes = 0;
+    }
+
+    /// Says that the state is now `last` without a log that leads to it: a snapshot was installed, or the log truncated.
+    /// The next append opens a new file.
+    pub fn restart_at(&mut self, last: Zxid) -> io::Result<()> {
+        self.roll()?;
+        (self.last, self.durable) = (last, last);
+        Ok(())
+    }
+
+    /// Copies a transaction into the log. `payload` is `TxnHeader`, transaction and digest: a PROPOSAL's bytes; the frame
+    /// and our trailer are added here. Not durable before [`LogWriter::sync`].
+    ///
+    /// # Panics
+    /// If `zxid` does not directly follow the last one: a hole made by ourselves must never reach the disk.
+    ///
+    /// # Errors
+    /// The disk is full, or a new file cannot be made. Final.
+    pub fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
+        assert!(self.last.precedes(zxid), "log append of {zxid} behind {}", self.last);
+        assert_eq!(payload.get(12..20), Some(&zxid.0.to_be_bytes()[..]), "log append of {zxid}: not in the payload");
+        self.usable()?;
+        self.append_framed(zxid, payload).inspect_err(|_| self.failed = true)
+    }
+
+    fn append_framed(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
+        let step = self.options.prealloc_bytes;
+        let need = Framed::len(payload);
+        if self.open.is_none() {
+            let begin = FILE_HEADER.len() as u64;
+            let len = padded(begin + need, step);
+            self.name = log_name(zxid);
+            let mut segment = self.dir.create_segment(&self.name, len)?;
+            segment.write(0, &FILE_HEADER);
+            self.open = Some(Open { segment, end: begin, durable: 0, chain: 0 });
+        }
+        let open = self.open.as_mut().expect("a segment is open");
+        if open.end + need + ROOM > open.segment.len() {
+            open.segment.grow(padded(open.end + need, step))?;
+        }
+        let unsynced = u32::try_from(open.end - open.durable).unwrap_or(u32::MAX);
+        let framed = Framed::new(payload, self.last, unsynced, open.chain);
+        let mut at = open.end;
+        framed.pieces(payload, |bytes| {
+            open.segment.write(at, bytes);
+            at += bytes.len() as u64;
+        });
+        open.end = at;
+        open.chain = framed.crc;
+        self.last = zxid;
+        Ok(())
+    }
+
+    /// Makes everything appended durable, the file's name included, and returns the last zxid that is.
+    ///
+    /// # Errors
+    /// Final: what a failed sync leaves on the disk is unknown, and trying again proves nothing.
+    pub fn sync(&mut self) -> io::Result<Zxid> {
+        self.usable()?;
+        self.sync_open(self.options.force_sync).inspect_err(|_| self.failed = true)?;
+        let limit = self.options.roll_at_bytes.unwrap_or(u64::MAX);
+        if self.open.as_ref().is_some_and(|o| o.end > limit) {
+            self.close().inspect_err(|_| self.failed = true)?;
+        }
+        Ok(self.durable)
+    }
+
+    fn sync_open(&mut self, force: bool) -> io::Result<()> {
+        if let Some(open) = &mut self.open
+            && open.durable < open.end
+            && force
+        {
+            open.segment.sync()?;
+            if open.durable == 0 {
+                self.dir.sync_dir()?;
+            }
+            open.durable = open.end;
+        }
+        self.durable = self.last;
+        Ok(())
+    }
+
+    /// Ends the current file; the next append opens a new one. What was appended is made durable first, `forceSync` or not, so
+    /// that damage in a file that is not the last can never be a crash's. The blocks behind the last record are given back.
+    pub fn roll(&mut self) -> io::Result<()> {
+        self.usable()?;
+        self.close().inspect_err(|_| self.failed = true)
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.sync_open(true)?;
+        if let Some(open) = self.open.take() {
+            self.closed_bytes += open.end;
+            // A mapped file must not become shorter.
+            drop(open.segment);
+            self.dir.set_len(&self.name, open.end)?;
+        }
+        Ok(())
+    }
+
+    fn usable(&self) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other(format!(
+                "the log in {} failed before: what is on the disk is unknown; restart the server to recover",
+                self.dir.path()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`.
+fn padded(end: u64, step: u64) -> u64 {
+    (end + ROOM).next_multiple_of(step.max(ROOM))
+}
