@@ -15,3 +15,5 @@ pub mod session;
 pub mod tree;
 pub mod txnlog;
 pub mod watch;
+
+pub mod pipeline;

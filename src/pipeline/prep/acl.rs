@@ -1,0 +1,115 @@
+//! Access control lists of writes: what a client may set, what it may do, what it may see. Mirrors
+//! `PrepRequestProcessor.fixupACL` and `ZooKeeperServer.checkACL`.
+
+use hashbrown::HashSet;
+
+use super::auth::Providers;
+use crate::txn::body::share;
+use crate::types::acl::{SharedAcl, permits};
+use crate::types::{Acl, ErrorCode, Id};
+
+/// Turns the list a client sent into the one that is stored: doubles dropped, `auth` replaced by whoever asks.
+///
+/// # Errors
+/// `InvalidAcl`: an empty list, a scheme this server does not have, an id its scheme does not take, `auth` from somebody
+/// who is not authenticated. `MarshallingError`: `auth` made the list longer than `max_bytes`.
+pub fn fixup(providers: &Providers, asker: &[Id], acls: Vec<Acl>, max_bytes: usize) -> Result<SharedAcl, ErrorCode> {
+    if acls.is_empty() {
+        return Err(ErrorCode::InvalidAcl);
+    }
+    let mut stored: Vec<Acl> = Vec::with_capacity(acls.len());
+    let mut expanded_bytes = 0;
+    for acl in without_doubles(acls) {
+        match (acl.id.scheme.as_str(), acl.id.id.as_str()) {
+            ("world", "anyone") => stored.push(acl),
+            ("auth", _) => {
+                let before = stored.len();
+                for id in asker.iter().filter(|id| providers.is_authenticated(&id.scheme)) {
+                    // Both the entries and the asker's identities are the client's choice: their product is not.
+                    expanded_bytes += 12 + id.scheme.len() + id.id.len();
+                    if expanded_bytes > max_bytes {
+                        return Err(ErrorCode::MarshallingError);
+                    }
+                    stored.push(Acl { perms: acl.perms, id: id.clone() });
+                }
+                if stored.len() == before {
+                    return Err(ErrorCode::InvalidAcl);
+                }
+            }
+            (scheme, id) if providers.is_valid(scheme, id) => stored.push(acl),
+            _ => return Err(ErrorCode::InvalidAcl),
+        }
+    }
+    Ok(share(stored))
+}
+
+fn without_doubles(acls: Vec<Acl>) -> Vec<Acl> {
+    if acls.len() == 1 {
+        return acls;
+    }
+    let mut seen: HashSet<Acl> = HashSet::with_capacity(acls.len());
+    acls.into_iter().filter(|acl| seen.insert(acl.clone())).collect()
+}
+
+/// Whether `asker` may do `wanted` under `acl`.
+///
+/// # Errors
+/// `NoAuth`.
+pub fn check(skip_acl: bool, acl: &SharedAcl, asker: &[Id], wanted: i32) -> Result<(), ErrorCode> {
+    if skip_acl || permits(acl.as_deref(), asker, wanted) { Ok(()) } else { Err(ErrorCode::NoAuth) }
+}
+
+/// What getACL shows to whoever may read the list but not set it: the hashes of `digest` ids are hidden.
+pub fn masked(acls: &[Acl]) -> Vec<Acl> {
+    let mut shown = acls.to_vec();
+    for acl in &mut shown {
+        if acl.id.scheme == "digest"
+            && let Some(colon) = acl.id.id.find(':')
+        {
+            acl.id.id.truncate(colon);
+            acl.id.id.push_str(":x");
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(perms: i32, scheme: &str, id: &str) -> Acl {
+        Acl { perms, id: Id::new(scheme, id) }
+    }
+
+    fn fix(asker: &[Id], acls: Vec<Acl>) -> Result<Vec<Acl>, ErrorCode> {
+        fixup(&Providers::default(), asker, acls, 1000)
+            .map(|a| a.map_or_else(|| vec![Acl::world_all()], |a| a.to_vec()))
+    }
+
+    #[test]
+    fn lists_are_fixed_up() {
+        let me =
+            [Id::new("ip", "10.0.0.1"), Id::new("digest", "bob:h"), Id::new("digest", "bob:g"), Id::new("super", "")];
+        assert_eq!(fix(&me, vec![]), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix(&me, vec![Acl::world_all(), Acl::world_all()]).unwrap(), [Acl::world_all()]);
+        assert_eq!(
+            fix(&me, vec![acl(3, "auth", "ignored"), acl(1, "ip", "10.0.0.0/8")]).unwrap(),
+            [acl(3, "digest", "bob:h"), acl(3, "digest", "bob:g"), acl(1, "ip", "10.0.0.0/8")]
+        );
+        assert_eq!(fix(&me[..1], vec![acl(3, "auth", "")]), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix(&me, vec![acl(3, "world", "everyone")]), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix(&me, vec![acl(3, "super", "")]), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix(&me, vec![acl(3, "digest", "nohash")]), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix(&me, vec![Acl::world_all(), acl(3, "nope", "x")]), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fixup(&Providers::default(), &me, vec![Acl::world_all()], 0), Ok(None));
+        let many: Vec<Acl> = (0..30).map(|perms| acl(perms, "auth", "")).collect();
+        assert_eq!(fix(&me, many), Err(ErrorCode::MarshallingError));
+    }
+
+    #[test]
+    fn masks_hide_hashes() {
+        let list = [acl(1, "digest", "bob:hash:x"), acl(1, "digest", "bare"), acl(1, "ip", "::1"), Acl::world_all()];
+        let ids: Vec<String> = masked(&list).into_iter().map(|a| a.id.id).collect();
+        assert_eq!(ids, ["bob:x", "bare", "::1", "anyone"]);
+    }
+}

@@ -1,0 +1,300 @@
+//! The authentication schemes: which exist, what their ids look like, how an auth packet is answered. Mirrors
+//! `ProviderRegistry`, `DigestAuthenticationProvider`, `IPAuthenticationProvider`, `EnsembleAuthenticationProvider`, `AuthUtil`.
+
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+use sha2::{Sha256, Sha512};
+use thiserror::Error;
+
+use crate::types::Id;
+use crate::types::acl::IpPattern;
+
+/// The hash of the `digest` scheme (`DigestAuthenticationProvider.digestAlg`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub enum DigestAlg {
+    #[default]
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+/// A value of `digestAlg` that names no hash we have.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("unknown digest algorithm {0:?}: use SHA1, SHA-256 or SHA-512")]
+pub struct UnknownDigestAlg(String);
+
+impl FromStr for DigestAlg {
+    type Err = UnknownDigestAlg;
+    /// The names Java's `MessageDigest` takes, in any case.
+    fn from_str(name: &str) -> Result<DigestAlg, UnknownDigestAlg> {
+        match name.to_ascii_uppercase().as_str() {
+            "SHA1" | "SHA-1" | "SHA" => Ok(DigestAlg::Sha1),
+            "SHA-256" | "SHA256" => Ok(DigestAlg::Sha256),
+            "SHA-512" | "SHA512" => Ok(DigestAlg::Sha512),
+            _ => Err(UnknownDigestAlg(name.to_owned())),
+        }
+    }
+}
+
+/// The schemes of this server. `ip` is always there; `world`, `auth` and `super` are not providers.
+#[derive(Clone, Debug)]
+pub struct Providers {
+    /// `digest` (`DigestAuthenticationProvider.enabled`).
+    pub digest: bool,
+    /// Its hash.
+    pub digest_alg: DigestAlg,
+    /// `super:hash`: who proves this digest may do everything (`DigestAuthenticationProvider.superDigest`).
+    pub super_digest: Option<String>,
+    /// `sasl`.
+    pub sasl: bool,
+    /// `x509`.
+    pub x509: bool,
+    /// `ensemble`, with the names clients may expect (`ensembleAuthName`); an empty list takes every name.
+    pub ensemble: Option<Vec<String>>,
+}
+
+impl Default for Providers {
+    fn default() -> Providers {
+        Providers {
+            digest: true,
+            digest_alg: DigestAlg::Sha1,
+            super_digest: None,
+            sasl: false,
+            x509: false,
+            ensemble: None,
+        }
+    }
+}
+
+/// Why an auth packet was not taken. The connection is closed either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum AuthFailed {
+    /// Answer `AUTHFAILED` first: unknown scheme, or proof refused.
+    #[error("authentication failed")]
+    Refused,
+    /// Close without an answer, so that the client tries another server: it expects another ensemble.
+    #[error("the client expects another ensemble")]
+    WrongEnsemble,
+}
+
+impl Providers {
+    /// Answers an auth packet of a client at address `ip`: the identities the connection gains, maybe none.
+    ///
+    /// # Errors
+    /// See [`AuthFailed`].
+    pub fn handle_auth_packet(&self, scheme: &str, proof: Option<&[u8]>, ip: &str) -> Result<Vec<Id>, AuthFailed> {
+        match (scheme, proof) {
+            ("ip", _) => Ok(vec![Id::new("ip", ip)]),
+            ("digest", Some(proof)) if self.digest => Ok(self.digest_ids(proof)),
+            ("ensemble", proof) => match &self.ensemble {
+                None => Err(AuthFailed::Refused),
+                Some(names) => {
+                    let name = proof.unwrap_or_default();
+                    if name.is_empty() || names.is_empty() || names.iter().any(|n| n.as_bytes() == name) {
+                        Ok(Vec::new())
+                    } else {
+                        Err(AuthFailed::WrongEnsemble)
+                    }
+                }
+            },
+            // sasl identities come from the SASL exchange, x509 ones from the TLS handshake.
+            _ => Err(AuthFailed::Refused),
+        }
+    }
+
+    fn digest_ids(&self, proof: &[u8]) -> Vec<Id> {
+        let digest = generate_digest(self.digest_alg, &String::from_utf8_lossy(proof));
+        let mut ids = Vec::with_capacity(2);
+        if self.super_digest.as_deref() == Some(digest.as_str()) {
+            ids.push(Id::new("super", ""));
+        }
+        ids.push(Id { scheme: "digest".to_owned(), id: digest });
+        ids
+    }
+
+    /// Whether `id` may stand in an ACL under `scheme`; never for a scheme this server does not have.
+    pub fn is_valid(&self, scheme: &str, id: &str) -> bool {
+        match scheme {
+            "ip" => IpPattern::parse(id).is_some(),
+            "digest" => self.digest && java_split_count(id) == 2,
+            "sasl" => self.sasl && is_principal(id),
+            "x509" => self.x509 && is_distinguished_name(id),
+            _ => false,
+        }
+    }
+
+    /// Whether an identity of `scheme` says who somebody is, so that the ACL scheme `auth` expands to it.
+    pub fn is_authenticated(&self, scheme: &str) -> bool {
+        match scheme {
+            "digest" => self.digest,
+            "sasl" => self.sasl,
+            "x509" => self.x509,
+            _ => false,
+        }
+    }
+
+    /// The user's name in an identity, as `whoAmI` tells it: empty for a scheme that is no provider.
+    pub fn user_name<'a>(&self, id: &'a Id) -> &'a str {
+        match id.scheme.as_str() {
+            "digest" if self.digest => id.id.split(':').next().unwrap_or_default(),
+            "ip" => &id.id,
+            "sasl" if self.sasl => &id.id,
+            "x509" if self.x509 => &id.id,
+            "ensemble" if self.ensemble.is_some() => &id.id,
+            _ => "",
+        }
+    }
+}
+
+/// `user:password` → `user:base64(hash(user:password))`.
+pub fn generate_digest(alg: DigestAlg, user_password: &str) -> String {
+    let user = user_password.split(':').next().unwrap_or_default();
+    let bytes = user_password.as_bytes();
+    let hash = match alg {
+        DigestAlg::Sha1 => STANDARD.encode(Sha1::digest(bytes)),
+        DigestAlg::Sha256 => STANDARD.encode(Sha256::digest(bytes)),
+        DigestAlg::Sha512 => STANDARD.encode(Sha512::digest(bytes)),
+    };
+    format!("{user}:{hash}")
+}
+
+/// How many parts Java's `split(":")` makes: empty ones at the end do not count, except that "" is one part.
+fn java_split_count(id: &str) -> usize {
+    match id.trim_end_matches(':') {
+        "" => usize::from(id.is_empty()),
+        kept => kept.split(':').count(),
+    }
+}
+
+/// `name[/host][@REALM]`, what Kerberos calls a principal.
+fn is_principal(id: &str) -> bool {
+    let (name, realm) = match id.split_once('@') {
+        Some((name, realm)) => (name, Some(realm)),
+        None => (id, None),
+    };
+    let bad = |s: &str| s.is_empty() || s.contains(['/', '@']);
+    let (service, host) = match name.split_once('/') {
+        Some((service, host)) => (service, Some(host)),
+        None => (name, None),
+    };
+    !bad(service) && !host.is_some_and(bad) && !realm.is_some_and(bad)
+}
+
+/// `KEY=value` parts joined by commas, loosely: what a certificate's subject looks like.
+fn is_distinguished_name(id: &str) -> bool {
+    let mut unescaped = String::with_capacity(id.len());
+    let (mut quoted, mut escaped) = (false, false);
+    for c in id.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
+            ',' | ';' | '+' if !quoted => unescaped.push(','),
+            '=' if !quoted => unescaped.push('='),
+            _ if quoted => {}
+            c => unescaped.push(c),
+        }
+    }
+    !quoted
+        && !escaped
+        && unescaped.split(',').all(|part| {
+            part.split_once('=').is_some_and(|(key, _)| {
+                let key = key.trim();
+                !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_of_the_documentation() {
+        // `DigestAuthenticationProvider super:test`, widely quoted.
+        assert_eq!(generate_digest(DigestAlg::Sha1, "super:test"), "super:D/InIHSb7yEEbrWz8b9l71RjZJU=");
+        assert_eq!(generate_digest(DigestAlg::Sha1, "nocolon").split(':').next(), Some("nocolon"));
+        let longer = generate_digest(DigestAlg::Sha256, "a:b:c");
+        assert!(longer.starts_with("a:") && longer.len() == 2 + 44, "{longer}");
+        assert_eq!(generate_digest(DigestAlg::Sha512, "a:b").len(), 2 + 88);
+        assert_eq!("sha-256".parse(), Ok(DigestAlg::Sha256));
+        assert!("MD4".parse::<DigestAlg>().unwrap_err().to_string().contains("SHA-256"));
+    }
+
+    #[test]
+    fn auth_packets() {
+        let p =
+            Providers { super_digest: Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU=".to_owned()), ..Providers::default() };
+        let packet = |scheme: &str, proof: &[u8]| p.handle_auth_packet(scheme, Some(proof), "10.0.0.1");
+        let ids = packet("digest", b"super:test").unwrap();
+        assert_eq!(ids, [Id::new("super", ""), Id::new("digest", "super:D/InIHSb7yEEbrWz8b9l71RjZJU=")]);
+        assert_eq!(packet("digest", b"bob:pw").unwrap().len(), 1);
+        assert_eq!(packet("digest", b"\xff").unwrap()[0].id.split(':').next(), Some("\u{fffd}"));
+        assert_eq!(packet("ip", b"x").unwrap(), [Id::new("ip", "10.0.0.1")]);
+        for unknown in ["", "world", "super", "auth", "sasl", "x509", "ensemble", "nope"] {
+            assert_eq!(packet(unknown, b"a:b"), Err(AuthFailed::Refused), "{unknown}");
+        }
+        assert_eq!(p.handle_auth_packet("digest", None, "::1"), Err(AuthFailed::Refused));
+        let off = Providers { digest: false, ..Providers::default() };
+        assert_eq!(off.handle_auth_packet("digest", Some(b"a:b"), "::1"), Err(AuthFailed::Refused));
+    }
+
+    #[test]
+    fn the_ensemble_scheme_only_compares_names() {
+        let p = Providers { ensemble: Some(vec!["blue".to_owned(), "green".to_owned()]), ..Providers::default() };
+        let packet = |proof: Option<&[u8]>| p.handle_auth_packet("ensemble", proof, "::1");
+        assert_eq!(packet(Some(b"green")), Ok(vec![]));
+        assert_eq!(packet(None), Ok(vec![]));
+        assert_eq!(packet(Some(b"")), Ok(vec![]));
+        assert_eq!(packet(Some(b"red")), Err(AuthFailed::WrongEnsemble));
+        let any = Providers { ensemble: Some(vec![]), ..Providers::default() };
+        assert_eq!(any.handle_auth_packet("ensemble", Some(b"red"), "::1"), Ok(vec![]));
+    }
+
+    #[test]
+    fn ids_in_acls() {
+        let p = Providers { sasl: true, x509: true, ..Providers::default() };
+        for (scheme, id, ok) in [
+            ("digest", "a:b", true),
+            ("digest", ":b", true),
+            ("digest", "a:b::", true),
+            ("digest", "a:", false),
+            ("digest", "a", false),
+            ("digest", ":", false),
+            ("digest", "", false),
+            ("digest", "a:b:c", false),
+            ("ip", "10.0.0.0/8", true),
+            ("ip", "10.0.0.0/33", false),
+            ("ip", "host", false),
+            ("sasl", "zk/host.example@REALM", true),
+            ("sasl", "bob", true),
+            ("sasl", "a/b/c", false),
+            ("sasl", "a@b@c", false),
+            ("sasl", "", false),
+            ("x509", "CN=bob, O=Acme", true),
+            ("x509", "CN=\"a,b\"", true),
+            ("x509", "bob", false),
+            ("world", "everyone", false),
+            ("super", "", false),
+            ("ensemble", "a", false),
+            ("", "", false),
+        ] {
+            assert_eq!(p.is_valid(scheme, id), ok, "{scheme}:{id}");
+        }
+        assert!(!Providers::default().is_valid("sasl", "bob"));
+        assert!(!Providers { digest: false, ..Providers::default() }.is_valid("digest", "a:b"));
+    }
+
+    #[test]
+    fn who_am_i() {
+        let p = Providers::default();
+        assert_eq!(p.user_name(&Id::new("digest", "bob:hash=")), "bob");
+        assert_eq!(p.user_name(&Id::new("ip", "10.0.0.1")), "10.0.0.1");
+        assert_eq!(p.user_name(&Id::new("super", "")), "");
+        assert_eq!(p.user_name(&Id::new("sasl", "bob")), "");
+    }
+}

@@ -1,0 +1,221 @@
+//! Changes that are proposed but not applied yet, laid over the tree. Mirrors `ZooKeeperServer.outstandingChanges` and
+//! `outstandingChangesForPath`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
+
+use super::state::{Record, State};
+use crate::tree::digest::{is_digested, node_digest};
+use crate::types::{SessionId, Zxid};
+
+/// The newest outstanding change of one path.
+#[derive(Clone, Debug)]
+struct Change {
+    zxid: Zxid,
+    /// `None`: deleted.
+    record: Option<Record>,
+}
+
+/// One entry per change, oldest first: what has to be dropped when its zxid is applied.
+#[derive(Debug)]
+struct Queued {
+    zxid: Zxid,
+    path: Arc<str>,
+    /// Set when the change created an ephemeral of this session.
+    owner: Option<SessionId>,
+}
+
+/// A session whose creation or close is proposed but not applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SessionChange {
+    /// Known from now on.
+    Created,
+    /// No longer of use: whatever comes behind is refused.
+    Closing,
+}
+
+/// The overlay. Everything set since [`Outstanding::begin`] can be taken back with [`Outstanding::roll_back`].
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    changes: HashMap<Arc<str>, Change, foldhash::fast::RandomState>,
+    queue: VecDeque<Queued>,
+    /// Paths of ephemerals created by outstanding changes, oldest first.
+    created: HashMap<SessionId, VecDeque<Arc<str>>, foldhash::fast::RandomState>,
+    sessions: HashMap<SessionId, (Zxid, SessionChange), foldhash::fast::RandomState>,
+    session_queue: VecDeque<(Zxid, SessionId)>,
+    /// The digest after the newest change; means nothing while `queue` is empty.
+    predicted: u64,
+    /// What the changes since `begin` replaced, oldest first.
+    undo: Vec<(Arc<str>, Option<Change>)>,
+    begun: Begun,
+    /// Changes ever queued, for the metrics.
+    pub(super) queued_count: u64,
+    /// Changes ever dropped, for the metrics.
+    pub(super) removed_count: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    queued: usize,
+    predicted: u64,
+}
+
+impl Outstanding {
+    /// Starts a request.
+    pub(super) fn begin(&mut self) {
+        self.undo.clear();
+        self.begun = Begun { queued: self.queue.len(), predicted: self.predicted };
+    }
+
+    /// The node as all proposals so far leave it.
+    pub(super) fn get(&self, state: &impl State, path: &str) -> Option<Record> {
+        match self.changes.get(path) {
+            Some(change) => change.record.clone(),
+            None => state.record(path),
+        }
+    }
+
+    /// The tree's digest as all proposals so far leave it.
+    pub(super) fn digest(&self, state: &impl State) -> u64 {
+        if self.queue.is_empty() { state.digest() } else { self.predicted }
+    }
+
+    /// Records that `zxid` turns `before` (what [`Outstanding::get`] told) into `after`. With `digested` the tree's digest
+    /// follows.
+    pub(super) fn set(
+        &mut self,
+        state: &impl State,
+        zxid: Zxid,
+        path: &str,
+        before: Option<&Record>,
+        after: Option<Record>,
+        digested: bool,
+    ) {
+        if digested && !is_digested(path) {
+            self.predicted = self.digest(state);
+        } else if digested {
+            let sum = |r: Option<&Record>| r.map_or(0, |r| node_digest(r.prefix_crc, &r.stat));
+            self.predicted = self.digest(state).wrapping_sub(sum(before)).wrapping_add(sum(after.as_ref()));
+        }
+        let owner = match (before, &after) {
+            (None, Some(r)) if r.stat.ephemeral_owner != 0 => Some(SessionId(r.stat.ephemeral_owner)),
+            _ => None,
+        };
+        let change = Change { zxid, record: after };
+        let (key, old) = match self.changes.entry_ref(path) {
+            EntryRef::Occupied(mut entry) => (Arc::clone(entry.key()), Some(entry.insert(change))),
+            EntryRef::Vacant(entry) => {
+                let key: Arc<str> = Arc::from(path);
+                entry.insert_with_key(Arc::clone(&key), change);
+                (key, None)
+            }
+        };
+        if let Some(owner) = owner {
+            self.created.entry(owner).or_default().push_back(Arc::clone(&key));
+        }
+        self.queue.push_back(Queued { zxid, path: Arc::clone(&key), owner });
+        self.undo.push((key, old));
+        self.queued_count += 1;
+    }
+
+    /// Forgets every change since [`Outstanding::begin`].
+    pub(super) fn roll_back(&mut self) {
+        while let Some((path, old)) = self.undo.pop() {
+            match old {
+                Some(change) => self.changes.insert(path, change),
+                None => self.changes.remove(&path),
+            };
+        }
+        while self.queue.len() > self.begun.queued {
+            if let Some(Queued { owner: Some(owner), .. }) = self.queue.pop_back() {
+                self.forget_created(owner, VecDeque::pop_back);
+            }
+            self.removed_count += 1;
+        }
+        self.predicted = self.begun.predicted;
+    }
+
+    fn forget_created(&mut self, owner: SessionId, pop: fn(&mut VecDeque<Arc<str>>) -> Option<Arc<str>>) {
+        let Some(list) = self.created.get_mut(&owner) else { unreachable!("ephemeral of {owner} was never listed") };
+        pop(list);
+        if list.is_empty() {
+            self.created.remove(&owner);
+        }
+    }
+
+    /// The ephemerals `session` has once every proposal so far is applied, sorted.
+    pub(super) fn ephemerals_of(&self, state: &impl State, session: SessionId) -> Vec<String> {
+        let mut paths = state.ephemerals_of(session);
+        let still_owned = |path: &str| match self.changes.get(path) {
+            Some(c) => c.record.as_ref().is_some_and(|r| r.stat.ephemeral_owner == session.0),
+            None => true,
+        };
+        paths.retain(|p| still_owned(p));
+        if let Some(created) = self.created.get(&session) {
+            paths.extend(created.iter().filter(|p| still_owned(p)).map(|p| p.to_string()));
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    /// Records a session's creation or close.
+    pub(super) fn set_session(&mut self, zxid: Zxid, session: SessionId, change: SessionChange) {
+        self.sessions.insert(session, (zxid, change));
+        self.session_queue.push_back((zxid, session));
+    }
+
+    /// The session's newest outstanding change.
+    pub(super) fn session(&self, session: SessionId) -> Option<SessionChange> {
+        if self.sessions.is_empty() { None } else { self.sessions.get(&session).map(|(_, change)| *change) }
+    }
+
+    /// Drops what `zxid` and its predecessors changed: the tree shows it now.
+    pub(super) fn applied(&mut self, zxid: Zxid) {
+        self.undo.clear();
+        while self.queue.front().is_some_and(|q| q.zxid <= zxid) {
+            let Some(Queued { path, owner, zxid: changed }) = self.queue.pop_front() else { break };
+            if self.changes.get(&path).is_some_and(|c| c.zxid == changed) {
+                self.changes.remove(&path);
+            }
+            if let Some(owner) = owner {
+                self.forget_created(owner, VecDeque::pop_front);
+            }
+            self.removed_count += 1;
+        }
+        while let Some((changed, session)) = self.session_queue.front().copied().filter(|(z, _)| *z <= zxid) {
+            self.session_queue.pop_front();
+            if self.sessions.get(&session).is_some_and(|(z, _)| *z == changed) {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
+    /// How many changes wait for their zxid to be applied.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Asserts what must hold between requests.
+    pub(super) fn check(&self) {
+        let mut last: HashMap<&str, Zxid> = HashMap::new();
+        let mut previous = Zxid(i64::MIN);
+        let mut ephemerals = 0;
+        for q in &self.queue {
+            assert!(previous <= q.zxid, "outstanding {} behind {previous}", q.zxid);
+            previous = q.zxid;
+            last.insert(&q.path, q.zxid);
+            ephemerals += usize::from(q.owner.is_some());
+        }
+        assert_eq!(last.len(), self.changes.len(), "paths queued and paths changed differ");
+        for (path, change) in &self.changes {
+            assert_eq!(last.get(path.as_ref()), Some(&change.zxid), "last change of {path}");
+        }
+        assert_eq!(ephemerals, self.created.values().map(VecDeque::len).sum::<usize>());
+        assert!(self.created.values().all(|l| !l.is_empty()));
+        assert!(self.sessions.len() <= self.session_queue.len());
+    }
+}

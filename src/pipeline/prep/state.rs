@@ -1,0 +1,53 @@
+//! What prep needs to see of the applied state. Mirrors `ZKDatabase.getNode` and `SessionTracker.checkSession`.
+
+use crate::tree::Tree;
+pub use crate::tree::{QuotaState, Record};
+use crate::types::SessionId;
+
+/// The applied tree, as far as validation looks at it.
+pub trait State {
+    /// The node at `path` (`/` is the root).
+    fn record(&self, path: &str) -> Option<Record>;
+    /// Every ephemeral of the session, in any order.
+    fn ephemerals_of(&self, session: SessionId) -> Vec<String>;
+    /// Limits and usage of the deepest quota that covers `path`.
+    fn quota(&self, path: &str) -> Option<QuotaState>;
+    /// The tree's digest.
+    fn digest(&self) -> u64;
+}
+
+impl State for Tree {
+    fn record(&self, path: &str) -> Option<Record> {
+        Tree::record(self, path)
+    }
+    fn ephemerals_of(&self, session: SessionId) -> Vec<String> {
+        Tree::ephemerals_of(self, session).collect()
+    }
+    fn quota(&self, path: &str) -> Option<QuotaState> {
+        Tree::quota(self, path)
+    }
+    fn digest(&self) -> u64 {
+        Tree::digest(self)
+    }
+}
+
+/// The session table, as far as validation looks at it.
+pub trait Sessions {
+    /// Whether the session exists (global or local) and was not closed by an applied transaction.
+    fn is_known(&self, session: SessionId) -> bool;
+    /// Whether its expiry or close has begun.
+    fn is_closing(&self, session: SessionId) -> bool;
+    /// Whether it is a local session: it may write, but not own ephemerals.
+    fn is_local(&self, _session: SessionId) -> bool {
+        false
+    }
+}
+
+impl Sessions for crate::session::tracker::SessionTracker {
+    fn is_known(&self, session: SessionId) -> bool {
+        self.is_known(session)
+    }
+    fn is_closing(&self, session: SessionId) -> bool {
+        self.is_closing(session)
+    }
+}
