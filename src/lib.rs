@@ -17,3 +17,4 @@ pub mod txnlog;
 pub mod watch;
 
 pub mod pipeline;
+pub mod zab;
