@@ -18,3 +18,6 @@ pub mod watch;
 
 pub mod pipeline;
 pub mod zab;
+
+pub mod peer;
+pub mod shard;

@@ -1,0 +1,163 @@
+//! The peer core's figures, read by the four-letter words, the admin commands and the metrics. Mirrors `ServerStats`,
+//! `ZKDatabase` and `SessionTracker` as they show themselves.
+
+use std::collections::VecDeque;
+
+use super::Peer;
+pub use super::image::Finished;
+use crate::pipeline::prep::PrepStatus;
+use crate::tree::{QuotaState, Tree};
+use crate::txn::{SubTxn, Txn};
+use crate::txnlog::replay::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT};
+use crate::types::{Namespaces, Now, SessionId, Tally, Zxid};
+
+/// One remembered digest, as the `hash` word lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ZxidDigest {
+    pub zxid: Zxid,
+    pub version: i32,
+    pub digest: u64,
+}
+
+/// Counters since the start.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct PeerStats {
+    pub started: Now,
+    pub proposals: u64,
+    pub commits: u64,
+    pub proposal_bytes: Tally,
+    pub sessions_expired: u64,
+    pub digest_mismatches: u64,
+    /// Microseconds.
+    pub fsync_us: Tally,
+    /// Records per sync.
+    pub batches: Tally,
+    /// Syncs that took longer than the warning threshold.
+    pub slow_syncs: u64,
+    /// Milliseconds that writing a snapshot took.
+    pub snapshot_ms: Tally,
+    /// Bytes of paths and data written, by namespace.
+    pub writes: Namespaces,
+    /// Newest first is at the back.
+    pub digests: VecDeque<ZxidDigest>,
+}
+
+impl PeerStats {
+    /// Nothing counted yet.
+    pub fn new(started: Now) -> PeerStats {
+        PeerStats {
+            started,
+            proposals: 0,
+            commits: 0,
+            proposal_bytes: Tally::default(),
+            sessions_expired: 0,
+            digest_mismatches: 0,
+            fsync_us: Tally::default(),
+            batches: Tally::default(),
+            slow_syncs: 0,
+            snapshot_ms: Tally::default(),
+            writes: Namespaces::default(),
+            digests: VecDeque::new(),
+        }
+    }
+
+    /// What replaying the log showed, oldest first.
+    pub(super) fn recovered(&mut self, digests: &[(Zxid, u64)]) {
+        let version = crate::txn::TxnDigest::VERSION;
+        self.digests.extend(digests.iter().map(|(zxid, digest)| ZxidDigest { zxid: *zxid, version, digest: *digest }));
+    }
+
+    pub(super) fn proposed(&mut self, bytes: usize) {
+        self.proposals += 1;
+        self.proposal_bytes.record(bytes as u64);
+    }
+
+    pub(super) fn synced(&mut self, sync_ns: u64, records: u64, slow: bool) {
+        self.slow_syncs += u64::from(slow);
+        self.batches.record(records);
+        self.fsync_us.record(sync_ns / 1000);
+    }
+
+    pub(super) fn applied(&mut self, zxid: Zxid, txn: &Txn, tree: &Tree) {
+        self.commits += 1;
+        self.count_writes(txn);
+        if zxid.0 % DIGEST_LOG_INTERVAL == 0 {
+            if self.digests.len() == DIGEST_LOG_LIMIT {
+                self.digests.pop_front();
+            }
+            self.digests.push_back(ZxidDigest { zxid, version: crate::txn::TxnDigest::VERSION, digest: tree.digest() });
+        }
+    }
+
+    fn count_writes(&mut self, txn: &Txn) {
+        let (path, data) = match txn {
+            Txn::Create(c) => (&c.path, c.data.as_ref()),
+            Txn::SetData { path, data, .. } => (path, data.as_ref()),
+            Txn::Delete { path } => (path, None),
+            Txn::Multi(subs) => return subs.iter().for_each(|SubTxn { txn, .. }| self.count_writes(txn)),
+            _ => return,
+        };
+        self.writes.record(path, (path.len() + data.map_or(0, |d| d.len())) as u64);
+    }
+}
+
+/// Everything about the peer core.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct PeerStatus {
+    pub stats: PeerStats,
+    pub prep: PrepStatus,
+    pub last_zxid: Zxid,
+    /// Proposed and not applied.
+    pub outstanding: usize,
+    pub znode_count: usize,
+    pub ephemerals_count: usize,
+    pub approximate_data_size: u64,
+    pub digest: u64,
+    pub global_sessions: usize,
+    /// Monotonic milliseconds of an expiry and who expires then: only when asked for.
+    pub expiry: Vec<(i64, Vec<SessionId>)>,
+    /// Only when asked for.
+    pub ephemerals: Vec<(SessionId, Vec<String>)>,
+    pub last_snapshot: Option<Finished>,
+    pub quotas: Vec<QuotaState>,
+}
+
+impl Peer {
+    /// `srst`, where metrics begin again with it. What was remembered of the tree stays.
+    pub fn reset_stats(&mut self) {
+        let fresh = PeerStats::new(self.stats.started);
+        let before = std::mem::replace(&mut self.stats, fresh);
+        self.stats.digests = before.digests;
+        self.stats.slow_syncs = before.slow_syncs;
+    }
+
+    /// A picture. `with_sessions` lists expiries and ephemerals, which is as long as there are sessions.
+    pub fn status(&self, tree: &Tree, with_sessions: bool) -> PeerStatus {
+        let mut ephemerals = Vec::new();
+        let mut expiry = Vec::new();
+        if with_sessions {
+            let mut owners: Vec<SessionId> = tree.ephemeral_owners().collect();
+            owners.sort_unstable();
+            ephemerals = owners.into_iter().map(|s| (s, tree.ephemerals_of(s).collect())).collect();
+            expiry = self.tracker.by_expiry().into_iter().collect();
+        }
+        PeerStatus {
+            stats: self.stats.clone(),
+            prep: self.prep.status(),
+            last_zxid: tree.last_zxid(),
+            outstanding: self.waiting.len(),
+            znode_count: tree.node_count(),
+            ephemerals_count: tree.ephemerals_count(),
+            approximate_data_size: tree.approximate_data_size(),
+            digest: tree.digest(),
+            global_sessions: self.sessions.len(),
+            expiry,
+            ephemerals,
+            last_snapshot: self.imaging.last,
+            quotas: tree.all_quotas().collect(),
+        }
+    }
+}

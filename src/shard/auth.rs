@@ -1,0 +1,104 @@
+//! Authentication packets, answered on the I/O path. Mirrors `ZooKeeperServer.processPacket` (auth, sasl) and
+//! `AuthenticationHelper`.
+
+use std::sync::Arc;
+
+use super::{CloseHow, Outbox, Shard};
+use crate::jute::{Put, Reader};
+use crate::pipeline::prep::auth::AuthFailed;
+use crate::proto::reply::{put_reply, put_reply_header};
+use crate::proto::request::{Request, RequestHeader};
+use crate::types::{ErrorCode, Id, Now, Zxid, op};
+
+impl Shard {
+    pub(super) fn auth_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
+        let Some(c) = self.conns.get(&conn) else { return };
+        let ip = c.peer.ip().to_string();
+        let ids = match Request::read(op::AUTH, body) {
+            Ok(Some(Request::Auth { scheme, auth, .. })) => {
+                let ids = self.options.auth.handle_auth_packet(&scheme, auth, &ip);
+                if scheme == "ensemble" {
+                    self.count_ensemble_auth(auth.unwrap_or_default(), &ids);
+                }
+                ids
+            }
+            _ => {
+                // Java fails on the record outside of any answer: the connection is closed.
+                self.end(conn, CloseHow::Abort, out);
+                return;
+            }
+        };
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        match ids {
+            Ok(new) => {
+                // The address stays last, as Java's set happens to list it.
+                let mut all: Vec<Id> = c.auth.to_vec();
+                let at = all.len() - 1;
+                all.splice(at..at, new.into_iter().filter(|id| !c.auth.contains(id)));
+                c.auth = Arc::from(all);
+                put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
+                c.replied(now, header.op, header.xid, 0);
+                self.stats.replied(0, 20);
+                self.mark_dirty(conn, out);
+            }
+            Err(AuthFailed::WrongEnsemble) => {
+                // Without an answer, so that the client tries another server.
+                tracing::warn!(peer = %c.peer, "closing: the client looks for another ensemble");
+                self.end(conn, CloseHow::Abort, out);
+            }
+            Err(reason) => {
+                tracing::warn!(peer = %c.peer, session = %c.session, %reason, "authentication failed");
+                put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::AuthFailed);
+                self.stats.auth_failed += 1;
+                self.stats.replied(0, 20);
+                self.mark_dirty(conn, out);
+                self.end(conn, CloseHow::Flush, out);
+            }
+        }
+    }
+
+    fn count_ensemble_auth(&mut self, name: &[u8], outcome: &Result<Vec<Id>, AuthFailed>) {
+        let counts = &mut self.stats.ensemble_auth;
+        match outcome {
+            Err(AuthFailed::WrongEnsemble) => counts.fail += 1,
+            // The scheme is not offered.
+            Err(AuthFailed::Refused) => {}
+            Ok(_) if name.is_empty() || self.options.auth.ensemble.as_ref().is_none_or(Vec::is_empty) => {
+                counts.skip += 1
+            }
+            Ok(_) => counts.success += 1,
+        }
+    }
+
+    /// Without a SASL server a token is answered by a null token.
+    pub(super) fn sasl_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
+        if Reader::new(body).buffer().is_err() {
+            self.end(conn, CloseHow::Abort, out);
+            return;
+        }
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let frame = c.out.begin_frame();
+        put_reply_header(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
+        c.out.put_buffer(None);
+        c.out.end_frame(frame);
+        c.replied(now, header.op, header.xid, 0);
+        self.stats.replied(0, 24);
+        self.mark_dirty(conn, out);
+    }
+
+    /// `enforce.auth`: whether the connection may do anything but authenticate.
+    pub(super) fn is_authenticated_enough(&self, conn: u64) -> bool {
+        let schemes = &self.options.enforced_schemes;
+        schemes.is_empty()
+            || self.conns.get(&conn).is_some_and(|c| c.auth.iter().any(|id| schemes.contains(&id.scheme)))
+    }
+
+    pub(super) fn refuse_unauthenticated(&mut self, conn: u64, header: RequestHeader, out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        tracing::warn!(peer = %c.peer, session = %c.session, "closing: enforce.auth.schemes is not satisfied");
+        put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireSaslAuth);
+        self.stats.replied(0, 20);
+        self.mark_dirty(conn, out);
+        self.end(conn, CloseHow::Flush, out);
+    }
+}

@@ -1,0 +1,158 @@
+//! The order of a session's answers against the stream of applied transactions: rules S3 and S4. Mirrors
+//! `CommitProcessor`.
+
+use super::conn::{Pending, Phase};
+use super::{CloseHow, Outbox, Shard};
+use crate::pipeline::exchange::{Entry, Outcome, ToShard};
+use crate::proto::reply::put_event;
+use crate::proto::request::RequestHeader;
+use crate::tree::Tree;
+use crate::types::acl::permits;
+use crate::types::{Now, Zxid, op, perms};
+
+impl Shard {
+    pub(super) fn stream(&mut self, now: Now, message: ToShard, out: &mut Outbox) {
+        match message {
+            ToShard::Applied(entry) => self.applied(now, entry, out),
+            ToShard::Resumed { conn, session: Some((session, timeout_ms)) } => {
+                self.session_up(conn, session, timeout_ms, out);
+            }
+            ToShard::Resumed { conn, session: None } => self.session_refused(conn, out),
+            ToShard::Close { conn } => self.end(conn, CloseHow::Flush, out),
+        }
+    }
+
+    /// S3: the events first, then the write's own reply.
+    fn applied(&mut self, now: Now, entry: Entry, out: &mut Outbox) {
+        self.fire(&entry, out);
+        let Some((conn, outcome)) = entry.outcome else { return };
+        match outcome {
+            Outcome::SessionCreated { session, timeout_ms } => self.session_up(conn, session, timeout_ms, out),
+            Outcome::Reply(reply) => {
+                let is_there = self.write_answered(now, conn, &entry.zxid, &reply, out);
+                self.stats.stale_replies +=
+                    u64::from(!is_there && self.options.throttles.requests.stale_connection_check);
+            }
+            Outcome::Closed(reply) => {
+                self.write_answered(now, conn, &entry.zxid, &reply, out);
+                self.end(conn, CloseHow::Flush, out);
+            }
+        }
+    }
+
+    /// `false`: the connection is gone, and its fifo with it.
+    fn write_answered(&mut self, now: Now, conn: u64, zxid: &Zxid, reply: &[u8], out: &mut Outbox) -> bool {
+        let Some(c) = self.conns.get_mut(&conn) else { return false };
+        if c.phase == Phase::Handshake {
+            // What was refused is its createSession.
+            self.session_refused(conn, out);
+            return true;
+        }
+        let Some(Pending::Write { xid, op, arrived_ns }) = c.fifo.pop_front() else {
+            panic!("a write of connection {conn} was applied at {zxid} out of its turn");
+        };
+        self.outstanding -= 1;
+        // Behind the end nobody is answered, but for the client that closes what has expired meanwhile.
+        if c.phase == Phase::Ended && (op != op::CLOSE_SESSION || c.last_op == op::CLOSE_SESSION) {
+            return true;
+        }
+        c.out.extend_from_slice(reply);
+        let latency_ms = ((now.mono_ns.saturating_sub(arrived_ns)) / 1_000_000) as i64;
+        c.last_zxid = *zxid;
+        c.replied(now, op, xid, latency_ms);
+        let timeout_ms = c.timeout_ms;
+        self.count_stale_reply(latency_ms, timeout_ms);
+        self.stats.update_latency.record(latency_ms);
+        self.stats.replied(latency_ms, reply.len());
+        self.ready.push(conn);
+        self.mark_dirty(conn, out);
+        true
+    }
+
+    /// Tells every watcher that may read the node.
+    fn fire(&mut self, entry: &Entry, out: &mut Outbox) {
+        for event in entry.events.iter() {
+            self.fired.clear();
+            self.watches.fire(event.event, &event.path, &mut self.fired);
+            if self.fired.is_empty() {
+                continue;
+            }
+            self.scratch.clear();
+            put_event(&mut self.scratch, entry.zxid, event.event, &event.path);
+            let fired = std::mem::take(&mut self.fired);
+            let mut told = 0;
+            for conn in &fired {
+                let Some(c) = self.conns.get_mut(&conn.0) else { continue };
+                let may_read = self.options.skip_acl || permits(event.acl.as_deref(), &c.auth, perms::READ);
+                if c.phase != Phase::Open || !may_read {
+                    continue;
+                }
+                c.out.extend_from_slice(&self.scratch);
+                c.sent += 1;
+                self.stats.since_reset.packets_sent += 1;
+                told += 1;
+                self.mark_dirty(conn.0, out);
+            }
+            if told > 0 {
+                self.stats.watch_events[event.event as usize].record(told);
+                self.stats.watch_bytes += told * (self.scratch.len() - 4) as u64;
+            }
+            self.fired = fired;
+        }
+    }
+
+    /// S4: the reads that no longer have a write before them, all as of one zxid; then input that waited for room.
+    pub(super) fn drained(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
+        if !self.throttled.is_empty() && self.in_process() <= self.options.outstanding_limit {
+            for conn in self.throttled.drain(..) {
+                if let Some(c) = self.conns.get_mut(&conn) {
+                    c.throttled = false;
+                    self.ready.push(conn);
+                }
+            }
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        for conn in ready.drain(..) {
+            self.answer_waiting(now, conn, tree, out);
+            self.decode_kept(now, conn, tree, out);
+            self.hold_back(conn, out);
+        }
+        // Answering may have made others ready, which the next turn takes: nothing was lost.
+        ready.append(&mut self.ready);
+        self.ready = ready;
+        self.open_gate(now, tree, out);
+    }
+
+    fn answer_waiting(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+        loop {
+            let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase == Phase::Open) else { return };
+            self.stalled -= c.unstall();
+            if !matches!(c.fifo.front(), Some(Pending::Read { .. })) {
+                return;
+            }
+            // Reads before a write cannot wait for the client: the write's own answer would overtake them.
+            if c.is_full() && c.fifo.len() == c.waiting_reads {
+                c.stalled = true;
+                self.stalled += c.fifo.len();
+                return;
+            }
+            let Some(Pending::Read { xid, op, body, arrived_ns, throttled, large }) = c.fifo.pop_front() else {
+                return;
+            };
+            c.waiting_reads -= 1;
+            self.outstanding -= 1;
+            let header = RequestHeader { xid, op };
+            if throttled {
+                self.answer_throttled(now, conn, header, arrived_ns, tree, out);
+            } else {
+                self.answer(now, conn, header, &body, arrived_ns, tree, out);
+            }
+            drop(large);
+        }
+    }
+
+    /// Whether a turn has work that no socket and no stream will announce.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || self.gate_has_room()
+    }
+}

@@ -1,0 +1,328 @@
+//! From a byte stream to frames to requests. Mirrors `NIOServerCnxn.doIO` and `ZooKeeperServer.processPacket`.
+
+use bytes::Bytes;
+
+use super::conn::{Conn, Pending, Phase};
+use super::gate::{Late, Wait};
+use super::{CloseHow, Outbox, Shard};
+use crate::jute::Reader;
+use crate::limits;
+use crate::pipeline::WriteRequest;
+use crate::pipeline::exchange::ToPeer;
+use crate::proto::four_letter;
+use crate::proto::request::{RequestHeader, is_write};
+use crate::tree::Tree;
+use crate::types::{Cxid, Now, op};
+
+/// Bytes of a request before its record.
+const HEADER_LEN: usize = 8;
+
+/// What the next bytes of a connection are.
+enum Next {
+    /// Not all there yet; its length, 0 if not even that.
+    Incomplete(usize),
+    /// A frame of this length follows its four bytes.
+    Frame(usize),
+    /// A length nobody may send.
+    Bad(i32),
+}
+
+fn next(bytes: &[u8], max: usize) -> Next {
+    let Some(head) = bytes.first_chunk::<4>() else { return Next::Incomplete(0) };
+    let len = i32::from_be_bytes(*head);
+    match usize::try_from(len) {
+        Ok(n) if n <= max => {
+            if bytes.len() >= 4 + n {
+                Next::Frame(n)
+            } else {
+                Next::Incomplete(n)
+            }
+        }
+        _ => Next::Bad(len),
+    }
+}
+
+impl Shard {
+    pub(super) fn data(&mut self, now: Now, conn: u64, bytes: &[u8], tree: &Tree, out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        if c.phase == Phase::Ended {
+            return;
+        }
+        self.stats.bytes_received += bytes.len() as u64;
+        if c.phase == Phase::Open {
+            // Whether or not its requests may be taken yet: a client that reads slowly, or sends much, is alive.
+            c.hear(now, conn, &mut self.touched);
+        }
+        let nothing_kept = c.input.is_empty();
+        if nothing_kept && self.may_decode(conn) {
+            let used = self.decode(now, conn, bytes, tree, out);
+            self.keep(conn, &bytes[used..]);
+            self.remember_arrivals(now, conn);
+        } else {
+            self.keep(conn, bytes);
+            self.decode_kept(now, conn, tree, out);
+        }
+        self.hold_back(conn, out);
+    }
+
+    /// Decodes what was kept, as far as it may be.
+    pub(super) fn decode_kept(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+        if self.may_decode(conn) {
+            self.decode_input(now, conn, tree, out);
+        }
+        self.remember_arrivals(now, conn);
+    }
+
+    fn decode_input(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let mut input = std::mem::take(&mut c.input);
+        let used = self.decode(now, conn, &input, tree, out);
+        if used == input.len() {
+            // An idle connection costs no buffer.
+            return;
+        }
+        input.drain(..used);
+        if let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase != Phase::Ended) {
+            c.input = input;
+        }
+    }
+
+    fn keep(&mut self, conn: u64, rest: &[u8]) {
+        if let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase != Phase::Ended) {
+            c.input.extend_from_slice(rest);
+        }
+    }
+
+    /// Stops or starts reading the socket by how much waits undecoded.
+    pub(super) fn hold_back(&mut self, conn: u64, out: &mut Outbox) {
+        let mut decodes = self.may_decode(conn);
+        if decodes && let Some(c) = self.conns.get(&conn) {
+            // At the gate only a whole request waits: the rest of one that is not whole must still be read.
+            decodes = match c.input.get(4..).and_then(|first| self.wait(c, first)) {
+                None => true,
+                Some(Wait::Gate) => c.gate.is_none(),
+                Some(Wait::Reads | Wait::Outstanding) => false,
+            };
+        }
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let pause = !decodes && c.input.len() > limits::IN_HIGH_WATER;
+        if pause != c.paused && c.phase != Phase::Ended {
+            c.paused = pause;
+            out.pause.push((conn, pause));
+        }
+    }
+
+    fn may_decode(&self, conn: u64) -> bool {
+        let Some(c) = self.conns.get(&conn) else { return false };
+        match c.phase {
+            Phase::Fresh => true,
+            Phase::Open => {
+                // Reads that may be answered are, first: a write submitted now would be applied while they still wait.
+                let answerable = matches!(c.fifo.front(), Some(Pending::Read { .. }));
+                !answerable && !c.is_full() && c.fifo.len() < limits::MAX_UNANSWERED
+            }
+            Phase::Word | Phase::Handshake | Phase::Ended => false,
+        }
+    }
+
+    /// Decodes frames from the front of `bytes`; returns how many bytes are done with.
+    fn decode(&mut self, now: Now, conn: u64, bytes: &[u8], tree: &Tree, out: &mut Outbox) -> usize {
+        let mut used = 0;
+        while self.may_decode(conn) {
+            let rest = &bytes[used..];
+            let fresh = self.conns.get(&conn).is_some_and(|c| c.phase == Phase::Fresh);
+            if fresh && let Some(taken) = self.word(conn, rest, out) {
+                return used + taken;
+            }
+            let max = if fresh { limits::MAX_CONNECT_FRAME } else { self.options.max_frame };
+            match next(rest, max) {
+                Next::Incomplete(len) => {
+                    self.announce(conn, len, out);
+                    break;
+                }
+                Next::Frame(len) => {
+                    let frame = &rest[4..4 + len];
+                    if fresh {
+                        used += 4 + len;
+                        self.connect(now, conn, frame, tree, out);
+                        continue;
+                    }
+                    if let Some(why) = self.conns.get(&conn).and_then(|c| self.wait(c, frame)) {
+                        self.begin_wait(now, conn, why);
+                        break;
+                    }
+                    used += 4 + len;
+                    let waited_ms = self.waited_ms(now, used);
+                    self.request(now, conn, frame, waited_ms, tree, out);
+                }
+                Next::Bad(len) => {
+                    self.refuse_length(conn, len, fresh, out);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    fn refuse_length(&mut self, conn: u64, len: i32, fresh: bool, out: &mut Outbox) {
+        if let Some(c) = self.conns.get(&conn) {
+            let limit = self.options.max_frame;
+            tracing::warn!(peer = %c.peer, session = %c.session, len, limit, "closing: packet length out of range (jute.maxbuffer)");
+        }
+        if fresh {
+            self.stats.unsuccessful_handshakes += 1;
+        } else {
+            self.stats.large_requests_rejected += 1;
+        }
+        self.end(conn, CloseHow::Flush, out);
+    }
+
+    /// A four-letter word at the start of a fresh connection: how many bytes it took.
+    fn word(&mut self, conn: u64, bytes: &[u8], out: &mut Outbox) -> Option<usize> {
+        let head = *bytes.first_chunk::<4>()?;
+        if head == four_letter::TELNET_CLOSE {
+            self.end(conn, CloseHow::Abort, out);
+            return Some(4);
+        }
+        let word = four_letter::word(head)?;
+        let mut argument = 0;
+        let mut taken = 4;
+        if word == "stmk" && self.options.words.contains(&word) {
+            // stmk brings a trace mask of eight raw bytes.
+            let Some(mask) = bytes.get(4..12).and_then(|b| b.first_chunk::<8>()) else { return Some(0) };
+            argument = i64::from_be_bytes(*mask);
+            taken = 12;
+        }
+        let c = self.conns.get_mut(&conn)?;
+        c.phase = Phase::Word;
+        c.received += 1;
+        self.stats.since_reset.packets_received += 1;
+        if self.options.words.contains(&word) {
+            out.words.push((conn, word, argument));
+        } else {
+            let text = format!("{word} is not executed because it is not in the whitelist.\n");
+            self.word_answer(conn, text.as_bytes(), out);
+        }
+        Some(taken)
+    }
+
+    /// One request of an open session.
+    fn request(&mut self, now: Now, conn: u64, frame: &[u8], waited_ms: i64, tree: &Tree, out: &mut Outbox) {
+        let mut r = Reader::new(frame);
+        let Ok(header) = RequestHeader::read(&mut r) else {
+            tracing::warn!(conn, "closing: a request shorter than its header");
+            self.end(conn, CloseHow::Abort, out);
+            return;
+        };
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        c.received += 1;
+        self.stats.since_reset.packets_received += 1;
+        self.stats.ops.count(header.op);
+        c.hear(now, conn, &mut self.touched);
+        if self.refuse_late(now, conn, header, waited_ms, tree, out) {
+            return;
+        }
+        let late = Late { throttled: false, waited_ms };
+        match header.op {
+            op::AUTH => self.auth_packet(now, conn, header, r.rest(), out),
+            op::SASL => self.sasl_packet(now, conn, header, r.rest(), out),
+            _ if !self.is_authenticated_enough(conn) => self.refuse_unauthenticated(conn, header, out),
+            // A session is created by the handshake, containers are swept by the server: not by requests of clients.
+            op::CREATE_SESSION | op::DELETE_CONTAINER => {
+                self.read_request(now, conn, header, r.rest(), late, tree, out)
+            }
+            op if is_write(op) => self.submit(now, conn, header, r.rest(), late, out),
+            _ => self.read_request(now, conn, header, r.rest(), late, tree, out),
+        }
+    }
+
+    fn submit(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], late: Late, out: &mut Outbox) {
+        let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), out) else { return };
+        let origin = self.origin(conn);
+        let arrived_ns = late.arrived_ns(now);
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let behind_read = c.waiting_reads > 0;
+        self.stalled -= c.unstall();
+        c.fifo.push_back(Pending::Write { xid: header.xid, op: header.op, arrived_ns });
+        self.outstanding += 1;
+        let request = WriteRequest {
+            session: c.session,
+            cxid: Cxid(header.xid),
+            op: header.op,
+            body: Bytes::copy_from_slice(body),
+            auth: c.auth.clone(),
+            moved: false,
+            origin,
+        };
+        out.to_peer.push(ToPeer::Write { request, behind_read, large });
+    }
+
+    /// A read, or anything else that is answered here.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn read_request(
+        &mut self,
+        now: Now,
+        conn: u64,
+        header: RequestHeader,
+        body: &[u8],
+        late: Late,
+        tree: &Tree,
+        out: &mut Outbox,
+    ) {
+        let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), out) else { return };
+        let arrived_ns = late.arrived_ns(now);
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        if !c.fifo.is_empty() {
+            self.stalled -= c.unstall();
+            c.waiting_reads += 1;
+            let (RequestHeader { xid, op }, throttled) = (header, late.throttled);
+            let body = Bytes::copy_from_slice(body);
+            c.fifo.push_back(Pending::Read { xid, op, body, arrived_ns, throttled, large });
+            self.outstanding += 1;
+        } else if late.throttled {
+            self.answer_throttled(now, conn, header, arrived_ns, tree, out);
+        } else {
+            self.answer(now, conn, header, body, arrived_ns, tree, out);
+        }
+    }
+}
+
+impl Conn {
+    /// The client lives.
+    pub(super) fn hear(&mut self, now: Now, conn: u64, touched: &mut Vec<u64>) {
+        self.heard_ms = now.mono_ms;
+        if !self.touched {
+            self.touched = true;
+            touched.push(conn);
+        }
+    }
+
+    /// Its requests move again, or another comes behind them: how many were counted as stalled.
+    pub(super) fn unstall(&mut self) -> usize {
+        if std::mem::take(&mut self.stalled) { self.fifo.len() } else { 0 }
+    }
+
+    /// Counts a reply just appended; `len` is its bytes.
+    pub(super) fn replied(&mut self, now: Now, op: i32, xid: i32, latency_ms: i64) {
+        self.sent += 1;
+        self.last_op = op;
+        self.last_cxid = xid;
+        self.last_response_ms = now.mono_ms;
+        self.last_latency_ms = latency_ms;
+        self.latency.record(latency_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths() {
+        assert!(matches!(next(&[0, 0, 0], 10), Next::Incomplete(0)));
+        assert!(matches!(next(&[0, 0, 0, 2, 1], 10), Next::Incomplete(2)));
+        assert!(matches!(next(&[0, 0, 0, 1, 1, 9], 10), Next::Frame(1)));
+        assert!(matches!(next(&[0, 0, 0, 11], 10), Next::Bad(11)));
+        assert!(matches!(next(&[0xff, 0xff, 0xff, 0xff], 10), Next::Bad(-1)));
+    }
+}

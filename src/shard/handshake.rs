@@ -1,0 +1,87 @@
+//! How a connection gets its session. Mirrors `ZooKeeperServer.processConnectRequest`, `reopenSession`, `finishSessionInit`.
+
+use super::conn::Phase;
+use super::{CloseHow, Outbox, Shard};
+use crate::pipeline::exchange::ToPeer;
+use crate::proto::{ConnectRequest, ConnectResponse};
+use crate::session::passwd::passwd_matches;
+use crate::session::throttle::Wanted;
+use crate::tree::Tree;
+use crate::types::{Now, SessionId};
+
+impl Shard {
+    pub(super) fn connect(&mut self, now: Now, conn: u64, frame: &[u8], tree: &Tree, out: &mut Outbox) {
+        let Ok(request) = ConnectRequest::read(frame) else {
+            tracing::warn!(conn, "closing: not a ZooKeeper handshake");
+            self.stats.unsuccessful_handshakes += 1;
+            self.end(conn, CloseHow::Abort, out);
+            return;
+        };
+        let origin = self.origin(conn);
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        c.received += 1;
+        c.heard_ms = now.mono_ms;
+        c.read_only = request.read_only;
+        self.stats.since_reset.packets_received += 1;
+        if let Some(throttle) = &self.options.throttles.connections {
+            let wanted = if request.session == SessionId::NONE { Wanted::Global } else { Wanted::Renew };
+            let Some(deficit) = throttle.admit(now.mono_ms, wanted) else {
+                tracing::warn!(peer = %c.peer, "closing: over the limit of the connection throttle");
+                self.stats.connections_rejected += 1;
+                self.end(conn, CloseHow::Flush, out);
+                return;
+            };
+            self.stats.token_deficit.record(u64::try_from(deficit).unwrap_or(0));
+        }
+        self.stats.connection_requests += 1;
+        if request.last_zxid_seen > tree.last_zxid() {
+            // Serving it would show it an older world than it knows.
+            tracing::warn!(peer = %c.peer, session = %request.session, seen = %request.last_zxid_seen,
+                ours = %tree.last_zxid(), "closing: the client has seen a later zxid than this server");
+            self.stats.unsuccessful_handshakes += 1;
+            self.end(conn, CloseHow::Flush, out);
+            return;
+        }
+        let (least, most) = self.options.session_timeout_ms;
+        let timeout_ms = request.timeout_ms.clamp(least, most);
+        c.phase = Phase::Handshake;
+        c.timeout_ms = timeout_ms;
+        if request.session == SessionId::NONE {
+            out.to_peer.push(ToPeer::NewSession { origin, timeout_ms, auth: c.auth.clone() });
+        } else {
+            let passwd_matches = passwd_matches(request.session, &request.passwd);
+            if !passwd_matches {
+                tracing::warn!(peer = %c.peer, session = %request.session, "refusing a session: wrong password");
+            }
+            self.stats.revalidations += 1;
+            out.to_peer.push(ToPeer::Resume { origin, session: request.session, timeout_ms, passwd_matches });
+        }
+    }
+
+    /// The session is there: what the client already sent behind its handshake may be decoded.
+    pub(super) fn session_up(&mut self, conn: u64, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase == Phase::Handshake) else { return };
+        c.phase = Phase::Open;
+        c.session = session;
+        c.timeout_ms = timeout_ms;
+        c.last_op = crate::types::op::CREATE_SESSION;
+        ConnectResponse { timeout_ms, session, passwd: session.passwd(), read_only: c.read_only.map(|_| false) }
+            .put(&mut c.out);
+        c.sent += 1;
+        self.stats.since_reset.packets_sent += 1;
+        self.sessions.insert(session, conn);
+        self.ready.push(conn);
+        self.mark_dirty(conn, out);
+    }
+
+    /// The client learns that its session is gone, and is closed.
+    pub(super) fn session_refused(&mut self, conn: u64, out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        ConnectResponse::expired(c.read_only.map(|_| false)).put(&mut c.out);
+        c.sent += 1;
+        self.stats.since_reset.packets_sent += 1;
+        self.stats.unsuccessful_handshakes += 1;
+        self.mark_dirty(conn, out);
+        self.end(conn, CloseHow::Flush, out);
+    }
+}

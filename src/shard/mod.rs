@@ -1,0 +1,350 @@
+//! One client core: connections, each session's order, watch tables, reads. A machine: bytes and applied transactions in,
+//! bytes and submitted writes out. Mirrors `NIOServerCnxn`, `CommitProcessor`'s per-session queues and the reading half of
+//! `FinalRequestProcessor`.
+//!
+//! The caller keeps the tree still for a whole turn: drain the stream first ([`Input::Stream`], then [`Input::Drained`]),
+//! then hand over what the sockets brought. So every answer of a turn is given as of one zxid (DESIGN section 7).
+
+mod auth;
+pub mod conn;
+mod fifo;
+mod frames;
+pub mod gate;
+mod handshake;
+#[cfg(test)]
+mod order_tests;
+mod read;
+pub mod status;
+#[cfg(test)]
+mod tests;
+mod watches;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::pipeline::Origin;
+use crate::pipeline::exchange::{ToPeer, ToShard};
+use crate::pipeline::prep::auth::Providers;
+use crate::tree::Tree;
+use crate::types::{Now, SessionId};
+use crate::watch::{ConnId, WatchTable};
+use conn::{Conn, Phase};
+use gate::{Gate, Throttles};
+use status::ShardStats;
+
+/// Settings of a shard.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// This shard's number.
+    pub id: u32,
+    /// `jute.maxbuffer`: longest frame of an established session, bytes.
+    pub max_frame: usize,
+    /// Session timeouts are clamped to this range, milliseconds.
+    pub session_timeout_ms: (i32, i32),
+    /// Connections that do not shake hands in this time are closed, milliseconds.
+    pub handshake_timeout_ms: i64,
+    /// `globalOutstandingLimit`, for this shard's share of requests.
+    pub outstanding_limit: usize,
+    /// How often sessions that were heard of are reported, milliseconds.
+    pub touch_interval_ms: i64,
+    /// `skipACL`.
+    pub skip_acl: bool,
+    /// Four-letter words that may be used.
+    pub words: Vec<&'static str>,
+    /// `enforce.auth.schemes`, empty when off.
+    pub enforced_schemes: Vec<String>,
+    /// Authentication providers.
+    pub auth: Arc<Providers>,
+    /// What keeps floods out; all off by default.
+    pub throttles: Throttles,
+}
+
+/// How a connection is ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseHow {
+    /// After what was queued is sent.
+    Flush,
+    /// At once.
+    Abort,
+}
+
+/// What the world does to a shard.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A client connected.
+    Accepted {
+        /// A number never used again in this process.
+        conn: u64,
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// A client's bytes.
+    Data {
+        /// From whom.
+        conn: u64,
+        /// In stream order.
+        bytes: &'a [u8],
+    },
+    /// The connection is gone.
+    Disconnected {
+        /// Which.
+        conn: u64,
+    },
+    /// The client sends no more.
+    Eof {
+        /// Which.
+        conn: u64,
+    },
+    /// From the peer core, in order.
+    Stream(ToShard),
+    /// The stream is drained up to what the tree shows: reads that waited are answered.
+    Drained,
+    /// Bytes of this connection that the kernel has not taken yet, told when they pass a limit and when they fall.
+    Backlog {
+        /// Which.
+        conn: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// A four-letter word's text.
+    WordAnswer {
+        /// Who asked.
+        conn: u64,
+        /// Sent as it is, then the connection is closed.
+        text: &'a [u8],
+    },
+    /// Nothing but the clock.
+    Tick,
+}
+
+/// What a shard wants done. The caller empties it after each step.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Connections whose [`Shard::take_output`] has bytes.
+    pub dirty: Vec<u64>,
+    /// To the peer core, in order.
+    pub to_peer: Vec<ToPeer>,
+    /// Connections to end.
+    pub close: Vec<(u64, CloseHow)>,
+    /// Connections to read no more (`true`) or again (`false`).
+    pub pause: Vec<(u64, bool)>,
+    /// Four-letter words to answer; the argument is stmk's.
+    pub words: Vec<(u64, &'static str, i64)>,
+}
+
+/// The machine.
+pub struct Shard {
+    options: ShardOptions,
+    conns: HashMap<u64, Conn, foldhash::fast::FixedState>,
+    sessions: HashMap<SessionId, u64, foldhash::fast::FixedState>,
+    watches: WatchTable,
+    /// Connections without a session yet, oldest first.
+    fresh: VecDeque<(i64, u64)>,
+    /// Connections whose fifo moved or whose input waits for room.
+    ready: Vec<u64>,
+    throttled: Vec<u64>,
+    gate: Gate,
+    /// Connections heard of since the last report.
+    touched: Vec<u64>,
+    next_touch_ms: i64,
+    /// Requests in all fifos.
+    outstanding: usize,
+    /// Those of them that wait for nothing but their own client.
+    stalled: usize,
+    stats: ShardStats,
+    fired: Vec<ConnId>,
+    scratch: Vec<u8>,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(options: ShardOptions, watches: WatchTable) -> Shard {
+        Shard {
+            options,
+            conns: HashMap::default(),
+            sessions: HashMap::default(),
+            watches,
+            fresh: VecDeque::new(),
+            ready: Vec::new(),
+            throttled: Vec::new(),
+            gate: Gate::default(),
+            touched: Vec::new(),
+            next_touch_ms: 0,
+            outstanding: 0,
+            stalled: 0,
+            stats: ShardStats::default(),
+            fired: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// One step.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, tree: &Tree, out: &mut Outbox) {
+        match input {
+            Input::Data { conn, bytes } => self.data(now, conn, bytes, tree, out),
+            Input::Stream(message) => self.stream(now, message, out),
+            Input::Drained => self.drained(now, tree, out),
+            Input::Accepted { conn, peer } => self.accepted(now, conn, peer),
+            Input::Eof { conn } => self.eof(conn, out),
+            Input::Disconnected { conn } => self.disconnected(conn, out),
+            Input::Backlog { conn, bytes } => self.backlog(conn, bytes, out),
+            Input::WordAnswer { conn, text } => self.word_answer(conn, text, out),
+            Input::Tick => self.tick(now, out),
+        }
+    }
+
+    /// When [`Input::Tick`] is wanted next, on the monotonic clock.
+    pub fn deadline(&self) -> Option<i64> {
+        let touch = (!self.touched.is_empty()).then_some(self.next_touch_ms);
+        let fresh = self.fresh.front().map(|(since, _)| since + self.options.handshake_timeout_ms);
+        [touch, fresh, self.gate.deadline()].into_iter().flatten().min()
+    }
+
+    /// Moves a connection's output into `to`.
+    pub fn take_output(&mut self, conn: u64, to: &mut Vec<u8>) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        c.is_dirty = false;
+        if c.out.len() > crate::limits::OUT_HIGH_WATER {
+            // Answering stopped; it goes on next turn unless the socket is told to be backlogged.
+            self.ready.push(conn);
+        }
+        if to.is_empty() {
+            std::mem::swap(to, &mut c.out);
+        } else {
+            to.append(&mut c.out);
+        }
+    }
+
+    fn accepted(&mut self, now: Now, conn: u64, peer: SocketAddr) {
+        self.stats.connections_accepted += 1;
+        self.fresh.push_back((now.mono_ms, conn));
+        let before = self.conns.insert(conn, Conn::new(peer, now));
+        assert!(before.is_none(), "connection number {conn} used twice");
+    }
+
+    fn disconnected(&mut self, conn: u64, out: &mut Outbox) {
+        let Some(mut c) = self.conns.remove(&conn) else { return };
+        self.outstanding -= c.fifo.len();
+        if self.throttled.len() > 2 * self.conns.len() {
+            // While the limit is not left, nobody else clears them away.
+            self.throttled.retain(|conn| self.conns.contains_key(conn));
+        }
+        self.stalled -= c.unstall();
+        self.stats.stale_requests_dropped += u64::from(c.gate.is_some());
+        self.watches.remove_conn(ConnId(conn));
+        if self.sessions.get(&c.session) == Some(&conn) {
+            self.sessions.remove(&c.session);
+        }
+        if c.session != SessionId::NONE && c.touched {
+            out.to_peer.push(ToPeer::Touch { session: c.session, heard_ms: c.heard_ms });
+        }
+    }
+
+    /// A client that half-closes after a four-letter word (`echo ruok | nc`) still wants its answer.
+    fn eof(&mut self, conn: u64, out: &mut Outbox) {
+        if self.conns.get(&conn).is_some_and(|c| c.phase != Phase::Word) {
+            self.stats.connections_dropped += 1;
+            if !self.outlives_its_client(conn) {
+                self.end(conn, CloseHow::Flush, out);
+            }
+        }
+    }
+
+    fn backlog(&mut self, conn: u64, bytes: usize, out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        if bytes <= crate::limits::OUT_HIGH_WATER {
+            c.backlog = None;
+            self.ready.push(conn);
+            return;
+        }
+        // However long one reply is, the client may have it: only what comes on top counts.
+        let least = c.backlog.map_or(bytes, |least| least.min(bytes));
+        c.backlog = Some(least);
+        if bytes - least > crate::limits::OUT_LIMIT {
+            tracing::warn!(peer = %c.peer, session = %c.session, bytes, "closing a connection that does not read");
+            self.end(conn, CloseHow::Abort, out);
+        }
+    }
+
+    fn word_answer(&mut self, conn: u64, text: &[u8], out: &mut Outbox) {
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        c.out.extend_from_slice(text);
+        self.stats.since_reset.packets_sent += 1;
+        self.mark_dirty(conn, out);
+        self.end(conn, CloseHow::Flush, out);
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Outbox) {
+        while let Some((since, conn)) = self.fresh.front().copied() {
+            let waits = self.conns.get(&conn).is_some_and(|c| c.phase == Phase::Fresh);
+            if waits && since + self.options.handshake_timeout_ms > now.mono_ms {
+                break;
+            }
+            self.fresh.pop_front();
+            if waits {
+                self.stats.sessionless_expired += 1;
+                self.end(conn, CloseHow::Abort, out);
+            }
+        }
+        if now.mono_ms >= self.next_touch_ms {
+            self.report_touched(now, out);
+        }
+        if self.gate.deadline().is_some_and(|at| at <= now.mono_ms) {
+            self.look_again(now, out);
+        }
+    }
+
+    fn report_touched(&mut self, now: Now, out: &mut Outbox) {
+        self.next_touch_ms = now.mono_ms + self.options.touch_interval_ms;
+        for conn in self.touched.drain(..) {
+            if let Some(c) = self.conns.get_mut(&conn).filter(|c| c.touched) {
+                c.touched = false;
+                out.to_peer.push(ToPeer::Touch { session: c.session, heard_ms: c.heard_ms });
+            }
+        }
+    }
+
+    /// Ends a connection: nothing more is read from it, and after `how` it is gone.
+    fn end(&mut self, conn: u64, how: CloseHow, out: &mut Outbox) {
+        if let Some(c) = self.conns.get_mut(&conn)
+            && c.phase != Phase::Ended
+        {
+            c.phase = Phase::Ended;
+            c.input.clear();
+            self.stats.stale_requests_dropped += u64::from(c.gate.take().is_some());
+            out.close.push((conn, how));
+        }
+    }
+
+    fn mark_dirty(&mut self, conn: u64, out: &mut Outbox) {
+        if let Some(c) = self.conns.get_mut(&conn)
+            && !c.is_dirty
+        {
+            c.is_dirty = true;
+            out.dirty.push(conn);
+        }
+    }
+
+    fn origin(&self, conn: u64) -> Origin {
+        Origin { shard: self.options.id, conn }
+    }
+
+    /// Its invariants.
+    pub fn check(&self) {
+        assert_eq!(self.outstanding, self.conns.values().map(|c| c.fifo.len()).sum::<usize>());
+        for c in self.conns.values() {
+            assert_eq!(c.waiting_reads, c.fifo.iter().filter(|p| matches!(p, conn::Pending::Read { .. })).count());
+        }
+        assert!(self.throttled.len() <= 3 * self.conns.len() + 1, "{} throttled connections", self.throttled.len());
+        let stalled = self.conns.values().filter(|c| c.stalled);
+        assert_eq!(self.stalled, stalled.map(|c| c.fifo.len()).sum::<usize>());
+        self.gate.check(self.conns.iter().filter(|(_, c)| c.gate.is_some()).map(|(conn, _)| *conn));
+        for (session, conn) in &self.sessions {
+            assert!(self.conns.get(conn).is_none_or(|c| c.session == *session || c.phase == Phase::Ended));
+        }
+        self.watches.check();
+    }
+}

@@ -1,0 +1,285 @@
+//! Reads: look up, check, arm the watch, encode, in one step at one zxid (rule S5). Mirrors the reading half of
+//! `FinalRequestProcessor`.
+
+use super::{CloseHow, Outbox, Shard};
+use crate::jute::acl::put_acls;
+use crate::jute::stat::put_stat;
+use crate::jute::{Put, Reader};
+use crate::limits;
+use crate::pipeline::prep::acl::masked;
+use crate::proto::multi::{MultiHeader, MultiOp, MultiReadOp, put_multi_error, read_multi};
+use crate::proto::reply::{put_reply, put_reply_header};
+use crate::proto::request::{Request, RequestHeader, xid};
+use crate::tree::{Tree, Znode};
+use crate::types::acl::permits;
+use crate::types::{Acl, ErrorCode, Id, Now, Zxid, op, perms};
+
+/// How a read ends when it does not succeed.
+enum Refusal {
+    /// This code in the reply.
+    Code(ErrorCode),
+    /// Not an operation a client may send: UNIMPLEMENTED, then the connection is closed.
+    Unknown,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal::Code(code)
+    }
+}
+
+impl Shard {
+    /// Answers one read-class request of `conn` as of `tree`.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        conn: u64,
+        header: RequestHeader,
+        body: &[u8],
+        arrived_ns: u64,
+        tree: &Tree,
+        out: &mut Outbox,
+    ) {
+        let zxid = tree.last_zxid();
+        // A ping is answered by its well-known number whatever it was sent with.
+        let header = if header.op == op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
+        let Some(c) = self.conns.get_mut(&conn) else { return };
+        // The reply is written in place; a refusal takes it back. Events of setWatches stand before it.
+        let mut reply = std::mem::take(&mut c.out);
+        let mut start = reply.len();
+        let result = match Request::read(header.op, body) {
+            Err(_) => Err(Refusal::Code(ErrorCode::MarshallingError)),
+            Ok(None) => Err(Refusal::Unknown),
+            Ok(Some(Request::SetWatches(wanted))) => {
+                self.give_back(conn, &mut reply);
+                self.set_watches(conn, &wanted, tree);
+                if let Some(c) = self.conns.get_mut(&conn) {
+                    reply = std::mem::take(&mut c.out);
+                }
+                start = reply.len();
+                put_reply(&mut reply, header.xid, zxid, ErrorCode::Ok);
+                Ok(())
+            }
+            Ok(Some(request)) => {
+                let frame = reply.begin_frame();
+                put_reply_header(&mut reply, header.xid, zxid, ErrorCode::Ok);
+                let result = self.read_into(&mut reply, conn, header.op, &request, tree);
+                reply.end_frame(frame);
+                result
+            }
+        };
+        let mut close = false;
+        if let Err(refusal) = result {
+            reply.truncate(start);
+            match refusal {
+                Refusal::Code(code) => {
+                    let frame = reply.begin_frame();
+                    put_reply_header(&mut reply, header.xid, zxid, code);
+                    if header.op == op::MULTI_READ
+                        && read_multi(&mut Reader::new(body)).is_ok_and(|ops| ops.iter().all(MultiOp::is_readable))
+                    {
+                        // Of a list of writes Java has begun the results before it notices.
+                        MultiHeader::END.put(&mut reply);
+                    }
+                    reply.end_frame(frame);
+                }
+                Refusal::Unknown => {
+                    put_reply(&mut reply, header.xid, Zxid::NONE, ErrorCode::Unimplemented);
+                    close = true;
+                }
+            }
+        }
+        let len = reply.len() - start;
+        self.give_back(conn, &mut reply);
+        let latency_ms = (now.mono_ns.saturating_sub(arrived_ns) / 1_000_000) as i64;
+        if let Some(c) = self.conns.get_mut(&conn) {
+            c.last_zxid = zxid;
+            c.replied(now, header.op, header.xid, latency_ms);
+            let timeout_ms = c.timeout_ms;
+            self.count_stale_reply(latency_ms, timeout_ms);
+        }
+        self.stats.read_latency.record(latency_ms);
+        self.stats.replied(latency_ms, len);
+        self.mark_dirty(conn, out);
+        if close {
+            self.end(conn, CloseHow::Flush, out);
+        }
+    }
+
+    fn give_back(&mut self, conn: u64, reply: &mut Vec<u8>) {
+        if let Some(c) = self.conns.get_mut(&conn) {
+            debug_assert!(c.out.is_empty());
+            c.out = std::mem::take(reply);
+        }
+    }
+
+    fn read_into(
+        &mut self,
+        reply: &mut Vec<u8>,
+        conn: u64,
+        op: i32,
+        request: &Request<'_>,
+        tree: &Tree,
+    ) -> Result<(), Refusal> {
+        match request {
+            Request::Ping => {}
+            // Only exists looks at the path itself.
+            Request::Exists { path, .. } if path.contains('\0') => return Err(ErrorCode::BadArguments.into()),
+            Request::Exists { path, watch } => {
+                let node = tree.get(path);
+                if let Some(n) = &node {
+                    self.require(conn, n, perms::READ)?;
+                }
+                if *watch {
+                    self.watch_data(conn, path);
+                }
+                put_stat(reply, &node.ok_or(ErrorCode::NoNode)?.stat());
+                self.count_read(path, 0);
+            }
+            Request::GetData { path, watch } => {
+                let node = self.readable(conn, path, tree)?;
+                if *watch {
+                    self.watch_data(conn, path);
+                }
+                reply.put_buffer(node.data());
+                put_stat(reply, &node.stat());
+                self.count_read(path, node.data().map_or(0, <[u8]>::len));
+            }
+            Request::GetChildren { path, watch } => {
+                let node = self.readable(conn, path, tree)?;
+                if *watch {
+                    self.watch_children(conn, path);
+                }
+                let before = reply.len();
+                put_children(reply, &node);
+                self.count_read(path, reply.len() - before - 4 - 4 * node.num_children() as usize);
+                if op == op::GET_CHILDREN2 {
+                    put_stat(reply, &node.stat());
+                }
+            }
+            Request::GetAcl { path } => self.get_acl(reply, conn, path, tree)?,
+            Request::Sync { path } => reply.put_buffer(path.as_ref().map(|p| p.as_bytes())),
+            Request::GetAllChildrenNumber { path } => {
+                self.readable(conn, path, tree)?;
+                reply.put_i32(tree.all_children_number(path).ok_or(ErrorCode::NoNode)?);
+            }
+            Request::GetEphemerals { prefix } => self.get_ephemerals(reply, conn, prefix, tree),
+            Request::MultiRead(ops) => self.multi_read(reply, conn, ops, tree)?,
+            Request::WhoAmI => self.who_am_i(reply, conn),
+            Request::AddWatch { path, mode } => {
+                if !self.add_watch(conn, path, *mode) {
+                    return Err(ErrorCode::MarshallingError.into());
+                }
+                reply.put_i32(0);
+            }
+            Request::CheckWatches { path, kind } => found(self.has_watch(conn, path, *kind))?,
+            Request::RemoveWatches { path, kind } => found(self.remove_watch(conn, path, *kind))?,
+            _ => return Err(Refusal::Unknown),
+        }
+        Ok(())
+    }
+
+    /// For `read_per_namespace`: what was read, its path and a stat.
+    fn count_read(&mut self, path: &str, len: usize) {
+        const STAT: usize = 6 * 8 + 5 * 4;
+        self.stats.reads.record(path, (path.len() + len + STAT) as u64);
+    }
+
+    fn auth_of(&self, conn: u64) -> &[Id] {
+        self.conns.get(&conn).map_or(&[], |c| &c.auth)
+    }
+
+    fn allowed(&self, conn: u64, acl: Option<&[Acl]>, wanted: i32) -> bool {
+        self.options.skip_acl || acl.is_none() || permits(acl, self.auth_of(conn), wanted)
+    }
+
+    fn require(&self, conn: u64, node: &Znode<'_>, wanted: i32) -> Result<(), ErrorCode> {
+        if self.allowed(conn, node.acl(), wanted) { Ok(()) } else { Err(ErrorCode::NoAuth) }
+    }
+
+    fn readable<'t>(&self, conn: u64, path: &str, tree: &'t Tree) -> Result<Znode<'t>, ErrorCode> {
+        let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
+        self.require(conn, &node, perms::READ)?;
+        Ok(node)
+    }
+
+    /// Without ADMIN the hashes of digest ids are hidden.
+    fn get_acl(&self, reply: &mut Vec<u8>, conn: u64, path: &str, tree: &Tree) -> Result<(), ErrorCode> {
+        let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
+        self.require(conn, &node, perms::READ | perms::ADMIN)?;
+        match node.acl() {
+            None => put_acls(reply, &[Acl::world_all()]),
+            Some(acl) if self.allowed(conn, Some(acl), perms::ADMIN) => put_acls(reply, acl),
+            Some(acl) => put_acls(reply, &masked(acl)),
+        }
+        put_stat(reply, &node.stat());
+        Ok(())
+    }
+
+    fn get_ephemerals(&self, reply: &mut Vec<u8>, conn: u64, prefix: &str, tree: &Tree) {
+        let Some(c) = self.conns.get(&conn) else { return };
+        let all = prefix.trim().is_empty() || prefix == "/";
+        let paths: Vec<String> = tree.ephemerals_of(c.session).filter(|p| all || p.starts_with(prefix)).collect();
+        reply.put_strings(&paths);
+    }
+
+    /// A reply longer than a connection may have unsent is refused before it is made: a short request may ask for the same
+    /// large znode tens of thousands of times.
+    fn multi_read(
+        &self,
+        reply: &mut Vec<u8>,
+        conn: u64,
+        ops: &[MultiReadOp<'_>],
+        tree: &Tree,
+    ) -> Result<(), ErrorCode> {
+        let most = reply.len() + limits::OUT_LIMIT / 2;
+        for op in ops {
+            if reply.len() > most {
+                return Err(ErrorCode::MarshallingError);
+            }
+            let (code, path) = match op {
+                MultiReadOp::GetData { path } => (op::GET_DATA, path),
+                MultiReadOp::GetChildren { path } => (op::GET_CHILDREN, path),
+            };
+            match self.readable(conn, path, tree) {
+                Err(err) => put_multi_error(reply, err),
+                Ok(node) => {
+                    MultiHeader { op: code, done: false, err: 0 }.put(reply);
+                    if code == op::GET_DATA {
+                        reply.put_buffer(node.data());
+                        put_stat(reply, &node.stat());
+                    } else {
+                        put_children(reply, &node);
+                    }
+                }
+            }
+        }
+        MultiHeader::END.put(reply);
+        Ok(())
+    }
+
+    fn who_am_i(&self, reply: &mut Vec<u8>, conn: u64) {
+        let ids = self.auth_of(conn);
+        reply.put_i32(ids.len() as i32);
+        for id in ids {
+            reply.put_string(&id.scheme);
+            reply.put_string(self.options.auth.user_name(id));
+        }
+    }
+}
+
+fn put_children(reply: &mut Vec<u8>, node: &Znode<'_>) {
+    reply.put_i32(node.num_children());
+    for name in node.children() {
+        reply.put_string(name);
+    }
+}
+
+fn found(answer: Option<bool>) -> Result<(), ErrorCode> {
+    match answer {
+        Some(true) => Ok(()),
+        Some(false) => Err(ErrorCode::NoWatcher),
+        None => Err(ErrorCode::MarshallingError),
+    }
+}

@@ -1,0 +1,465 @@
+//! A shard's figures, read by the four-letter words, the admin commands and the metrics. Mirrors `ServerStats` and
+//! `ConnectionStats`.
+
+use std::net::SocketAddr;
+
+use hdrhistogram::Histogram;
+
+use super::Shard;
+use super::conn::Phase;
+use crate::types::{Namespaces, SessionId, Tally, Zxid, op};
+use crate::watch::Summary;
+
+/// Smallest, greatest, sum and count of latencies in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Latency {
+    pub min_ms: i64,
+    pub max_ms: i64,
+    pub total_ms: i64,
+    pub count: u64,
+}
+
+impl Latency {
+    /// Counts one request.
+    #[inline]
+    pub fn record(&mut self, ms: i64) {
+        self.min_ms = if self.count == 0 { ms } else { self.min_ms.min(ms) };
+        self.max_ms = self.max_ms.max(ms);
+        self.total_ms += ms;
+        self.count += 1;
+    }
+
+    /// The mean, 0 without requests.
+    pub fn average_ms(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.total_ms as f64 / self.count as f64 }
+    }
+
+    /// Both together.
+    pub fn merge(&self, other: &Latency) -> Latency {
+        match (self.count, other.count) {
+            (0, _) => *other,
+            (_, 0) => *self,
+            _ => Latency {
+                min_ms: self.min_ms.min(other.min_ms),
+                max_ms: self.max_ms.max(other.max_ms),
+                total_ms: self.total_ms + other.total_ms,
+                count: self.count + other.count,
+            },
+        }
+    }
+}
+
+/// The longest latency that percentiles tell apart: an hour.
+const LONGEST_MS: u64 = 3_600_000;
+
+/// Latencies with their percentiles, to two significant digits.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    /// Their sum and bounds.
+    pub all: Latency,
+    histogram: Histogram<u64>,
+}
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        let histogram = Histogram::new_with_bounds(1, LONGEST_MS, 2).expect("the bounds are in order");
+        Latencies { all: Latency::default(), histogram }
+    }
+}
+
+impl Latencies {
+    /// Counts one request.
+    #[inline]
+    pub fn record(&mut self, ms: i64) {
+        self.all.record(ms);
+        self.histogram.saturating_record(ms.max(0) as u64);
+    }
+
+    /// Adds what `other` counted.
+    pub fn merge(&mut self, other: &Latencies) {
+        self.all = self.all.merge(&other.all);
+        self.histogram += &other.histogram;
+    }
+
+    /// The latency that this part (0 to 1) of all requests did not pass; 0 without requests.
+    pub fn percentile_ms(&self, part: f64) -> i64 {
+        (self.histogram.value_at_quantile(part) as i64).clamp(self.all.min_ms, self.all.max_ms)
+    }
+}
+
+/// Counters since the start (`since_reset`: since `srst`).
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct ShardStats {
+    pub since_reset: ResettableStats,
+    pub connections_accepted: u64,
+    pub sessionless_expired: u64,
+    pub bytes_received: u64,
+    pub response_bytes: u64,
+    pub auth_failed: u64,
+    pub revalidations: u64,
+    pub read_latency: Latencies,
+    pub update_latency: Latencies,
+    pub ops: OpCounts,
+    /// Watchers told, one record per event that had any; by event type.
+    pub watch_events: [Tally; 5],
+    pub watch_bytes: u64,
+    /// Bytes of paths, data and stats read, by namespace.
+    pub reads: Namespaces,
+    pub connection_requests: u64,
+    /// Connections that the client ended without closing its session.
+    pub connections_dropped: u64,
+    pub large_requests_rejected: u64,
+    pub unsuccessful_handshakes: u64,
+    /// Handshakes over the limit of the connection throttle.
+    pub connections_rejected: u64,
+    /// Tokens missing after each handshake that was let in.
+    pub token_deficit: Tally,
+    /// What part of handshakes is dropped at random now, over all shards.
+    pub drop_probability: f64,
+    /// Requests executed although they had gone stale.
+    pub stale_requests: u64,
+    pub stale_requests_dropped: u64,
+    pub stale_replies: u64,
+    /// How often requests began to wait for room in the pipeline, or went on waiting.
+    pub throttle_waits: u64,
+    pub throttle_queue: Latencies,
+    pub throttled_ops: u64,
+    pub ensemble_auth: EnsembleAuth,
+}
+
+/// Names of ensembles that clients sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct EnsembleAuth {
+    pub success: u64,
+    pub fail: u64,
+    /// The client named none, or this server was given none.
+    pub skip: u64,
+}
+
+/// Requests by opcode.
+#[derive(Clone, Debug)]
+pub struct OpCounts([u64; 128]);
+
+impl Default for OpCounts {
+    fn default() -> OpCounts {
+        OpCounts([0; 128])
+    }
+}
+
+impl OpCounts {
+    /// Opcodes run from -11 to 107; anything else shares the last place.
+    fn slot(op: i32) -> usize {
+        usize::try_from(op.wrapping_add(16)).ok().filter(|i| *i < 127).unwrap_or(127)
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn count(&mut self, op: i32) {
+        self.0[Self::slot(op)] += 1;
+    }
+
+    /// How many there were.
+    pub fn of(&self, op: i32) -> u64 {
+        self.0[Self::slot(op)]
+    }
+
+    /// All requests.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Both together.
+    pub fn merge(&mut self, other: &OpCounts) {
+        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a += b);
+    }
+}
+
+/// What `srst` sets to zero.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct ResettableStats {
+    pub packets_received: u64,
+    pub packets_sent: u64,
+    pub latency: Latency,
+    pub last_response_size: i64,
+    pub min_response_size: i64,
+    pub max_response_size: i64,
+}
+
+impl ResettableStats {
+    /// Adds what another shard counted. Which of the last replies was later is not known: one of them stays.
+    pub fn merge(&mut self, other: &ResettableStats) {
+        self.packets_received += other.packets_received;
+        self.packets_sent += other.packets_sent;
+        self.latency = self.latency.merge(&other.latency);
+        if other.last_response_size != 0 {
+            self.last_response_size = other.last_response_size;
+        }
+        self.max_response_size = self.max_response_size.max(other.max_response_size);
+        self.min_response_size = match (self.min_response_size, other.min_response_size) {
+            (0, m) | (m, 0) => m,
+            (a, b) => a.min(b),
+        };
+    }
+}
+
+impl ShardStats {
+    fn reset(&mut self, metrics: bool) {
+        if metrics {
+            *self = ShardStats { auth_failed: self.auth_failed, ..ShardStats::default() };
+        } else {
+            self.since_reset = ResettableStats::default();
+        }
+    }
+
+    /// Adds what another shard counted.
+    pub fn merge(&mut self, other: &ShardStats) {
+        self.since_reset.merge(&other.since_reset);
+        self.read_latency.merge(&other.read_latency);
+        self.update_latency.merge(&other.update_latency);
+        self.ops.merge(&other.ops);
+        self.reads.merge(&other.reads);
+        for (mine, theirs) in self.watch_events.iter_mut().zip(&other.watch_events) {
+            *mine = mine.merge(theirs);
+        }
+        self.token_deficit = self.token_deficit.merge(&other.token_deficit);
+        self.throttle_queue.merge(&other.throttle_queue);
+        self.drop_probability = self.drop_probability.max(other.drop_probability);
+        let sums = [
+            (&mut self.connections_accepted, other.connections_accepted),
+            (&mut self.connection_requests, other.connection_requests),
+            (&mut self.connections_dropped, other.connections_dropped),
+            (&mut self.sessionless_expired, other.sessionless_expired),
+            (&mut self.bytes_received, other.bytes_received),
+            (&mut self.response_bytes, other.response_bytes),
+            (&mut self.auth_failed, other.auth_failed),
+            (&mut self.revalidations, other.revalidations),
+            (&mut self.watch_bytes, other.watch_bytes),
+            (&mut self.large_requests_rejected, other.large_requests_rejected),
+            (&mut self.unsuccessful_handshakes, other.unsuccessful_handshakes),
+            (&mut self.connections_rejected, other.connections_rejected),
+            (&mut self.stale_requests, other.stale_requests),
+            (&mut self.stale_requests_dropped, other.stale_requests_dropped),
+            (&mut self.stale_replies, other.stale_replies),
+            (&mut self.throttle_waits, other.throttle_waits),
+            (&mut self.throttled_ops, other.throttled_ops),
+            (&mut self.ensemble_auth.success, other.ensemble_auth.success),
+            (&mut self.ensemble_auth.fail, other.ensemble_auth.fail),
+            (&mut self.ensemble_auth.skip, other.ensemble_auth.skip),
+        ];
+        sums.into_iter().for_each(|(mine, theirs)| *mine += theirs);
+    }
+}
+
+/// One connection, as `cons` shows it.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct ConnStatus {
+    pub peer: SocketAddr,
+    /// Its socket is read.
+    pub reading: bool,
+    /// Requests taken and not answered.
+    pub queued: usize,
+    pub received: u64,
+    pub sent: u64,
+    /// 0 before the handshake.
+    pub session: SessionId,
+    pub last_op: i32,
+    /// Milliseconds since 1970.
+    pub established_wall_ms: i64,
+    pub timeout_ms: i32,
+    pub last_cxid: i32,
+    pub last_zxid: Zxid,
+    /// Milliseconds on the monotonic clock.
+    pub last_response_ms: i64,
+    pub last_latency_ms: i64,
+    pub latency: Latency,
+    /// When something came last, milliseconds on the monotonic clock.
+    pub heard_ms: i64,
+}
+
+/// Which long lists a status has. Making them holds up the shard's clients a little.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Detail {
+    /// Every connection.
+    pub connections: bool,
+    /// Every watch.
+    pub watches: bool,
+}
+
+/// Everything about a shard.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct ShardStatus {
+    pub stats: ShardStats,
+    pub outstanding: usize,
+    pub connection_count: usize,
+    /// Only when asked for.
+    pub connections: Vec<ConnStatus>,
+    /// (session, path), one per watch: only when asked for.
+    pub watches: Vec<(SessionId, String)>,
+    pub watch_count: usize,
+    pub watch_summary: Summary,
+}
+
+impl Shard {
+    /// A picture of this shard.
+    pub fn status(&self, detail: Detail) -> ShardStatus {
+        let alive = || self.conns.iter().filter(|(_, c)| c.phase != Phase::Ended);
+        let mut stats = self.stats.clone();
+        stats.drop_probability = self.options.throttles.connections.as_ref().map_or(0.0, |t| t.drop_probability());
+        ShardStatus {
+            stats,
+            outstanding: self.outstanding,
+            connection_count: alive().count(),
+            connections: if detail.connections { self.list_connections() } else { Vec::new() },
+            watches: if detail.watches { self.list_watches() } else { Vec::new() },
+            watch_count: self.watches.watch_count(),
+            watch_summary: self.watches.summary(),
+        }
+    }
+
+    /// In order of arrival.
+    fn list_connections(&self) -> Vec<ConnStatus> {
+        let mut connections: Vec<(u64, ConnStatus)> = self
+            .conns
+            .iter()
+            .filter(|(_, c)| c.phase != Phase::Ended)
+            .map(|(conn, c)| {
+                let status = ConnStatus {
+                    peer: c.peer,
+                    reading: c.phase != Phase::Word && !c.paused,
+                    queued: c.fifo.len(),
+                    received: c.received,
+                    sent: c.sent,
+                    session: c.session,
+                    last_op: c.last_op,
+                    established_wall_ms: c.established_wall_ms,
+                    timeout_ms: c.timeout_ms,
+                    last_cxid: c.last_cxid,
+                    last_zxid: c.last_zxid,
+                    last_response_ms: c.last_response_ms,
+                    last_latency_ms: c.last_latency_ms,
+                    latency: c.latency,
+                    heard_ms: c.heard_ms,
+                };
+                (*conn, status)
+            })
+            .collect();
+        connections.sort_by_key(|(conn, _)| *conn);
+        connections.into_iter().map(|(_, s)| s).collect()
+    }
+
+    /// `srst`; with `metrics` the counters that only metrics show begin again too.
+    pub fn reset_stats(&mut self, metrics: bool) {
+        self.stats.reset(metrics);
+    }
+
+    /// `crst`.
+    pub fn reset_connection_stats(&mut self) {
+        for c in self.conns.values_mut() {
+            c.received = 0;
+            c.sent = 0;
+            c.last_op = 0;
+            c.last_cxid = -1;
+            c.last_zxid = Zxid::NONE;
+            c.last_response_ms = 0;
+            c.last_latency_ms = 0;
+            c.latency = Latency::default();
+        }
+    }
+}
+
+/// The short name of an operation, as `cons` prints it. Mirrors `Request.op2String`.
+pub fn short_name(op: i32) -> &'static str {
+    match op {
+        op::NOTIFICATION => "NOTI",
+        op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => "CREA",
+        op::CREATE_SESSION => "SESS",
+        op::CLOSE_SESSION => "CLOS",
+        op::DELETE | op::DELETE_CONTAINER => "DELE",
+        op::EXISTS => "EXIS",
+        op::GET_DATA => "GETD",
+        op::SET_DATA => "SETD",
+        op::GET_ACL => "GETA",
+        op::SET_ACL => "SETA",
+        op::GET_CHILDREN | op::GET_CHILDREN2 => "GETC",
+        op::SYNC => "SYNC",
+        op::PING => "PING",
+        op::CHECK => "CHEC",
+        op::MULTI => "MULT",
+        op::MULTI_READ => "MLTR",
+        op::RECONFIG => "RECO",
+        op::CHECK_WATCHES => "CHKW",
+        op::REMOVE_WATCHES => "REMW",
+        op::AUTH => "AUTH",
+        op::SET_WATCHES => "SETW",
+        op::SET_WATCHES2 => "STW2",
+        op::ADD_WATCH => "ADDW",
+        op::SASL => "SASL",
+        op::GET_EPHEMERALS => "GETE",
+        op::GET_ALL_CHILDREN_NUMBER => "GETACN",
+        op::WHO_AM_I => "HOMI",
+        _ => "UNKN",
+    }
+}
+
+impl ShardStats {
+    /// Counts a reply of `len` bytes, frame length included; none when a connection is closed without a reply. Sizes are
+    /// counted as ZooKeeper does, without the frame length.
+    pub(super) fn replied(&mut self, latency_ms: i64, len: usize) {
+        const FRAME_LENGTH: usize = 4;
+        let s = &mut self.since_reset;
+        s.latency.record(latency_ms);
+        let Some(len) = len.checked_sub(FRAME_LENGTH) else { return };
+        s.packets_sent += 1;
+        self.response_bytes += len as u64;
+        let len = len as i64;
+        s.last_response_size = len;
+        s.max_response_size = s.max_response_size.max(len);
+        s.min_response_size = if s.min_response_size == 0 { len } else { s.min_response_size.min(len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles() {
+        let mut l = Latencies::default();
+        assert_eq!(l.percentile_ms(0.5), 0);
+        (1..=1000).for_each(|ms| l.record(ms));
+        let ps = [0.5, 0.95, 0.99, 0.999].map(|p| l.percentile_ms(p));
+        for (got, exact) in ps.iter().zip([500, 950, 990, 999]) {
+            assert!((got - exact).abs() * 100 <= exact, "{ps:?}");
+        }
+        let mut both = Latencies::default();
+        both.record(5000);
+        both.merge(&l);
+        assert_eq!(both.all, Latency { min_ms: 1, max_ms: 5000, total_ms: 505_500, count: 1001 });
+        assert_eq!(both.percentile_ms(1.0), 5000);
+    }
+
+    #[test]
+    fn sizes_of_replies() {
+        let mut a = ShardStats::default();
+        [88, 20, 0, 2442].into_iter().for_each(|len| a.replied(3, len));
+        let s = &a.since_reset;
+        assert_eq!((s.last_response_size, s.min_response_size, s.max_response_size), (2438, 16, 2438));
+        assert_eq!((s.packets_sent, s.latency.count, a.response_bytes), (3, 4, 84 + 16 + 2438));
+        let mut b = ShardStats::default();
+        (a.auth_failed, b.auth_failed) = (2, 3);
+        b.merge(&a);
+        b.merge(&ShardStats::default());
+        assert_eq!((b.since_reset.last_response_size, b.since_reset.min_response_size), (2438, 16));
+        assert_eq!(b.response_bytes, a.response_bytes);
+        b.reset(false);
+        assert_eq!((b.since_reset.packets_sent, b.response_bytes, b.auth_failed), (0, a.response_bytes, 5));
+        b.reset(true);
+        assert_eq!((b.response_bytes, b.auth_failed), (0, 5));
+    }
+}

@@ -1,0 +1,82 @@
+//! Watches set, asked for, removed and replayed by requests. Mirrors `FinalRequestProcessor`'s watch operations and
+//! `DataTree.setWatches`.
+
+use super::Shard;
+use crate::proto::reply::put_event;
+use crate::proto::request::SetWatches;
+use crate::tree::Tree;
+use crate::types::{SessionId, Zxid};
+use crate::watch::setwatches::{Listed, Replay, decide};
+use crate::watch::{ConnId, Kind, WatcherType};
+
+impl Shard {
+    pub(super) fn watch_data(&mut self, conn: u64, path: &str) {
+        self.watches.add(Kind::Data, path, ConnId(conn));
+    }
+
+    pub(super) fn watch_children(&mut self, conn: u64, path: &str) {
+        self.watches.add(Kind::Child, path, ConnId(conn));
+    }
+
+    /// Modes 0 and 1; `false` for any other.
+    pub(super) fn add_watch(&mut self, conn: u64, path: &str, mode: i32) -> bool {
+        if !matches!(mode, 0 | 1) {
+            return false;
+        }
+        self.watches.add_persistent(path, ConnId(conn), mode == 1);
+        true
+    }
+
+    /// `None`: no such watcher type.
+    pub(super) fn has_watch(&self, conn: u64, path: &str, kind: i32) -> Option<bool> {
+        Some(self.watches.contains(path, ConnId(conn), WatcherType::from_code(kind)?))
+    }
+
+    /// `None`: no such watcher type. `Some(false)`: there was nothing to remove.
+    pub(super) fn remove_watch(&mut self, conn: u64, path: &str, kind: i32) -> Option<bool> {
+        Some(self.watches.remove(path, ConnId(conn), WatcherType::from_code(kind)?))
+    }
+
+    /// What happened while the client was away is told before the reply; the rest is armed again.
+    pub(super) fn set_watches(&mut self, conn: u64, wanted: &SetWatches, tree: &Tree) {
+        let lists = [(Listed::Data, &wanted.data), (Listed::Exist, &wanted.exist), (Listed::Child, &wanted.child)];
+        for (kind, paths) in lists {
+            for path in paths {
+                let state = tree.get(path).map(|n| {
+                    let s = n.persisted();
+                    (s.mzxid, s.pzxid)
+                });
+                match decide(kind, wanted.relative_zxid, state) {
+                    Replay::Fire(event) => {
+                        let Some(c) = self.conns.get_mut(&conn) else { return };
+                        let before = c.out.len();
+                        put_event(&mut c.out, Zxid::NONE, event, path);
+                        self.stats.watch_bytes += (c.out.len() - before - 4) as u64;
+                        c.sent += 1;
+                        self.stats.since_reset.packets_sent += 1;
+                        self.stats.watch_events[event as usize].record(1);
+                    }
+                    Replay::Rearm if kind == Listed::Child => self.watch_children(conn, path),
+                    Replay::Rearm => self.watch_data(conn, path),
+                }
+            }
+        }
+        for path in &wanted.persistent {
+            self.watches.add_persistent(path, ConnId(conn), false);
+        }
+        for path in &wanted.persistent_recursive {
+            self.watches.add_persistent(path, ConnId(conn), true);
+        }
+    }
+
+    /// Every (session, path), in no promised order.
+    pub(super) fn list_watches(&self) -> Vec<(SessionId, String)> {
+        let mut all = Vec::new();
+        for (conn, paths) in self.watches.by_conn() {
+            if let Some(c) = self.conns.get(&conn.0) {
+                all.extend(paths.map(|path| (c.session, path.to_owned())));
+            }
+        }
+        all
+    }
+}
