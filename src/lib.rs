@@ -21,3 +21,5 @@ pub mod zab;
 
 pub mod peer;
 pub mod shard;
+
+pub mod config;

@@ -1,0 +1,551 @@
+//! From zoo.cfg, `-D` properties and arguments to a checked [`Config`]. Mirrors `QuorumPeerConfig.parse` and
+//! `ServerConfig.parse`.
+//!
+//! Order, later wins: defaults, `-Dzookeeper.*` and other properties, the file (as in Java, where the file sets properties
+//! over what the command line set), then `-Dkey` with a key of zoo.cfg, which Java does not have.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::check;
+use super::error::{ConfigError, Problem, Warning};
+use super::keys::{self, Disposition, Key, Scope};
+use super::members::Members;
+use super::properties::{self, Entry};
+use super::settings::{Config, Source};
+
+const PREFIX: &str = "zookeeper.";
+const COMMAND_LINE: &str = "command line";
+
+/// A configuration being put together.
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Warning>,
+    /// Name of the file, or the command line, for problems without a line.
+    pub(super) name: String,
+    /// Where each key of the table was set last.
+    given: BTreeMap<&'static str, String>,
+    /// Key and place of what has no effect, by reason.
+    meaningless: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Draft {
+    pub(super) fn new(name: &str, config: Config) -> Draft {
+        Draft {
+            config,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            name: name.into(),
+            given: BTreeMap::new(),
+            meaningless: BTreeMap::new(),
+        }
+    }
+
+    /// Where a key was set, if it was.
+    pub(super) fn place(&self, key: &str) -> Option<&str> {
+        self.given.get(key).map(String::as_str)
+    }
+
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(Warning(text.into()));
+    }
+
+    /// A problem with a key, at the place that set it.
+    pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>) {
+        let place = self.place(key).unwrap_or(&self.name).to_string();
+        self.problems.push(Problem::new(place, key, what));
+    }
+
+    /// Does what the table says with a value. `written` is the key as it was written.
+    fn apply(&mut self, key: &'static Key, written: &str, value: &str, place: &str) {
+        self.given.insert(key.name, place.to_string());
+        let result = match key.disposition {
+            Disposition::Honoured(set) | Disposition::Ensemble(set) => set.apply(&mut self.config, value),
+            Disposition::Meaningless(reason) => {
+                self.meaningless.entry(reason).or_default().push(format!("{written} ({place})"));
+                Ok(())
+            }
+            Disposition::Refused(_) if value.is_empty() || value.eq_ignore_ascii_case(key.default) => Ok(()),
+            Disposition::Refused(what) => Err(format!(
+                "{what} is not available in this version of Zabra, and to leave it out could be dangerous: remove the key, or \
+                 stay with Apache ZooKeeper for now"
+            )),
+        };
+        if let Err(what) = result {
+            self.problems.push(Problem::new(place, written, what));
+        }
+    }
+
+    /// One entry of the main file.
+    fn take_entry(&mut self, entry: &Entry) {
+        let place = format!("{}:{}", self.name, entry.line);
+        let (key, value) = (entry.key.as_str(), entry.value.as_str());
+        if !value.is_ascii() {
+            self.warn(format!(
+                "{place}: {key} is not ASCII and is read as Latin-1, as ZooKeeper does: write \\uXXXX escapes"
+            ));
+        }
+        if Members::owns(key) {
+            self.take_member(key, value, &place);
+        } else if let Some(row) = keys::find(key, &[Scope::File]) {
+            self.apply(row, key, value, &place);
+        } else {
+            let name = key.strip_prefix(PREFIX).unwrap_or(key);
+            self.config.properties.insert(format!("{PREFIX}{name}"), value.into());
+            match keys::find(name, &[Scope::Property, Scope::Any]) {
+                Some(row) => self.apply(row, key, value, &place),
+                None => self.warn(unknown_in_file(name, value, &place)),
+            }
+        }
+    }
+
+    fn take_member(&mut self, key: &str, value: &str, place: &str) {
+        let several = self.config.ensemble.multi_address;
+        if let Err(what) = self.config.ensemble.members.take(key, value, several) {
+            self.problems.push(Problem::new(place, key, what));
+        }
+    }
+
+    /// One `-Dkey=value`, as a property.
+    fn take_property(&mut self, key: &str, value: &str) {
+        self.config.properties.insert(key.into(), value.into());
+        let row = match key.strip_prefix(PREFIX) {
+            Some(name) => keys::find(name, &[Scope::Property, Scope::Any]),
+            None => keys::find(key, &[Scope::Bare, Scope::Any]),
+        };
+        match row {
+            Some(row) => self.apply(row, &format!("-D{key}"), value, COMMAND_LINE),
+            None => self.warn(unknown_on_command_line(key)),
+        }
+    }
+
+    /// The warning that names all that has no effect.
+    fn name_meaningless(&mut self) {
+        if self.meaningless.is_empty() {
+            return;
+        }
+        let groups = self.meaningless.iter().map(|(reason, keys)| format!("{}: {reason}", keys.join(", ")));
+        let text = format!("these settings have no effect in Zabra: {}", groups.collect::<Vec<_>>().join("; "));
+        self.warn(text);
+    }
+
+    pub(super) fn finish(mut self) -> Result<(Config, Vec<Warning>), ConfigError> {
+        self.name_meaningless();
+        check::check(&mut self);
+        if self.problems.is_empty() {
+            Ok((self.config, self.warnings))
+        } else {
+            Err(ConfigError { problems: self.problems, warnings: self.warnings })
+        }
+    }
+}
+
+fn unknown_in_file(name: &str, value: &str, place: &str) -> String {
+    if keys::find(name, &[Scope::Bare]).is_some() {
+        return format!(
+            "{place}: {name} has no effect: in zoo.cfg it becomes the property {PREFIX}{name}, which nothing reads. Start with \
+             -D{name}={value} instead"
+        );
+    }
+    let same = keys::all().find(|k| k.name.eq_ignore_ascii_case(name));
+    let hint = same.map(|k| format!(" Did you mean {}?", k.name)).unwrap_or_default();
+    format!("{place}: unknown key {name} becomes the property {PREFIX}{name}, which nothing reads.{hint}")
+}
+
+fn unknown_on_command_line(key: &str) -> String {
+    let name = key.strip_prefix(PREFIX).unwrap_or(key);
+    let row = keys::find(name, &[Scope::File, Scope::Property, Scope::Bare, Scope::Any]);
+    match row.map(|row| row.scope) {
+        Some(Scope::File | Scope::Bare) => format!("-D{key} has no effect: write -D{name}"),
+        Some(Scope::Property | Scope::Any) => format!("-D{key} has no effect: write -D{PREFIX}{name}"),
+        None => format!("-D{key}: unknown property, which nothing reads"),
+    }
+}
+
+impl Config {
+    /// Reads a zoo.cfg and the files it names, with the `-D` properties given as pairs.
+    ///
+    /// # Errors
+    /// All problems found, with file and line. A configuration of an ensemble with more than one voter is one of them.
+    pub fn load(path: &Path, properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|e| {
+            Problem::new(&name, "", format!("cannot be read ({e}): name a zoo.cfg that exists and is readable"))
+        })?;
+        let source = Source { file: Some(path.to_path_buf()), text: String::from_utf8_lossy(&bytes).into_owned() };
+        let entries = properties::parse(&name, &bytes)?;
+        let mut draft = Draft::new(&name, Config { source, ..Config::default() });
+        let overrides = take_properties(&mut draft, properties);
+        warn_of_repeats(&mut draft, &entries);
+        for entry in in_order(&entries) {
+            draft.take_entry(entry);
+        }
+        take_overrides(&mut draft, &overrides);
+        check::require(&mut draft);
+        check::dynamic_file(&mut draft, &entries);
+        draft.finish()
+    }
+
+    /// What `zabra serve` runs with: 127.0.0.1:2181, data in `./zabra-data`, and an admin server that may fail to start.
+    pub fn embedded_defaults() -> Config {
+        let mut config =
+            Config { data_dir: "./zabra-data".into(), data_log_dir: "./zabra-data".into(), ..Config::default() };
+        let local = std::net::IpAddr::from([127, 0, 0, 1]);
+        config.client.host = Some(local);
+        config.admin.host = local;
+        config.admin.required = false;
+        config
+    }
+
+    /// The built-in defaults with `-D` properties.
+    ///
+    /// # Errors
+    /// All problems found.
+    pub fn embedded(properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
+        let mut config = Config::embedded_defaults();
+        config.data_log_dir = PathBuf::new();
+        without_file(config, properties)
+    }
+
+    /// The old form `port dir [tick] [maxClientCnxns]`. As in Java it binds every address and, without the fourth argument,
+    /// does not limit connections per address.
+    ///
+    /// # Errors
+    /// All problems found.
+    pub fn positional(
+        arguments: &[String],
+        properties: &[(String, String)],
+    ) -> Result<(Config, Vec<Warning>), ConfigError> {
+        const KEYS: [&str; 4] = ["clientPort", "dataDir", "tickTime", "maxClientCnxns"];
+        if !(2..=KEYS.len()).contains(&arguments.len()) {
+            let what =
+                format!("{} arguments: write a zoo.cfg, or port dir [tickTime] [maxClientCnxns]", arguments.len());
+            return Err(Problem::new(COMMAND_LINE, "", what).into());
+        }
+        let mut config = Config::default();
+        config.client.max_per_ip = 0;
+        let mut all: Vec<(String, String)> =
+            KEYS.iter().zip(arguments).map(|(key, value)| (key.to_string(), value.clone())).collect();
+        all.extend_from_slice(properties);
+        without_file(config, &all)
+    }
+}
+
+fn without_file(config: Config, properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let mut draft = Draft::new(COMMAND_LINE, config);
+    let overrides = take_properties(&mut draft, properties);
+    take_overrides(&mut draft, &overrides);
+    draft.finish()
+}
+
+/// Applies what is a property and returns what is a key of zoo.cfg.
+fn take_properties(draft: &mut Draft, properties: &[(String, String)]) -> Vec<(String, String)> {
+    let mut overrides = Vec::new();
+    for (key, value) in properties {
+        let bare = keys::find(key, &[Scope::Bare, Scope::Any]).is_some();
+        if !bare && (Members::owns(key) || keys::find(key, &[Scope::File]).is_some()) {
+            overrides.push((key.clone(), value.trim().to_string()));
+        } else {
+            draft.take_property(key, value.trim());
+        }
+    }
+    overrides
+}
+
+fn take_overrides(draft: &mut Draft, overrides: &[(String, String)]) {
+    for (key, value) in overrides {
+        if Members::owns(key) {
+            draft.take_member(key, value, COMMAND_LINE);
+        } else if let Some(row) = keys::find(key, &[Scope::File]) {
+            draft.apply(row, &format!("-D{key}"), value, COMMAND_LINE);
+        }
+    }
+}
+
+/// `multiAddress.enabled` decides how the `server.N` lines are read, so they come last; of a repeated key only the last counts.
+fn in_order(entries: &[Entry]) -> Vec<&Entry> {
+    let counts = |(i, e): &(usize, &Entry)| !entries[i + 1..].iter().any(|later| later.key == e.key);
+    let mut last: Vec<&Entry> = entries.iter().enumerate().filter(counts).map(|(_, e)| e).collect();
+    last.sort_by_key(|e| Members::owns(&e.key));
+    last
+}
+
+fn warn_of_repeats(draft: &mut Draft, entries: &[Entry]) {
+    for (i, entry) in entries.iter().enumerate() {
+        if let Some(later) = entries[i + 1..].iter().find(|later| later.key == entry.key) {
+            let text = format!(
+                "{}:{}: {} is given again in line {}, which counts",
+                draft.name, entry.line, entry.key, later.line
+            );
+            draft.warn(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::Set;
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    /// Loads a file with `text` after a good dataDir and clientPort.
+    fn load(text: &str, properties: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigError> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("zoo.cfg");
+        let whole = format!("dataDir={}\nclientPort=2181\n{text}", dir.path().display());
+        std::fs::write(&path, whole).expect("written");
+        Config::load(&path, &pairs(properties))
+    }
+
+    fn good(text: &str) -> Config {
+        load(text, &[]).unwrap_or_else(|e| panic!("{text}: {e}")).0
+    }
+
+    fn bad(text: &str) -> String {
+        load(text, &[]).err().unwrap_or_else(|| panic!("{text} was accepted")).to_string()
+    }
+
+    fn warnings(text: &str, properties: &[(&str, &str)]) -> Vec<String> {
+        let (_, warnings) = load(text, properties).unwrap_or_else(|e| panic!("{text}: {e}"));
+        warnings.into_iter().map(|w| w.0).collect()
+    }
+
+    /// A value other than the default that the key accepts.
+    fn sample(key: &Key, set: Set) -> String {
+        match (key.name, set) {
+            (_, Set::Bool(_)) => (key.default != "true").to_string(),
+            (_, Set::YesNo(_)) => if key.default == "yes" { "no" } else { "yes" }.to_string(),
+            ("tickTime", _) => "1000".into(),
+            ("zabra.shards", _) => "3".into(),
+            ("minSessionTimeout", _) => "5000".into(),
+            ("maxSessionTimeout", _) => "70000".into(),
+            (_, Set::Int(min, ..)) => (min.max(600) + 7).to_string(),
+            (_, Set::Float(..)) => "0.5".into(),
+            ("dataDir" | "dataLogDir", _) => "/nonexistent/data".into(),
+            ("clientPortAddress" | "admin.serverAddress" | "metricsProvider.httpHost", _) => "127.0.0.2".into(),
+            ("autopurge.purgeInterval", _) => "12".into(),
+            ("zabra.cores", _) => "0-1".into(),
+            ("zabra.logSync", _) => "dsync".into(),
+            ("snapshot.compression.method", _) => "gz".into(),
+            ("peerType", _) => "observer".into(),
+            ("oraclePath", _) => "/o".into(),
+            ("DigestAuthenticationProvider.superDigest", _) => "super:x".into(),
+            ("DigestAuthenticationProvider.digestAlg", _) => "sha-512".into(),
+            ("ensembleAuthName", _) => "blue, green".into(),
+            ("enforce.auth.schemes", _) => "digest".into(),
+            ("4lw.commands.whitelist", _) => "ruok, stat".into(),
+            ("admin.commandURL", _) => "/c".into(),
+            ("metricsProvider.className", _) => "org.apache.zookeeper.metrics.impl.NullMetricsProvider".into(),
+            _ => key.default.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_table_is_taken_where_it_may_be_written() {
+        let base = good("");
+        let mut changed = 0;
+        for key in keys::all() {
+            let Some(set) = key.set() else { continue };
+            if matches!(key.name, "dynamicConfigFile" | "authProvider." | "enforce.auth.enabled" | "standaloneEnabled")
+            {
+                continue;
+            }
+            let value = sample(key, set);
+            let line = format!("{}={value}", key.name);
+            let mut ways: Vec<Config> = Vec::new();
+            if key.scope != Scope::Bare {
+                ways.push(good(&line));
+            }
+            let dash_d = match key.scope {
+                Scope::File | Scope::Bare => vec![key.name.to_string()],
+                Scope::Property => vec![format!("zookeeper.{}", key.name)],
+                Scope::Any => vec![key.name.to_string(), format!("zookeeper.{}", key.name)],
+            };
+            for name in dash_d {
+                let (config, warned) = load("", &[(&name, &value)]).unwrap_or_else(|e| panic!("-D{name}={value}: {e}"));
+                assert!(!warned.iter().any(|w| w.0.contains("has no effect: write")), "-D{name}: {warned:?}");
+                ways.push(config);
+            }
+            for mut config in ways {
+                config.source = base.source.clone();
+                config.properties.clear();
+                if key.name != "dataDir" {
+                    config.data_dir = base.data_dir.clone();
+                }
+                if key.name != "dataLogDir" {
+                    config.data_log_dir = base.data_log_dir.clone();
+                }
+                let fixed = matches!(key.name, "electionAlg" | "peerType");
+                assert_eq!(config == base, fixed, "{line}");
+                changed += usize::from(!fixed);
+            }
+        }
+        assert!(changed > 150, "only {changed} ways to set a field");
+    }
+
+    #[test]
+    fn every_meaningless_key_is_named_in_one_warning() {
+        let names: Vec<&str> = keys::all()
+            .filter(|k| matches!(k.disposition, Disposition::Meaningless(_)) && k.scope != Scope::Bare)
+            .map(|k| k.name)
+            .collect();
+        let text: String = names.iter().map(|n| format!("{n}=1\n")).collect();
+        let warned = warnings(&text, &[("java.io.tmpdir", "/tmp")]);
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        for name in names.iter().chain(&["-Djava.io.tmpdir (command line)"]) {
+            assert!(warned[0].contains(name), "{name} is not in {}", warned[0]);
+        }
+    }
+
+    #[test]
+    fn every_refused_key_stops_the_server_unless_it_says_the_default() {
+        for key in keys::all().filter(|k| matches!(k.disposition, Disposition::Refused(_))) {
+            let value = if key.default == "false" { "true" } else { "7" };
+            let (text, dash_d) = match key.scope {
+                Scope::Bare => (String::new(), vec![(key.name, value)]),
+                _ => (format!("{}={value}", key.name), vec![]),
+            };
+            let error = load(&text, &dash_d).err().unwrap_or_else(|| panic!("{} was accepted", key.name));
+            assert_eq!(error.exit_code().code(), 2);
+            assert_eq!(error.problems.len(), 1);
+            let error = error.to_string();
+            assert!(error.contains("is not available in this version") && error.contains(key.name), "{error}");
+            if key.scope != Scope::Bare {
+                assert!(error.contains("zoo.cfg:3: "), "{error}");
+                good(&format!("{}={}", key.name, key.default));
+            }
+        }
+        for class in ["SASLAuthenticationProvider", "X509AuthenticationProvider", "KeyAuthenticationProvider"] {
+            assert!(bad(&format!("authProvider.1=org.apache.zookeeper.server.auth.{class}")).contains("not available"));
+        }
+        good("authProvider.1=org.apache.zookeeper.server.auth.DigestAuthenticationProvider");
+    }
+
+    #[test]
+    fn defaults() {
+        let config = good("");
+        assert_eq!(config.data_dir, config.data_log_dir);
+        assert_eq!((config.min_session_timeout_ms, config.max_session_timeout_ms), (6000, 60_000));
+        assert_eq!((config.client.host, config.client.port, config.admin.required), (None, 2181, true));
+        assert!(config.source.text.contains("clientPort=2181\n"));
+        let embedded = Config::embedded(&[]).expect("is good").0;
+        assert_eq!(embedded, Config::embedded_defaults());
+        assert_eq!(embedded.data_dir, Path::new("./zabra-data"));
+        assert!(!embedded.admin.required && embedded.client.host.is_some_and(|h| h.is_loopback()));
+        let moved = Config::embedded(&pairs(&[("dataDir", "/x"), ("clientPort", "1")])).expect("is good").0;
+        assert_eq!((moved.data_log_dir.as_path(), moved.client.port), (Path::new("/x"), 1));
+    }
+
+    #[test]
+    fn positional_form() {
+        let arguments = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
+        let config = Config::positional(&arguments("2182 /d"), &[]).expect("is good").0;
+        assert_eq!((config.client.port, config.tick_ms, config.client.max_per_ip), (2182, 3000, 0));
+        assert_eq!((config.data_dir.as_path(), config.data_log_dir.as_path()), (Path::new("/d"), Path::new("/d")));
+        let config = Config::positional(&arguments("2182 /d 500 9"), &[]).expect("is good").0;
+        assert_eq!((config.min_session_timeout_ms, config.client.max_per_ip), (1000, 9));
+        for text in ["2182", "2182 /d 500 9 9", "x /d", "2182 /d 0", "2182 /d 1 -1"] {
+            let error =
+                Config::positional(&arguments(text), &[]).err().unwrap_or_else(|| panic!("{text} was accepted"));
+            assert!(error.to_string().starts_with("command line: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_wrong_name_line_key_and_remedy() {
+        for (line, parts) in [
+            ("tickTime=x", "zoo.cfg:3: tickTime: \"x\" is not a whole number"),
+            ("tickTime=0", "out of range: write a number from 1"),
+            ("clientPort=65536", "clientPort: 65536 is out of range: write a number from 0 to 65535"),
+            ("standaloneEnabled=yes", "neither true nor false"),
+            ("forceSync=true", "neither yes nor no"),
+            ("snapshotSizeFactor=a", "is not a number"),
+            ("connection_throttle_drop_increase=2", "out of range"),
+            ("electionAlg=1", "only 3 is"),
+            ("peerType=boss", "unrecognised peer type"),
+            ("dataLogDir=", "is empty"),
+            ("zabra.logSync=fsync", "write fdatasync, msync or dsync"),
+            ("metricsProvider.className=x.Y", "was not found"),
+            ("admin.commandURL=commands", "is not a path"),
+            ("DigestAuthenticationProvider.digestAlg=MD5", "write SHA1, SHA-256 or SHA-512"),
+            ("ensembleAuthName=,", "holds no name"),
+            ("enforce.auth.schemes=sasl", "not available in this version"),
+            ("enforce.auth.enabled=true", "enforce.auth.schemes is not set"),
+            ("minSessionTimeout=9000\nmaxSessionTimeout=8000", "must not be larger than maxSessionTimeout (8000 ms)"),
+            ("maxSessionTimeout=5999", "minSessionTimeout (6000 ms) must not be larger"),
+            ("server.1=a", "not a server address"),
+            ("server.1=a:1:2|b:1:2", "multiple address feature is disabled"),
+            ("4lw.commands.whitelist=ruok,*", "write * alone"),
+        ] {
+            let error = bad(line);
+            assert!(error.contains(parts), "{line}: {error}");
+        }
+        assert_eq!(load("tickTime=x\nsnapCount=y", &[]).expect_err("two are wrong").problems.len(), 2);
+    }
+
+    #[test]
+    fn missing_keys_and_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("zoo.cfg");
+        let error = Config::load(&path, &[]).expect_err("no file").to_string();
+        assert!(error.contains("zoo.cfg: cannot be read"), "{error}");
+        for (text, part) in [
+            ("clientPort=1", "dataDir: is not set"),
+            ("dataDir=/d", "clientPort: is not set"),
+            ("dataDir=/d\nclientPortAddress=127.0.0.1", "clientPortAddress: is set but clientPort is not"),
+            ("dataDir=/d\nclientPort=1\na=\\u1", "zoo.cfg:3: a \\u escape needs"),
+        ] {
+            std::fs::write(&path, text).expect("written");
+            let error = Config::load(&path, &[]).expect_err(text).to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys() {
+        let warned = warnings("foo.bar=1", &[]);
+        assert!(
+            warned[0].contains("zoo.cfg:3: unknown key foo.bar becomes the property zookeeper.foo.bar"),
+            "{warned:?}"
+        );
+        let (config, _) = load("foo.bar=1\nzookeeper.snapCount=77", &[]).expect("is good");
+        assert_eq!(config.properties["zookeeper.foo.bar"], "1");
+        assert_eq!((config.properties["zookeeper.snapCount"].as_str(), config.storage.snap_count), ("77", 77));
+        assert!(warnings("ticktime=1", &[])[0].contains("Did you mean tickTime?"));
+        let warned = warnings("jute.maxbuffer=5000", &[]);
+        assert!(warned[0].contains("Start with -Djute.maxbuffer=5000"), "{warned:?}");
+        assert_eq!(good("jute.maxbuffer=5000").storage.jute_max_buffer, 0xf_ffff);
+    }
+
+    #[test]
+    fn properties_on_the_command_line() {
+        let (config, warned) = load("", &[("jute.maxbuffer", "5000"), ("zookeeper.snapCount", "9")]).expect("is good");
+        assert!(warned.is_empty(), "{warned:?}");
+        assert_eq!((config.storage.jute_max_buffer, config.storage.jute_max_buffer_extra), (5000, 5000));
+        assert_eq!(config.storage.snap_count, 9);
+        let (config, _) = load("snapCount=10", &[("zookeeper.snapCount", "9"), ("tickTime", "7")]).expect("is good");
+        assert_eq!((config.storage.snap_count, config.tick_ms), (10, 7), "the file wins over properties, as in Java");
+        for (key, part) in [
+            ("zookeeper.tickTime", "write -DtickTime"),
+            ("zookeeper.jute.maxbuffer", "write -Djute.maxbuffer"),
+            ("snapCount", "write -Dzookeeper.snapCount"),
+            ("zookeeper.foo", "unknown property"),
+            ("foo", "unknown property"),
+        ] {
+            let warned = warnings("", &[(key, "5")]);
+            assert!(warned[0].contains(part), "{warned:?}");
+        }
+    }
+
+    #[test]
+    fn repeats_and_latin_1() {
+        let warned = warnings("tickTime=1000\ntickTime=2000", &[]);
+        assert!(warned[0].contains("zoo.cfg:3: tickTime is given again in line 4"), "{warned:?}");
+        assert_eq!(good("tickTime=x\ntickTime=2000").tick_ms, 2000);
+        assert!(warnings("dataLogDir=/dät", &[])[0].contains("Latin-1"));
+    }
+}

@@ -1,0 +1,19 @@
+//! zoo.cfg, `-D` properties, `myid` and the dynamic file, made into one typed [`Config`]. Mirrors `QuorumPeerConfig` and
+//! `ServerConfig`. This module and `runtime` are the only ones that read files and names from the host.
+
+mod check;
+mod ensemble;
+mod error;
+mod exit;
+pub mod keys;
+mod load;
+mod members;
+mod properties;
+mod settings;
+
+pub use ensemble::Ensemble;
+pub use error::{ConfigError, Problem, Warning};
+pub use exit::ExitCode;
+pub use members::{HostPort, Member, Members, PeerAddress, Role};
+pub use properties::{Entry, parse as parse_properties};
+pub use settings::*;
