@@ -23,3 +23,4 @@ pub mod peer;
 pub mod shard;
 
 pub mod config;
+pub mod runtime;

@@ -1,0 +1,275 @@
+//! Every metric: its name, what it means, and its value in a report. One list for `mntr`, `/commands/monitor` and
+//! Prometheus, in the order `mntr` shows them. Mirrors `ServerMetrics` and the gauges of `ServerStats`.
+//!
+//! What ZooKeeper measures and this server does not have (its queues between threads, its cache of replies, Netty, the JVM) is
+//! there as what it is: a counter at 0, a summary without observations.
+
+use super::report::{Report, or_minus_one};
+use crate::shard::status::{Latencies, ShardStats};
+use crate::tree::StatsTrack;
+use crate::types::{EventType, Namespaces, Tally};
+
+/// A metric's value.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// Goes up and down.
+    Gauge(i64),
+    /// The same, with a fraction.
+    Fraction(f64),
+    /// Only goes up.
+    Counter(u64),
+    /// One gauge per namespace.
+    Gauges(Vec<(String, i64)>),
+    /// Average, bounds, count and sum.
+    Summary(Tally),
+    /// The same per namespace.
+    Summaries(Vec<(String, Tally)>),
+    /// The same with percentiles.
+    Percentiles(Box<Latencies>),
+}
+
+/// A metric with its value.
+#[derive(Clone, Debug)]
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) value: Value,
+}
+
+/// A report with what several metrics need put together.
+struct Sums<'r> {
+    r: &'r Report,
+    all: ShardStats,
+}
+
+type Read = fn(&Sums<'_>) -> Value;
+type Row = (&'static str, &'static str, Read);
+
+/// All metrics, in order.
+pub(super) fn figures(r: &Report) -> Vec<Figure> {
+    let sums = Sums { r, all: r.shard_stats() };
+    let rows = GAUGES.iter().chain(COUNTERS).chain(SUMMARIES).chain(PERCENTILES).chain(BY_NAMESPACE);
+    rows.map(|(name, help, read)| Figure { name, help, value: read(&sums) }).collect()
+}
+
+const NONE: Read = |_| Value::Counter(0);
+const EMPTY: Read = |_| Value::Summary(Tally::default());
+const NO_PERCENTILES: Read = |_| Value::Percentiles(Box::default());
+
+const NOT_HERE: &str = "Always 0: for compatibility";
+const NOT_MEASURED: &str = "Without observations: for compatibility";
+
+fn gauge(n: usize) -> Value {
+    Value::Gauge(n as i64)
+}
+
+fn fired(s: &Sums<'_>, event: EventType) -> Value {
+    Value::Summary(s.all.watch_events[event as usize])
+}
+
+fn millis(us: &Tally) -> Tally {
+    Tally { min: us.min / 1000, max: us.max / 1000, sum: us.sum / 1000, count: us.count }
+}
+
+fn once(v: u64) -> Value {
+    let mut t = Tally::default();
+    t.record(v);
+    Value::Summary(t)
+}
+
+/// Limit or usage of every quota, summed by the first element of its path.
+fn quotas(s: &Sums<'_>, pick: fn(&StatsTrack, bool) -> i64, usage: bool) -> Value {
+    let mut all: Vec<(String, i64)> = Vec::new();
+    for q in &s.r.peer.quotas {
+        let (Some(name), Some(track)) =
+            (Namespaces::of(&q.prefix), if usage { q.usage.as_ref() } else { Some(&q.limits) })
+        else {
+            continue;
+        };
+        let v = pick(track, usage);
+        match all.iter_mut().find(|(n, _)| n == name) {
+            Some((_, sum)) => *sum += v,
+            None => all.push((name.to_owned(), v)),
+        }
+    }
+    Value::Gauges(all)
+}
+
+/// Of the two limits the hard one counts, where there is one.
+fn count_of(t: &StatsTrack, usage: bool) -> i64 {
+    if !usage && t.count_hard_limit() > -1 { t.count_hard_limit() } else { t.count() }
+}
+
+fn bytes_of(t: &StatsTrack, usage: bool) -> i64 {
+    if !usage && t.byte_hard_limit() > -1 { t.byte_hard_limit() } else { t.bytes() }
+}
+
+fn by_namespace(n: &Namespaces) -> Value {
+    Value::Summaries(n.sorted().into_iter().map(|(name, tally)| (name.to_owned(), tally)).collect())
+}
+
+#[rustfmt::skip]
+const GAUGES: &[Row] = &[
+    ("ephemerals_count", "Ephemeral znodes", |s| gauge(s.r.peer.ephemerals_count)),
+    ("num_alive_connections", "Client connections", |s| gauge(s.r.connection_count())),
+    ("avg_latency", "Mean latency of requests in milliseconds since srst", |s| Value::Fraction(s.all.since_reset.latency.average_ms())),
+    ("outstanding_requests", "Requests taken and not answered", |s| gauge(s.r.outstanding())),
+    ("znode_count", "Znodes", |s| gauge(s.r.peer.znode_count)),
+    ("global_sessions", "Sessions", |s| gauge(s.r.peer.global_sessions)),
+    ("non_mtls_remote_conn_count", NOT_HERE, |_| Value::Gauge(0)),
+    ("last_client_response_size", "Bytes of a recent reply; -1 before the first", |s| Value::Gauge(or_minus_one(s.all.since_reset.last_response_size))),
+    ("packets_sent", "Replies and events since srst", |s| Value::Gauge(s.all.since_reset.packets_sent as i64)),
+    ("packets_received", "Requests since srst", |s| Value::Gauge(s.all.since_reset.packets_received as i64)),
+    ("max_client_response_size", "Bytes of the longest reply since srst; -1 before the first", |s| Value::Gauge(or_minus_one(s.all.since_reset.max_response_size))),
+    ("connection_drop_probability", "Part of new connections that the connection throttle refuses", |s| Value::Fraction(s.all.drop_probability)),
+    ("watch_count", "Watches", |s| gauge(s.r.shards.iter().map(|s| s.watch_count).sum())),
+    ("auth_failed_count", "Refused authentications", |s| Value::Gauge(s.all.auth_failed as i64)),
+    ("min_latency", "Least latency in milliseconds since srst", |s| Value::Gauge(s.all.since_reset.latency.min_ms)),
+    ("max_file_descriptor_count", "Limit of open file descriptors", |s| Value::Gauge(s.r.host.max_fds)),
+    ("approximate_data_size", "Bytes of paths and data of all znodes", |s| Value::Gauge(s.r.peer.approximate_data_size as i64)),
+    ("open_file_descriptor_count", "Open file descriptors", |s| Value::Gauge(s.r.host.open_fds)),
+    ("local_sessions", "Local sessions", |_| Value::Gauge(0)),
+    ("uptime", "Milliseconds since the start", |s| Value::Gauge(s.r.uptime_ms())),
+    ("max_latency", "Greatest latency in milliseconds since srst", |s| Value::Gauge(s.all.since_reset.latency.max_ms)),
+    ("outstanding_tls_handshake", NOT_HERE, |_| Value::Gauge(0)),
+    ("min_client_response_size", "Bytes of the shortest reply since srst; -1 before the first", |s| Value::Gauge(or_minus_one(s.all.since_reset.min_response_size))),
+    ("non_mtls_local_conn_count", NOT_HERE, |_| Value::Gauge(0)),
+    ("quota_bytes_limit_per_namespace", "Bytes that a quota allows", |s| quotas(s, bytes_of, false)),
+    ("quota_count_usage_per_namespace", "Znodes under a quota", |s| quotas(s, count_of, true)),
+    ("quota_count_limit_per_namespace", "Znodes that a quota allows", |s| quotas(s, count_of, false)),
+    ("quota_bytes_usage_per_namespace", "Bytes under a quota", |s| quotas(s, bytes_of, true)),
+];
+
+#[rustfmt::skip]
+const COUNTERS: &[Row] = &[
+    ("watch_bytes", "Bytes of events sent", |s| Value::Counter(s.all.watch_bytes)),
+    ("stale_requests_dropped", "Connections closed because a request of theirs went stale waiting for room", |s| Value::Counter(s.all.stale_requests_dropped)),
+    ("throttled_ops", "Requests answered THROTTLEDOP", |s| Value::Counter(s.all.throttled_ops)),
+    ("insecure_admin_count", NOT_HERE, NONE),
+    ("connection_rejected", "Connections refused by a limit", |s| Value::Counter(s.r.control.connections_refused + s.all.connections_rejected)),
+    ("sessionless_connections_expired", "Connections closed because they sent no handshake", |s| Value::Counter(s.all.sessionless_expired)),
+    ("dead_watchers_queued", NOT_HERE, NONE),
+    ("stale_requests", "Requests executed although they had gone stale", |s| Value::Counter(s.all.stale_requests)),
+    ("connection_drop_count", "Connections that the client ended", |s| Value::Counter(s.all.connections_dropped)),
+    ("response_packet_cache_hits", NOT_HERE, NONE),
+    ("bytes_received_count", "Bytes received from clients", |s| Value::Counter(s.all.bytes_received)),
+    ("add_dead_watcher_stall_time", NOT_HERE, NONE),
+    ("request_throttle_wait_count", "How often requests waited for room in the pipeline", |s| Value::Counter(s.all.throttle_waits)),
+    ("requests_not_forwarded_to_commit_processor", NOT_HERE, NONE),
+    ("response_packet_cache_misses", NOT_HERE, NONE),
+    ("prep_processor_request_queued", "Writes taken by the peer core", |s| Value::Counter(s.r.peer.stats.proposals)),
+    ("stale_replies", "Replies to requests that had gone stale", |s| Value::Counter(s.all.stale_replies)),
+    ("response_bytes", "Bytes of replies", |s| Value::Counter(s.all.response_bytes)),
+    ("ensemble_auth_fail", "Clients that looked for another ensemble", |s| Value::Counter(s.all.ensemble_auth.fail)),
+    ("diff_count", NOT_HERE, NONE),
+    ("connection_revalidate_count", NOT_HERE, NONE),
+    ("quit_leading_due_to_disloyal_voter", NOT_HERE, NONE),
+    ("unrecoverable_error_count", NOT_HERE, NONE),
+    ("unsuccessful_handshake", "Handshakes that gave no session", |s| Value::Counter(s.all.unsuccessful_handshakes)),
+    ("commit_count", "Transactions applied", |s| Value::Counter(s.r.peer.stats.commits)),
+    ("outstanding_changes_queued", "Changes that later writes were checked against before they were applied", |s| Value::Counter(s.r.peer.prep.outstanding_changes_queued)),
+    ("request_commit_queued", NOT_HERE, NONE),
+    ("ensemble_auth_skip", "Clients that named no ensemble, or had nothing to be compared with", |s| Value::Counter(s.all.ensemble_auth.skip)),
+    ("skip_learner_request_to_next_processor_count", NOT_HERE, NONE),
+    ("proposal_count", "Transactions proposed", |s| Value::Counter(s.r.peer.stats.proposals)),
+    ("large_requests_rejected", "Connections closed because of a request longer than jute.maxbuffer, or too many bytes of large requests", |s| Value::Counter(s.all.large_requests_rejected)),
+    ("outstanding_changes_removed", "Those that are applied", |s| Value::Counter(s.r.peer.prep.outstanding_changes_removed)),
+    ("restore_error_count", NOT_HERE, NONE),
+    ("cnxn_closed_without_zk_server_running", NOT_HERE, NONE),
+    ("looking_count", NOT_HERE, NONE),
+    ("snapshot_rate_limited_count", "Snapshot commands refused for coming too fast", |s| Value::Counter(s.r.control.snapshots_limited)),
+    ("learner_proposal_received_count", NOT_HERE, NONE),
+    ("digest_mismatches_count", "Transactions after which the tree's digest is not the one in the log", |s| Value::Counter(s.r.peer.stats.digest_mismatches)),
+    ("dead_watchers_cleared", NOT_HERE, NONE),
+    ("ensemble_auth_success", "Clients that named this ensemble", |s| Value::Counter(s.all.ensemble_auth.success)),
+    ("learner_commit_received_count", NOT_HERE, NONE),
+    ("snapshot_error_count", "Snapshot commands that failed", |s| Value::Counter(s.r.control.snapshots_failed)),
+    ("connection_request_count", "Handshakes received", |s| Value::Counter(s.all.connection_requests)),
+    ("response_packet_get_children_cache_misses", NOT_HERE, NONE),
+    ("snap_count", NOT_HERE, NONE),
+    ("stale_sessions_expired", "Sessions expired", |s| Value::Counter(s.r.peer.stats.sessions_expired)),
+    ("restore_rate_limited_count", NOT_HERE, NONE),
+    ("response_packet_get_children_cache_hits", NOT_HERE, NONE),
+    ("sync_processor_request_queued", "Transactions given to the log", |s| Value::Counter(s.r.peer.stats.proposals)),
+    ("tls_handshake_exceeded", NOT_HERE, NONE),
+    ("revalidate_count", NOT_HERE, NONE),
+];
+
+#[rustfmt::skip]
+const SUMMARIES: &[Row] = &[
+    ("socket_closing_time", NOT_MEASURED, EMPTY),
+    ("proposal_process_time", NOT_MEASURED, EMPTY),
+    ("leader_unavailable_time", NOT_MEASURED, EMPTY),
+    ("node_created_watch_count", "Watchers told of a znode's creation", |s| fired(s, EventType::NodeCreated)),
+    ("session_queues_drained", NOT_MEASURED, EMPTY),
+    ("write_commit_proc_req_queued", NOT_MEASURED, EMPTY),
+    ("connection_token_deficit", "Tokens missing after a handshake", |s| Value::Summary(s.all.token_deficit)),
+    ("read_commit_proc_req_queued", NOT_MEASURED, EMPTY),
+    ("node_deleted_watch_count", "Watchers told of a znode's deletion", |s| fired(s, EventType::NodeDeleted)),
+    ("startup_txns_load_time", NOT_MEASURED, EMPTY),
+    ("sync_processor_queue_size", NOT_MEASURED, EMPTY),
+    ("follower_sync_time", NOT_MEASURED, EMPTY),
+    ("prep_processor_queue_size", NOT_MEASURED, EMPTY),
+    ("fsynctime", "Milliseconds that syncing the log took", |s| Value::Summary(millis(&s.r.peer.stats.fsync_us))),
+    ("inflight_snap_count", NOT_MEASURED, EMPTY),
+    ("reads_issued_from_session_queue", NOT_MEASURED, EMPTY),
+    ("restore_time", NOT_MEASURED, EMPTY),
+    ("learner_request_processor_queue_size", NOT_MEASURED, EMPTY),
+    ("snapshottime", "Milliseconds that writing a snapshot took", |s| Value::Summary(s.r.peer.stats.snapshot_ms)),
+    ("unavailable_time", NOT_MEASURED, EMPTY),
+    ("startup_txns_loaded", "Transactions replayed from logs at the start", |s| once(s.r.control.startup.replayed)),
+    ("reads_after_write_in_session_queue", NOT_MEASURED, EMPTY),
+    ("requests_in_session_queue", NOT_MEASURED, EMPTY),
+    ("write_commit_proc_issued", NOT_MEASURED, EMPTY),
+    ("prep_process_time", NOT_MEASURED, EMPTY),
+    ("pending_session_queue_size", NOT_MEASURED, EMPTY),
+    ("time_waiting_empty_pool_in_commit_processor_read_ms", NOT_MEASURED, EMPTY),
+    ("commit_process_time", NOT_MEASURED, EMPTY),
+    ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| once(s.r.control.startup.load_ms)),
+    ("inflight_diff_count", NOT_MEASURED, EMPTY),
+    ("netty_queued_buffer_capacity", NOT_MEASURED, EMPTY),
+    ("election_time", NOT_MEASURED, EMPTY),
+    ("commit_commit_proc_req_queued", NOT_MEASURED, EMPTY),
+    ("sync_processor_batch_size", "Transactions per sync of the log", |s| Value::Summary(s.r.peer.stats.batches)),
+    ("node_children_watch_count", "Watchers told of a change among a znode's children", |s| fired(s, EventType::NodeChildrenChanged)),
+    ("write_batch_time_in_commit_processor", NOT_MEASURED, EMPTY),
+    ("read_commit_proc_issued", NOT_MEASURED, EMPTY),
+    ("concurrent_request_processing_in_commit_processor", NOT_MEASURED, EMPTY),
+    ("observer_sync_time", NOT_MEASURED, EMPTY),
+    ("node_changed_watch_count", "Watchers told of a change of a znode's data", |s| fired(s, EventType::NodeDataChanged)),
+    ("sync_process_time", NOT_MEASURED, EMPTY),
+    ("startup_snap_load_time", NOT_MEASURED, EMPTY),
+];
+
+#[rustfmt::skip]
+const PERCENTILES: &[Row] = &[
+    ("prep_processor_queue_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("jvm_pause_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("close_session_prep_time", NOT_MEASURED, NO_PERCENTILES),
+    ("read_commitproc_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("updatelatency", "Milliseconds from a write's arrival to its reply", |s| Value::Percentiles(Box::new(s.all.update_latency.clone()))),
+    ("local_write_committed_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("request_throttle_queue_time_ms", "Milliseconds that requests waited for room in the pipeline", |s| Value::Percentiles(Box::new(s.all.throttle_queue.clone()))),
+    ("readlatency", "Milliseconds from a read's arrival to its reply", |s| Value::Percentiles(Box::new(s.all.read_latency.clone()))),
+    ("quorum_ack_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("om_commit_process_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("read_final_proc_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("commit_propagation_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("dead_watchers_cleaner_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("write_final_proc_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("proposal_ack_creation_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("proposal_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("om_proposal_process_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("sync_processor_queue_and_flush_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("propagation_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("server_write_committed_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("sync_processor_queue_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("sync_processor_queue_flush_time_ms", NOT_MEASURED, NO_PERCENTILES),
+    ("write_commitproc_time_ms", NOT_MEASURED, NO_PERCENTILES),
+];
+
+#[rustfmt::skip]
+const BY_NAMESPACE: &[Row] = &[
+    ("read_per_namespace", "Bytes read: path, data and stat", |s| by_namespace(&s.all.reads)),
+    ("write_per_namespace", "Bytes written: path and data", |s| by_namespace(&s.r.peer.stats.writes)),
+];

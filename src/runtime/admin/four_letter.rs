@@ -1,0 +1,230 @@
+//! The four-letter words' texts, byte for byte as ZooKeeper's. Mirrors `server.command.*`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::host;
+use super::java;
+use super::report::{Report, Wanted};
+use crate::shard::status::{ConnStatus, short_name};
+
+/// Which lists a word's text needs.
+pub(super) fn wanted(word: &str) -> Wanted {
+    Wanted {
+        connections: matches!(word, "cons" | "stat" | "dump"),
+        watches: matches!(word, "wchc" | "wchp"),
+        watch_paths: word == "wchs",
+        sessions: word == "dump",
+    }
+}
+
+/// The text of a word that only shows something; `None` for one that does something or does not exist.
+pub(super) fn text(word: &str, r: &Report) -> Option<String> {
+    Some(match word {
+        "conf" => conf(r),
+        "cons" => cons(r),
+        "dirs" => format!("datadir_size: {}\nlogdir_size: {}\n", r.host.data_dir_size, r.host.log_dir_size),
+        "dump" => dump(r),
+        "envi" => envi(),
+        "gtmk" => r.control.trace_mask.to_string(),
+        "ruok" => "imok".into(),
+        "srvr" => format!("{}{}", banner(), srvr(r)),
+        "stat" => stat(r),
+        "wchc" => wchc(r),
+        "wchp" => wchp(r),
+        "wchs" => wchs(r),
+        "mntr" => mntr(r),
+        "isro" => "rw".into(),
+        "hash" => hash(r),
+        _ => return None,
+    })
+}
+
+/// What a word that changes something says when it is done.
+pub(super) const RESET_CONNECTIONS: &str = "Connection stats reset.\n";
+/// See [`RESET_CONNECTIONS`].
+pub(super) const RESET_SERVER: &str = "Server stats reset.\n";
+
+// Writing to a `String` cannot fail.
+macro_rules! put {
+    ($to:expr, $($arg:tt)*) => {{ let _ = write!($to, $($arg)*); }};
+}
+
+fn conf(r: &Report) -> String {
+    let c = &r.config;
+    let mut t = String::new();
+    put!(t, "clientPort={}\n", c.client.port);
+    put!(t, "secureClientPort=-1\n");
+    put!(t, "dataDir={}\n", c.data_dir.join("version-2").display());
+    put!(t, "dataDirSize={}\n", r.host.data_dir_size);
+    put!(t, "dataLogDir={}\n", c.data_log_dir.join("version-2").display());
+    put!(t, "dataLogSize={}\n", r.host.log_dir_size);
+    put!(t, "tickTime={}\n", c.tick_ms);
+    put!(t, "maxClientCnxns={}\n", c.client.max_per_ip);
+    put!(t, "minSessionTimeout={}\n", c.min_session_timeout_ms);
+    put!(t, "maxSessionTimeout={}\n", c.max_session_timeout_ms);
+    put!(t, "clientPortListenBacklog={}\n", c.client.listen_backlog);
+    put!(t, "serverId=0\n");
+    t
+}
+
+/// One connection's line without its end; `brief` is what `stat` shows.
+fn connection(c: &ConnStatus, brief: bool) -> String {
+    let mut t = String::new();
+    put!(t, " /{}[{}]", java::socket_address(&c.peer), i32::from(c.reading));
+    put!(t, "(queued={},recved={},sent={}", c.queued, c.received, c.sent);
+    if !brief && c.session.0 != 0 {
+        put!(t, ",sid={},lop={},est={},to={}", c.session, last_op(c), c.established_wall_ms, c.timeout_ms);
+        if c.last_cxid >= 0 {
+            put!(t, ",lcxid={:#x}", c.last_cxid);
+        }
+        put!(t, ",lzxid={},lresp={},llat={}", c.last_zxid, c.last_response_ms, c.last_latency_ms);
+        let l = &c.latency;
+        put!(t, ",minlat={},avglat={},maxlat={}", l.min_ms, whole_average(c), l.max_ms);
+    }
+    t.push(')');
+    t
+}
+
+/// The name of a connection's last operation; `NA` before the first.
+pub(super) fn last_op(c: &ConnStatus) -> &'static str {
+    if c.last_op == 0 { "NA" } else { short_name(c.last_op) }
+}
+
+/// A connection's mean latency is a whole number in ZooKeeper.
+pub(super) fn whole_average(c: &ConnStatus) -> i64 {
+    if c.latency.count == 0 { 0 } else { c.latency.total_ms / c.latency.count as i64 }
+}
+
+fn cons(r: &Report) -> String {
+    let mut t = String::new();
+    for c in r.connections() {
+        put!(t, "{}\n", connection(c, false));
+    }
+    t.push('\n');
+    t
+}
+
+fn banner() -> String {
+    format!("Zookeeper version: {}\n", host::version())
+}
+
+fn srvr(r: &Report) -> String {
+    let s = r.since_reset();
+    let l = &s.latency;
+    let mut t = String::new();
+    let average = java::double(java::rounded(l.average_ms()));
+    put!(t, "Latency min/avg/max: {}/{average}/{}\n", l.min_ms, l.max_ms);
+    put!(t, "Received: {}\n", s.packets_received);
+    put!(t, "Sent: {}\n", s.packets_sent);
+    put!(t, "Connections: {}\n", r.connection_count());
+    put!(t, "Outstanding: {}\n", r.outstanding());
+    put!(t, "Zxid: {}\n", r.peer.last_zxid);
+    put!(t, "Mode: {}\n", r.mode());
+    put!(t, "Node count: {}\n", r.peer.znode_count);
+    t
+}
+
+fn stat(r: &Report) -> String {
+    let mut t = banner();
+    t.push_str("Clients:\n");
+    for c in r.connections() {
+        put!(t, "{}\n", connection(c, true));
+    }
+    t.push('\n');
+    t.push_str(&srvr(r));
+    t
+}
+
+fn dump(r: &Report) -> String {
+    let sessions = &r.peer.expiry;
+    let count: usize = sessions.iter().map(|(_, ids)| ids.len()).sum();
+    let mut t = format!("SessionTracker dump:\nSession Sets ({})/({count}):\n", sessions.len());
+    for (mono_ms, ids) in sessions {
+        put!(t, "{} expire at {}:\n", ids.len(), java::date(r.wall_of(*mono_ms)));
+        ids.iter().for_each(|id| put!(t, "\t{id}\n"));
+    }
+    put!(t, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", r.peer.ephemerals.len());
+    for (session, paths) in &r.peer.ephemerals {
+        put!(t, "{session}:\n");
+        paths.iter().for_each(|path| put!(t, "\t{path}\n"));
+    }
+    let mut buckets: BTreeMap<i64, Vec<&ConnStatus>> = BTreeMap::new();
+    for c in r.connections() {
+        buckets.entry(connection_expiry(r, c)).or_default().push(c);
+    }
+    put!(t, "Connections dump:\nConnections Sets ({})/({}):\n", buckets.len(), r.connection_count());
+    for (mono_ms, conns) in buckets {
+        put!(t, "{} expire at {}:\n", conns.len(), java::date(r.wall_of(mono_ms)));
+        for c in conns {
+            put!(t, "\tip: /{} sessionId: {}\n", java::socket_address(&c.peer), c.session);
+        }
+    }
+    t
+}
+
+/// When a connection that stays silent is closed, rounded up to the interval ZooKeeper sorts them by.
+fn connection_expiry(r: &Report, c: &ConnStatus) -> i64 {
+    let interval = i64::from(r.config.client.sessionless_timeout_ms).max(1);
+    let timeout = if c.session.0 == 0 { interval } else { i64::from(c.timeout_ms) };
+    ((c.heard_ms + timeout) / interval + 1) * interval
+}
+
+fn envi() -> String {
+    let mut t = String::from("Environment:\n");
+    for (key, value) in host::environment() {
+        put!(t, "{key}={value}\n");
+    }
+    t
+}
+
+fn wchs(r: &Report) -> String {
+    let s = r.watch_summary();
+    format!("{} connections watching {} paths\nTotal watches:{}\n", s.connections, s.paths, s.watches)
+}
+
+fn wchc(r: &Report) -> String {
+    let mut t = String::new();
+    let mut last = None;
+    for (session, path) in r.watches() {
+        if last != Some(session) {
+            put!(t, "{session}\n");
+            last = Some(session);
+        }
+        put!(t, "\t{path}\n");
+    }
+    t.push('\n');
+    t
+}
+
+fn wchp(r: &Report) -> String {
+    let mut t = String::new();
+    let mut by_path: Vec<_> = r.watches().into_iter().map(|(session, path)| (path, session)).collect();
+    by_path.sort_unstable();
+    let mut last = None;
+    for (path, session) in by_path {
+        if last != Some(path) {
+            put!(t, "{path}\n");
+            last = Some(path);
+        }
+        put!(t, "\t{session}\n");
+    }
+    t.push('\n');
+    t
+}
+
+fn hash(r: &Report) -> String {
+    let mut t = String::new();
+    for d in &r.peer.stats.digests {
+        put!(t, "{:x}: {}\n", d.zxid.0, d.digest as i64);
+    }
+    t
+}
+
+fn mntr(r: &Report) -> String {
+    let mut t = format!("zk_version\t{}\nzk_server_state\t{}\n", host::version(), r.mode());
+    for (key, value) in super::metrics::flat(r) {
+        put!(t, "zk_{key}\t{value}\n");
+    }
+    t
+}

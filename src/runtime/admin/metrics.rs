@@ -1,0 +1,114 @@
+//! The metrics as text: the flat names of `mntr` and `/commands/monitor`, and Prometheus' format. Mirrors
+//! `DefaultMetricsProvider.dump` and `PrometheusMetricsProvider`.
+
+use std::fmt::Write;
+
+use super::figures::{Figure, Value, figures};
+use super::java;
+use super::report::Report;
+use crate::types::Tally;
+
+/// A number that prints as Java prints it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Number {
+    Whole(i64),
+    Decimal(f64),
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Number::Whole(n) => n.fmt(f),
+            Number::Decimal(d) => f.write_str(&java::double(*d)),
+        }
+    }
+}
+
+/// The percentiles' names and parts.
+const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
+
+/// Keys and values as `mntr` lists them, without `zk_`.
+pub(super) fn flat(r: &Report) -> Vec<(String, Number)> {
+    let mut out = Vec::new();
+    for Figure { name, value, .. } in figures(r) {
+        match value {
+            Value::Gauge(n) => out.push((name.to_owned(), Number::Whole(n))),
+            Value::Fraction(d) => out.push((name.to_owned(), Number::Decimal(java::rounded(d)))),
+            Value::Counter(n) => out.push((name.to_owned(), Number::Whole(n as i64))),
+            Value::Gauges(all) => {
+                out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n))))
+            }
+            Value::Summary(t) => summary(&mut out, name, &t),
+            Value::Summaries(all) => all.iter().for_each(|(key, t)| summary(&mut out, &format!("{key}_{name}"), t)),
+            Value::Percentiles(l) => {
+                summary(&mut out, name, &tally(&l.all));
+                let percentile = |(p, part): (&str, f64)| (format!("{p}_{name}"), Number::Whole(l.percentile_ms(part)));
+                out.extend(PERCENTILES.map(percentile));
+            }
+        }
+    }
+    out
+}
+
+fn summary(out: &mut Vec<(String, Number)>, name: &str, t: &Tally) {
+    out.push((format!("avg_{name}"), Number::Decimal(java::rounded(t.average()))));
+    for (part, v) in [("min", t.min), ("max", t.max), ("cnt", t.count), ("sum", t.sum)] {
+        out.push((format!("{part}_{name}"), Number::Whole(v as i64)));
+    }
+}
+
+fn tally(l: &crate::shard::status::Latency) -> Tally {
+    let whole = |ms: i64| ms.max(0) as u64;
+    Tally { min: whole(l.min_ms), max: whole(l.max_ms), sum: whole(l.total_ms), count: l.count }
+}
+
+// Writing to a `String` cannot fail.
+macro_rules! put {
+    ($to:expr, $($arg:tt)*) => {{ let _ = write!($to, $($arg)*); }};
+}
+
+/// Prometheus' text format 0.0.4. Counters have no `_total`, summaries have quantiles, namespaces are the label `key`, as
+/// ZooKeeper 3.9 exports them.
+pub(super) fn prometheus(r: &Report) -> String {
+    let mut out = String::with_capacity(32 << 10);
+    for Figure { name, help, value } in figures(r) {
+        let kind = match value {
+            Value::Gauge(_) | Value::Fraction(_) | Value::Gauges(_) => "gauge",
+            Value::Counter(_) => "counter",
+            Value::Summary(_) | Value::Summaries(_) | Value::Percentiles(_) => "summary",
+        };
+        put!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        match value {
+            Value::Gauge(n) => put!(out, "{name} {}\n", java::double(n as f64)),
+            Value::Fraction(d) => put!(out, "{name} {}\n", java::double(d)),
+            Value::Counter(n) => put!(out, "{name} {}\n", java::double(n as f64)),
+            Value::Gauges(all) => {
+                for (key, n) in all {
+                    put!(out, "{name}{{key=\"{}\"}} {}\n", escape(&key), java::double(n as f64));
+                }
+            }
+            Value::Summary(t) => totals(&mut out, name, "", &t),
+            Value::Summaries(all) => {
+                all.iter().for_each(|(key, t)| totals(&mut out, name, &format!("{{key=\"{}\"}}", escape(key)), t));
+            }
+            Value::Percentiles(l) => {
+                for part in [0.5, 0.9, 0.95, 0.99] {
+                    let ms = if l.all.count == 0 { f64::NAN } else { l.percentile_ms(part) as f64 };
+                    put!(out, "{name}{{quantile=\"{part}\"}} {}\n", java::double(ms));
+                }
+                totals(&mut out, name, "", &tally(&l.all));
+            }
+        }
+    }
+    out
+}
+
+fn totals(out: &mut String, name: &str, labels: &str, t: &Tally) {
+    put!(out, "{name}_count{labels} {}\n", java::double(t.count as f64));
+    put!(out, "{name}_sum{labels} {}\n", java::double(t.sum as f64));
+}
+
+/// A label's value: a namespace may hold any character.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

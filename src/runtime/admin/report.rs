@@ -1,0 +1,161 @@
+//! Everything the words, the admin commands and the metrics show, gathered at one moment. Formatting it is done elsewhere and
+//! touches nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::host::Host;
+use crate::config::Config;
+use crate::peer::status::PeerStatus;
+use crate::runtime::clock::Clock;
+use crate::runtime::shared::{NoAnswer, Shared};
+use crate::shard::status::{ConnStatus, Detail, ResettableStats, ShardStats, ShardStatus};
+use crate::types::{Now, SessionId};
+use crate::watch::Summary;
+
+/// Which long lists a report has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Wanted {
+    /// Every connection.
+    pub(super) connections: bool,
+    /// Every watch.
+    pub(super) watches: bool,
+    /// The number of different watched paths, which takes a list of every watch when there are several shards.
+    pub(super) watch_paths: bool,
+    /// Every expiry and every ephemeral.
+    pub(super) sessions: bool,
+}
+
+/// With more watches than this, a path watched on several shards is counted once for each of them: telling them apart would
+/// hold up clients.
+const FEW_WATCHES: usize = 100_000;
+
+/// The server at one moment. The shards are asked together and the peer core after them: figures of different cores may be
+/// some requests apart.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub(super) now: Now,
+    pub(super) config: Arc<Config>,
+    pub(super) shards: Vec<ShardStatus>,
+    pub(super) peer: PeerStatus,
+    pub(super) host: Host,
+    pub(super) control: Figures,
+}
+
+/// What the control thread knows itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Figures {
+    /// Stored and shown; nothing is traced by it.
+    pub(super) trace_mask: i64,
+    /// `snapshot` commands refused for coming too fast.
+    pub(super) snapshots_limited: u64,
+    /// Those that failed.
+    pub(super) snapshots_failed: u64,
+    /// Connections refused by a limit.
+    pub(super) connections_refused: u64,
+    /// What starting took.
+    pub(super) startup: Startup,
+}
+
+/// How long the parts of starting took, and what they read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Startup {
+    /// Milliseconds for loading snapshot and logs.
+    pub load_ms: u64,
+    /// Transactions replayed from logs.
+    pub replayed: u64,
+}
+
+impl Report {
+    /// Asks every core. Waits for a stuck core only so long.
+    ///
+    /// # Errors
+    /// A core does not answer.
+    pub(super) fn gather(
+        shared: &Shared,
+        config: &Arc<Config>,
+        wanted: Wanted,
+        control: Figures,
+    ) -> Result<Report, NoAnswer> {
+        let detail = Detail { connections: wanted.connections, watches: wanted.watches };
+        let mut shards = shared.shard_statuses(detail)?;
+        if wanted.watch_paths && shards.len() > 1 && shards.iter().map(|s| s.watch_count).sum::<usize>() <= FEW_WATCHES
+        {
+            shards = shared.shard_statuses(Detail { watches: true, ..detail })?;
+        }
+        let peer = shared.peer_status(wanted.sessions)?;
+        let host = Host::look(&config.data_dir.join("version-2"), &config.data_log_dir.join("version-2"));
+        Ok(Report { now: Clock::now(), config: config.clone(), shards, peer, host, control })
+    }
+
+    /// The counters of all shards together.
+    pub(super) fn shard_stats(&self) -> ShardStats {
+        let mut all = ShardStats::default();
+        self.shards.iter().for_each(|s| all.merge(&s.stats));
+        all
+    }
+
+    /// What `srst` resets, over all shards.
+    pub(super) fn since_reset(&self) -> ResettableStats {
+        self.shard_stats().since_reset
+    }
+
+    /// Requests that were taken and are not answered.
+    pub(super) fn outstanding(&self) -> usize {
+        self.shards.iter().map(|s| s.outstanding).sum()
+    }
+
+    /// All connections, shard after shard, in order of arrival on each.
+    pub(super) fn connections(&self) -> impl Iterator<Item = &ConnStatus> {
+        self.shards.iter().flat_map(|s| &s.connections)
+    }
+
+    /// How many there are, listed or not.
+    pub(super) fn connection_count(&self) -> usize {
+        self.shards.iter().map(|s| s.connection_count).sum()
+    }
+
+    /// Every watch as (session, path), sorted: sessions and paths once each are left to the caller.
+    pub(super) fn watches(&self) -> Vec<(SessionId, &str)> {
+        let mut all: Vec<(SessionId, &str)> =
+            self.shards.iter().flat_map(|s| s.watches.iter().map(|(id, path)| (*id, path.as_str()))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// `wchs`: the figures of all shards together.
+    pub(super) fn watch_summary(&self) -> Summary {
+        let mut all = Summary::default();
+        for s in self.shards.iter().map(|s| &s.watch_summary) {
+            all.connections += s.connections;
+            all.paths += s.paths;
+            all.watches += s.watches;
+        }
+        if self.shards.len() > 1 && self.shards.iter().any(|s| !s.watches.is_empty()) {
+            let paths: HashSet<&str> =
+                self.shards.iter().flat_map(|s| s.watches.iter().map(|(_, p)| p.as_str())).collect();
+            all.paths = paths.len();
+        }
+        all
+    }
+
+    /// The wall time of a moment on the monotonic clock.
+    pub(super) fn wall_of(&self, mono_ms: i64) -> i64 {
+        self.now.wall_ms.saturating_add(mono_ms.saturating_sub(self.now.mono_ms))
+    }
+
+    /// Milliseconds since the peer core started.
+    pub(super) fn uptime_ms(&self) -> i64 {
+        self.now.mono_ms - self.peer.stats.started.mono_ms
+    }
+
+    /// `server_state`, `Mode`.
+    pub(super) fn mode(&self) -> &'static str {
+        "standalone"
+    }
+}
+
+/// 0 stands for "none yet", which ZooKeeper shows as -1.
+pub(super) fn or_minus_one(size: i64) -> i64 {
+    if size == 0 { -1 } else { size }
+}

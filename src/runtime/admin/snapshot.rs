@@ -1,0 +1,160 @@
+//! The `snapshot` command: takes one and sends the file. Mirrors `Commands.SnapshotCommand`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::Desk;
+use super::commands::Fields;
+use super::http::{answer, argument, gather};
+use super::report::Wanted;
+use crate::peer::Input;
+use crate::runtime::settings;
+use crate::runtime::shared::CoreMail;
+use crate::txnlog::names::snapshot_name;
+use crate::types::Zxid;
+
+const COMMAND: &str = "snapshot";
+
+/// How often the peer core is asked whether the snapshot is written, and how long in all.
+const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Bytes read from the file at a time, and pieces read ahead of a slow client.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 4;
+
+/// Takes a snapshot and, unless `streaming=false`, answers with it. The caller has checked who asks.
+pub(super) async fn serve(desk: Arc<Desk>, query: &str) -> Response {
+    if !desk.config.admin.snapshot {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "Snapshot command is disabled (admin.snapshot.enabled)");
+    }
+    if !desk.config.storage.serialize_last_processed_zxid {
+        let why = "Snapshot command requires serializeLastProcessedZxid.enabled";
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, why);
+    }
+    if !is_due(&desk) {
+        desk.snapshots_limited.fetch_add(1, Ordering::Relaxed);
+        let why = "Snapshot commands come faster than admin.rateLimiterIntervalInMS allows";
+        return refuse(StatusCode::TOO_MANY_REQUESTS, why);
+    }
+    match take(&desk).await {
+        Ok((zxid, file)) => match send(zxid, file, argument(query, "streaming") != Some("false")) {
+            Ok(response) => response,
+            Err(e) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the snapshot cannot be read: {e}")),
+        },
+        Err(why) => {
+            desk.snapshots_failed.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(why, "the snapshot command failed");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, &why)
+        }
+    }
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    answer(status, COMMAND, Fields::new(), Some(why.to_owned()))
+}
+
+/// One command per interval; those refused do not count.
+fn is_due(desk: &Desk) -> bool {
+    let interval = Duration::from_millis(desk.config.admin.rate_limit_ms.max(0) as u64);
+    let mut last = desk.last_snapshot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let due = last.is_none_or(|at| at.elapsed() >= interval);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+/// Waits for a snapshot that holds everything applied when it was asked for, and opens its file before a purge can remove it.
+async fn take(desk: &Arc<Desk>) -> Result<(Zxid, File), String> {
+    let began = Instant::now();
+    let before = gather(desk.clone(), Wanted::default()).await?.peer;
+    let mut written = before.stats.snapshot_ms.count;
+    desk.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
+    loop {
+        sleep(LOOK).await;
+        let peer = gather(desk.clone(), Wanted::default()).await?.peer;
+        let finished = peer.stats.snapshot_ms.count;
+        match peer.last_snapshot {
+            Some(s) if finished > written && s.zxid >= before.last_zxid => {
+                let name = snapshot_name(s.zxid, settings::snapshot(&desk.config).compression);
+                let path: PathBuf = desk.config.data_dir.join("version-2").join(name);
+                return File::open(&path).map(|f| (s.zxid, f)).map_err(|e| format!("{}: {e}", path.display()));
+            }
+            // One that was under way, begun too early: the question was not heard. Or the count began again (`srst`).
+            _ if finished != written => {
+                written = finished;
+                desk.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
+            }
+            _ => {}
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(format!("no snapshot was written within {} seconds", PATIENCE.as_secs()));
+        }
+    }
+}
+
+fn send(zxid: Zxid, file: File, streaming: bool) -> io::Result<Response> {
+    let size = file.metadata()?.len();
+    let mut response = if streaming {
+        let (to, pieces) = mpsc::channel(PIECES);
+        spawn_blocking(move || read(file, &to));
+        let mut response = Response::new(Body::from_stream(Pieces(pieces)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        response.headers_mut().insert(CONTENT_LENGTH, size.into());
+        response
+    } else {
+        answer(StatusCode::OK, COMMAND, Fields::new(), None)
+    };
+    let zxid = HeaderValue::try_from(zxid.to_string()).map_err(io::Error::other)?;
+    response.headers_mut().insert(HeaderName::from_static("last_zxid"), zxid);
+    response.headers_mut().insert(HeaderName::from_static("snapshot_size"), size.into());
+    Ok(response)
+}
+
+/// Ends with the file, with an error (which breaks off the answer), or when nobody listens any more.
+fn read(mut file: File, to: &mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let mut piece = vec![0; PIECE];
+        match file.read(&mut piece) {
+            Ok(0) => return,
+            Ok(n) => {
+                piece.truncate(n);
+                if to.blocking_send(Ok(piece.into())).is_err() {
+                    return;
+                }
+            }
+            Err(e) => {
+                // Nobody may be listening any more.
+                let _ = to.blocking_send(Err(e));
+                return;
+            }
+        }
+    }
+}
+
+/// The file's pieces as they are read.
+struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+
+impl futures_core::Stream for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.0.poll_recv(cx)
+    }
+}

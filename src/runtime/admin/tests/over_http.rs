@@ -1,0 +1,271 @@
+//! The HTTP ports over real sockets, before a server made of one thread that answers as cores do.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use crossbeam::channel;
+use crossbeam::sync::ShardedLock;
+use crossbeam::utils::CachePadded;
+
+use super::super::{Desk, TRACE_MASK, door, http};
+use crate::config::{Config, MetricsProvider};
+use crate::peer::Input;
+use crate::peer::status::Finished;
+use crate::runtime::conn_limits::ConnLimits;
+use crate::runtime::mailbox::{Bell, mailbox};
+use crate::runtime::shared::{CoreMail, Shared};
+use crate::tree::{Tree, TreeOptions};
+use crate::types::Zxid;
+use crate::types::stat::owner::ExtendedTypes;
+use crate::watch::Interest;
+
+/// What the thread heard.
+#[derive(Default)]
+struct Heard {
+    resets: AtomicU64,
+    snapshots: AtomicU64,
+    deaf: AtomicBool,
+}
+
+struct Site {
+    admin: SocketAddr,
+    prometheus: SocketAddr,
+    heard: Arc<Heard>,
+    data: tempfile::TempDir,
+}
+
+fn answer_mail(letter: CoreMail, peer: &Mutex<crate::peer::status::PeerStatus>, heard: &Heard, data: &std::path::Path) {
+    match letter {
+        // Nobody may be waiting any more.
+        CoreMail::ShardStatus { reply, .. } => drop(reply.send(super::shard())),
+        CoreMail::PeerStatus { reply, .. } => drop(reply.send(peer.lock().unwrap().clone())),
+        CoreMail::ResetStats { .. } | CoreMail::ResetConnectionStats | CoreMail::ResetPeerStats => {
+            heard.resets.fetch_add(1, Ordering::SeqCst);
+        }
+        CoreMail::Peer(Input::SnapshotDue) => {
+            let n = heard.snapshots.fetch_add(1, Ordering::SeqCst);
+            let mut p = peer.lock().unwrap();
+            // The first one ends a snapshot begun before: it does not hold what was applied meanwhile.
+            let zxid = if n == 0 { Zxid(p.last_zxid.0 - 1) } else { p.last_zxid };
+            let name = format!("version-2/snapshot.{:x}", zxid.0);
+            std::fs::write(data.join(name), vec![n as u8; 200_000]).unwrap();
+            p.stats.snapshot_ms.record(1);
+            p.last_snapshot = Some(Finished { zxid, took_ms: 1, at_wall_ms: 1_795_218_577_321 });
+        }
+        _ => panic!("a letter nobody expected"),
+    }
+}
+
+impl Site {
+    fn open(change: impl FnOnce(&mut Config)) -> Site {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::create_dir(data.path().join("version-2")).unwrap();
+        let mut config = Config { data_dir: data.path().into(), data_log_dir: data.path().into(), ..super::config() };
+        config.metrics.provider = MetricsProvider::Prometheus;
+        config.auth.super_digest = Some("super:/49OUaS/Rm5CIudE7EhYoMwy+PY=".into());
+        change(&mut config);
+        let heard = Arc::new(Heard::default());
+        let (letter, inbox) = channel::unbounded::<()>();
+        let (to, mail) = mailbox::<CoreMail>(Bell::Call(Arc::new(move || letter.send(()).unwrap())));
+        let (listening, path, peer) = (heard.clone(), data.path().to_owned(), Mutex::new(super::peer()));
+        std::thread::spawn(move || {
+            while inbox.recv().is_ok() {
+                match mail.pop() {
+                    Some(letter) if !listening.deaf.load(Ordering::SeqCst) => {
+                        answer_mail(letter, &peer, &listening, &path)
+                    }
+                    _ => {}
+                }
+            }
+        });
+        let extended = ExtendedTypes { enabled: false, emulate_353: false };
+        let shared = Shared {
+            tree: ShardedLock::new(Tree::new(TreeOptions { extended, digest_enabled: true })),
+            cursors: vec![CachePadded::new(AtomicI64::new(0))],
+            interest: Arc::new(Interest::new()),
+            peer_waiting: CachePadded::new(std::sync::atomic::AtomicBool::new(false)),
+            turns: vec![CachePadded::new(AtomicU64::new(0))],
+            mail: vec![to],
+            shard_core: vec![0],
+            peer_core: 0,
+            conn_limits: ConnLimits::new(0, 0),
+            words: channel::unbounded().0,
+        };
+        let desk = Arc::new(Desk {
+            shared: Arc::new(shared),
+            config: Arc::new(config),
+            startup: Default::default(),
+            trace_mask: AtomicI64::new(TRACE_MASK),
+            snapshots_limited: AtomicU64::new(0),
+            snapshots_failed: AtomicU64::new(0),
+            last_snapshot: Mutex::default(),
+            asking: Arc::default(),
+        });
+        let idle = Duration::from_millis(desk.config.admin.idle_timeout_ms as u64);
+        let port = |routes: Router| {
+            let listener = door::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            (listener.local_addr().unwrap(), (listener, routes))
+        };
+        let (admin, a) = port(http::admin(desk.clone()));
+        let (prometheus, p) = port(http::prometheus(desk));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(super::super::serve(vec![a, p], idle));
+        });
+        Site { admin, prometheus, heard, data }
+    }
+
+    /// Status line, headers in lower case, body.
+    fn ask(&self, request: &str) -> (String, String, Vec<u8>) {
+        ask(self.admin, request)
+    }
+
+    fn get(&self, path: &str) -> (String, String) {
+        let (status, _, body) = self.ask(&format!("GET {path} HTTP/1.1\r\n"));
+        (status, String::from_utf8(body).unwrap())
+    }
+}
+
+fn ask(to: SocketAddr, request: &str) -> (String, String, Vec<u8>) {
+    let mut s = TcpStream::connect(to).unwrap();
+    s.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    s.write_all(format!("{request}Host: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut all = Vec::new();
+    s.read_to_end(&mut all).unwrap();
+    let end = all.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(all[..end].to_vec()).unwrap();
+    let (status, headers) = head.split_once("\r\n").unwrap();
+    (status.strip_prefix("HTTP/1.1 ").unwrap().to_owned(), headers.to_lowercase(), all[end + 4..].to_vec())
+}
+
+fn plain(command: &str, error: &str) -> String {
+    format!("{{\n  \"command\" : \"{command}\",\n  \"error\" : {error}\n}}")
+}
+
+#[test]
+fn commands_answer_as_json() {
+    let site = Site::open(|_| ());
+    let ok = |body: String| ("200 OK".to_owned(), body);
+    assert_eq!(site.get("/commands/ruok"), ok(plain("ruok", "null")));
+    assert_eq!(site.get("/commands/nosuch"), ok(plain("nosuch", "\"Unknown command: nosuch\"")));
+    assert_eq!(site.get("/commands/ruok/"), ok(plain("ruok/", "\"Unknown command: ruok/\"")));
+    let summary = "{\n  \"num_connections\" : 1,\n  \"num_paths\" : 3,\n  \"num_total_watches\" : 3,\n  \"command\" : \"watch_summary\",\n  \"error\" : null\n}";
+    assert_eq!(site.get("/commands/wchs"), ok(summary.to_owned()));
+    let leader = "{\n  \"error\" : \"server is not initialized\",\n  \"command\" : \"leader\"\n}";
+    assert_eq!(site.get("/commands/lead"), ok(leader.to_owned()));
+    for (list, length) in [("/commands", 1518), ("/commands/", 1518)] {
+        assert_eq!(site.get(list).1.len(), length);
+    }
+    let (status, headers, body) = site.ask("HEAD /commands/ruok HTTP/1.1\r\n");
+    assert!(status == "200 OK" && headers.contains("content-length: 42") && body.is_empty());
+    assert!(headers.contains("content-type: application/json"));
+    assert_eq!(site.get("/other").0, "404 Not Found");
+    assert_eq!(site.get("/commandsx").0, "404 Not Found");
+    assert_eq!(site.ask("PUT /commands/ruok HTTP/1.1\r\n").0, "405 Method Not Allowed");
+    assert_eq!(site.ask("POST /commands/ruok HTTP/1.1\r\nContent-Length: 0\r\n").0, "405 Method Not Allowed");
+}
+
+#[test]
+fn commands_that_change_something() {
+    let site = Site::open(|c| c.admin.command_url = "/zk/admin/".into());
+    let alone = Site::open(|c| c.metrics.provider = MetricsProvider::Default);
+    assert_eq!(site.get("/zk/admin/stat_reset").1, plain("stat_reset", "null"));
+    assert_eq!(site.get("/zk/admin/crst").1, plain("connection_stat_reset", "null"));
+    assert!(site.get("/zk/admin/gtmk").1.contains("\"tracemask\" : 306"));
+    assert!(site.get("/zk/admin/stmk?traceMask=511").1.contains("\"tracemask\" : 511"));
+    assert!(site.get("/zk/admin/get_trace_mask").1.contains("\"tracemask\" : 511"));
+    let wrong = "{\n  \"error\" : \"setTraceMask requires long traceMask argument, got abc\",\n  \"command\" : \"set_trace_mask\"\n}";
+    assert_eq!(site.get("/zk/admin/stmk?traceMask=abc").1, wrong);
+    let none =
+        "{\n  \"error\" : \"setTraceMask requires long traceMask argument\",\n  \"command\" : \"set_trace_mask\"\n}";
+    assert_eq!(site.get("/zk/admin/stmk").1, none);
+    assert_eq!(site.heard.resets.load(Ordering::SeqCst), 2);
+    // Without Prometheus the metrics of the peer core begin again too.
+    assert_eq!(alone.get("/commands/srst").1, plain("stat_reset", "null"));
+    assert_eq!(alone.get("/commands/ruok").0, "200 OK");
+    assert_eq!(alone.heard.resets.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn health_and_metrics() {
+    let site = Site::open(|_| ());
+    assert_eq!(site.get("/livez"), ("200 OK".into(), "ok\n".into()));
+    assert_eq!(site.get("/readyz"), ("200 OK".into(), "ok\n".into()));
+    let (status, headers, body) = ask(site.prometheus, "GET /metrics HTTP/1.1\r\n");
+    assert!(status == "200 OK" && headers.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));
+    assert!(String::from_utf8(body).unwrap().contains("\nznode_count 312.0\n"));
+    assert_eq!(ask(site.prometheus, "GET /commands HTTP/1.1\r\n").0, "404 Not Found");
+    // A core that is stuck.
+    site.heard.deaf.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    let (status, body) = site.get("/livez");
+    assert!(status == "503 Service Unavailable" && body.starts_with("not live: "), "{status} {body}");
+    assert!(began.elapsed() >= Duration::from_secs(9));
+}
+
+#[test]
+fn a_snapshot_is_taken_for_those_who_may_and_sent() {
+    let site = Site::open(|c| c.admin.rate_limit_ms = 300_000);
+    let missing = plain("snapshot", "\"Auth info is missing for the command\"");
+    assert_eq!(site.get("/commands/snapshot"), ("401 Unauthorized".into(), missing));
+    let ask = |path: &str, auth: &str| site.ask(&format!("GET {path} HTTP/1.1\r\nAuthorization: {auth}\r\n"));
+    let (status, _, body) = ask("/commands/snapshot", "x");
+    assert_eq!(
+        (status.as_str(), String::from_utf8(body).unwrap()),
+        ("401 Unauthorized", plain("snapshot", "\"Not authenticated\""))
+    );
+    assert_eq!(site.heard.snapshots.load(Ordering::SeqCst), 0);
+    let (status, headers, body) = ask("/commands/snap", "digest super:interop");
+    assert_eq!(status, "200 OK");
+    for header in [
+        "last_zxid: 0x136",
+        "snapshot_size: 200000",
+        "content-length: 200000",
+        "content-type: application/octet-stream",
+    ] {
+        assert!(headers.contains(header), "{headers}");
+    }
+    // The second: the first was begun too early.
+    assert!(body == vec![1; 200_000], "{} bytes", body.len());
+    let (status, _, _) = ask("/commands/snapshot", "digest super:interop");
+    assert_eq!(status, "429 Too Many Requests");
+    assert!(site.get("/commands/mntr").1.contains("\"snapshot_rate_limited_count\" : 1,"));
+    let last = site.get("/commands/last_snapshot").1;
+    assert!(last.contains("\"zxid\" : \"136\",\n  \"timestamp\" : 1795218577,"), "{last}");
+    assert!(site.data.path().join("version-2/snapshot.136").exists());
+}
+
+#[test]
+fn a_snapshot_without_its_bytes_and_none_at_all() {
+    let site = Site::open(|c| c.admin.rate_limit_ms = 0);
+    let request = "GET /commands/snapshot?streaming=false HTTP/1.1\r\nAuthorization: digest super:interop\r\n";
+    let (status, headers, body) = site.ask(request);
+    assert_eq!((status.as_str(), String::from_utf8(body).unwrap()), ("200 OK", plain("snapshot", "null")));
+    assert!(headers.contains("last_zxid: 0x136"), "{headers}");
+    let site = Site::open(|c| c.admin.snapshot = false);
+    assert_eq!(site.ask(request).0, "503 Service Unavailable");
+    let site = Site::open(|c| c.storage.serialize_last_processed_zxid = false);
+    assert_eq!(site.ask(request).0, "500 Internal Server Error");
+    assert_eq!(site.heard.snapshots.load(Ordering::SeqCst), 0);
+    let post = "POST /commands/restore HTTP/1.1\r\nContent-Length: 0\r\n";
+    assert_eq!(site.ask(post).0, "401 Unauthorized");
+    assert_eq!(site.ask(&format!("{post}Authorization: digest super:interop\r\n")).0, "503 Service Unavailable");
+}
+
+#[test]
+fn a_silent_connection_is_closed() {
+    let site = Site::open(|c| c.admin.idle_timeout_ms = 200);
+    let mut s = TcpStream::connect(site.admin).unwrap();
+    s.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    s.write_all(b"GET /commands/ruok HT").unwrap();
+    let mut rest = Vec::new();
+    // Closed, with or without a word about it; not a timeout of ours.
+    match s.read_to_end(&mut rest) {
+        Ok(_) => assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest)),
+        Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+}

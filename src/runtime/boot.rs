@@ -1,0 +1,410 @@
+//! From a configuration to a serving process, and back. Mirrors `ZooKeeperServerMain.runFromConfig`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use crossbeam::channel;
+use crossbeam::sync::ShardedLock;
+use crossbeam::utils::CachePadded;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::admin::Startup;
+use super::client_net::{self, ClientNet, NetOptions, Waker};
+use super::clock::Clock;
+use super::conn_limits::ConnLimits;
+use super::core::{Core, PeerSeat, ShardSeat};
+use super::cores::{self, Layout};
+use super::disk::FsDir;
+use super::log_thread::{LogEvent, LogThread};
+use super::mailbox::{self, Bell};
+use super::shared::{CoreMail, Shared, WordRequest};
+use super::{control, settings, signals, snapshot_thread};
+use crate::config::{self, Config, ExitCode};
+use crate::peer::Peer;
+use crate::shard::Shard;
+use crate::tree::Tree;
+use crate::txnlog::recovery::{RecoveryError, Report};
+use crate::txnlog::restore::recover_tree;
+use crate::txnlog::snapshot::{SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
+use crate::txnlog::writer::LogWriter;
+use crate::types::{SessionId, Zxid};
+use crate::watch::interest::MAX_SHARDS;
+use crate::watch::{Interest, WatchTable};
+
+/// Why the server does not start: what, where and what to do, with the code the process exits with.
+#[derive(Debug)]
+pub struct StartError {
+    /// The exit code.
+    pub code: ExitCode,
+    /// For the person who started it.
+    pub message: String,
+}
+
+impl StartError {
+    pub(super) fn new(code: ExitCode, message: impl std::fmt::Display) -> StartError {
+        StartError { code, message: message.to_string() }
+    }
+}
+
+/// Runs a server until it is told to stop. Everything that keeps it from starting is said on standard error.
+pub fn run(config: Config) -> ExitCode {
+    match serve(config) {
+        Ok(()) => ExitCode::Finished,
+        Err(e) => {
+            eprintln!("zabra: {}", e.message);
+            e.code
+        }
+    }
+}
+
+/// What recovery left.
+struct Loaded {
+    tree: Tree,
+    sessions: Vec<(SessionId, i32)>,
+    replayed: u64,
+    digests: Vec<(Zxid, u64)>,
+    took_ms: i64,
+}
+
+fn serve(config: Config) -> Result<(), StartError> {
+    let (stop_tx, stop) = channel::bounded::<()>(4);
+    let ring = Bell::Call(Arc::new(move || {
+        // Full means that stopping was asked for already.
+        let _ = stop_tx.try_send(());
+    }));
+    let shutdown =
+        signals::install(ring).map_err(|e| StartError::new(ExitCode::Unexpected, format!("signals: {e}")))?;
+    for (what, raised) in [("open files", cores::raise_open_files()), ("locked memory", cores::raise_locked_memory())] {
+        if let Err(e) = raised {
+            tracing::warn!("the limit of {what} cannot be raised: {e}");
+        }
+    }
+    client_net::probe().map_err(|e| StartError::new(ExitCode::IoUring, e))?;
+    let layout = layout(&config)?;
+    let (snap_dir, log_dir) = (config.data_dir.join("version-2"), config.data_log_dir.join("version-2"));
+    let began = Clock::now();
+    let mut snap = open_dir(&snap_dir, &config)?;
+    let mut log = open_dir(&log_dir, &config)?;
+    let _locks = lock(&config)?;
+    let mut loaded = load(&config, &mut snap, &mut log)?;
+    loaded.took_ms = Clock::now().mono_ms - began.mono_ms;
+    tracing::info!(
+        znodes = loaded.tree.node_count(),
+        sessions = loaded.sessions.len(),
+        replayed = loaded.replayed,
+        took_ms = loaded.took_ms,
+        "loaded"
+    );
+    let listeners = bind(&config, layout.shards.len())?;
+    let server = Server::start(config, layout, loaded, snap, log, listeners)?;
+    server.announce();
+    while shutdown.requested().is_none() && stop.recv().is_ok() {}
+    server.stop();
+    Ok(())
+}
+
+fn layout(config: &Config) -> Result<Layout, StartError> {
+    let found = Layout::of_host(&settings::cores(config));
+    let found = found.map_err(|e| StartError::new(ExitCode::Unexpected, format!("cannot see the CPUs: {e}")))?;
+    let mut layout = found.map_err(|e| StartError::new(ExitCode::InvalidInvocation, format!("zabra.cores: {e}")))?;
+    if config.host.shards > 0 {
+        // More shards than CPUs share them; fewer leave some idle.
+        let cpus = layout.shards.clone();
+        layout.shards = cpus.iter().copied().cycle().take(config.host.shards).collect();
+    }
+    layout.shards.truncate(MAX_SHARDS);
+    Ok(layout)
+}
+
+fn open_dir(path: &Path, config: &Config) -> Result<FsDir, StartError> {
+    FsDir::open(path, config.storage.data_dir_autocreate, settings::sync_method(config))
+        .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be used: {e}")))
+}
+
+/// Keeps a second server out of the same directories.
+fn lock(config: &Config) -> Result<Vec<std::fs::File>, StartError> {
+    let mut dirs = vec![&config.data_dir];
+    if config.data_log_dir != config.data_dir {
+        dirs.push(&config.data_log_dir);
+    }
+    let take = |dir: &&std::path::PathBuf| match FsDir::lock(dir) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(StartError::new(
+            ExitCode::DataDirInUse,
+            format!("{}: another Zabra process uses this directory; stop it first", dir.display()),
+        )),
+        Err(e) => Err(StartError::new(ExitCode::DataDir, e)),
+    };
+    dirs.iter().map(take).collect()
+}
+
+fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, StartError> {
+    let marks = [config.data_dir.join("initialize"), config.data_log_dir.join("initialize")];
+    let initialize = marks.iter().any(|m| m.exists());
+    let tree_options = settings::tree(config);
+    let recovered = recover_tree(snap, log, tree_options, settings::recovery(config, initialize))
+        .map_err(|e| recovery_failed(&e))?;
+    report(&recovered.report);
+    if recovered.last == Zxid::NONE {
+        return Err(StartError::new(
+            ExitCode::DataDir,
+            format!(
+                "{}: empty, and zookeeper.db.autocreate is false: create the file `initialize` there to begin a new database",
+                config.data_dir.display()
+            ),
+        ));
+    }
+    let mut sessions: Vec<(SessionId, i32)> = recovered.sessions.into_iter().collect();
+    sessions.sort_unstable();
+    let tree = recovered.state;
+    refuse_unsound(&tree)?;
+    if recovered.fresh {
+        // Apache refuses logs without any snapshot, so the way back begins here.
+        first_snapshot(config, snap, &tree)?;
+    }
+    for mark in marks.iter().filter(|m| m.exists()) {
+        std::fs::remove_file(mark)
+            .map_err(|e| StartError::new(ExitCode::DataDir, format!("{}: {e}", mark.display())))?;
+    }
+    let digests = recovered.report.logged_digests.iter().copied().collect();
+    Ok(Loaded { tree, sessions, replayed: recovered.report.replayed, digests, took_ms: 0 })
+}
+
+fn recovery_failed(e: &RecoveryError) -> StartError {
+    let code = match e {
+        RecoveryError::Io { .. } | RecoveryError::SnapshotsInLogDir { .. } | RecoveryError::LogsInSnapDir { .. } => {
+            ExitCode::DataDir
+        }
+        _ => ExitCode::Corrupt,
+    };
+    StartError::new(code, e)
+}
+
+fn report(r: &Report) {
+    for (file, why) in &r.bad_snapshots {
+        tracing::warn!(file, why, "a snapshot cannot be used; an older one is");
+    }
+    for c in &r.cuts {
+        tracing::warn!(file = c.file, at = c.at, bytes = c.bytes, damage = %c.damage, "cut off what a crash had torn");
+    }
+    if r.digest_mismatch_count > 0 {
+        tracing::error!(count = r.digest_mismatch_count, first = ?r.digest_mismatches.first(),
+            "replayed transactions do not give the digest that their log says");
+    }
+}
+
+/// A tree that this configuration would damage is not served.
+fn refuse_unsound(tree: &Tree) -> Result<(), StartError> {
+    if let Some(path) = tree.suspicious_owners().next() {
+        return Err(StartError::new(
+            ExitCode::InvalidInvocation,
+            format!(
+                "{path} is a TTL node, but zookeeper.extendedTypesEnabled is not true: it would be taken for an \
+                     ephemeral of a dead session and deleted. Set extendedTypesEnabled=true"
+            ),
+        ));
+    }
+    let unresolved = tree.unresolved_acls();
+    if let Some(path) = unresolved.first() {
+        return Err(StartError::new(
+            ExitCode::Corrupt,
+            format!("{path} ({} znodes in all) refers to an ACL that the snapshot does not hold", unresolved.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn first_snapshot(config: &Config, snap: &mut FsDir, tree: &Tree) -> Result<(), StartError> {
+    let mut write = || {
+        let mut tree_copy = Tree::new(tree.options());
+        let image = tree_copy.begin_image();
+        let mut body = Vec::new();
+        put_sessions(&mut body, std::iter::empty::<(SessionId, i32)>().collect::<Vec<_>>().into_iter());
+        let lists = tree_copy.image_acls(image);
+        let lists: Vec<_> = lists.iter().filter_map(|(id, list)| Some((*id, list.as_deref()?))).collect();
+        put_acl_table(&mut body, lists.into_iter());
+        while !tree_copy.image_chunk(image, 1 << 20, &mut body) {}
+        let mut writer = SnapshotWriter::begin(snap, Zxid::ZERO, settings::snapshot(config))?;
+        writer.put(&body)?;
+        writer.finish(snap, None::<ZxidDigest>, Zxid::ZERO).map(drop)
+    };
+    write().map_err(|e: std::io::Error| {
+        StartError::new(ExitCode::TxnLog, format!("the first snapshot cannot be written: {e}"))
+    })
+}
+
+fn bind(config: &Config, shards: usize) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let (mut addr, options) = settings::listen(config, shards);
+    let mut listeners = Vec::new();
+    for _ in 0..shards {
+        let l = client_net::listen(addr, &options).map_err(|e| StartError::new(ExitCode::Bind, e))?;
+        if let (Ok(at), 0) = (l.local_addr(), config.client.port) {
+            // The system chose the port: the other shards share it.
+            addr = match addr {
+                client_net::ListenAddr::Any(_) => client_net::ListenAddr::Any(at.port()),
+                client_net::ListenAddr::At(a) => client_net::ListenAddr::At((a.ip(), at.port()).into()),
+            };
+        }
+        listeners.push(l);
+    }
+    Ok(listeners)
+}
+
+/// A running server.
+struct Server {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    cores: Vec<ExecutorJoinHandle<()>>,
+    snapshots: std::thread::JoinHandle<()>,
+    address: String,
+}
+
+/// What a core's thread waits for: its parts, which need the wakers of all cores.
+type Parts = Box<dyn FnOnce(ClientNet) -> std::io::Result<Core> + Send>;
+
+impl Server {
+    fn start(
+        config: Config,
+        layout: Layout,
+        loaded: Loaded,
+        snap: FsDir,
+        log: FsDir,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> Result<Server, StartError> {
+        let config = Arc::new(config);
+        let address = listeners.first().and_then(|l| l.local_addr().ok()).map_or(String::new(), |a| a.to_string());
+        let all_cpus = cores::allowed_cpus().map_err(|e| StartError::new(ExitCode::Unexpected, e))?;
+        let shards = layout.shards.len();
+        let cpus: Vec<usize> = layout.shards.iter().copied().chain(layout.peer).collect();
+        let (core_threads, handles, wakers) = spawn_cores(&cpus, is_pinned(&config, &cpus))?;
+        let (mail, mut inboxes): (Vec<_>, Vec<_>) =
+            wakers.iter().map(|w| mailbox::mailbox::<CoreMail>(Bell::Core(w.clone()))).unzip();
+        let peer_core = layout.peer.map_or(0, |_| shards);
+        let (words_tx, words) = channel::unbounded::<WordRequest>();
+        let interest = Arc::new(Interest::new());
+        let cursor = |_| CachePadded::new(AtomicI64::new(loaded.tree.last_zxid().0));
+        let now = Clock::now();
+        let mut peer = Peer::new(settings::peer(&config, shards), &loaded.tree, &loaded.sessions, now);
+        peer.remember_digests(&loaded.digests);
+        let last = loaded.tree.last_zxid();
+        let startup = Startup { load_ms: loaded.took_ms.max(0) as u64, replayed: loaded.replayed };
+        let shared = Arc::new(Shared {
+            cursors: (0..shards).map(cursor).collect(),
+            peer_waiting: CachePadded::new(AtomicBool::new(false)),
+            tree: ShardedLock::new(loaded.tree),
+            interest: interest.clone(),
+            turns: (0..cpus.len()).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            mail,
+            shard_core: (0..shards).collect(),
+            peer_core,
+            conn_limits: ConnLimits::new(
+                config.client.max_per_ip.max(0) as u32,
+                config.client.max_total.max(0) as usize,
+            ),
+            words: words_tx,
+        });
+        let (parts_tx, parts_rx) = snapshot_thread::channel();
+        let thread_error = |e| StartError::new(ExitCode::Unexpected, format!("a thread cannot be started: {e}"));
+        let snapshots = snapshot_thread::start(snap, settings::snapshot(&config), shared.clone(), parts_rx)
+            .map_err(thread_error)?;
+        let (log_events, events) = mailbox::mailbox::<LogEvent>(Bell::Core(wakers[peer_core].clone()));
+        let writer = LogWriter::new(log, last, settings::log(&config));
+        let log = LogThread::start(writer, settings::log_thread(&config, loaded.replayed, all_cpus), log_events)
+            .map_err(thread_error)?;
+        let mut seat = Some(PeerSeat::new(peer, log, events, parts_tx));
+        let throttles = settings::throttles(&config, shards, now, fastrand::u64(..));
+        let mut listeners = listeners.into_iter();
+        for (number, handle) in handles.into_iter().enumerate().rev() {
+            let mail = inboxes.pop().expect("a mailbox for each core");
+            let shard = (number < shards).then(|| {
+                let table = WatchTable::new(number, interest.clone());
+                let options = settings::shard(&config, number as u32, shards, throttles.clone());
+                ShardSeat::new(number as u32, Shard::new(options, table))
+            });
+            let listener = if number < shards { listeners.next() } else { None };
+            let peer = if number == peer_core { seat.take() } else { None };
+            let shared = shared.clone();
+            let parts: Parts = Box::new(move |net| Core::new(number, net, listener, mail, shard, peer, shared));
+            handle
+                .send(parts)
+                .map_err(|_| StartError::new(ExitCode::Unexpected, format!("core {number} has ended")))?;
+        }
+        control::start(config.clone(), shared.clone(), words, startup)?;
+        Ok(Server { config, shared, cores: core_threads, snapshots, address })
+    }
+
+    fn announce(&self) {
+        let dir = self.config.data_dir.display();
+        println!("zabra {}: serving clients on {}, data in {dir}", env!("CARGO_PKG_VERSION"), self.address);
+    }
+
+    /// Nothing is accepted or answered any more; what was appended is synced; sessions live on for the next start.
+    fn stop(self) {
+        tracing::info!("stopping");
+        for mail in &self.shared.mail {
+            mail.send(CoreMail::Stop);
+        }
+        for core in self.cores {
+            if let Err(e) = core.join() {
+                tracing::warn!("a core ended badly: {e}");
+            }
+        }
+        // The peer core is gone, and with it the sending end: the thread ends after what it has.
+        if self.snapshots.join().is_err() {
+            tracing::warn!("the snapshot thread ended badly");
+        }
+    }
+}
+
+/// The cores' threads, where each takes its parts from, and what wakes it.
+type Cores = (Vec<ExecutorJoinHandle<()>>, Vec<channel::Sender<Parts>>, Vec<Waker>);
+
+/// A single core that nobody chose a CPU for goes where there is room: on a small host the clients, the log thread and
+/// everything else want the same CPUs, and a pinned core waits for its own while another idles (`tuning/README.md`).
+fn is_pinned(config: &Config, cpus: &[usize]) -> bool {
+    cpus.len() > 1 || config.host.cores != config::Cores::Auto
+}
+
+/// Starts an executor on each CPU, with its ring, and gathers their wakers.
+fn spawn_cores(cpus: &[usize], pinned: bool) -> Result<Cores, StartError> {
+    let (mut threads, mut handles, mut wakers) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, cpu) in cpus.iter().enumerate() {
+        let (parts_tx, parts) = channel::bounded::<Parts>(1);
+        let (waker_tx, waker) = channel::bounded(1);
+        let thread = LocalExecutorBuilder::new(if pinned { Placement::Fixed(*cpu) } else { Placement::Unbound })
+            .name(&format!("core-{number}"))
+            // Client sockets are on our own ring; this one only has timers.
+            .ring_depth(64)
+            .io_memory(256 << 10)
+            .preempt_timer(Duration::from_millis(50))
+            .spawn(move || async move { run_core(&waker_tx, &parts).await })
+            .map_err(|e| StartError::new(ExitCode::IoUring, format!("an executor cannot be made on CPU {cpu}: {e}")))?;
+        let answer = waker.recv().unwrap_or_else(|_| {
+            Err(StartError::new(ExitCode::IoUring, format!("the executor on CPU {cpu} ended before it began")))
+        });
+        wakers.push(answer?);
+        threads.push(thread);
+        handles.push(parts_tx);
+    }
+    Ok((threads, handles, wakers))
+}
+
+async fn run_core(waker: &channel::Sender<Result<Waker, StartError>>, parts: &channel::Receiver<Parts>) {
+    let net = match ClientNet::new(&NetOptions::default()) {
+        Ok(net) => net,
+        Err(e) => {
+            // Whoever started this core waits for the answer.
+            let _ = waker.send(Err(StartError::new(ExitCode::IoUring, e)));
+            return;
+        }
+    };
+    let _ = waker.send(Ok(net.waker()));
+    // No parts come when another core could not be started.
+    let Ok(parts) = parts.recv() else { return };
+    match parts(net) {
+        Ok(core) => core.run().await,
+        Err(e) => super::fatal::fatal(ExitCode::Bind, format!("a core cannot accept clients: {e}")),
+    }
+}

@@ -1,0 +1,485 @@
+//! [`txnlog::disk::Dir`](crate::txnlog::disk::Dir) over a real directory. Plays the part of `FilePadding` and of the streams
+//! of `FileTxnLog`.
+//!
+//! Segments are allocated with `fallocate` and then mapped. A store into a mapping cannot report an error, it raises SIGBUS:
+//! allocated blocks rule out the everyday cause (a full disk), what is left is a failing device, for which
+//! [`signals`](super::signals) installs a handler that ends the process. Files are never filled with zeros through the page
+//! cache (that makes large folios, and each sync then writes a whole one back), except where the file system cannot allocate.
+//!
+//! A failed sync is final; nothing here tries one again.
+
+use crate::txnlog::disk::{Dir, Reader, Segment, Writer};
+use memmap2::{MmapMut, MmapOptions, RemapOptions};
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How a segment's bytes are made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum SyncMethod {
+    /// Store into the mapping, then `fdatasync`. Safe everywhere.
+    #[default]
+    Fdatasync,
+    /// Store into the mapping, then `msync` of the pages written.
+    Msync,
+    /// Collect, then one `pwrite` on an `O_DSYNC` descriptor. Best on devices without a volatile write cache.
+    Dsync,
+}
+
+/// One directory of the file system.
+pub struct FsDir {
+    path: PathBuf,
+    /// Open for fsync.
+    dir: File,
+    sync: SyncMethod,
+}
+
+/// Adds the file and what was tried to an error, keeping its kind.
+fn named<T>(outcome: io::Result<T>, path: impl AsRef<Path>, what: impl Display) -> io::Result<T> {
+    outcome.map_err(|e| {
+        let hint = match e.raw_os_error() {
+            Some(libc::ENOSPC) => " (free some space, or move dataLogDir to another disk)",
+            Some(libc::EDQUOT) => " (the quota of this user or project is used up)",
+            Some(libc::EACCES | libc::EPERM) => " (does the user of the server own this directory?)",
+            Some(libc::EROFS) => " (the file system is mounted read-only: look for I/O errors in the kernel log)",
+            _ => "",
+        };
+        io::Error::new(e.kind(), format!("{}: cannot {what}: {e}{hint}", path.as_ref().display()))
+    })
+}
+
+impl FsDir {
+    /// Opens a directory; makes it, parents included, if `create` says so.
+    pub fn open(path: impl Into<PathBuf>, create: bool, sync: SyncMethod) -> io::Result<FsDir> {
+        let path = path.into();
+        if create && !path.is_dir() {
+            named(fs::create_dir_all(&path), &path, "create the directory")?;
+            // Its name has to outlive a crash too.
+            for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).take(2) {
+                named(File::open(parent).and_then(|d| d.sync_all()), parent, "sync the directory")?;
+            }
+        }
+        let dir = named(
+            OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&path),
+            &path,
+            "open the directory",
+        )?;
+        Ok(FsDir { path, dir, sync })
+    }
+
+    /// Takes the lock that keeps a second server out of this directory; it lasts as long as the value. `None`: taken.
+    pub fn lock(path: impl AsRef<Path>) -> io::Result<Option<File>> {
+        let dir = named(File::open(&path), &path, "open the directory")?;
+        match dir.try_lock() {
+            Ok(()) => Ok(Some(dir)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => named(Err(e), &path, "lock the directory"),
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        assert!(!name.is_empty() && !name.contains('/') && name != "." && name != "..", "not a file name: {name:?}");
+        self.path.join(name)
+    }
+}
+
+impl Dir for FsDir {
+    type Segment = FsSegment;
+    type Writer = FsWriter;
+    type Reader = FsReader;
+
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in named(fs::read_dir(&self.path), &self.path, "list the directory")? {
+            let entry = named(entry, &self.path, "list the directory")?;
+            // Names that are not UTF-8 are nobody's of ours. A file may vanish between the two calls (a purge).
+            let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), fs::metadata(entry.path())) else { continue };
+            if meta.is_file() {
+                files.push((name, meta.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn create_segment(&mut self, name: &str, len: u64) -> io::Result<FsSegment> {
+        let path = self.at(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        if self.sync == SyncMethod::Dsync {
+            options.custom_flags(libc::O_DSYNC);
+        }
+        let file = named(options.open(&path), &path, "create the file")?;
+        let made = allocate(&file, &path, 0, len).and_then(|()| map(&file, &path, len));
+        let map = match made {
+            Ok(map) => map,
+            Err(e) => {
+                // An empty log file is of no use to anyone; leaving it is harmless if this fails too.
+                let _ = fs::remove_file(&path);
+                return Err(e);
+            }
+        };
+        Ok(FsSegment { file, path, map, len, sync: self.sync, pending: Vec::new(), dirty: None })
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<FsWriter> {
+        let path = self.at(name);
+        let file = named(File::create(&path), &path, "create the file")?;
+        Ok(FsWriter { buffer: BufWriter::with_capacity(1 << 16, file), path })
+    }
+
+    fn open(&self, name: &str) -> io::Result<FsReader> {
+        let path = self.at(name);
+        let file = named(File::open(&path), &path, "open the file")?;
+        let meta = named(file.metadata(), &path, "stat the file")?;
+        if !meta.is_file() {
+            return named(Err(io::Error::from(io::ErrorKind::InvalidInput)), &path, "read what is not a regular file");
+        }
+        Ok(FsReader { len: meta.len(), buffer: BufReader::with_capacity(1 << 16, file), path })
+    }
+
+    fn set_len(&mut self, name: &str, len: u64) -> io::Result<()> {
+        let path = self.at(name);
+        let file = named(OpenOptions::new().write(true).open(&path), &path, "open the file")?;
+        named(file.set_len(len), &path, format_args!("cut the file to {len} bytes"))?;
+        named(file.sync_all(), &path, "sync the file")
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.at(from), self.at(to));
+        named(fs::rename(&from, &to), &from, format_args!("rename the file to {}", to.display()))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let path = self.at(name);
+        named(fs::remove_file(&path), &path, "remove the file")
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        named(self.dir.sync_all(), &self.path, "sync the directory")
+    }
+}
+
+/// Allocates the blocks of `from..to` and makes the file `to` bytes long.
+fn allocate(file: &File, path: &Path, from: u64, to: u64) -> io::Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    let outcome = loop {
+        // SAFETY: no pointers; the descriptor is open. Lengths beyond i64 are refused by the kernel (negative).
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, (to - from) as libc::off_t) } == 0 {
+            break Ok(());
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => break write_zeros(file, from, to),
+            _ => break Err(e),
+        }
+    };
+    named(outcome, path, format_args!("allocate {} bytes", to - from))
+}
+
+/// For file systems without `fallocate`: the only way to own the blocks is to write them.
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = [0u8; 1 << 16];
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(zeros.len() as u64) as usize;
+        file.write_all_at(&zeros[..n], at)?;
+        at += n as u64;
+    }
+    file.sync_data()
+}
+
+fn map(file: &File, path: &Path, len: u64) -> io::Result<MmapMut> {
+    let n = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    // SAFETY: the file is ours (the directory is locked against a second server) and is never cut while mapped, so the pages
+    // stay backed; nobody else holds a reference into the mapping.
+    named(n.and_then(|n| unsafe { MmapOptions::new().len(n).map_mut(file) }), path, format_args!("map {len} bytes"))
+}
+
+/// A mapped log file.
+pub struct FsSegment {
+    file: File,
+    path: PathBuf,
+    map: MmapMut,
+    len: u64,
+    sync: SyncMethod,
+    /// `Dsync`: what was written since the last sync, runs of adjoining bytes.
+    pending: Vec<(u64, Vec<u8>)>,
+    /// `Msync`: the bytes written since the last sync lie in here.
+    dirty: Option<(u64, u64)>,
+}
+
+impl Segment for FsSegment {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        let end = at.checked_add(bytes.len() as u64).filter(|&e| e <= self.len);
+        let end = end.unwrap_or_else(|| panic!("write of {} bytes at {at} of a segment of {}", bytes.len(), self.len));
+        if self.sync == SyncMethod::Dsync {
+            match self.pending.last_mut() {
+                Some((start, run)) if run.is_empty() || *start + run.len() as u64 == at => {
+                    if run.is_empty() {
+                        *start = at;
+                    }
+                    run.extend_from_slice(bytes);
+                }
+                _ => self.pending.push((at, bytes.to_vec())),
+            }
+            return;
+        }
+        self.map[at as usize..end as usize].copy_from_slice(bytes);
+        let (first, last) = self.dirty.unwrap_or((at, end));
+        self.dirty = Some((first.min(at), last.max(end)));
+    }
+
+    fn grow(&mut self, len: u64) -> io::Result<()> {
+        if len <= self.len {
+            return Ok(());
+        }
+        allocate(&self.file, &self.path, self.len, len)?;
+        let n = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        // SAFETY: as in `map`; the blocks up to `len` were just allocated, and no reference into the mapping exists.
+        let outcome = n.and_then(|n| unsafe { self.map.remap(n, RemapOptions::new().may_move(true)) });
+        named(outcome, &self.path, format_args!("map {len} bytes"))?;
+        self.len = len;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let outcome = match self.sync {
+            SyncMethod::Fdatasync => self.file.sync_data(),
+            SyncMethod::Msync => match self.dirty {
+                // On Linux this is fdatasync of a range: the file's length and its extents are committed too.
+                Some((first, last)) => self.map.flush_range(first as usize, (last - first) as usize),
+                None => Ok(()),
+            },
+            SyncMethod::Dsync => self.pending.iter().try_for_each(|(at, run)| self.file.write_all_at(run, *at)),
+        };
+        named(outcome, &self.path, "make the log durable")?;
+        self.dirty = None;
+        match self.pending.first_mut() {
+            // The buffer of the usual single run is kept for the next.
+            Some((_, run)) if run.capacity() <= 1 << 20 => {
+                run.clear();
+                self.pending.truncate(1);
+            }
+            _ => self.pending.clear(),
+        }
+        Ok(())
+    }
+}
+
+/// A file being written from its start.
+pub struct FsWriter {
+    buffer: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl Write for FsWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        named(self.buffer.write(bytes), &self.path, "write")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        named(self.buffer.flush(), &self.path, "write")
+    }
+}
+
+impl Writer for FsWriter {
+    fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        named(self.buffer.get_ref().sync_all(), &self.path, "sync the file")
+    }
+}
+
+/// A file being read from its start.
+pub struct FsReader {
+    buffer: BufReader<File>,
+    len: u64,
+    path: PathBuf,
+}
+
+impl Read for FsReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        named(self.buffer.read(into), &self.path, "read")
+    }
+}
+
+impl Reader for FsReader {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::in_own_process;
+    use std::os::unix::fs::MetadataExt;
+
+    fn open(at: &Path, sync: SyncMethod) -> FsDir {
+        FsDir::open(at, true, sync).unwrap()
+    }
+
+    fn content(at: &Path) -> Vec<u8> {
+        fs::read(at).unwrap()
+    }
+
+    #[test]
+    fn a_segment_is_allocated_written_grown_and_synced_by_every_method() {
+        for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
+            let tmp = tempfile::tempdir().unwrap();
+            let mut d = open(&tmp.path().join("a/version-2"), sync);
+            let mut s = d.create_segment("log.1", 1 << 20).unwrap();
+            let file = tmp.path().join("a/version-2/log.1");
+            let allocated = || fs::metadata(&file).unwrap().blocks() * 512;
+            assert_eq!((s.len(), fs::metadata(&file).unwrap().len()), (1 << 20, 1 << 20));
+            assert!(allocated() >= 1 << 20, "{sync:?}: holes are left");
+            s.write(0, b"ZKLG");
+            s.write(4, b"....");
+            s.write((1 << 20) - 3, b"end");
+            s.sync().unwrap();
+            s.grow(3 << 20).unwrap();
+            assert!(allocated() >= 3 << 20);
+            s.write(8, b"second batch");
+            s.write((1 << 20) - 1, b"D, and on");
+            s.sync().unwrap();
+            s.sync().unwrap();
+            drop(s);
+            d.sync_dir().unwrap();
+            let c = content(&file);
+            assert_eq!(c.len(), 3 << 20);
+            assert!(c.starts_with(b"ZKLG....second batch\0"), "{sync:?}");
+            assert_eq!(&c[(1 << 20) - 3..][..12], b"enD, and on\0", "{sync:?}");
+            assert_eq!(d.create_segment("log.1", 10).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "write of 2 bytes at 4095 of a segment of 4096")]
+    fn a_write_beyond_the_segment_is_a_bug() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut s = open(tmp.path(), SyncMethod::Dsync).create_segment("log.1", 4096).unwrap();
+        s.write(4095, b"ab");
+    }
+
+    #[test]
+    fn files_are_written_read_listed_cut_renamed_and_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        fs::create_dir(tmp.path().join("subdirectory")).unwrap();
+        let mut w = d.create("tmp.snapshot.5").unwrap();
+        w.write_all(&[7; 200_000]).unwrap();
+        w.sync().unwrap();
+        drop(w);
+        d.rename("tmp.snapshot.5", "snapshot.5").unwrap();
+        assert_eq!(d.list().unwrap(), [("snapshot.5".to_owned(), 200_000)]);
+        let mut r = d.open("snapshot.5").unwrap();
+        let mut back = Vec::new();
+        r.read_to_end(&mut back).unwrap();
+        assert_eq!((r.len(), back), (200_000, vec![7; 200_000]));
+        d.set_len("snapshot.5", 3).unwrap();
+        assert_eq!(content(&tmp.path().join("snapshot.5")), [7; 3]);
+        d.create("snapshot.5").unwrap().sync().unwrap();
+        assert!(d.open("snapshot.5").unwrap().is_empty());
+        d.remove("snapshot.5").unwrap();
+        d.sync_dir().unwrap();
+        assert_eq!(d.list().unwrap(), []);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_keep_their_kind() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        let e = d.open("log.9").err().unwrap();
+        assert_eq!(e.kind(), io::ErrorKind::NotFound);
+        let want = format!("{}/log.9: cannot open the file: No such file", tmp.path().display());
+        assert!(e.to_string().starts_with(&want), "{e}");
+        fs::create_dir(tmp.path().join("log.3")).unwrap();
+        assert!(d.open("log.3").err().unwrap().to_string().contains("not a regular file"));
+        assert!(d.remove("log.9").unwrap_err().to_string().contains("log.9: cannot remove"));
+        assert!(d.set_len("log.9", 1).unwrap_err().to_string().contains("log.9"));
+        let e = FsDir::open(tmp.path().join("missing"), false, SyncMethod::default()).err().unwrap();
+        assert!(e.to_string().contains("missing: cannot open the directory"), "{e}");
+    }
+
+    #[test]
+    fn a_second_server_is_kept_out_until_the_first_ends() {
+        let tmp = tempfile::tempdir().unwrap();
+        let first = FsDir::lock(tmp.path()).unwrap().unwrap();
+        assert!(FsDir::lock(tmp.path()).unwrap().is_none());
+        drop(first);
+        assert!(FsDir::lock(tmp.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_at_allocation_never_a_signal() {
+        in_own_process!("disk_is_full");
+    }
+
+    /// In a mount namespace of its own with a file system of 1 MiB; without the right to mount, a limit of 1 MiB per file.
+    #[test]
+    #[ignore = "run by a_full_disk_is_an_error_at_allocation_never_a_signal"]
+    fn disk_is_full() {
+        let tmp = tempfile::tempdir().unwrap();
+        let c = |s: &str| std::ffi::CString::new(s).unwrap();
+        let (none, root, fs_type, options) = (c("none"), c("/"), c("tmpfs"), c("size=1m"));
+        let at = c(tmp.path().to_str().unwrap());
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        // SAFETY: all pointers are live C strings or null where null is allowed.
+        let mounted = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null()) == 0
+                && libc::mount(none.as_ptr(), at.as_ptr(), fs_type.as_ptr(), 0, options.as_ptr().cast()) == 0
+        };
+        let kind = if mounted {
+            io::ErrorKind::StorageFull
+        } else {
+            let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+            // SAFETY: a valid limit; ignoring SIGXFSZ turns it into EFBIG.
+            unsafe {
+                assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            }
+            io::ErrorKind::FileTooLarge
+        };
+        let mut d = open(tmp.path(), SyncMethod::default());
+        let e = d.create_segment("log.1", 2 << 20).err().unwrap();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains("log.1: cannot allocate 2097152 bytes"), "{e}");
+        assert_eq!(d.list().unwrap(), [], "no empty log is left behind");
+        let mut s = d.create_segment("log.1", 512 << 10).unwrap();
+        s.write(0, &[1; 512 << 10]);
+        s.sync().unwrap();
+        let e = s.grow(2 << 20).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        // What was there is intact and still writable.
+        s.write((512 << 10) - 1, &[2]);
+        s.sync().unwrap();
+        assert_eq!(content(&tmp.path().join("log.1"))[(512 << 10) - 2..][..2], [1, 2]);
+        let mut w = d.create("snapshot.1").unwrap();
+        let outcome = w.write_all(&vec![3; 2 << 20]).and_then(|()| w.sync());
+        assert_eq!(outcome.unwrap_err().kind(), kind);
+    }
+
+    #[test]
+    fn without_fallocate_the_blocks_are_written() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().join("f");
+        let f = OpenOptions::new().write(true).create_new(true).open(&at).unwrap();
+        write_zeros(&f, 0, 100_000).unwrap();
+        let m = fs::metadata(&at).unwrap();
+        assert!(m.len() == 100_000 && m.blocks() * 512 >= 100_000);
+    }
+}

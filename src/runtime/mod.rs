@@ -1,0 +1,44 @@
+//! Where the machines meet the operating system: sockets on io_uring, the mapped log and its thread, mailboxes between
+//! cores, clocks, signals. Nothing here decides anything about ZooKeeper.
+
+pub mod admin;
+pub mod boot;
+pub mod client_net;
+pub mod clock;
+pub mod conn_limits;
+pub mod control;
+mod core;
+pub mod cores;
+pub mod disk;
+pub mod fatal;
+pub mod log_thread;
+pub mod mailbox;
+mod settings;
+pub mod shared;
+pub mod signals;
+pub mod snapshot_thread;
+
+/// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits, mounts,
+/// signals) or ends it. Gives what it printed; fails unless it ends with `code` (0 if not given).
+#[cfg(test)]
+macro_rules! in_own_process {
+    ($name:expr) => {
+        crate::runtime::own_process(module_path!(), $name, 0)
+    };
+    ($name:expr, $code:expr) => {
+        crate::runtime::own_process(module_path!(), $name, $code)
+    };
+}
+#[cfg(test)]
+pub(crate) use in_own_process;
+
+#[cfg(test)]
+fn own_process(module: &str, name: &str, code: i32) -> String {
+    let exe = std::env::current_exe().unwrap();
+    let full = format!("{}::{name}", module.split_once("::").unwrap().1);
+    let out = std::process::Command::new(exe).args(["--exact", &full, "--ignored", "--nocapture"]).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(said.contains("running 1 test"), "no test {full}: {said}");
+    assert_eq!(out.status.code(), Some(code), "{said}");
+    said
+}
