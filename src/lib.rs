@@ -24,3 +24,4 @@ pub mod shard;
 
 pub mod config;
 pub mod runtime;
+pub mod sim;

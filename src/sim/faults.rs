@@ -1,0 +1,191 @@
+//! What goes wrong, and what must be true afterwards.
+
+use std::io;
+
+use super::node;
+use super::world::World;
+use crate::txnlog::recovery::RecoveryError;
+use crate::txnlog::testdisk::{Fault, TestDisk};
+use crate::types::{SessionId, Zxid};
+
+impl World {
+    /// Something goes wrong, or is looked at.
+    pub(super) fn trouble(&mut self, n: usize) -> Result<(), String> {
+        if self.calm {
+            return Ok(());
+        }
+        match self.rng.u32(..100) {
+            0..4 => self.kill(n, "killed"),
+            4..16 => {
+                self.plan_fault(n);
+                Ok(())
+            }
+            16..22 => {
+                let ms = if self.rng.bool() { self.rng.i64(-5000..5000) } else { self.rng.i64(-9_000_000..9_000_000) };
+                self.clock.jump_wall(ms);
+                self.trace.line(format_args!("the wall clock jumps by {ms} ms"));
+                Ok(())
+            }
+            22..40 => self.purge(n),
+            40..50 => self.peek(n, self.history.exposed()),
+            50..56 => self.bit_rot(n),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next fault comes at one of the next disk operations.
+    fn plan_fault(&mut self, n: usize) {
+        let fault = match self.rng.u32(..10) {
+            0 => Fault::NoSpace,
+            1 | 2 => Fault::SyncFails,
+            _ => Fault::Crash,
+        };
+        let seed = self.rng.u64(..);
+        for disk in self.nodes[n].disks() {
+            let at = disk.ops() + self.rng.u64(..60);
+            disk.fault_at(at, fault, seed);
+        }
+        self.trace.line(format_args!("{fault:?} is near"));
+    }
+
+    /// A disk operation was tried: a process whose disk failed it must be gone.
+    pub(super) fn after_disk(&mut self, n: usize, who: &str, outcome: io::Result<()>) -> Result<(), String> {
+        match (self.nodes[n].fault(), outcome) {
+            (None, Ok(())) => Ok(()),
+            (None, Err(e)) => Err(format!("the {who} thread fails without a fault: {e}")),
+            (Some(Fault::Crash), _) => self.kill(n, "crashed"),
+            (Some(_), Err(e)) => {
+                self.trace.line(format_args!("the {who} thread ends the process: {:?}", e.kind()));
+                self.kill(n, "ended")
+            }
+            (Some(fault), Ok(())) => Err(format!("the {who} thread goes on after {fault:?}")),
+        }
+    }
+
+    /// The process is gone; what it had sent may still arrive.
+    pub(super) fn kill(&mut self, n: usize, how: &str) -> Result<(), String> {
+        if self.nodes[n].process.is_none() {
+            return Ok(());
+        }
+        if self.nodes[n].fault().is_some() {
+            self.summary.faults += 1;
+        }
+        let power = self.rng.bool().then(|| self.rng.u64(..));
+        self.trace.line(format_args!("the process is {how}, power {power:?}"));
+        let (rng, node) = (&mut self.rng, self.nodes[n].id);
+        self.net.server_gone(node, |len| if rng.bool() { len } else { rng.usize(..=len) });
+        self.nodes[n].down(power);
+        Ok(())
+    }
+
+    /// Starts a server, maybe into the next fault.
+    pub(super) fn boot(&mut self, n: usize) -> Result<(), String> {
+        if !self.calm && self.rng.u32(..4) == 0 {
+            self.plan_fault(n);
+        }
+        if !self.calm && self.rng.u32(..3) == 0 {
+            self.bit_rot(n)?;
+        }
+        let now = self.clock.now();
+        let seed = self.rng.u64(..);
+        let outcome = self.nodes[n].boot(now, seed);
+        let booted = match (self.nodes[n].fault(), outcome) {
+            (None, Ok(booted)) => booted,
+            (None, Err(e)) => return Err(format!("the server does not start: {e}")),
+            (Some(Fault::Crash), _) | (Some(_), Err(_)) => {
+                self.summary.faults += 1;
+                let power = self.rng.bool().then(|| self.rng.u64(..));
+                self.trace.line(format_args!("the start fails, power {power:?}"));
+                self.nodes[n].down(power);
+                return Ok(());
+            }
+            (Some(fault), Ok(_)) => return Err(format!("the server starts in spite of {fault:?}")),
+        };
+        self.summary.restarts += 1;
+        self.trace.line(format_args!("up at {} with {} sessions", booted.last, booted.sessions.len()));
+        let Some(process) = &mut self.nodes[n].process else { return Err("no process".into()) };
+        self.history.recovered(process.tree(), &booted.sessions, self.history.exposed())?;
+        for (session, _) in &booted.sessions {
+            self.history.heard(*session, now);
+        }
+        let proposed = process.start(now);
+        if !proposed.is_empty() {
+            return Err(format!("{} orphaned ephemerals' owners after a start", proposed.len()));
+        }
+        Ok(())
+    }
+
+    fn purge(&mut self, n: usize) -> Result<(), String> {
+        if self.nodes[n].process.is_none() {
+            return Ok(());
+        }
+        let outcome = self.nodes[n].purge();
+        if let Ok(removed) = outcome {
+            self.summary.purged += removed as u64;
+            self.trace.line(format_args!("purged {removed} files"));
+        }
+        self.after_disk(n, "purge", outcome.map(drop))
+    }
+
+    /// What if power failed now: a copy of the disks is recovered and judged.
+    pub(super) fn peek(&mut self, n: usize, least: Zxid) -> Result<(), String> {
+        self.summary.peeks += 1;
+        let (mut snap, mut log) = self.nodes[n].fork_disks();
+        if self.rng.bool() {
+            let seed = self.rng.u64(..);
+            cycle(&snap, &log, seed);
+        } else {
+            snap.restart();
+            log.restart();
+        }
+        let r = node::recover(&mut snap, &mut log).map_err(|e| format!("power fails now: {e}"))?;
+        let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
+        sessions.sort_unstable();
+        self.history.compare(&r.state, &sessions, least).map_err(|e| format!("power fails now: {e}"))?;
+        if r.report.digest_mismatch_count > 0 {
+            return Err(format!("power fails now: digests differ in replay: {:?}", r.report.digest_mismatches));
+        }
+        Ok(())
+    }
+
+    /// What if a bit of some file were wrong: recovery says so, or does without that file. Only the very last batch of the log
+    /// may be taken for a torn one.
+    pub(super) fn bit_rot(&mut self, n: usize) -> Result<(), String> {
+        self.summary.peeks += 1;
+        let (mut snap, mut log) = self.nodes[n].fork_disks();
+        snap.restart();
+        log.restart();
+        let disk = if self.rng.bool() { &snap } else { &log };
+        let names = disk.names();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let name = &names[self.rng.usize(..names.len())];
+        let len = disk.bytes(name).len();
+        if len == 0 {
+            return Ok(());
+        }
+        let (at, bit) = (self.rng.usize(..len), self.rng.u32(..8));
+        disk.damage(name, |b| b[at] ^= 1 << bit);
+        self.trace.line(format_args!("bit {bit} of byte {at} of {name} flips"));
+        let r = match node::recover(&mut snap, &mut log) {
+            Ok(r) => r,
+            Err(RecoveryError::Io { path, error }) => return Err(format!("bit rot: {path}: {error}")),
+            Err(_) => return Ok(()),
+        };
+        let torn = self.syncs.len().checked_sub(2).map_or(Zxid::ZERO, |i| self.syncs[i]);
+        let in_log = name.starts_with("log.");
+        let least = if in_log { self.history.exposed().min(torn) } else { self.history.exposed() };
+        let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
+        sessions.sort_unstable();
+        let what = |e| format!("bit {bit} of byte {at} of {name} is flipped: {e}");
+        self.history.compare(&r.state, &sessions, least).map_err(what)
+    }
+}
+
+/// Loss of power, for one directory or two.
+fn cycle(snap: &TestDisk, log: &TestDisk, seed: u64) {
+    snap.power_cycle(seed);
+    // The same directory twice loses nothing more: all that is left is durable.
+    log.power_cycle(seed.wrapping_add(1));
+}

@@ -1,0 +1,362 @@
+//! What must be true of every transaction: it is what a naive server makes of the request, and a naive tree makes of the
+//! transaction what the server's tree does. What happened stays: acknowledged zxids survive every restart, the others may
+//! go, but only from the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::node::{EXTENDED, TICK_MS};
+use super::process::{Cause, Proposed};
+use crate::jute::Reader;
+use crate::pipeline::WriteRequest;
+use crate::pipeline::exchange::touch_interval_ms;
+use crate::pipeline::model::{self as naive, Asker, ModelOp, Outcome};
+use crate::tree::model::{Model, ModelChange};
+use crate::tree::{Applied, Tree, TreeOptions};
+use crate::txn::{Txn, TxnDigest, TxnHeader};
+use crate::types::{Id, Now, SessionId, Zxid, op, path};
+
+/// A transaction and the world after it.
+pub(super) struct Entry {
+    /// Its header.
+    pub(super) header: TxnHeader,
+    /// Its body.
+    pub(super) txn: Txn,
+    /// What the naive tree made of it.
+    pub(super) applied: Applied,
+    /// What the naive tree told, in order.
+    pub(super) changes: Vec<ModelChange>,
+    /// The naive tree after it.
+    pub(super) tree: Rc<Model>,
+    /// Its digest.
+    pub(super) digest: u64,
+    /// The open sessions after it, and their timeouts.
+    pub(super) sessions: Rc<BTreeMap<SessionId, i32>>,
+}
+
+/// The one history there is.
+pub(super) struct History {
+    start: Rc<Model>,
+    entries: BTreeMap<Zxid, Entry>,
+    /// What clients asked for, by session and xid.
+    asked: BTreeMap<(SessionId, i32), ModelOp>,
+    /// What became of it.
+    proposed: BTreeMap<(SessionId, i32), Zxid>,
+    /// A client has been shown this: it must never be lost.
+    exposed: Zxid,
+    /// When each session was last heard, on the monotonic clock.
+    heard: BTreeMap<SessionId, Vec<i64>>,
+    /// Servers leave requests undecoded while too many are outstanding, and do not hear them.
+    pub(super) throttled: bool,
+    /// Per session, the newest xid that was asked on a connection it has left for another.
+    left: BTreeMap<SessionId, i32>,
+    /// Starts of servers.
+    boots: u64,
+    /// Sessions clients were given.
+    given: BTreeSet<SessionId>,
+    /// Parent, its czxid, number: given to clients.
+    sequence: BTreeSet<(String, Zxid, String)>,
+}
+
+impl Default for History {
+    fn default() -> History {
+        let options = TreeOptions { extended: EXTENDED, digest_enabled: true };
+        History {
+            start: Rc::new(Model::new(options)),
+            entries: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            exposed: Zxid::ZERO,
+            heard: BTreeMap::new(),
+            throttled: false,
+            left: BTreeMap::new(),
+            boots: 0,
+            given: BTreeSet::new(),
+            sequence: BTreeSet::new(),
+        }
+    }
+}
+
+impl History {
+    /// The newest zxid.
+    pub(super) fn last(&self) -> Zxid {
+        self.entries.keys().next_back().copied().unwrap_or(Zxid::ZERO)
+    }
+
+    /// The newest zxid a client has seen.
+    pub(super) fn exposed(&self) -> Zxid {
+        self.exposed
+    }
+
+    /// Transactions.
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The transaction `zxid`.
+    pub(super) fn entry(&self, zxid: Zxid) -> Result<&Entry, String> {
+        self.entries.get(&zxid).ok_or_else(|| format!("{zxid} was told, but no such transaction is left"))
+    }
+
+    /// Transactions behind `after` up to `last`.
+    pub(super) fn between(&self, after: Zxid, last: Zxid) -> impl Iterator<Item = (Zxid, &Entry)> {
+        self.entries
+            .range(after..)
+            .filter(move |(z, _)| **z > after)
+            .take_while(move |(z, _)| **z <= last)
+            .map(|(z, e)| (*z, e))
+    }
+
+    /// The naive tree as of `zxid`.
+    pub(super) fn tree(&self, zxid: Zxid) -> Rc<Model> {
+        self.entries.range(..=zxid).next_back().map_or_else(|| self.start.clone(), |(_, e)| e.tree.clone())
+    }
+
+    /// Its digest.
+    pub(super) fn digest(&self, zxid: Zxid) -> u64 {
+        self.entries.range(..=zxid).next_back().map_or_else(|| self.start.digest(), |(_, e)| e.digest)
+    }
+
+    /// The open sessions as of `zxid`.
+    pub(super) fn sessions(&self, zxid: Zxid) -> Rc<BTreeMap<SessionId, i32>> {
+        self.entries.range(..=zxid).next_back().map(|(_, e)| e.sessions.clone()).unwrap_or_default()
+    }
+
+    /// The zxid a client's write was given.
+    pub(super) fn zxid_of(&self, session: SessionId, xid: i32) -> Option<Zxid> {
+        self.proposed.get(&(session, xid)).copied()
+    }
+
+    /// A client sends a write.
+    pub(super) fn ask(&mut self, session: SessionId, xid: i32, op: ModelOp) {
+        self.asked.insert((session, xid), op);
+    }
+
+    /// A whole request of the session reached the server.
+    pub(super) fn heard(&mut self, session: SessionId, now: Now) {
+        self.heard.entry(session).or_default().push(now.mono_ms);
+    }
+
+    /// A client was given a session it did not have.
+    pub(super) fn give(&mut self, session: SessionId) -> Result<(), String> {
+        if self.given.insert(session) { Ok(()) } else { Err(format!("session {session} was given twice")) }
+    }
+
+    /// Which transaction made a session.
+    pub(super) fn session_made(&self, session: SessionId) -> Option<Zxid> {
+        let makes = |e: &Entry| e.header.session == session && matches!(e.txn, Txn::CreateSession { .. });
+        self.entries.iter().rev().find(|(_, e)| makes(e)).map(|(z, _)| *z)
+    }
+
+    /// A client has its session on a new connection: what it asked on the old ones, up to `xid`, happens now or never.
+    pub(super) fn moved(&mut self, session: SessionId, xid: i32) {
+        self.left.insert(session, xid);
+    }
+
+    /// Starts of servers so far.
+    pub(super) fn boots(&self) -> u64 {
+        self.boots
+    }
+
+    /// Whether nobody has proposed to end the session.
+    pub(super) fn is_open(&self, session: SessionId) -> bool {
+        self.sessions(self.last()).contains_key(&session)
+    }
+
+    /// A client has seen `zxid`.
+    pub(super) fn expose(&mut self, zxid: Zxid) {
+        self.exposed = self.exposed.max(zxid);
+    }
+
+    /// A client was told that its sequential znode is `path`, made by `zxid`.
+    pub(super) fn number(&mut self, zxid: Zxid, path: &str) -> Result<(), String> {
+        let parent = path::parent(path).unwrap_or("/").to_owned();
+        let czxid = self.tree(zxid).nodes().get(&parent).map_or(Zxid::ZERO, |n| n.stat.czxid);
+        let number = path[path.len().saturating_sub(10)..].to_owned();
+        if self.sequence.insert((parent.clone(), czxid, number)) {
+            Ok(())
+        } else {
+            Err(format!("{path}: the number was given before in {parent}"))
+        }
+    }
+
+    /// A server proposes.
+    pub(super) fn propose(&mut self, p: &Proposed, now: Now) -> Result<(), String> {
+        let zxid = p.append.zxid;
+        let said = |e: String| format!("proposal {zxid}: {e}");
+        let bad = |e| said(format!("unreadable: {e}"));
+        let r = &mut Reader::new(&p.append.payload);
+        let header = TxnHeader::read(r).map_err(bad)?;
+        let txn = Txn::read(header.op, r).map_err(bad)?;
+        let digest = TxnDigest::read(r).map_err(bad)?;
+        let last = self.last();
+        if header.zxid != zxid || !last.precedes(zxid) || header.time_ms != now.wall_ms {
+            return Err(said(format!("header {header:?} behind {last} at {now:?}")));
+        }
+        let before = self.tree(last);
+        let mut tree = (*before).clone();
+        let (applied, changes) = tree.apply(&header, &txn);
+        let sessions = self.sessions(last);
+        self.judge(p, &header, &txn, (&before, &tree), &sessions, now).map_err(said)?;
+        let digest_now = tree.digest();
+        if digest.digest != digest_now {
+            return Err(said(format!("carries digest {:#x}, the naive tree has {digest_now:#x}", digest.digest)));
+        }
+        let sessions = self.sessions_after(&header, &txn, sessions).map_err(said)?;
+        let entry = Entry { header, txn, applied, changes, tree: Rc::new(tree), digest: digest_now, sessions };
+        self.entries.insert(zxid, entry);
+        Ok(())
+    }
+
+    fn sessions_after(
+        &self,
+        header: &TxnHeader,
+        txn: &Txn,
+        sessions: Rc<BTreeMap<SessionId, i32>>,
+    ) -> Result<Rc<BTreeMap<SessionId, i32>>, String> {
+        let mut after = (*sessions).clone();
+        match txn {
+            Txn::CreateSession { timeout_ms } => {
+                if after.insert(header.session, *timeout_ms).is_some() || self.given.contains(&header.session) {
+                    return Err(format!("session {} is created a second time", header.session));
+                }
+            }
+            Txn::CloseSession { .. } => {
+                after.remove(&header.session);
+            }
+            _ => return Ok(sessions),
+        }
+        Ok(Rc::new(after))
+    }
+
+    /// The request, run by the naive server on the state before, must come to the same.
+    fn judge(
+        &mut self,
+        p: &Proposed,
+        header: &TxnHeader,
+        txn: &Txn,
+        trees: (&Model, &Model),
+        sessions: &BTreeMap<SessionId, i32>,
+        now: Now,
+    ) -> Result<(), String> {
+        let none: [Id; 0] = [];
+        let (request, ids): (ModelOp, &[Id]) = match &p.cause {
+            Cause::Client(w) => (self.request(w, header)?, &w.auth),
+            Cause::Handshake => (ModelOp::CreateSession, &none),
+            Cause::Server => match self.own(header, txn, sessions, now)? {
+                Some(request) => (request, &none),
+                // A sweep that validation refused changes nothing.
+                None => return same_nodes(&naive_of(trees.0, sessions), trees.1),
+            },
+        };
+        let mut server = naive_of(trees.0, sessions);
+        let asker = Asker { session: header.session, ids, zxid: header.zxid, time_ms: header.time_ms };
+        let wanted = server.run(&asker, &request);
+        let got = Outcome::of(txn);
+        if got != wanted {
+            return Err(format!("{request:?} of {} came to {got:?}, should be {wanted:?}", header.session));
+        }
+        same_nodes(&server, trees.1)
+    }
+
+    fn request(&mut self, w: &WriteRequest, header: &TxnHeader) -> Result<ModelOp, String> {
+        let key = (w.session, w.cxid.0);
+        let asked = self.asked.get(&key).ok_or_else(|| format!("nobody asked for {w:?}"))?.clone();
+        if (header.session, header.cxid) != (w.session, w.cxid) {
+            return Err(format!("{header:?} for {w:?}"));
+        }
+        let newest = self.proposed.range((key.0, i32::MIN)..=(key.0, i32::MAX)).next_back();
+        if let Some(((_, xid), z)) = newest.filter(|((_, xid), _)| *xid > key.1) {
+            return Err(format!("request {} of {} comes behind its request {xid} at {z}", key.1, key.0));
+        }
+        if self.left.get(&key.0).is_some_and(|left| key.1 <= *left) {
+            return Err(format!("request {} of {} has effect after the session moved", key.1, key.0));
+        }
+        if let Some(first) = self.proposed.insert(key, header.zxid) {
+            return Err(format!("request {} of {} was proposed at {first} already", key.1, key.0));
+        }
+        Ok(asked)
+    }
+
+    /// What a server proposes by itself: the end of a session that was silent for long enough, the end of a znode whose time
+    /// has come.
+    fn own(
+        &self,
+        header: &TxnHeader,
+        txn: &Txn,
+        sessions: &BTreeMap<SessionId, i32>,
+        now: Now,
+    ) -> Result<Option<ModelOp>, String> {
+        match (header.op, txn) {
+            (op::CLOSE_SESSION, _) => {
+                let timeout = sessions.get(&header.session).copied().ok_or("closes a session that is not open")?;
+                // What was heard since may be known to the shard only; the session was overdue before.
+                let known = now.mono_ms - touch_interval_ms(TICK_MS);
+                let all = self.heard.get(&header.session).map_or(&[][..], Vec::as_slice);
+                let heard = all.iter().rev().find(|at| **at <= known).copied().unwrap_or(i64::MIN / 2);
+                if !self.throttled && known - heard < i64::from(timeout) {
+                    return Err(format!(
+                        "session {} expires at {} though heard at {heard} with timeout {timeout}",
+                        header.session, now.mono_ms
+                    ));
+                }
+                Ok(Some(ModelOp::CloseSession))
+            }
+            (op::DELETE_CONTAINER, Txn::Delete { path }) => Ok(Some(ModelOp::DeleteContainer { path: path.clone() })),
+            (op::ERROR, Txn::Error { .. }) => Ok(None),
+            other => Err(format!("the server proposes {other:?}")),
+        }
+    }
+
+    /// A server came up with this. What lies behind it never happened.
+    pub(super) fn recovered(&mut self, tree: &Tree, sessions: &[(SessionId, i32)], least: Zxid) -> Result<(), String> {
+        self.boots += 1;
+        self.compare(tree, sessions, least)?;
+        let last = tree.last_zxid();
+        self.entries.retain(|z, _| *z <= last);
+        self.proposed.retain(|_, z| *z <= last);
+        Ok(())
+    }
+
+    /// Whether a recovered state is one of this history that reaches at least `least`.
+    pub(super) fn compare(&self, tree: &Tree, sessions: &[(SessionId, i32)], least: Zxid) -> Result<(), String> {
+        let last = tree.last_zxid();
+        if last < least {
+            return Err(format!("lost: recovered up to {last}, but {least} was acknowledged"));
+        }
+        if last > self.last() || last > Zxid::ZERO && !self.entries.contains_key(&last) {
+            return Err(format!("recovered {last}, but nobody proposed it"));
+        }
+        let wanted: Vec<(SessionId, i32)> = self.sessions(last).iter().map(|(s, t)| (*s, *t)).collect();
+        if wanted != sessions {
+            return Err(format!("recovered at {last} sessions {sessions:?}, should be {wanted:?}"));
+        }
+        self.tree(last).compare(tree).map_err(|e| format!("recovered at {last}: {e}"))?;
+        if let Some(owner) = tree.ephemeral_owners().find(|s| wanted.iter().all(|(w, _)| w != s)) {
+            return Err(format!("recovered at {last}: {owner} owns ephemerals and is no session"));
+        }
+        Ok(())
+    }
+}
+
+fn naive_of(tree: &Model, sessions: &BTreeMap<SessionId, i32>) -> naive::Model {
+    let mut server = naive::Model::new(EXTENDED);
+    server.sessions = sessions.keys().copied().collect();
+    let node =
+        |n: &crate::tree::model::ModelNode| naive::ModelNode { stat: n.stat, data: n.data.clone(), acl: n.acl.clone() };
+    server.nodes = tree.nodes().iter().map(|(p, n)| (p.clone(), node(n))).collect();
+    server
+}
+
+fn same_nodes(server: &naive::Model, tree: &Model) -> Result<(), String> {
+    for (p, n) in &server.nodes {
+        let m = tree.nodes().get(p).ok_or_else(|| format!("the transaction leaves out {p}"))?;
+        if (n.stat, &n.data, &n.acl) != (m.stat, &m.data, &m.acl) {
+            return Err(format!("{p}: the request makes {n:?}, the transaction {m:?}"));
+        }
+    }
+    match tree.nodes().keys().find(|p| !server.nodes.contains_key(*p)) {
+        Some(p) => Err(format!("the transaction makes {p}, the request does not")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,224 @@
+//! One server: its disks, which outlive its processes, and how it starts. Mirrors `runtime::boot`.
+
+use std::sync::Arc;
+
+use super::net::NodeId;
+use super::process::{self, Parts, Process};
+use crate::peer::{Peer, PeerOptions, SweepOptions};
+use crate::pipeline::exchange::touch_interval_ms;
+use crate::pipeline::prep::PrepOptions;
+use crate::pipeline::prep::auth::Providers;
+use crate::shard::ShardOptions;
+use crate::tree::{Tree, TreeOptions};
+use crate::txnlog::appender::{Appender, AppenderOptions};
+use crate::txnlog::disk::Dir;
+use crate::txnlog::names::Compression;
+use crate::txnlog::purge;
+use crate::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions};
+use crate::txnlog::restore::recover_tree;
+use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_sessions};
+use crate::txnlog::testdisk::{Fault, TestDisk};
+use crate::txnlog::writer::{LogOptions, LogWriter};
+use crate::types::stat::owner::ExtendedTypes;
+use crate::types::{Now, ServerId, SessionId, Zxid};
+use crate::watch::Interest;
+
+/// TTL nodes are on.
+pub(super) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
+
+/// `tickTime`, milliseconds.
+pub(super) const TICK_MS: i32 = 1000;
+
+/// What differs from run to run.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub(super) struct NodeOptions {
+    pub(super) shards: usize,
+    pub(super) log: LogOptions,
+    pub(super) appender: AppenderOptions,
+    pub(super) compression: Compression,
+    /// `dataLogDir` is another directory.
+    pub(super) two_dirs: bool,
+    pub(super) outstanding_limit: usize,
+}
+
+impl NodeOptions {
+    /// Small sizes, so that much happens in little time.
+    pub(super) fn random(rng: &mut fastrand::Rng) -> NodeOptions {
+        NodeOptions {
+            shards: rng.usize(1..=3),
+            log: LogOptions {
+                prealloc_bytes: 4096 << rng.u32(..3),
+                roll_at_bytes: rng.bool().then(|| rng.u64(500..20_000)),
+                force_sync: true,
+            },
+            appender: AppenderOptions {
+                max_idle_ms: None,
+                // Virtual syncs take as long as the seed says: waiting for company would only reorder the trace.
+                most_company_ns: 0,
+                max_batch_records: rng.u64(..20),
+                max_batch_bytes: 1 << rng.u32(9..20),
+                flush_delay_ms: if rng.u32(..4) == 0 { 5 } else { 0 },
+                snap_count: rng.u64(4..80),
+                snap_size_bytes: 0,
+            },
+            compression: [Compression::None, Compression::Gzip, Compression::Snappy][rng.usize(..3)],
+            two_dirs: rng.bool(),
+            outstanding_limit: if rng.u32(..4) == 0 { 2 } else { 1000 },
+        }
+    }
+
+    fn snapshot(&self) -> SnapshotOptions {
+        SnapshotOptions { compression: self.compression, ..SnapshotOptions::default() }
+    }
+
+    fn peer(&self) -> PeerOptions {
+        PeerOptions {
+            me: ServerId(1),
+            tick_ms: TICK_MS,
+            prep: PrepOptions { extended: EXTENDED, ..PrepOptions::default() },
+            sweep: SweepOptions { interval_ms: 700, max_per_minute: 10_000, max_never_used_ms: 0 },
+            shards: self.shards,
+        }
+    }
+
+    fn shard(&self, id: usize) -> ShardOptions {
+        ShardOptions {
+            throttles: Default::default(),
+            id: id as u32,
+            max_frame: 1 << 20,
+            session_timeout_ms: (2 * TICK_MS, 20 * TICK_MS),
+            handshake_timeout_ms: 10_000,
+            outstanding_limit: self.outstanding_limit,
+            touch_interval_ms: touch_interval_ms(TICK_MS),
+            skip_acl: false,
+            words: Vec::new(),
+            enforced_schemes: Vec::new(),
+            auth: Arc::new(Providers::default()),
+        }
+    }
+}
+
+/// A server.
+pub(super) struct Node {
+    /// Its name in the world.
+    pub(super) id: NodeId,
+    /// Its settings.
+    pub(super) options: NodeOptions,
+    /// `dataDir/version-2`.
+    pub(super) snap: TestDisk,
+    /// `dataLogDir/version-2`; may be the same.
+    pub(super) log: TestDisk,
+    /// Running, or not.
+    pub(super) process: Option<Process>,
+    lies: bool,
+}
+
+/// What a start found.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub(super) struct Booted {
+    pub(super) last: Zxid,
+    pub(super) sessions: Vec<(SessionId, i32)>,
+}
+
+impl Node {
+    /// A server with an empty data directory.
+    pub(super) fn new(id: NodeId, options: NodeOptions, lies: bool) -> Node {
+        let snap = TestDisk::new();
+        let log = if options.two_dirs { TestDisk::new() } else { snap.clone() };
+        Node { id, options, snap, log, process: None, lies }
+    }
+
+    /// The same disks, sharing nothing.
+    pub(super) fn fork_disks(&self) -> (TestDisk, TestDisk) {
+        let snap = self.snap.fork();
+        let log = if self.options.two_dirs { self.log.fork() } else { snap.clone() };
+        (snap, log)
+    }
+
+    /// Its disks, each once.
+    pub(super) fn disks(&self) -> Vec<&TestDisk> {
+        if self.options.two_dirs { vec![&self.snap, &self.log] } else { vec![&self.snap] }
+    }
+
+    /// The injected fault that was met, if one was.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.disks().into_iter().find_map(TestDisk::fired)
+    }
+
+    /// The process is gone. `power`: so is what the kernel had not written.
+    pub(super) fn down(&mut self, power: Option<u64>) {
+        self.process = None;
+        for (i, disk) in self.disks().into_iter().enumerate() {
+            match power {
+                Some(seed) => disk.power_cycle(seed.wrapping_add(i as u64)),
+                None => disk.restart(),
+            }
+        }
+    }
+
+    /// Starts a process.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub(super) fn boot(&mut self, now: Now, seed: u64) -> Result<Booted, RecoveryError> {
+        let recovered = recover(&mut self.snap.clone(), &mut self.log.clone())?;
+        let tree = recovered.state;
+        let io = |error| RecoveryError::Io { path: "the first snapshot".into(), error };
+        if recovered.fresh {
+            first_snapshot(&mut self.snap.clone(), &tree, self.options.snapshot()).map_err(io)?;
+        }
+        let mut sessions: Vec<(SessionId, i32)> = recovered.sessions.into_iter().collect();
+        sessions.sort_unstable();
+        let last = tree.last_zxid();
+        let interest = Arc::new(Interest::new());
+        let peer = Peer::new(self.options.peer(), &tree, &sessions, now);
+        let shards = process::shards((0..self.options.shards).map(|i| self.options.shard(i)), &interest);
+        self.process = Some(Process::new(Parts {
+            peer,
+            shards,
+            interest,
+            writer: LogWriter::new(self.log.clone(), last, self.options.log),
+            appender: Appender::new(self.options.appender, recovered.report.replayed, seed),
+            snap: self.snap.clone(),
+            snapshot: self.options.snapshot(),
+            seed,
+            lies: self.lies,
+            tree,
+        }));
+        Ok(Booted { last, sessions })
+    }
+
+    /// The autopurge, beside the running process.
+    ///
+    /// # Errors
+    /// The disk's: the server only warns.
+    pub(super) fn purge(&mut self) -> std::io::Result<usize> {
+        purge::purge(&mut self.snap.clone(), &mut self.log.clone(), purge::MIN_KEEP).map(|p| p.removed.len())
+    }
+}
+
+/// Recovery as a start does it.
+///
+/// # Errors
+/// Why the directories cannot be served.
+pub(super) fn recover<D: Dir>(snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
+    let options = RecoveryOptions { keep_last: 0, ..RecoveryOptions::default() };
+    recover_tree(snap, log, TreeOptions { extended: EXTENDED, digest_enabled: true }, options)
+}
+
+/// Mirrors `boot::first_snapshot`.
+fn first_snapshot(snap: &mut TestDisk, tree: &Tree, options: SnapshotOptions) -> std::io::Result<()> {
+    let mut copy = Tree::new(tree.options());
+    let image = copy.begin_image();
+    let mut body = Vec::new();
+    put_sessions(&mut body, std::iter::empty::<(SessionId, i32)>().collect::<Vec<_>>().into_iter());
+    let lists = copy.image_acls(image);
+    let lists: Vec<_> = lists.iter().filter_map(|(id, list)| Some((*id, list.as_deref()?))).collect();
+    put_acl_table(&mut body, lists.into_iter());
+    while !copy.image_chunk(image, 1 << 20, &mut body) {}
+    let mut writer = SnapshotWriter::begin(snap, Zxid::ZERO, options)?;
+    writer.put(&body)?;
+    writer.finish(snap, None, Zxid::ZERO).map(drop)
+}

@@ -1,0 +1,204 @@
+//! What clients ask for, at random.
+
+use crate::jute::Put;
+use crate::limits;
+use crate::pipeline::model::ModelOp;
+use crate::proto::multi::MultiHeader;
+use crate::proto::request::{RequestHeader, SetWatches, xid};
+use crate::types::{Acl, Id, op, perms};
+
+/// A request a client has sent and waits for.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub(super) enum Asked {
+    Write(ModelOp),
+    Exists {
+        path: String,
+        watch: bool,
+    },
+    GetData {
+        path: String,
+        watch: bool,
+    },
+    GetChildren {
+        path: String,
+        watch: bool,
+    },
+    GetAcl {
+        path: String,
+    },
+    Sync {
+        path: String,
+    },
+    /// Data of each path.
+    MultiRead(Vec<String>),
+    AllChildrenNumber {
+        path: String,
+    },
+    Ephemerals,
+    AddWatch {
+        path: String,
+        recursive: bool,
+    },
+    RemoveWatches {
+        path: String,
+    },
+    SetWatches(SetWatches),
+    Ping,
+}
+
+impl Asked {
+    fn opcode(&self) -> i32 {
+        match self {
+            Asked::Write(w) => w.opcode(),
+            Asked::Exists { .. } => op::EXISTS,
+            Asked::GetData { .. } => op::GET_DATA,
+            Asked::GetChildren { .. } => op::GET_CHILDREN2,
+            Asked::GetAcl { .. } => op::GET_ACL,
+            Asked::Sync { .. } => op::SYNC,
+            Asked::MultiRead(_) => op::MULTI_READ,
+            Asked::AllChildrenNumber { .. } => op::GET_ALL_CHILDREN_NUMBER,
+            Asked::Ephemerals => op::GET_EPHEMERALS,
+            Asked::AddWatch { .. } => op::ADD_WATCH,
+            Asked::RemoveWatches { .. } => op::REMOVE_WATCHES,
+            Asked::SetWatches(_) => op::SET_WATCHES2,
+            Asked::Ping => op::PING,
+        }
+    }
+
+    /// The number it is sent with; `next` for those without a fixed one.
+    pub(super) fn xid(&self, next: i32) -> i32 {
+        match self {
+            Asked::SetWatches(_) => xid::SET_WATCHES,
+            Asked::Ping => xid::PING,
+            _ => next,
+        }
+    }
+
+    /// The framed request.
+    pub(super) fn put(&self, xid: i32, out: &mut Vec<u8>) {
+        let frame = out.begin_frame();
+        RequestHeader { xid, op: self.opcode() }.put(out);
+        match self {
+            Asked::Write(w) => w.put(out),
+            Asked::Exists { path, watch } | Asked::GetData { path, watch } | Asked::GetChildren { path, watch } => {
+                out.put_string(path);
+                out.put_bool(*watch);
+            }
+            Asked::GetAcl { path } | Asked::Sync { path } | Asked::AllChildrenNumber { path } => out.put_string(path),
+            Asked::MultiRead(paths) => {
+                for path in paths {
+                    MultiHeader { op: op::GET_DATA, done: false, err: -1 }.put(out);
+                    out.put_string(path);
+                    out.put_bool(false);
+                }
+                MultiHeader::END.put(out);
+            }
+            Asked::Ephemerals => out.put_string("/"),
+            Asked::AddWatch { path, recursive } => {
+                out.put_string(path);
+                out.put_i32(i32::from(*recursive));
+            }
+            Asked::RemoveWatches { path } => {
+                out.put_string(path);
+                out.put_i32(3);
+            }
+            Asked::SetWatches(w) => {
+                out.put_i64(w.relative_zxid.0);
+                for list in [&w.data, &w.exist, &w.child, &w.persistent, &w.persistent_recursive] {
+                    out.put_strings(list);
+                }
+            }
+            Asked::Ping => {}
+        }
+        out.end_frame(frame);
+    }
+}
+
+/// The framed auth packet of a `user:password`.
+pub(super) fn put_auth(user_password: &str, out: &mut Vec<u8>) {
+    let frame = out.begin_frame();
+    RequestHeader { xid: xid::AUTH, op: op::AUTH }.put(out);
+    out.put_i32(0);
+    out.put_string("digest");
+    out.put_buffer(Some(user_password.as_bytes()));
+    out.end_frame(frame);
+}
+
+/// Some path; few enough that clients meet.
+fn path(r: &mut fastrand::Rng) -> String {
+    if r.u32(..40) == 0 {
+        let odd = ["/", "a", "//a", "/a/", "/a\0", "/.", "/zookeeper", "/zookeeper/config", "/é"];
+        return odd[r.usize(..odd.len())].to_owned();
+    }
+    // Mostly at the top, where it exists more often.
+    let depth = [1, 1, 1, 2, 2, 3][r.usize(..6)];
+    (0..depth).map(|_| ["/a", "/b", "/c"][r.usize(..3)]).collect()
+}
+
+fn acl(r: &mut fastrand::Rng) -> Vec<Acl> {
+    let one = |perms, scheme: &str, id: &str| vec![Acl { perms, id: Id::new(scheme, id) }];
+    match r.u32(..40) {
+        0 => vec![],
+        1 => one(perms::ALL, "nope", "x"),
+        2 => one(perms::ALL & !(1 << r.u32(..5)), "world", "anyone"),
+        3 | 4 => one(perms::ALL, "auth", ""),
+        5 => [one(perms::READ, "world", "anyone"), one(perms::ALL, "digest", "bob:h")].concat(),
+        _ => vec![Acl::world_all()],
+    }
+}
+
+fn data(r: &mut fastrand::Rng, big: bool) -> Option<Vec<u8>> {
+    if big && r.u32(..10) == 0 {
+        // Each fills a piece of a snapshot, so that other transactions come between the pieces.
+        return Some(vec![r.u8(..); limits::IMAGE_CHUNK + r.usize(..2000)]);
+    }
+    let most = if r.u32(..30) == 0 { 3000 } else { 20 };
+    (r.u32(..10) != 0).then(|| (0..r.usize(..most)).map(|_| r.u8(..)).collect())
+}
+
+fn version(r: &mut fastrand::Rng) -> i32 {
+    if r.u32(..4) == 0 { r.i32(0..3) } else { -1 }
+}
+
+fn node_op(r: &mut fastrand::Rng, in_multi: bool, big: bool) -> ModelOp {
+    let path = path(r);
+    match r.u32(..14) {
+        0..=6 => {
+            let (op, flags) = match r.u32(..18) {
+                0..=5 => (op::CREATE, 0),
+                6..=8 => (op::CREATE2, 1),
+                9..=10 => (op::CREATE, 2),
+                11..=12 => (op::CREATE2, 3),
+                13..=14 => (op::CREATE_CONTAINER, 4),
+                15..=16 => (op::CREATE_TTL, 5),
+                _ => (op::CREATE_TTL, 6),
+            };
+            let ttl_ms = [1, 50, 400, 3000, 0, -1][r.usize(..6)];
+            ModelOp::Create { op, path, data: data(r, big), acl: acl(r), flags, ttl_ms }
+        }
+        7..=9 => ModelOp::Delete { path, version: version(r) },
+        10..=12 => ModelOp::SetData { path, data: data(r, big), version: version(r) },
+        _ if in_multi => ModelOp::Check { path, version: version(r) },
+        _ => ModelOp::SetAcl { path, acl: acl(r), version: version(r) },
+    }
+}
+
+/// A random request of an open session; `big`: some carry much data.
+pub(super) fn random(r: &mut fastrand::Rng, big: bool) -> Asked {
+    let watch = r.bool();
+    match r.u32(..40) {
+        0..=17 => Asked::Write(node_op(r, false, big)),
+        18..=21 => Asked::Write(ModelOp::Multi((0..r.usize(..5)).map(|_| node_op(r, true, big)).collect())),
+        22..=24 => Asked::Exists { path: path(r), watch },
+        25..=28 => Asked::GetData { path: path(r), watch },
+        29..=31 => Asked::GetChildren { path: path(r), watch },
+        32 => Asked::GetAcl { path: path(r) },
+        33 => Asked::Sync { path: path(r) },
+        34 => Asked::MultiRead((0..r.usize(1..4)).map(|_| path(r)).collect()),
+        35 => Asked::AllChildrenNumber { path: path(r) },
+        36 => Asked::Ephemerals,
+        37..=38 => Asked::AddWatch { path: path(r), recursive: watch },
+        _ => Asked::RemoveWatches { path: path(r) },
+    }
+}

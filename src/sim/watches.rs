@@ -1,0 +1,120 @@
+//! What a client has a right to be told: its watches as the server has them, and as the client itself believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::proto::request::SetWatches;
+use crate::tree::model::{Model, ModelChange};
+use crate::types::acl::permits;
+use crate::types::{EventType, Id, Zxid, perms};
+
+/// The server's side, per connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Armed {
+    /// exists and getData.
+    pub(super) data: BTreeSet<String>,
+    /// getChildren.
+    pub(super) child: BTreeSet<String>,
+    /// addWatch, mode 0.
+    pub(super) persistent: BTreeSet<String>,
+    /// addWatch, mode 1.
+    pub(super) recursive: BTreeSet<String>,
+}
+
+impl Armed {
+    /// Whether a change is told, one-shot watches being used up by it. `ids`: as whom the connection may read.
+    pub(super) fn fire(&mut self, (event, path, acl): &ModelChange, ids: &[Id]) -> bool {
+        let below = |top: &String| top == "/" || path == top || path.starts_with(&format!("{top}/"));
+        let told = match event {
+            EventType::NodeChildrenChanged => self.child.remove(path) | self.persistent.contains(path),
+            EventType::NodeDeleted => {
+                // Both tables lose theirs.
+                let one_shot = self.data.remove(path) | self.child.remove(path);
+                one_shot | self.persistent.contains(path) | self.recursive.iter().any(below)
+            }
+            EventType::NodeCreated | EventType::NodeDataChanged => {
+                self.data.remove(path) | self.persistent.contains(path) | self.recursive.iter().any(below)
+            }
+        };
+        told && permits(acl.as_deref(), ids, perms::READ)
+    }
+
+    /// removeWatches of any kind: whether there was one.
+    pub(super) fn remove(&mut self, path: &str) -> bool {
+        self.data.remove(path) | self.child.remove(path) | self.persistent.remove(path) | self.recursive.remove(path)
+    }
+
+    /// setWatches2 on a fresh connection, as of `tree`: what is told at once, in order; the rest is armed.
+    pub(super) fn replay(&mut self, w: &SetWatches, tree: &Model) -> Vec<(EventType, String)> {
+        let mut told = Vec::new();
+        let stat = |p: &str| tree.nodes().get(p).map(|n| n.stat);
+        for p in &w.data {
+            match stat(p) {
+                None => told.push((EventType::NodeDeleted, p.clone())),
+                Some(s) if s.mzxid > w.relative_zxid => told.push((EventType::NodeDataChanged, p.clone())),
+                Some(_) => drop(self.data.insert(p.clone())),
+            }
+        }
+        for p in &w.exist {
+            match stat(p) {
+                Some(_) => told.push((EventType::NodeCreated, p.clone())),
+                None => drop(self.data.insert(p.clone())),
+            }
+        }
+        for p in &w.child {
+            match stat(p) {
+                None => told.push((EventType::NodeDeleted, p.clone())),
+                Some(s) if s.pzxid > w.relative_zxid => told.push((EventType::NodeChildrenChanged, p.clone())),
+                Some(_) => drop(self.child.insert(p.clone())),
+            }
+        }
+        self.persistent.extend(w.persistent.iter().cloned());
+        self.recursive.extend(w.persistent_recursive.iter().cloned());
+        told
+    }
+}
+
+/// The client's side, which outlives its connections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// Path, and whether the znode was missing when exists asked.
+    pub(super) data: BTreeMap<String, bool>,
+    /// getChildren.
+    pub(super) child: BTreeSet<String>,
+    /// addWatch, mode 0.
+    pub(super) persistent: BTreeSet<String>,
+    /// addWatch, mode 1.
+    pub(super) recursive: BTreeSet<String>,
+}
+
+impl Known {
+    /// An event arrived: one-shot watches it answers are gone.
+    pub(super) fn told(&mut self, event: EventType, path: &str) {
+        if event != EventType::NodeChildrenChanged {
+            self.data.remove(path);
+        }
+        if matches!(event, EventType::NodeChildrenChanged | EventType::NodeDeleted) {
+            self.child.remove(path);
+        }
+    }
+
+    /// removeWatches of any kind.
+    pub(super) fn remove(&mut self, path: &str) {
+        self.data.remove(path);
+        self.child.remove(path);
+        self.persistent.remove(path);
+        self.recursive.remove(path);
+    }
+
+    /// What setWatches2 lists after a reconnect.
+    pub(super) fn list(&self, relative_zxid: Zxid) -> SetWatches {
+        let of = |missing: bool| self.data.iter().filter(|(_, m)| **m == missing).map(|(p, _)| p.clone()).collect();
+        SetWatches {
+            relative_zxid,
+            data: of(false),
+            exist: of(true),
+            child: self.child.iter().cloned().collect(),
+            persistent: self.persistent.iter().cloned().collect(),
+            persistent_recursive: self.recursive.iter().cloned().collect(),
+        }
+    }
+}
