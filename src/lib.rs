@@ -25,3 +25,5 @@ pub mod shard;
 pub mod config;
 pub mod runtime;
 pub mod sim;
+
+pub mod cli;

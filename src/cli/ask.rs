@@ -1,0 +1,56 @@
+//! Sends a four-letter word to a server. Mirrors `FourLetterWordMain`.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// No answer is longer than a few kilobytes but for `dump`, `wchc` and `cons` on busy servers.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// The answer to `word`. Every step may take `timeout`; every address of the host is tried.
+pub(super) fn ask(host: &str, port: u16, word: &str, timeout: Duration) -> io::Result<String> {
+    let mut socket = connect(host, port, timeout)?;
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))?;
+    socket.write_all(word.as_bytes())?;
+    let mut answer = Vec::new();
+    socket.take(MAX_ANSWER).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// A connection to the first address of the host that accepts.
+pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(socket) => return Ok(socket),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_answer_is_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("accepted");
+            let mut word = [0; 4];
+            socket.read_exact(&mut word).expect("read");
+            for part in [&word[..], b" one", b" two"] {
+                socket.write_all(part).expect("written");
+            }
+        });
+        assert_eq!(ask("127.0.0.1", port, "srvr", SECOND).expect("answered"), "srvr one two");
+        server.join().expect("ended");
+        assert!(ask("127.0.0.1", port, "srvr", SECOND).is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! `zabra start|stop|restart|status`, with zkServer.sh's words and exit codes.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use super::ask::{ask, connect};
+use super::site::{Client, Site};
+use super::{ControlArgs, daemon};
+use crate::config::ExitCode;
+
+/// A server that loads for longer is left to it.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// A clean stop syncs the log and closes connections.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// For one question to a server.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+/// Lines of the server's output shown when it died.
+const LAST_WORDS: usize = 12;
+
+/// The two outcomes of zkServer.sh.
+const OK: ExitCode = ExitCode::Finished;
+const FAILED: ExitCode = ExitCode::Unexpected;
+
+fn site(args: &ControlArgs) -> Result<Site, ExitCode> {
+    match Site::find(args) {
+        Ok(site) => {
+            eprintln!("Using config: {}", site.config_name());
+            Ok(site)
+        }
+        Err(what) => {
+            eprintln!("zabra: {what}");
+            Err(ExitCode::InvalidInvocation)
+        }
+    }
+}
+
+/// Prints the beginning of a line.
+fn begin(text: &str) {
+    print!("{text}");
+    // A closed standard output must not keep the command from its work.
+    let _ = std::io::stdout().flush();
+}
+
+/// Starts a server in the background and waits until it serves or has died.
+pub(super) fn start(args: &ControlArgs) -> ExitCode {
+    match site(args) {
+        Ok(site) => start_at(&site, &args.properties.pairs()),
+        Err(code) => code,
+    }
+}
+
+fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
+    let no_create = std::env::var_os("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some_and(|v| !v.is_empty());
+    if no_create && let Some(missing) = missing_directory(site) {
+        println!("{missing}");
+        return FAILED;
+    }
+    begin("Starting zookeeper ... ");
+    if let Some(pid) = daemon::read_pid(&site.pid_file).filter(|pid| daemon::is_server(*pid)) {
+        println!("already running as process {pid}.");
+        return FAILED;
+    }
+    let fail = |what: String| {
+        println!("FAILED TO START");
+        eprintln!("zabra: {what}");
+        FAILED
+    };
+    if let Some(client) = site.client.as_ref().filter(|c| c.port != 0)
+        && connect(&client.host, client.port, ASK_LIMIT).is_ok()
+    {
+        return fail(format!(
+            "port {} on {} is in use by another process: stop it or change clientPort",
+            client.port, client.host
+        ));
+    }
+    if let Err(what) = make_directories(site) {
+        return fail(what);
+    }
+    let mut child = match spawn_server(site, properties, no_create) {
+        Ok(child) => child,
+        Err(what) => return fail(what),
+    };
+    if let Err(e) = std::fs::write(&site.pid_file, child.id().to_string()) {
+        println!("FAILED TO WRITE PID");
+        eprintln!("zabra: {}: {e}: the server is stopped again", site.pid_file.display());
+        if let Err(e) = child.kill().and_then(|()| child.wait()) {
+            eprintln!("zabra: process {} cannot be stopped: {e}", child.id());
+        }
+        return FAILED;
+    }
+    await_serving(site, &mut child)
+}
+
+/// zkServer.sh's complaint when directories must not be created and are not there.
+fn missing_directory(site: &Site) -> Option<String> {
+    let kinds = [("data", &site.data_dir), ("txnlog", &site.data_log_dir)];
+    let (kind, dir) = kinds.into_iter().find(|(_, dir)| !dir.join("version-2").is_dir())?;
+    Some(format!("ZooKeeper {kind} directory is missing at {} fix the path or run initialize", dir.display()))
+}
+
+/// The directories of the pid file and of the output.
+fn make_directories(site: &Site) -> Result<(), String> {
+    for dir in [site.pid_file.parent(), site.out_file.parent()].into_iter().flatten() {
+        std::fs::create_dir_all(dir).map_err(|e| format!("{} cannot be created: {e}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn spawn_server(site: &Site, properties: &[(String, String)], no_create: bool) -> Result<Child, String> {
+    let program = std::env::current_exe().map_err(|e| format!("the path of this program is unknown: {e}"))?;
+    let mut command = Command::new(&program);
+    command.arg("serve").args(&site.file);
+    command.args(properties.iter().map(|(k, v)| format!("-D{k}={v}")));
+    if no_create {
+        command.arg("-Dzookeeper.datadir.autocreate=false");
+    }
+    daemon::spawn(&mut command, &site.out_file).map_err(|e| {
+        format!("{} cannot be started with its output in {}: {e}", program.display(), site.out_file.display())
+    })
+}
+
+fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return died(site, status),
+            Ok(None) => {}
+            Err(e) => {
+                println!("FAILED TO START");
+                eprintln!("zabra: process {} cannot be watched: {e}", child.id());
+                return FAILED;
+            }
+        }
+        let serves = match site.client.as_ref().filter(|c| c.port != 0) {
+            Some(client) => is_serving(client),
+            // Nowhere to ask: as long as zkServer.sh waits.
+            None => start.elapsed() > Duration::from_secs(1),
+        };
+        if serves {
+            println!("STARTED");
+            return OK;
+        }
+        if start.elapsed() > START_LIMIT {
+            println!("STARTED");
+            eprintln!("zabra: process {} does not serve yet; see {}", child.id(), site.out_file.display());
+            return OK;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether it answers, and not that it does not serve. An answer that `srvr` is not allowed will do.
+fn is_serving(client: &Client) -> bool {
+    ask(&client.host, client.port, "srvr", ASK_LIMIT)
+        .is_ok_and(|answer| !answer.is_empty() && !answer.contains("not currently serving requests"))
+}
+
+fn died(site: &Site, status: ExitStatus) -> ExitCode {
+    println!("FAILED TO START");
+    let how = match status.code() {
+        Some(code) => {
+            let meaning = ExitCode::from_code(code).map_or("an unknown reason", ExitCode::meaning);
+            format!("ended with exit code {code} ({meaning})")
+        }
+        None => format!("was ended by a signal ({status})"),
+    };
+    eprintln!("zabra: the server {how}; the end of {}:", site.out_file.display());
+    eprintln!("{}", last_lines(&site.out_file, LAST_WORDS));
+    remove_pid_file(&site.pid_file);
+    FAILED
+}
+
+fn last_lines(file: &Path, count: usize) -> String {
+    let bytes = std::fs::read(file).unwrap_or_else(|e| format!("(cannot be read: {e})").into_bytes());
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+fn remove_pid_file(file: &Path) {
+    if let Err(e) = std::fs::remove_file(file) {
+        eprintln!("zabra: {} cannot be removed: {e}", file.display());
+    }
+}
+
+/// Stops the server whose id is in the pid file, and waits until it is gone.
+pub(super) fn stop(args: &ControlArgs) -> ExitCode {
+    match site(args) {
+        Ok(site) => stop_at(&site),
+        Err(code) => code,
+    }
+}
+
+fn stop_at(site: &Site) -> ExitCode {
+    begin("Stopping zookeeper ... ");
+    let file = site.pid_file.display();
+    if !site.pid_file.is_file() {
+        println!("no zookeeper to stop (could not find file {file})");
+        return OK;
+    }
+    let Some(pid) = daemon::read_pid(&site.pid_file).filter(|pid| daemon::is_server(*pid)) else {
+        println!("no zookeeper to stop (the process of {file} has ended)");
+        remove_pid_file(&site.pid_file);
+        return OK;
+    };
+    if let Err(e) = daemon::terminate(pid) {
+        println!("FAILED TO STOP");
+        eprintln!("zabra: process {pid}: {e}: stop it as the user who started it");
+        return FAILED;
+    }
+    if !daemon::wait_until_gone(pid, STOP_LIMIT) {
+        println!("FAILED TO STOP");
+        eprintln!("zabra: process {pid} was sent SIGTERM and still runs after {} s", STOP_LIMIT.as_secs());
+        return FAILED;
+    }
+    if site.pid_file.exists() {
+        remove_pid_file(&site.pid_file);
+    }
+    println!("STOPPED");
+    OK
+}
+
+/// Stops and starts.
+pub(super) fn restart(args: &ControlArgs) -> ExitCode {
+    let site = match site(args) {
+        Ok(site) => site,
+        Err(code) => return code,
+    };
+    match stop_at(&site) {
+        OK => start_at(&site, &args.properties.pairs()),
+        failed => failed,
+    }
+}
+
+/// Asks the server for its mode.
+pub(super) fn status(args: &ControlArgs) -> ExitCode {
+    let site = match site(args) {
+        Ok(site) => site,
+        Err(code) => return code,
+    };
+    let Some(client) = &site.client else {
+        println!("Unable to find either secure or unsecure client port in any configs. Terminating.");
+        return FAILED;
+    };
+    println!("Client port found: {}. Client address: {}. Client SSL: {}.", client.port, client.host, client.tls);
+    let answer = if client.tls { None } else { ask(&client.host, client.port, "srvr", ASK_LIMIT).ok() };
+    match answer.as_deref().and_then(mode) {
+        Some(mode) => {
+            println!("{mode}");
+            OK
+        }
+        None => {
+            if client.tls {
+                println!("Note: this version of Zabra cannot ask a port that speaks TLS.");
+            }
+            println!("Error contacting service. It is probably not running.");
+            FAILED
+        }
+    }
+}
+
+/// The line `Mode: …` of an answer to `srvr`.
+fn mode(answer: &str) -> Option<&str> {
+    answer.lines().find(|line| line.contains("Mode"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mode_is_one_line_of_srvr() {
+        assert_eq!(mode("Zookeeper version: 3.9\nMode: standalone\nNode count: 5\n"), Some("Mode: standalone"));
+        assert_eq!(mode("srvr is not executed because it is not in the whitelist."), None);
+    }
+
+    #[test]
+    fn last_words() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("out");
+        std::fs::write(&file, "1\n2\n3\n").expect("written");
+        assert_eq!(last_lines(&file, 2), "2\n3");
+        assert_eq!(last_lines(&file, 9), "1\n2\n3");
+        assert!(last_lines(&dir.path().join("none"), 9).contains("cannot be read"));
+    }
+}

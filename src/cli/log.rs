@@ -1,0 +1,347 @@
+//! `zabra log dump|verify`. Mirrors `TxnLogToolkit`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::txn_text;
+use crate::config::ExitCode;
+use crate::runtime::disk::{FsDir, SyncMethod};
+use crate::txnlog::disk::Dir;
+use crate::txnlog::names::{list_logs, parse_log_name};
+use crate::txnlog::record::Damage;
+use crate::txnlog::recovery::follows;
+use crate::txnlog::scan::{End, LogReader};
+use crate::types::Zxid;
+
+/// What to do with logs.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    #[command(subcommand)]
+    command: LogCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Print every transaction, one per line
+    Dump(Where),
+    /// Check every checksum, the order of transactions and how each file ends
+    ///
+    /// Exit code 0: the log is whole, or a crash tore its end and the next start cuts it. 21: it is damaged, or transactions
+    /// are missing. Nothing is changed.
+    Verify(Where),
+}
+
+#[derive(Debug, Args)]
+struct Where {
+    /// A log file, or a directory with log files (dataLogDir or its version-2)
+    #[arg(value_name = "FILE | DIRECTORY")]
+    path: PathBuf,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &LogArgs) -> ExitCode {
+    let (place, dump) = match &args.command {
+        LogCommand::Dump(place) => (place, true),
+        LogCommand::Verify(place) => (place, false),
+    };
+    let outcome = open(&place.path).and_then(|(dir, names)| {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let outcome = if dump { dump_all(&dir, &names, &mut out) } else { verify_all(&dir, &names, &mut out) };
+        out.flush().map_err(Trouble::Output)?;
+        outcome
+    });
+    report(outcome)
+}
+
+/// Why a command did not come to its end.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The argument names nothing that can be read.
+    Argument(String),
+    /// The files are damaged.
+    Damaged(String),
+    /// Nobody reads on.
+    Output(io::Error),
+}
+
+/// Says what was wrong and gives the exit code. A reader that has seen enough (`| head`) is no failure.
+pub(super) fn report(outcome: Result<(), Trouble>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::Finished,
+        Err(Trouble::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::Finished,
+        Err(Trouble::Output(e)) => {
+            eprintln!("zabra: standard output: {e}");
+            ExitCode::Unexpected
+        }
+        Err(Trouble::Argument(what)) => {
+            eprintln!("zabra: {what}");
+            ExitCode::InvalidInvocation
+        }
+        Err(Trouble::Damaged(what)) => {
+            eprintln!("zabra: {what}");
+            ExitCode::Corrupt
+        }
+    }
+}
+
+/// Opens the directory of a file; the error says what to do.
+pub(super) fn open_dir(path: &Path) -> Result<FsDir, Trouble> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    FsDir::open(path, false, SyncMethod::Fdatasync).map_err(|e| Trouble::Argument(e.to_string()))
+}
+
+/// The directory and the files in it that are meant, oldest first.
+fn open(path: &Path) -> Result<(FsDir, Vec<String>), Trouble> {
+    if !path.is_dir() {
+        let (Some(name), Some(parent)) = (path.file_name().and_then(|n| n.to_str()), path.parent()) else {
+            return Err(Trouble::Argument(format!("{}: name a log file or a directory", path.display())));
+        };
+        if !path.is_file() {
+            return Err(Trouble::Argument(format!(
+                "{}: there is no such file: name a log file or a directory",
+                path.display()
+            )));
+        }
+        return Ok((open_dir(parent)?, vec![name.to_string()]));
+    }
+    let inner = path.join("version-2");
+    let dir = open_dir(if inner.is_dir() { &inner } else { path })?;
+    let logs = list_logs(&dir).map_err(|e| Trouble::Argument(e.to_string()))?;
+    if logs.is_empty() {
+        return Err(Trouble::Argument(format!("{}: there are no log files (log.<zxid>) in it", dir.path())));
+    }
+    Ok((dir, logs.into_iter().map(|l| l.name).collect()))
+}
+
+fn dump_all<D: Dir>(dir: &D, names: &[String], out: &mut impl Write) -> Result<(), Trouble> {
+    for name in names {
+        if names.len() > 1 {
+            writeln!(out, "{name}:").map_err(Trouble::Output)?;
+        }
+        dump(dir, name, out)?;
+    }
+    Ok(())
+}
+
+fn damaged<D: Dir>(dir: &D, name: &str, what: impl std::fmt::Display) -> Trouble {
+    Trouble::Damaged(format!("{}/{name}: {what}", dir.path()))
+}
+
+fn dump<D: Dir>(dir: &D, name: &str, out: &mut impl Write) -> Result<(), Trouble> {
+    let mut log = LogReader::open(dir, name).map_err(|e| damaged(dir, name, e))?;
+    if let Some(End::Torn { damage: Damage::FileHeader, until: 1.., .. }) = log.end()
+        && parse_log_name(name).is_none()
+    {
+        return Err(Trouble::Argument(format!("{}/{name}: {}: name a log file", dir.path(), Damage::FileHeader)));
+    }
+    if log.end().is_none() {
+        writeln!(out, "ZooKeeper Transactional Log File with dbid 0 txnlog format version 2")
+            .map_err(Trouble::Output)?;
+    }
+    let mut count: u64 = 0;
+    while let Some((at, record)) = log.next_record().map_err(|e| damaged(dir, name, e))? {
+        let line = txn_text::line(&record).map_err(|e| damaged(dir, name, format!("at byte {at}: {e}")))?;
+        writeln!(out, "{line}").map_err(Trouble::Output)?;
+        count += 1;
+    }
+    writeln!(out, "EOF reached after {count} txns.").map_err(Trouble::Output)?;
+    match log.end() {
+        Some(End::Corrupt { .. }) | None => Err(damaged(dir, name, end_words(log.end()))),
+        Some(End::Torn { .. }) => writeln!(out, "{}", end_words(log.end())).map_err(Trouble::Output),
+        Some(End::Clean { .. }) => Ok(()),
+    }
+}
+
+/// How a file ends, in words.
+fn end_words(end: Option<&End>) -> String {
+    match end {
+        None => "the end was not reached".into(),
+        Some(End::Clean { at }) => format!("ends at byte {at}"),
+        Some(End::Torn { at, damage, until, unsynced_records }) => {
+            let lost = match unsynced_records {
+                0 => String::new(),
+                n => format!(", with {n} records that were never acknowledged"),
+            };
+            format!(
+                "torn by a crash at byte {at} ({damage}){lost}: the next start cuts off {} bytes",
+                until.saturating_sub(*at)
+            )
+        }
+        Some(End::Corrupt { at, damage, later }) => {
+            let proof = match later {
+                Some((offset, zxid)) => format!(" although byte {offset} holds transaction 0x{:x}", zxid.0),
+                None => String::new(),
+            };
+            format!("damaged at byte {at}: {damage}{proof}. Restore the file from another server or a backup")
+        }
+    }
+}
+
+/// What is known of the log so far.
+#[derive(Default)]
+struct Seen {
+    last: Option<Zxid>,
+    files: usize,
+    transactions: u64,
+}
+
+fn verify_all<D: Dir>(dir: &D, names: &[String], out: &mut impl Write) -> Result<(), Trouble> {
+    let mut seen = Seen::default();
+    for name in names {
+        verify(dir, name, &mut seen, out)?;
+    }
+    let last = seen.last.map_or("nothing".into(), |z| format!("0x{:x}", z.0));
+    writeln!(out, "OK: {} transactions in {} files, last {last}", seen.transactions, seen.files)
+        .map_err(Trouble::Output)
+}
+
+fn verify<D: Dir>(dir: &D, name: &str, seen: &mut Seen, out: &mut impl Write) -> Result<(), Trouble> {
+    let bad = |what: String| damaged(dir, name, what);
+    let mut log = LogReader::open(dir, name).map_err(|e| bad(e.to_string()))?;
+    let (mut first, mut count): (Option<Zxid>, u64) = (None, 0);
+    while let Some((at, record)) = log.next_record().map_err(|e| bad(e.to_string()))? {
+        txn_text::line(&record)
+            .map_err(|e| bad(format!("damaged at byte {at}: the transaction cannot be read: {e}")))?;
+        let zxid = record.header.zxid;
+        if first.is_none() && parse_log_name(name).is_some_and(|named| named != zxid) {
+            return Err(bad(format!(
+                "begins with transaction 0x{:x}: the file was renamed or its beginning is missing",
+                zxid.0
+            )));
+        }
+        if let Some(last) = seen.last
+            && !follows(&record, last, Some(last))
+        {
+            let prev = record.trailer.map_or(String::new(), |t| format!(", written behind 0x{:x}", t.prev.0));
+            return Err(bad(format!(
+                "at byte {at}: transaction 0x{:x}{prev} cannot come behind 0x{:x}: transactions are missing between them",
+                zxid.0, last.0
+            )));
+        }
+        first = first.or(Some(zxid));
+        seen.last = Some(zxid);
+        count += 1;
+    }
+    seen.files += 1;
+    seen.transactions += count;
+    if let Some(End::Corrupt { .. }) | None = log.end() {
+        return Err(bad(end_words(log.end())));
+    }
+    let range = match (first, seen.last) {
+        (Some(first), Some(last)) => format!("{count} transactions, 0x{:x} to 0x{:x}", first.0, last.0),
+        _ => "no transactions".into(),
+    };
+    writeln!(out, "{name}: {range}, {}", end_words(log.end())).map_err(Trouble::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txn::{Txn, TxnHeader};
+    use crate::txnlog::writer::{LogOptions, LogWriter};
+    use crate::types::{Cxid, SessionId, op};
+
+    fn payload(zxid: i64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let header = TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 0, op: op::DELETE };
+        header.put(&mut bytes);
+        Txn::Delete { path: format!("/n{zxid}") }.put(&mut bytes);
+        bytes
+    }
+
+    /// A directory with transactions 1 to 6 in files of three.
+    fn logs() -> tempfile::TempDir {
+        let temp = tempfile::tempdir().expect("a directory");
+        let dir = FsDir::open(temp.path().join("version-2"), true, SyncMethod::Fdatasync).expect("opened");
+        let mut log = LogWriter::new(dir, Zxid(0), LogOptions::default());
+        for zxid in 1..=6 {
+            if zxid == 4 {
+                log.roll().expect("rolled");
+            }
+            log.append(Zxid(zxid), &payload(zxid)).expect("appended");
+            log.sync().expect("synced");
+        }
+        log.roll().expect("rolled");
+        temp
+    }
+
+    fn verified(path: &Path) -> Result<String, String> {
+        let (dir, names) = open(path).map_err(|t| format!("{t:?}"))?;
+        let mut out = Vec::new();
+        verify_all(&dir, &names, &mut out).map_err(|t| format!("{t:?}"))?;
+        Ok(String::from_utf8(out).expect("is text"))
+    }
+
+    #[test]
+    fn a_whole_log_is_verified_and_dumped() {
+        let temp = logs();
+        let text = verified(temp.path()).expect("is whole");
+        assert!(text.contains("log.1: 3 transactions, 0x1 to 0x3, ends at byte"), "{text}");
+        assert!(text.ends_with("OK: 6 transactions in 2 files, last 0x6\n"), "{text}");
+        let file = temp.path().join("version-2/log.4");
+        let (dir, names) = open(&file).expect("is there");
+        let mut out = Vec::new();
+        dump_all(&dir, &names, &mut out).expect("is whole");
+        let text = String::from_utf8(out).expect("is text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "ZooKeeper Transactional Log File with dbid 0 txnlog format version 2");
+        assert_eq!(lines[1], "1970-01-01T00:00:00.000Z session 0x1 cxid 0x1 zxid 0x4 delete '/n4");
+        assert_eq!((lines.len(), lines[4]), (5, "EOF reached after 3 txns."));
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let temp = logs();
+        let file = temp.path().join("version-2/log.1");
+        let whole = std::fs::read(&file).expect("read");
+        let mut broken = whole.clone();
+        broken[60] ^= 1;
+        std::fs::write(&file, &broken).expect("written");
+        let error = verified(temp.path()).expect_err("must fail");
+        assert!(error.contains("Damaged") && error.contains("log.1: damaged at byte 16"), "{error}");
+        let (dir, names) = open(&file).expect("is there");
+        assert!(matches!(dump_all(&dir, &names, &mut Vec::new()), Err(Trouble::Damaged(_))));
+    }
+
+    #[test]
+    fn what_is_no_log_is_said_to_be_none() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let file = temp.path().join("notes");
+        std::fs::write(&file, "just text, no log at all").expect("written");
+        let (dir, names) = open(&file).expect("is there");
+        let outcome = dump_all(&dir, &names, &mut Vec::new());
+        assert!(
+            matches!(&outcome, Err(Trouble::Argument(what)) if what.contains("not a transaction log")),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn a_missing_file_and_a_renamed_one_are_found() {
+        let temp = logs();
+        let dir = temp.path().join("version-2");
+        std::fs::rename(dir.join("log.4"), dir.join("log.5")).expect("renamed");
+        assert!(verified(&dir).expect_err("must fail").contains("log.5: begins with transaction 0x4"));
+        std::fs::rename(dir.join("log.5"), dir.join("log.4")).expect("renamed");
+        std::fs::remove_file(dir.join("log.1")).expect("removed");
+        verified(&dir).expect("an older part may be purged");
+        std::fs::remove_file(dir.join("log.4")).expect("removed");
+        assert!(verified(&dir).expect_err("must fail").contains("there are no log files"));
+        assert!(verified(&dir.join("log.4")).expect_err("must fail").contains("there is no such file"));
+    }
+
+    #[test]
+    fn a_hole_is_found() {
+        let temp = tempfile::tempdir().expect("a directory");
+        for (previous, zxid) in [(0, 1), (2, 3)] {
+            let dir = FsDir::open(temp.path(), false, SyncMethod::Fdatasync).expect("opened");
+            let mut log = LogWriter::new(dir, Zxid(previous), LogOptions::default());
+            log.append(Zxid(zxid), &payload(zxid)).expect("appended");
+            log.sync().expect("synced");
+        }
+        let error = verified(temp.path()).expect_err("must fail");
+        assert!(error.contains("transaction 0x3, written behind 0x2 cannot come behind 0x1"), "{error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! `zabra serve`. Mirrors `QuorumPeerMain.main`.
+
+use std::path::Path;
+
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::{RunServer, ServeArgs, version};
+use crate::config::{Config, ConfigError, ExitCode, Warning};
+
+/// Reads the configuration, starts logging and runs the server.
+pub(super) fn serve(args: &ServeArgs, run: RunServer) -> ExitCode {
+    if let Err(e) = start_logging(args) {
+        eprintln!("zabra: RUST_LOG: {e}: write a filter such as info or zabra=debug");
+        return ExitCode::InvalidInvocation;
+    }
+    match load(args) {
+        Ok((config, warnings)) => {
+            tell(&warnings);
+            info!("Zabra {}", version());
+            match &config.source.file {
+                Some(file) => info!("configuration from {}", file.display()),
+                None => {
+                    info!("no configuration file: {}", if args.arguments.is_empty() { "defaults" } else { "arguments" })
+                }
+            }
+            run(config)
+        }
+        Err(e) => {
+            tell(&e.warnings);
+            eprintln!("zabra: invalid configuration, the server does not start:\n{e}");
+            e.exit_code()
+        }
+    }
+}
+
+fn load(args: &ServeArgs) -> Result<(Config, Vec<Warning>), ConfigError> {
+    let properties = args.properties.pairs();
+    match args.arguments.as_slice() {
+        [] => Config::embedded(&properties),
+        [file] => Config::load(Path::new(file), &properties),
+        several => Config::positional(several, &properties),
+    }
+}
+
+fn tell(warnings: &[Warning]) {
+    for warning in warnings {
+        warn!("{warning}");
+    }
+}
+
+/// Logs to standard error, filtered by RUST_LOG or by the options.
+fn start_logging(args: &ServeArgs) -> Result<(), String> {
+    let level = match (args.quiet, args.verbose) {
+        (true, _) => "warn",
+        (_, true) => "debug",
+        _ => "info",
+    };
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).map_err(|e| format!("{text:?}: {e}"))?,
+        _ => EnvFilter::new(level),
+    };
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
+    subscriber.try_init().map_err(|e| e.to_string())
+}

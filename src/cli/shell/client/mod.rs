@@ -1,0 +1,316 @@
+//! A small blocking client on this crate's own records: what the shell needs. Mirrors `ZooKeeper` and `ZooKeeperAdmin`.
+//!
+//! One thread keeps the session ([`keeper`]), one per connection reads its socket ([`dial`]); callers wait for their reply.
+
+pub(crate) mod chroot;
+mod dial;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod hosts;
+mod keeper;
+mod state;
+#[cfg(test)]
+mod tests;
+pub(crate) mod watches;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel};
+use std::time::Duration;
+
+pub(crate) use error::{ClientError, code};
+pub(crate) use event::WatchedEvent;
+use keeper::{Input, Packet, Reply, WatchChange, Watcher};
+use state::Shared;
+pub(crate) use state::State;
+use watches::{Registration, WatcherType};
+
+use super::path::{validate, validate_sequential};
+use crate::jute::{JuteError, Reader};
+use crate::types::{Acl, CreateMode, Stat, op, path};
+
+/// How long a sync may take.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a session is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// The session timeout wished for.
+    pub(crate) timeout_ms: i32,
+    /// Whether a read-only server will do.
+    pub(crate) read_only: bool,
+    /// Whether a new connection sets the watches again.
+    pub(crate) rearm_watches: bool,
+    /// Longest reply taken, in bytes.
+    pub(crate) max_frame: usize,
+    /// How long a call may take; none: as long as the connection lasts.
+    pub(crate) request_timeout: Option<Duration>,
+}
+
+/// One session. Dropped without [`Client::close`], it stays on the server until it times out.
+pub(crate) struct Client {
+    tx: SyncSender<Input>,
+    shared: Arc<Shared>,
+    chroot: Option<String>,
+    request_timeout: Option<Duration>,
+}
+
+/// What a create asks for beside its path.
+pub(crate) struct Create<'a> {
+    pub(crate) data: Option<&'a [u8]>,
+    pub(crate) acl: &'a [Acl],
+    pub(crate) mode: CreateMode,
+    /// Only with the TTL modes.
+    pub(crate) ttl_ms: Option<i64>,
+}
+
+type Outcome<T> = Result<T, ClientError>;
+
+fn argument(checked: Result<(), String>) -> Outcome<()> {
+    checked.map_err(ClientError::Argument)
+}
+
+impl Client {
+    /// Starts a session with the servers of `connect`; returns at once. `watcher` runs on the session's thread.
+    pub(crate) fn start(connect: hosts::ConnectString, options: Options, watcher: Watcher) -> Client {
+        let request_timeout = options.request_timeout;
+        let (tx, shared) = keeper::start(options, connect.hosts, connect.chroot.clone(), watcher);
+        Client { tx, shared, chroot: connect.chroot, request_timeout }
+    }
+
+    /// The session's present state.
+    pub(crate) fn state(&self) -> State {
+        self.shared.state()
+    }
+
+    /// Waits for a connection to a server that takes writes; false if none came in time.
+    pub(crate) fn wait_connected(&self, timeout: Duration) -> bool {
+        self.shared.wait_connected(timeout)
+    }
+
+    /// Ends the session on the server, if it can be reached.
+    pub(crate) fn close(&self) {
+        if self.state().is_alive() {
+            // Whatever the answer: the session is over here.
+            let _ = self.submit(op::CLOSE_SESSION, Vec::new(), WatchChange::None).recv();
+        }
+    }
+
+    fn submit(&self, op: i32, body: Vec<u8>, watch: WatchChange) -> Receiver<Reply> {
+        let (reply, answer) = channel();
+        // Fails only if the session's thread is gone; the receiver then says so.
+        let _ = self.tx.send(Input::Submit(Packet { op, body, watch, reply }));
+        answer
+    }
+
+    /// Sends a request and waits. `path` is the user's, for the error.
+    fn call(&self, op: i32, body: Vec<u8>, watch: WatchChange, path: Option<&str>) -> Outcome<Vec<u8>> {
+        self.await_reply(self.submit(op, body, watch), self.request_timeout, path)
+    }
+
+    fn await_reply(&self, answer: Receiver<Reply>, limit: Option<Duration>, path: Option<&str>) -> Outcome<Vec<u8>> {
+        let reply = match limit {
+            None => answer.recv().ok(),
+            Some(limit) => match answer.recv_timeout(limit) {
+                Ok(r) => Some(r),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => None,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    let _ = self.tx.send(Input::Abort);
+                    Some(Reply { err: code::REQUEST_TIMEOUT, body: Vec::new() })
+                }
+            },
+        };
+        let reply = reply.unwrap_or(Reply { err: code::SESSION_EXPIRED, body: Vec::new() });
+        if reply.err == code::OK {
+            return Ok(reply.body);
+        }
+        Err(ClientError::Keeper { code: reply.err, path: path.map(str::to_owned) })
+    }
+
+    fn server(&self, path: &str) -> String {
+        chroot::add(self.chroot.as_deref(), path)
+    }
+
+    fn register(watch: bool, what: Registration, path: &str) -> WatchChange {
+        if watch { WatchChange::Register(what, path.to_owned()) } else { WatchChange::None }
+    }
+
+    /// Creates a node; its path, with the number where there is one.
+    pub(crate) fn create(&self, path: &str, c: &Create<'_>) -> Outcome<String> {
+        argument(if c.mode.is_sequential() { validate_sequential(path) } else { validate(path) })?;
+        check_acl(c.acl)?;
+        let op = match c.mode {
+            CreateMode::Container => op::CREATE_CONTAINER,
+            m if m.is_ttl() => op::CREATE_TTL,
+            _ => op::CREATE,
+        };
+        let body = wire::create_body(&self.server(path), c.data, c.acl, c.mode as i32, c.ttl_ms);
+        let reply = self.call(op, body, WatchChange::None, Some(path))?;
+        let created = Reader::new(&reply).string()?.into_owned();
+        Ok(chroot::strip(self.chroot.as_deref(), &created).to_owned())
+    }
+
+    /// Deletes a node; version -1 is any.
+    pub(crate) fn delete(&self, path: &str, version: i32) -> Outcome<()> {
+        argument(validate(path))?;
+        // The server refuses its root; a chroot's must not be deleted under its user either.
+        let server = if path == path::ROOT { path.to_owned() } else { self.server(path) };
+        self.call(op::DELETE, wire::number_body(&server, version), WatchChange::None, Some(path)).map(drop)
+    }
+
+    /// Deletes nodes of any version in one transaction, without waiting.
+    pub(crate) fn delete_all(&self, paths: &[String]) -> Pending {
+        let server: Vec<String> = paths.iter().map(|p| self.server(p)).collect();
+        Pending(self.submit(op::MULTI, wire::multi_delete_body(&server), WatchChange::None))
+    }
+
+    /// The stat of a node, if there is one.
+    pub(crate) fn exists(&self, path: &str, watch: bool) -> Outcome<Option<Stat>> {
+        argument(validate(path))?;
+        let watch_change = Self::register(watch, Registration::Exists, path);
+        match self.call(op::EXISTS, wire::read_body(&self.server(path), watch), watch_change, Some(path)) {
+            Ok(reply) => Ok(Some(crate::jute::stat::read_stat(&mut Reader::new(&reply))?)),
+            Err(ClientError::Keeper { code: code::NO_NODE, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Data and stat.
+    pub(crate) fn get_data(&self, path: &str, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
+        argument(validate(path))?;
+        let watch_change = Self::register(watch, Registration::Data, path);
+        let reply = self.call(op::GET_DATA, wire::read_body(&self.server(path), watch), watch_change, Some(path))?;
+        Ok(wire::read_data(&mut Reader::new(&reply))?)
+    }
+
+    /// The ensemble's configuration; it lies outside every chroot.
+    pub(crate) fn get_config(&self, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
+        let watch_change = Self::register(watch, Registration::Data, path::CONFIG);
+        let body = wire::read_body(path::CONFIG, watch);
+        let reply = self.call(op::GET_DATA, body, watch_change, Some(path::CONFIG))?;
+        Ok(wire::read_data(&mut Reader::new(&reply))?)
+    }
+
+    /// Replaces a node's data; version -1 is any.
+    pub(crate) fn set_data(&self, path: &str, data: &[u8], version: i32) -> Outcome<Stat> {
+        argument(validate(path))?;
+        let body = wire::set_data_body(&self.server(path), data, version);
+        self.stat(op::SET_DATA, body, path)
+    }
+
+    fn stat(&self, op: i32, body: Vec<u8>, path: &str) -> Outcome<Stat> {
+        let reply = self.call(op, body, WatchChange::None, Some(path))?;
+        Ok(crate::jute::stat::read_stat(&mut Reader::new(&reply))?)
+    }
+
+    /// ACL and stat.
+    pub(crate) fn get_acl(&self, path: &str) -> Outcome<(Vec<Acl>, Stat)> {
+        argument(validate(path))?;
+        let reply = self.call(op::GET_ACL, wire::path_body(&self.server(path)), WatchChange::None, Some(path))?;
+        Ok(wire::read_acl(&mut Reader::new(&reply))?)
+    }
+
+    /// Replaces a node's ACL; version -1 is any.
+    pub(crate) fn set_acl(&self, path: &str, acl: &[Acl], version: i32) -> Outcome<Stat> {
+        argument(validate(path))?;
+        check_acl(acl)?;
+        self.stat(op::SET_ACL, wire::set_acl_body(&self.server(path), acl, version), path)
+    }
+
+    /// The children's names, unordered, and the stat.
+    pub(crate) fn get_children(&self, path: &str, watch: bool) -> Outcome<(Vec<String>, Stat)> {
+        argument(validate(path))?;
+        let watch_change = Self::register(watch, Registration::Child, path);
+        let body = wire::read_body(&self.server(path), watch);
+        let reply = self.call(op::GET_CHILDREN2, body, watch_change, Some(path))?;
+        Ok(wire::read_children(&mut Reader::new(&reply))?)
+    }
+
+    /// How many nodes lie below.
+    pub(crate) fn get_all_children_number(&self, path: &str) -> Outcome<i32> {
+        argument(validate(path))?;
+        let body = wire::path_body(&self.server(path));
+        let reply = self.call(op::GET_ALL_CHILDREN_NUMBER, body, WatchChange::None, Some(path))?;
+        Ok(Reader::new(&reply).i32()?)
+    }
+
+    /// This session's ephemerals whose paths start so. As in Java, neither side of this call knows the chroot.
+    pub(crate) fn get_ephemerals(&self, prefix: &str) -> Outcome<Vec<String>> {
+        argument(validate(prefix))?;
+        let reply = self.call(op::GET_EPHEMERALS, wire::path_body(prefix), WatchChange::None, None)?;
+        Ok(Reader::new(&reply).strings()?)
+    }
+
+    /// Waits until the server has caught up with its leader.
+    pub(crate) fn sync(&self, path: &str) -> Outcome<()> {
+        argument(validate(path))?;
+        let answer = self.submit(op::SYNC, wire::path_body(&self.server(path)), WatchChange::None);
+        let limit = self.request_timeout.map_or(SYNC_TIMEOUT, |t| t.min(SYNC_TIMEOUT));
+        self.await_reply(answer, Some(limit), Some(path)).map(drop)
+    }
+
+    /// Sets a watch that stays.
+    pub(crate) fn add_watch(&self, path: &str, recursive: bool) -> Outcome<()> {
+        argument(validate(path))?;
+        let what = if recursive { Registration::PersistentRecursive } else { Registration::Persistent };
+        let body = wire::number_body(&self.server(path), i32::from(recursive));
+        self.call(op::ADD_WATCH, body, WatchChange::Register(what, path.to_owned()), Some(path)).map(drop)
+    }
+
+    /// Removes this session's watches on a path; `local`: even if the server cannot be asked.
+    pub(crate) fn remove_watches(&self, path: &str, kind: WatcherType, local: bool) -> Outcome<()> {
+        argument(validate(path))?;
+        let body = wire::number_body(&self.server(path), kind as i32);
+        let change = WatchChange::Remove { path: path.to_owned(), kind, local };
+        self.call(op::REMOVE_WATCHES, body, change, Some(path)).map(drop)
+    }
+
+    /// Adds credentials to the session; a refusal comes as an event.
+    pub(crate) fn add_auth(&self, scheme: &str, auth: Option<&[u8]>) {
+        let auth = auth.map(<[u8]>::to_vec);
+        // Fails only if the session is over.
+        let _ = self.tx.send(Input::Auth { scheme: scheme.to_owned(), auth });
+    }
+
+    /// Scheme and user of every identity the server knows of this connection.
+    pub(crate) fn who_am_i(&self) -> Outcome<Vec<(String, String)>> {
+        let reply = self.call(op::WHO_AM_I, Vec::new(), WatchChange::None, None)?;
+        Ok(wire::read_client_infos(&mut Reader::new(&reply))?)
+    }
+
+    /// Changes the ensemble; version -1 is any. The new configuration and its stat.
+    pub(crate) fn reconfigure(
+        &self,
+        joining: Option<&str>,
+        leaving: Option<&str>,
+        members: Option<&str>,
+        version: i64,
+    ) -> Outcome<(Option<Vec<u8>>, Stat)> {
+        let body = wire::reconfig_body(joining, leaving, members, version);
+        let reply = self.call(op::RECONFIG, body, WatchChange::None, Some(""))?;
+        Ok(wire::read_data(&mut Reader::new(&reply))?)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.tx.send(Input::Abandon);
+    }
+}
+
+/// A multi on its way.
+pub(crate) struct Pending(Receiver<Reply>);
+
+impl Pending {
+    /// Waits for the answer: whether all of it was done.
+    pub(crate) fn wait(self) -> Result<bool, JuteError> {
+        match self.0.recv() {
+            Ok(Reply { err: code::OK, body }) => Ok(wire::read_multi_deletes(&mut Reader::new(&body))? == code::OK),
+            _ => Ok(false),
+        }
+    }
+}
+
+fn check_acl(acl: &[Acl]) -> Outcome<()> {
+    if acl.is_empty() { Err(ClientError::Keeper { code: code::INVALID_ACL, path: None }) } else { Ok(()) }
+}

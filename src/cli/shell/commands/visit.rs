@@ -1,0 +1,37 @@
+//! Walking a subtree. Mirrors `ZKUtil.visitSubTreeDFS`.
+
+use crate::cli::shell::client::{Client, ClientError, code};
+use crate::cli::shell::error::ShellError;
+use crate::types::path;
+
+/// Visits `root`, then the children of every node in order before what lies below them. A node that goes away meanwhile is
+/// passed over; a missing `root` is an error. `visit` ends the walk with `Ok(false)`.
+pub(super) fn subtree(
+    client: &Client,
+    root: &str,
+    watch: bool,
+    mut visit: impl FnMut(&str) -> Result<bool, ShellError>,
+) -> Result<(), ShellError> {
+    client.get_data(root, watch)?;
+    if !visit(root)? {
+        return Ok(());
+    }
+    // The next node to list is the last one.
+    let mut parents = vec![root.to_owned()];
+    while let Some(parent) = parents.pop() {
+        let mut children = match client.get_children(&parent, watch) {
+            Ok((children, _)) => children,
+            Err(ClientError::Keeper { code: code::NO_NODE, .. }) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        super::ls::sort(&mut children);
+        let paths: Vec<String> = children.iter().map(|c| path::join(&parent, c)).collect();
+        for path in &paths {
+            if !visit(path)? {
+                return Ok(());
+            }
+        }
+        parents.extend(paths.into_iter().rev());
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! Where output goes: the process's streams, the line editor while it waits, or a test's memory.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Both streams; clones write to the same ones.
+#[derive(Clone)]
+pub(crate) struct Console {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    out: Mutex<Box<dyn Write + Send>>,
+    err: Mutex<Box<dyn Write + Send>>,
+    /// Writing failed: the reader is gone.
+    broken: AtomicBool,
+    /// To the line editor, while it has the terminal.
+    editor: Mutex<Option<SyncSender<String>>>,
+}
+
+impl Console {
+    /// The process's own streams.
+    pub(crate) fn process() -> Console {
+        Console::new(Box::new(io::stdout()), Box::new(io::stderr()))
+    }
+
+    fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Console {
+        let shared = Shared {
+            out: Mutex::new(out),
+            err: Mutex::new(err),
+            broken: AtomicBool::new(false),
+            editor: Mutex::new(None),
+        };
+        Console { shared: Arc::new(shared) }
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn out(&self, text: &str) {
+        self.write(&self.shared.out, text);
+    }
+
+    /// Writes a line.
+    pub(crate) fn out_line(&self, text: &str) {
+        self.write(&self.shared.out, &format!("{text}\n"));
+    }
+
+    /// Writes a line to the error stream.
+    pub(crate) fn err_line(&self, text: &str) {
+        self.write(&self.shared.err, &format!("{text}\n"));
+    }
+
+    /// Writes what nobody asked for, such as an event: above the prompt if the user is typing. Never waits for the editor,
+    /// which may itself be waiting for the thread that calls this.
+    pub(crate) fn interject(&self, text: &str) {
+        let editor = lock(&self.shared.editor).clone();
+        let printed = editor.is_some_and(|e| e.try_send(text.trim_end_matches('\n').to_owned()).is_ok());
+        if !printed {
+            self.out(text);
+        }
+    }
+
+    /// From now on (or no longer) the terminal belongs to a line editor that prints for us.
+    pub(crate) fn edit(&self, printer: Option<SyncSender<String>>) {
+        *lock(&self.shared.editor) = printer;
+    }
+
+    /// Whether a write failed; more output is in vain.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shared.broken.load(Ordering::Relaxed)
+    }
+
+    fn write(&self, stream: &Mutex<Box<dyn Write + Send>>, text: &str) {
+        let mut stream = lock(stream);
+        if stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_err() {
+            self.shared.broken.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A panic elsewhere leaves a stream usable.
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod captured {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a [`Console::captured`] was given.
+    pub(crate) struct Captured {
+        out: Memory,
+        err: Memory,
+    }
+
+    impl Captured {
+        pub(crate) fn out(&self) -> String {
+            String::from_utf8(lock(&self.out.0).clone()).unwrap()
+        }
+        pub(crate) fn err(&self) -> String {
+            String::from_utf8(lock(&self.err.0).clone()).unwrap()
+        }
+    }
+
+    impl Console {
+        /// A console into memory.
+        pub(crate) fn captured() -> (Console, Captured) {
+            let seen = Captured { out: Memory::default(), err: Memory::default() };
+            (Console::new(Box::new(seen.out.clone()), Box::new(seen.err.clone())), seen)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_lost_reader_is_noticed() {
+        let c = Console::new(Box::new(Gone), Box::new(io::sink()));
+        c.err_line("fine");
+        assert!(!c.is_broken());
+        c.out("lost");
+        assert!(c.is_broken());
+    }
+
+    #[test]
+    fn streams_are_apart() {
+        let (c, seen) = Console::captured();
+        c.out("a");
+        c.err_line("b");
+        c.interject("c\n");
+        assert_eq!((seen.out().as_str(), seen.err().as_str()), ("ac\n", "b\n"));
+    }
+}

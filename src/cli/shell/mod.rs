@@ -1,0 +1,130 @@
+//! `zabra shell`: zkCli's words, options and output. Mirrors `org.apache.zookeeper.ZooKeeperMain`.
+
+mod acl;
+mod client;
+mod commands;
+mod console;
+mod dump;
+mod editor;
+mod error;
+mod interpreter;
+mod line;
+mod options;
+mod path;
+mod quota;
+
+mod start;
+mod stat;
+
+use std::io::{self, BufRead, IsTerminal};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use client::Client;
+use console::Console;
+use editor::Editor;
+use interpreter::{Flow, Shell};
+use start::Start;
+
+/// Arguments of `zabra shell`: zkCli's own, which have one dash and many letters.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ShellArgs {
+    /// [-server host:port[,host:port...][/chroot]] [-timeout ms] [-r] [-waitforconnection] [-client-configuration file]
+    /// [command [argument...]]; without a command, reads commands from the terminal or from standard input
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub args: Vec<String>,
+}
+
+/// The session in use, shared with the completion; `connect` replaces it.
+#[derive(Clone, Default)]
+struct SharedClient(Arc<Mutex<Option<Arc<Client>>>>);
+
+impl SharedClient {
+    fn get(&self) -> Option<Arc<Client>> {
+        // One pointer: nothing is left half done by a panic elsewhere.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, client: Arc<Client>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+    }
+}
+
+/// Runs one command, or all that come from the terminal or standard input. Exit code: the last command's (1 for a failure,
+/// 127 for one nobody knows), or 1 if there is no starting. As zkCli, only `quit` and `close` end the session on the server;
+/// else it lives on until it times out, and its ephemerals with it.
+pub fn run(args: ShellArgs) -> ExitCode {
+    let console = Console::process();
+    match start(&args.args, &console) {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            console.err_line(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &[String], console: &Console) -> Result<u8, String> {
+    let start = Start::parse(args)?;
+    let options = start.client_options()?;
+    console.out_line(&format!("Connecting to {}", start.server));
+    let mut shell = Shell::new(console.clone(), options, start.wait_for_connection);
+    shell.connect(&start.server).map_err(|e| e.message)?;
+    if !start.command.is_empty() {
+        shell.run(&start.command);
+        return Ok(shell.exit_code());
+    }
+    console.out_line("Welcome to ZooKeeper!\nJLine support is enabled");
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        interactive(&mut shell, console).map_err(|e| format!("terminal: {e}"))?;
+    } else {
+        piped(&mut shell, console, &mut io::stdin().lock()).map_err(|e| format!("standard input: {e}"))?;
+    }
+    Ok(shell.exit_code())
+}
+
+fn interactive(shell: &mut Shell, console: &Console) -> io::Result<()> {
+    let mut editor = Editor::new(shell.client(), console.clone());
+    while let Some(line) = editor.read(shell.prompt())? {
+        if shell.line(&line) == Flow::Quit || console.is_broken() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn piped(shell: &mut Shell, console: &Console, input: &mut impl BufRead) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    loop {
+        console.out(&shell.prompt().to_string());
+        bytes.clear();
+        if input.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(());
+        }
+        let line = String::from_utf8_lossy(&bytes);
+        if shell.line(line.trim_end_matches(['\n', '\r'])) == Flow::Quit || console.is_broken() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        shell: ShellArgs,
+    }
+
+    #[test]
+    fn single_dash_words_reach_the_shell() {
+        let words = ["zabra", "-server", "h:1", "-r", "-timeout", "5", "get", "-s", "--", "-h", "/x"];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert_eq!(cli.shell.args, words[1..]);
+        assert_eq!(Cli::try_parse_from(["zabra", "ls", "-?", "/"]).unwrap().shell.args, ["ls", "-?", "/"]);
+    }
+}

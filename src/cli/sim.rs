@@ -1,0 +1,135 @@
+//! `zabra sim`: the simulator over many seeds.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::config::ExitCode;
+use crate::sim::{self, Options, Summary};
+
+#[derive(Debug, Args)]
+pub(super) struct SimArgs {
+    /// Seeds to run at most; without --minutes 100
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// Minutes after which no further seed is begun
+    #[arg(long, value_name = "M")]
+    minutes: Option<f64>,
+    /// First seed
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    start_seed: u64,
+    /// Choices per seed before the world comes to rest
+    #[arg(long, value_name = "N", default_value_t = Options::default().steps)]
+    steps: u64,
+    /// Run every seed twice and compare all that happened
+    #[arg(long)]
+    twice: bool,
+    /// Print everything that happens
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// A line for whoever reads; if nobody does any more, the exit code still tells.
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// How to see a failure again.
+fn replay(seed: u64, steps: u64) -> String {
+    let steps = if steps == Options::default().steps { String::new() } else { format!(" --steps {steps}") };
+    format!("zabra sim --seeds 1 --start-seed {seed}{steps} -v")
+}
+
+/// Runs the seeds; the first that fails ends it.
+pub(super) fn run(args: &SimArgs) -> std::process::ExitCode {
+    let options = Options { steps: args.steps, verbose: args.verbose, ..Options::default() };
+    let began = Instant::now();
+    let until = args.minutes.map(|m| Duration::try_from_secs_f64(m * 60.0).unwrap_or(Duration::MAX));
+    let mut told = began;
+    let mut total = Summary::default();
+    let mut seed = args.start_seed;
+    let most = args.seeds.unwrap_or(if until.is_some() { u64::MAX } else { 100 });
+    let is_over = |seed: u64| seed - args.start_seed >= most || until.is_some_and(|limit| began.elapsed() >= limit);
+    while !is_over(seed) {
+        fail_as(seed, args.steps);
+        match one(seed, options, args.twice) {
+            Ok(summary) => add(&mut total, &summary),
+            Err(e) => {
+                say(&format!("seed {seed}: {e}\n{}", replay(seed, args.steps)));
+                return std::process::ExitCode::from(1);
+            }
+        }
+        let Some(next) = seed.checked_add(1) else { break };
+        seed = next;
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            say(&progress(seed - args.start_seed, began.elapsed(), &total));
+        }
+    }
+    say(&format!("{}: all is well", progress(seed - args.start_seed, began.elapsed(), &total)));
+    ExitCode::Finished.into()
+}
+
+fn one(seed: u64, options: Options, twice: bool) -> Result<Summary, String> {
+    let first = sim::run(seed, options)?;
+    if twice {
+        let again = sim::run(seed, Options { verbose: false, ..options })?;
+        if again != first {
+            return Err(format!("a second run differs: {first:?}, then {again:?}"));
+        }
+    }
+    Ok(first)
+}
+
+/// An assertion of a machine ends the process: first it is said how to see that again.
+fn fail_as(seed: u64, steps: u64) {
+    std::panic::set_hook(Box::new(move |info| {
+        say(&format!("seed {seed}: {info}\n{}", replay(seed, steps)));
+        // The exit code says that a seed failed, not that the simulator did.
+        std::process::exit(1);
+    }));
+}
+
+fn add(total: &mut Summary, one: &Summary) {
+    total.txns += one.txns;
+    total.replies += one.replies;
+    total.events += one.events;
+    total.sessions += one.sessions;
+    total.expired += one.expired;
+    total.restarts += one.restarts;
+    total.snapshots += one.snapshots;
+    total.purged += one.purged;
+    total.faults += one.faults;
+    total.peeks += one.peeks;
+}
+
+fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
+    format!(
+        "{seeds} seeds in {:.0} s: {} transactions, {} replies, {} events, {} sessions ({} refused as expired), {} starts, \
+         {} disk faults, {} snapshots, {} files purged, {} recoveries judged",
+        took.as_secs_f64(),
+        t.txns,
+        t.replies,
+        t.events,
+        t.sessions,
+        t.expired,
+        t.restarts,
+        t.faults,
+        t.snapshots,
+        t.purged,
+        t.peeks
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replay_line_says_all_that_matters() {
+        assert_eq!(replay(7, Options::default().steps), "zabra sim --seeds 1 --start-seed 7 -v");
+        assert_eq!(replay(7, 5), "zabra sim --seeds 1 --start-seed 7 --steps 5 -v");
+    }
+}

@@ -1,0 +1,184 @@
+//! A logged transaction as one line of text. Mirrors `TxnLogToolkit.printTxn`, but for the time, which is in ISO form.
+
+use super::date;
+use crate::jute::{JuteError, Reader};
+use crate::txn::{CreateKind, CreateTxn, Txn};
+use crate::txnlog::record::Record;
+use crate::types::acl::SharedAcl;
+use crate::types::{Acl, op};
+
+/// `time session 0x… cxid 0x… zxid 0x… type body`, and the tree's digest if the record has one.
+pub(super) fn line(record: &Record<'_>) -> Result<String, JuteError> {
+    let h = &record.header;
+    let txn = Txn::read(h.op, &mut Reader::new(record.body))?;
+    let digest = record.digest.map(|d| format!(" digest {},{:#x}", d.version, d.digest)).unwrap_or_default();
+    Ok(format!(
+        "{} session 0x{:x} cxid 0x{:x} zxid 0x{:x} {} {}{digest}",
+        date::iso(h.time_ms),
+        h.session.0,
+        h.cxid.0,
+        h.zxid.0,
+        op_name(h.op),
+        body(&txn)
+    ))
+}
+
+/// ZooKeeper's name of a logged operation. Mirrors `Request.op2String`.
+fn op_name(code: i32) -> String {
+    let name = match code {
+        op::CREATE => "create",
+        op::CREATE2 => "create2",
+        op::CREATE_CONTAINER => "createContainer",
+        op::CREATE_TTL => "createTTL",
+        op::DELETE => "delete",
+        op::DELETE_CONTAINER => "deleteContainer",
+        op::SET_DATA => "setData",
+        op::SET_ACL => "setACL",
+        op::CHECK => "check",
+        op::MULTI => "multi",
+        op::RECONFIG => "reconfig",
+        op::CREATE_SESSION => "createSession",
+        op::CLOSE_SESSION => "closeSession",
+        op::ERROR => "error",
+        other => return format!("unknown {other}"),
+    };
+    name.into()
+}
+
+fn body(txn: &Txn) -> String {
+    match txn {
+        Txn::Create(c) => create(c),
+        Txn::Delete { path } => quoted(path),
+        Txn::SetData { path, data, version } => {
+            format!("{},{},{version}", text(path.as_bytes()), data_text(data.as_deref()))
+        }
+        Txn::SetAcl { path, acl, version } => format!("{},{},{version}", quoted(path), acls(acl)),
+        Txn::Check { path, version } => format!("{},{version}", quoted(path)),
+        Txn::Multi(subs) => {
+            let parts = subs.iter().map(|s| format!("{}:{}", op_name(s.op), body(&s.txn)));
+            parts.collect::<Vec<_>>().join(";")
+        }
+        Txn::CreateSession { timeout_ms } => timeout_ms.to_string(),
+        Txn::CloseSession { paths } => {
+            let paths = paths.iter().flatten().map(|p| quoted(p));
+            format!("v{{{}}}", paths.collect::<Vec<_>>().join(","))
+        }
+        Txn::Error { err } => err.to_string(),
+    }
+}
+
+fn create(c: &CreateTxn) -> String {
+    let head = format!("{},{},{}", text(c.path.as_bytes()), data_text(c.data.as_deref()), acls(&c.acl));
+    match c.kind {
+        CreateKind::Plain { ephemeral } => format!("{head},{ephemeral},{}", c.parent_cversion),
+        CreateKind::Container => format!("{head},{}", c.parent_cversion),
+        CreateKind::Ttl { ttl_ms } => format!("{head},{},{ttl_ms}", c.parent_cversion),
+    }
+}
+
+/// In jute's form: `v{s{31,s{'world,'anyone}}}`.
+fn acls(acl: &SharedAcl) -> String {
+    let open = [Acl::world_all()];
+    let list = acl.as_deref().unwrap_or(&open);
+    let entry =
+        |a: &Acl| format!("s{{{},s{{'{},'{}}}}}", a.perms, text(a.id.scheme.as_bytes()), text(a.id.id.as_bytes()));
+    format!("v{{{}}}", list.iter().map(entry).collect::<Vec<_>>().join(","))
+}
+
+/// As jute's text form writes a string.
+fn quoted(string: &str) -> String {
+    format!("'{}", text(string.as_bytes()))
+}
+
+fn data_text(data: Option<&[u8]>) -> String {
+    text(data.unwrap_or_default())
+}
+
+/// UTF-8 as it is, but control characters and broken bytes escaped, so that a transaction stays on its line and a terminal
+/// stays a terminal.
+fn text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        }
+        out.extend(chunk.invalid().iter().map(|b| format!("\\x{b:02x}")));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jute::Put;
+    use crate::txn::{SubTxn, TxnDigest, TxnHeader};
+    use crate::types::{Cxid, Id, SessionId, Zxid};
+
+    fn payload(op: i32, txn: &Txn) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        TxnHeader { session: SessionId(0x1_0000), cxid: Cxid(3), zxid: Zxid(0x1_0000_0002), time_ms: 0, op }
+            .put(&mut bytes);
+        txn.put(&mut bytes);
+        bytes
+    }
+
+    fn written(op: i32, txn: &Txn) -> String {
+        let bytes = payload(op, txn);
+        line(&Record::parse(&bytes).expect("parses")).expect("reads")
+    }
+
+    fn plain(path: &str, data: &'static [u8], acl: SharedAcl, kind: CreateKind) -> Txn {
+        Txn::Create(CreateTxn { path: path.into(), data: Some(data.into()), acl, kind, parent_cversion: 1 })
+    }
+
+    #[test]
+    fn every_kind_is_one_line() {
+        let acl: SharedAcl = Some(std::sync::Arc::from([Acl { perms: 1, id: Id::new("ip", "::1") }]));
+        let head = "1970-01-01T00:00:00.000Z session 0x10000 cxid 0x3 zxid 0x100000002 ";
+        let create = plain("/a", b"x\ny\xff", None, CreateKind::Plain { ephemeral: true });
+        let delete = Txn::Delete { path: "/a".into() };
+        for (op, txn, want) in [
+            (op::CREATE, create.clone(), "create /a,x\\ny\\xff,v{s{31,s{'world,'anyone}}},true,1"),
+            (
+                op::CREATE_CONTAINER,
+                plain("/c", b"", acl.clone(), CreateKind::Container),
+                "createContainer /c,,v{s{1,s{'ip,'::1}}},1",
+            ),
+            (
+                op::CREATE_TTL,
+                plain("/t", b"", None, CreateKind::Ttl { ttl_ms: 9 }),
+                "createTTL /t,,v{s{31,s{'world,'anyone}}},1,9",
+            ),
+            (op::DELETE, delete.clone(), "delete '/a"),
+            (op::DELETE_CONTAINER, delete.clone(), "deleteContainer '/a"),
+            (op::SET_DATA, Txn::SetData { path: "/a".into(), data: None, version: 4 }, "setData /a,,4"),
+            (op::SET_ACL, Txn::SetAcl { path: "/a".into(), acl, version: 2 }, "setACL '/a,v{s{1,s{'ip,'::1}}},2"),
+            (op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 6000 }, "createSession 6000"),
+            (
+                op::CLOSE_SESSION,
+                Txn::CloseSession { paths: Some(vec!["/a".into(), "/b".into()]) },
+                "closeSession v{'/a,'/b}",
+            ),
+            (op::ERROR, Txn::Error { err: -101 }, "error -101"),
+            (
+                op::MULTI,
+                Txn::Multi(vec![
+                    SubTxn { op: op::DELETE, txn: delete },
+                    SubTxn { op: op::CHECK, txn: Txn::Check { path: "/b".into(), version: 7 } },
+                ]),
+                "multi delete:'/a;check:'/b,7",
+            ),
+        ] {
+            assert_eq!(written(op, &txn), format!("{head}{want}"));
+        }
+    }
+
+    #[test]
+    fn the_digest_comes_last() {
+        let mut bytes = payload(op::DELETE, &Txn::Delete { path: "/a".into() });
+        bytes.put_i32(TxnDigest::VERSION);
+        bytes.put_i64(0x1234);
+        let line = line(&Record::parse(&bytes).expect("parses")).expect("reads");
+        assert!(line.ends_with("delete '/a digest 2,0x1234"), "{line}");
+    }
+}
