@@ -1,0 +1,126 @@
+//! `zabra start|stop|restart|status` on real processes, in zkServer.sh's words; and what `serve` says of a bad configuration.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A configuration of its own, on a free port.
+struct Site {
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Site {
+    fn new(more: &str) -> Site {
+        let dir = tempfile::tempdir().expect("a directory");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let data = dir.path().join("data").display().to_string();
+        let text = format!(
+            "dataDir={data}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\npreAllocSize=64\n{more}"
+        );
+        std::fs::write(dir.path().join("zoo.cfg"), text).expect("written");
+        Site { dir, port }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("zoo.cfg")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.dir.path().join("data/zookeeper_server.pid")
+    }
+
+    /// Runs a command on it; gives its exit code, standard output and standard error.
+    fn run(&self, command: &str) -> (i32, String, String) {
+        said(zabra(self.dir.path()).arg(command).arg(self.config()).output().expect("runs"))
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.pid_file().exists() {
+            self.run("stop");
+        }
+    }
+}
+
+fn zabra(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zabra"));
+    command.current_dir(dir);
+    for name in ["ZOOCFGDIR", "ZOOCFG", "ZOO_LOG_DIR", "ZOOPIDFILE", "ZOO_DATADIR_AUTOCREATE_DISABLE", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn said(output: Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_server_is_started_asked_restarted_and_stopped() {
+    let site = Site::new("");
+    let (code, out, err) = site.run("start");
+    assert_eq!((code, out.as_str()), (0, "Starting zookeeper ... STARTED\n"), "{err}");
+    assert_eq!(err, format!("Using config: {}\n", site.config().display()));
+    let pid = std::fs::read_to_string(site.pid_file()).expect("a pid file");
+    let (code, out, _) = site.run("start");
+    assert_eq!((code, out), (1, format!("Starting zookeeper ... already running as process {pid}.\n")));
+    let status =
+        |mode: &str| format!("Client port found: {}. Client address: 127.0.0.1. Client SSL: false.\n{mode}", site.port);
+    let (code, out, _) = site.run("status");
+    assert_eq!((code, out), (0, status("Mode: standalone\n")));
+    let (code, out, err) = site.run("restart");
+    assert_eq!((code, out.as_str()), (0, "Stopping zookeeper ... STOPPED\nStarting zookeeper ... STARTED\n"), "{err}");
+    assert_ne!(std::fs::read_to_string(site.pid_file()).expect("a pid file"), pid);
+    let (code, out, _) = site.run("stop");
+    assert_eq!((code, out.as_str()), (0, "Stopping zookeeper ... STOPPED\n"));
+    let (code, out, _) = site.run("status");
+    assert_eq!((code, out), (1, status("Error contacting service. It is probably not running.\n")));
+    let (code, out, _) = site.run("stop");
+    let none =
+        format!("Stopping zookeeper ... no zookeeper to stop (could not find file {})\n", site.pid_file().display());
+    assert_eq!((code, out), (0, none));
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why() {
+    let site = Site::new("tickTime=soon\n");
+    let (code, out, err) = site.run("start");
+    assert_eq!((code, out.as_str()), (1, "Starting zookeeper ... FAILED TO START\n"));
+    assert!(err.contains("ended with exit code 2") && err.contains("zoo.cfg:6: tickTime: \"soon\" is not"), "{err}");
+    assert!(!site.pid_file().exists());
+    let (code, _, err) = site.run("serve");
+    assert_eq!(code, 2);
+    assert!(err.contains("zoo.cfg:6: tickTime"), "{err}");
+}
+
+#[test]
+fn a_port_in_use_is_said_and_left_alone() {
+    let site = Site::new("");
+    let taken = TcpListener::bind(("127.0.0.1", site.port)).expect("still free");
+    let (code, out, err) = site.run("start");
+    assert_eq!((code, out.as_str()), (1, "Starting zookeeper ... FAILED TO START\n"));
+    assert!(err.contains(&format!("port {} on 127.0.0.1 is in use", site.port)), "{err}");
+    let (code, _, err) = site.run("serve");
+    assert_eq!(code, 14, "{err}");
+    drop(taken);
+}
+
+#[test]
+fn a_stale_pid_file_does_not_hurt() {
+    let site = Site::new("");
+    std::fs::create_dir_all(site.dir.path().join("data")).expect("made");
+    // Alive, but no server.
+    let mut other = Command::new("sleep").arg("60").spawn().expect("started");
+    std::fs::write(site.pid_file(), other.id().to_string()).expect("written");
+    let (code, out, _) = site.run("stop");
+    let ended = format!(
+        "Stopping zookeeper ... no zookeeper to stop (the process of {} has ended)\n",
+        site.pid_file().display()
+    );
+    assert_eq!((code, out), (0, ended));
+    assert!(other.try_wait().expect("asked").is_none(), "a stranger's process was ended");
+    other.kill().and_then(|()| other.wait()).expect("ended");
+}

@@ -1,0 +1,8 @@
+//! Everything that needs more than one part: one binary, a folder a subject.
+
+mod control;
+mod golden;
+mod ordering;
+mod process;
+mod sim;
+mod tidy;

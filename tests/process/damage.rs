@@ -1,0 +1,360 @@
+//! Damaged, missing and unwritable files: a torn tail is cut, everything else is refused rather than served short.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use zabra::types::op;
+
+use super::server::{Home, wait_until};
+use super::wire::{Client, set_body};
+
+const CORRUPT: i32 = 21;
+const TXN_LOG: i32 = 10;
+
+/// Where a log's records begin, and where the last one ends. Read from the layout, not with Zabra's code.
+fn records(log: &Path) -> (Vec<u64>, u64) {
+    let bytes = fs::read(log).expect("the log");
+    let (mut at, mut found) = (16, Vec::new());
+    while let Some(len) = bytes.get(at + 8..at + 12) {
+        let len = u32::from_be_bytes(len.try_into().expect("four")) as usize;
+        if len == 0 {
+            break;
+        }
+        assert_eq!(bytes.get(at + 12 + len), Some(&b'B'), "{} at byte {at}", log.display());
+        found.push(at as u64);
+        at += 12 + len + 1;
+    }
+    (found, at as u64)
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let file = fs::OpenOptions::new().write(true).open(path).expect("the file");
+    file.write_all_at(bytes, at).expect("written");
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).expect("the file");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("inside the file");
+    file.write_all_at(&[byte[0] ^ 0x10], at).expect("written");
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|n| n.to_str()).expect("a plain name")
+}
+
+/// A directory whose last log holds `n` creates `/n0` …, each synced before the next, of a server that was killed.
+fn written(n: usize) -> (Home, PathBuf) {
+    let home = Home::new("");
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    for i in 0..n {
+        client.create(&format!("/n{i}"), format!("data of {i}").as_bytes()).expect("new");
+    }
+    server.kill();
+    let log = home.logs().pop().expect("a log");
+    // The session, then the creates.
+    assert_eq!(records(&log).0.len(), n + 1);
+    (home, log)
+}
+
+/// Serves, and has exactly the first `n`.
+fn has_first(home: &Home, n: usize) -> String {
+    let server = home.start();
+    let said = server.stderr();
+    let mut client = Client::connect(server.addr());
+    let mut expected: Vec<String> = (0..n).map(|i| format!("n{i}")).chain(["zookeeper".to_string()]).collect();
+    expected.sort();
+    assert_eq!(client.children("/", false), Ok(expected), "{said}");
+    if n > 0 {
+        let last = format!("/n{}", n - 1);
+        assert_eq!(client.get(&last, false).expect("there").0, format!("data of {}", n - 1).as_bytes());
+    }
+    server.stop();
+    said
+}
+
+/// Does not serve, and says which file and which byte.
+fn is_refused(home: &Home, file: &Path, at: Option<u64>) {
+    let (code, said) = home.start_refused();
+    assert_eq!(code, CORRUPT, "{said}");
+    assert!(said.contains(name(file)), "the file {} is not named:\n{said}", name(file));
+    if let Some(at) = at {
+        assert!(said.contains(&at.to_string()), "byte {at} is not named:\n{said}");
+    }
+    // Refusing changed nothing: it refuses again.
+    assert_eq!(home.start_refused().0, CORRUPT);
+}
+
+#[test]
+fn a_log_cut_anywhere_in_its_last_record_loses_only_that_record() {
+    for cut in [1, 12, 30] {
+        let (home, log) = written(5);
+        let (starts, end) = records(&log);
+        let last = *starts.last().expect("records");
+        let len = if cut == 30 { last + 5 } else { end - cut };
+        fs::OpenOptions::new().write(true).open(&log).and_then(|f| f.set_len(len)).expect("cut");
+        let said = has_first(&home, 4);
+        assert!(said.contains(name(&log)) && said.contains(&last.to_string()), "the cut is told:\n{said}");
+    }
+}
+
+#[test]
+fn a_garbled_end_is_cut() {
+    let (home, log) = written(5);
+    let (starts, end) = records(&log);
+    let last = *starts.last().expect("records");
+    overwrite(&log, end - 20, &[0xa5; 20]);
+    let said = has_first(&home, 4);
+    assert!(said.contains(name(&log)) && said.contains(&last.to_string()), "the cut is told:\n{said}");
+}
+
+#[test]
+fn garbage_after_the_last_record_is_cut() {
+    let (home, log) = written(5);
+    let (_, end) = records(&log);
+    overwrite(&log, end, b"\x00\x00\x00\x00\x12\x34\x56\x78\x00\x00\x00\x40torn");
+    has_first(&home, 5);
+}
+
+#[test]
+fn a_tail_that_was_cut_is_not_cut_again_nor_found_later() {
+    let (home, log) = written(5);
+    let (_, end) = records(&log);
+    overwrite(&log, end - 3, &[0, 0, 0]);
+    has_first(&home, 4);
+    let said = has_first(&home, 4);
+    assert!(!said.contains("cut off"), "{said}");
+}
+
+#[test]
+fn one_flipped_bit_before_the_end_is_refused() {
+    let (home, log) = written(6);
+    let (starts, _) = records(&log);
+    // In the checksum, the length, the header, the data, the trailer's last byte and the end mark of the third record.
+    let (third, fourth) = (starts[2], starts[3]);
+    let whole = fs::read(&log).expect("the log");
+    for at in [third, third + 8, third + 11, third + 20, third + 50, fourth - 2, fourth - 1] {
+        flip(&log, at);
+        is_refused(&home, &log, Some(third));
+        fs::write(&log, &whole).expect("restored");
+    }
+    has_first(&home, 6);
+}
+
+#[test]
+fn zeroes_a_moved_block_and_an_older_block_before_the_end_are_refused() {
+    let (home, log) = written(9);
+    let (starts, end) = records(&log);
+    let whole = fs::read(&log).expect("the log");
+    let slice = |from: usize, to: usize| whole[starts[from] as usize..starts[to] as usize].to_vec();
+    // Zeroes, as a lost page leaves them.
+    overwrite(&log, starts[3], &vec![0; (starts[5] - starts[3]) as usize]);
+    is_refused(&home, &log, Some(starts[3]));
+    fs::write(&log, &whole).expect("restored");
+    // A record that is whole, but of another place.
+    overwrite(&log, starts[5], &slice(3, 4));
+    is_refused(&home, &log, Some(starts[5]));
+    fs::write(&log, &whole).expect("restored");
+    // One record taken out, what follows moved up.
+    let mut shorter = whole.clone();
+    shorter.drain(starts[4] as usize..starts[5] as usize);
+    shorter.resize(whole.len(), 0);
+    fs::write(&log, &shorter).expect("written");
+    is_refused(&home, &log, None);
+    fs::write(&log, &whole).expect("restored");
+    assert!(end as usize <= whole.len());
+    has_first(&home, 9);
+}
+
+/// A history of at least `n` logs whose only snapshot is the first.
+fn long_history(n: usize) -> Home {
+    let home = Home::new("snapCount=20");
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    client.create("/a", b"").expect("new");
+    wait_until("enough logs", || {
+        for _ in 0..20 {
+            client.set("/a", b"x", -1).expect("served");
+        }
+        home.logs().len() >= n
+    });
+    server.kill();
+    for snapshot in home.snapshots().into_iter().skip(1) {
+        fs::remove_file(snapshot).expect("removed");
+    }
+    home
+}
+
+#[test]
+fn a_missing_log_in_the_middle_is_refused() {
+    let home = long_history(4);
+    home.start().kill();
+    for snapshot in home.snapshots().into_iter().skip(1) {
+        fs::remove_file(snapshot).expect("removed");
+    }
+    let logs = home.logs();
+    let aside = home.path().join("aside");
+    for missing in [&logs[0], &logs[1], &logs[2]] {
+        fs::rename(missing, &aside).expect("moved");
+        let (code, said) = home.start_refused();
+        assert_eq!(code, CORRUPT, "without {}:\n{said}", name(missing));
+        assert!(said.contains("log."), "the file after the hole is named:\n{said}");
+        fs::rename(&aside, missing).expect("moved back");
+    }
+    home.start().stop();
+}
+
+#[test]
+fn a_torn_record_at_the_end_of_a_log_that_is_not_the_last_is_refused() {
+    let home = long_history(3);
+    let logs = home.logs();
+    let (_, end) = records(&logs[0]);
+    let whole = fs::read(&logs[0]).expect("the log");
+    overwrite(&logs[0], end - 4, &[0; 4]);
+    // The first log may be cut there; that what follows belongs behind the record that is gone is what gives it away.
+    let (code, said) = home.start_refused();
+    assert_eq!(code, CORRUPT, "{said}");
+    assert!(said.contains(name(&logs[1])) && said.contains("at byte 16"), "{said}");
+    fs::write(&logs[0], &whole).expect("restored");
+    home.start().stop();
+}
+
+#[test]
+fn logs_without_any_snapshot_are_refused() {
+    let (home, _) = written(3);
+    for snapshot in home.snapshots() {
+        fs::remove_file(snapshot).expect("removed");
+    }
+    let (code, said) = home.start_refused();
+    assert_eq!(code, CORRUPT, "{said}");
+    assert!(said.contains("snapshot"), "{said}");
+}
+
+#[test]
+fn a_damaged_snapshot_is_passed_over_and_the_last_one_is_not() {
+    let home = Home::new("snapCount=20");
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    client.create("/a", b"").expect("new");
+    wait_until("a second snapshot", || {
+        client.set("/a", b"x", -1).expect("served");
+        home.snapshots().len() >= 2
+    });
+    client.set("/a", b"the last", -1).expect("served");
+    server.stop();
+    let snapshots = home.snapshots();
+    let newest = snapshots.last().expect("snapshots");
+    flip(newest, 40);
+    let server = home.start();
+    assert_eq!(Client::connect(server.addr()).get("/a", false).expect("there").0, b"the last");
+    assert!(server.stderr().contains(name(newest)), "the snapshot passed over is named:\n{}", server.stderr());
+    server.kill();
+    for snapshot in home.snapshots() {
+        overwrite(&snapshot, 41, &[0xff; 4]);
+    }
+    let (code, said) = home.start_refused();
+    assert_eq!(code, CORRUPT, "{said}");
+}
+
+/// Writes values until the server is gone; how many it acknowledged, having sent one more at a time.
+fn fill(client: &mut Client) -> u32 {
+    let mut acknowledged = 0;
+    loop {
+        let value = (acknowledged + 1).to_string().into_bytes();
+        let mut data = vec![b' '; 50_000];
+        data[..value.len()].copy_from_slice(&value);
+        if client.try_send(op::SET_DATA, &set_body("/a", &data, -1)).is_err() {
+            return acknowledged;
+        }
+        match client.try_reply() {
+            Ok(reply) => assert_eq!(reply.err, 0),
+            Err(_) => return acknowledged,
+        }
+        acknowledged += 1;
+    }
+}
+
+fn number(data: &[u8]) -> u32 {
+    let text = String::from_utf8_lossy(&data[..10.min(data.len())]);
+    text.trim().parse().expect("a number")
+}
+
+/// The server ends with its code when it cannot write, and has everything acknowledged once there is room.
+fn fails_and_recovers(mut home: Home, make_room: impl FnOnce(&mut Home)) {
+    let mut server = home.start();
+    let mut client = Client::connect(server.addr());
+    client.create("/a", b"0").expect("new");
+    let acknowledged = fill(&mut client);
+    assert!(acknowledged > 0);
+    let status = server.wait();
+    let said = server.stderr();
+    assert_eq!(status.code(), Some(TXN_LOG), "{status}: {said}");
+    assert!(said.contains("FATAL"), "{said}");
+    make_room(&mut home);
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    let (data, stat) = client.get("/a", false).expect("there");
+    let there = number(&data);
+    // The write that failed was not acknowledged; it may be there or not.
+    assert!(there == acknowledged || there == acknowledged + 1, "acknowledged {acknowledged}, there {there}");
+    assert_eq!(stat.version as u32, there);
+    client.set("/a", b"on", -1).expect("served");
+    server.stop();
+}
+
+#[test]
+fn a_write_beyond_the_limit_of_file_sizes_ends_the_server_unacknowledged() {
+    let mut home = Home::new("");
+    home.limit_file_size(Some(3 << 20));
+    fails_and_recovers(home, |home| home.limit_file_size(None));
+}
+
+/// A small file system in memory. Only root can have one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, options: &str) -> Option<SmallDisk> {
+        fs::create_dir_all(at).expect("a mount point");
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "zabra-test"]).arg(at).output();
+        done.is_ok_and(|o| o.status.success()).then(|| SmallDisk(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        wait_until("the small disk is unmounted", || {
+            Command::new("umount").arg(&self.0).status().is_ok_and(|s| s.success())
+        });
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_server_unacknowledged() {
+    let base = tempfile::tempdir().expect("a directory");
+    let Some(disk) = SmallDisk::mount(&base.path().join("disk"), "size=6m") else {
+        eprintln!("only root can mount a small disk: not tested");
+        return;
+    };
+    let home = Home::new("").data_in(disk.0.join("data"));
+    fails_and_recovers(home, |_| {
+        let more = Command::new("mount").args(["-o", "remount,size=60m"]).arg(&disk.0).status();
+        assert!(more.is_ok_and(|s| s.success()), "the disk grows");
+    });
+}
+
+#[test]
+fn a_disk_that_fills_by_snapshots_ends_the_server() {
+    let base = tempfile::tempdir().expect("a directory");
+    let Some(disk) = SmallDisk::mount(&base.path().join("disk"), "size=8m") else {
+        eprintln!("only root can mount a small disk: not tested");
+        return;
+    };
+    let home = Home::new("snapCount=20\nautopurge.purgeInterval=0").data_in(disk.0.join("data"));
+    fails_and_recovers(home, |_| {
+        let more = Command::new("mount").args(["-o", "remount,size=100m"]).arg(&disk.0).status();
+        assert!(more.is_ok_and(|s| s.success()), "the disk grows");
+    });
+}

@@ -1,0 +1,16 @@
+//! The built server as a process of its own: started, used, stopped and killed as its operators and clients do.
+
+pub mod server;
+pub mod wire;
+
+mod clients;
+mod damage;
+mod hostile;
+mod limits;
+mod pipelines;
+mod sessions;
+mod snapshots;
+mod start;
+mod stop_and_kill;
+mod throttle;
+mod words;

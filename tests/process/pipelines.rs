@@ -1,0 +1,206 @@
+//! Many requests in flight: each session's answers come in order and show its own writes, whatever else happens to it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use zabra::jute::Reader;
+use zabra::jute::stat::read_stat;
+use zabra::types::op;
+
+use super::server::Home;
+use super::wire::{Client, create_body, framed, multi_body, read_body, set_body, text};
+
+/// What the answer to a request in flight must be.
+enum Expected {
+    /// Version of the write.
+    Set(i32),
+    /// What a read behind it sees.
+    Get(i32),
+    /// No event and no error.
+    Anything,
+}
+
+/// Sets and gets of the session's own znode in random order, `window` at a time.
+fn own_writes_are_seen(addr: SocketAddr, seed: u64, requests: usize, window: usize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut client = Client::connect(addr);
+    let path = client.create_mode("/own-", b"0", 2).expect("new");
+    let mut version = 0;
+    let mut waiting: VecDeque<(i32, Expected)> = VecDeque::new();
+    let mut zxid = 0;
+    let mut sent = 0;
+    while sent < requests || !waiting.is_empty() {
+        if sent < requests && waiting.len() < window && random.u8(..4) != 0 {
+            sent += 1;
+            let (op, body, expected) = match random.u8(..6) {
+                0 | 1 => {
+                    version += 1;
+                    (op::SET_DATA, set_body(&path, version.to_string().as_bytes(), -1), Expected::Set(version))
+                }
+                2 | 3 => (op::GET_DATA, read_body(&path, false), Expected::Get(version)),
+                4 => {
+                    version += 1;
+                    let ops = [
+                        (op::CHECK, [text(&path), (version - 1).to_be_bytes().to_vec()].concat()),
+                        (op::SET_DATA, set_body(&path, version.to_string().as_bytes(), -1)),
+                    ];
+                    (op::MULTI, multi_body(&ops), Expected::Anything)
+                }
+                _ => (op::SYNC, text("/"), Expected::Anything),
+            };
+            waiting.push_back((client.send(op, &body), expected));
+            continue;
+        }
+        let Some((xid, expected)) = waiting.pop_front() else { continue };
+        let reply = client.reply();
+        assert_eq!((reply.xid, reply.err), (xid, 0));
+        assert!(reply.zxid >= zxid, "time goes back: {:x} after {zxid:x}", reply.zxid);
+        zxid = reply.zxid;
+        let mut r = Reader::new(&reply.body);
+        match expected {
+            Expected::Set(version) => assert_eq!(read_stat(&mut r).map(|s| s.version), Ok(version)),
+            Expected::Get(version) => {
+                assert_eq!(r.buffer().expect("data"), Some(version.to_string().as_bytes()));
+                assert_eq!(read_stat(&mut r).map(|s| s.version), Ok(version));
+            }
+            Expected::Anything => {}
+        }
+    }
+}
+
+fn sessions(home: &Home, sessions: u64, requests: usize, window: usize) {
+    let server = home.start();
+    let addr = server.addr();
+    let threads: Vec<_> =
+        (0..sessions).map(|s| thread::spawn(move || own_writes_are_seen(addr, s, requests, window))).collect();
+    for thread in threads {
+        thread.join().expect("every answer was right");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_session_sees_its_own_writes_in_order() {
+    sessions(&Home::new("zabra.shards=1"), 4, 3000, 100);
+}
+
+#[test]
+fn a_session_sees_its_own_writes_in_order_with_several_shards() {
+    sessions(&Home::new("zabra.shards=3"), 6, 2000, 100);
+}
+
+#[test]
+fn a_small_limit_of_outstanding_requests_delays_but_loses_nothing() {
+    sessions(&Home::new("globalOutstandingLimit=3\nzabra.shards=2"), 4, 1000, 200);
+}
+
+/// Clients that pipeline, vanish, come back on other connections, close and expire, all at once.
+fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut resumption = None;
+    for _ in 0..rounds {
+        let client = match resumption.take() {
+            Some(r) => Client::handshake(addr, &r).ok().flatten(),
+            None => None,
+        };
+        let timeout_ms = if random.bool() { 600_000 } else { 500 };
+        let mut client = client.unwrap_or_else(|| Client::with_timeout(addr, timeout_ms));
+        let mut waiting = VecDeque::new();
+        for _ in 0..random.usize(1..150) {
+            let path = format!("/chaos/{}", random.u8(..30));
+            let (op, body) = match random.u8(..10) {
+                0 => (op::CREATE, create_body(&path, b"x", 0)),
+                1 => (op::CREATE, create_body(&path, b"x", 1)),
+                2 => (op::CREATE, create_body(&format!("{path}-"), b"x", 3)),
+                3 => (op::DELETE, [text(&path), (-1i32).to_be_bytes().to_vec()].concat()),
+                4 => (op::SET_DATA, set_body(&path, b"y", -1)),
+                5 => (op::GET_DATA, read_body(&path, true)),
+                6 => (op::GET_CHILDREN, read_body("/chaos", true)),
+                7 => (op::EXISTS, read_body(&path, true)),
+                8 => (op::ADD_WATCH, [text(&path), i32::from(random.bool()).to_be_bytes().to_vec()].concat()),
+                _ => (
+                    op::MULTI,
+                    multi_body(&[(op::CREATE, create_body(&path, b"", 1)), (op::SET_DATA, set_body(&path, b"", 0))]),
+                ),
+            };
+            match client.try_send(op, &body) {
+                Ok(xid) => waiting.push_back(xid),
+                Err(_) => break,
+            }
+        }
+        let end = random.u8(..6);
+        if end == 0 {
+            // In the middle of everything, and again.
+            let twice = [framed(9999, op::CLOSE_SESSION, &[]), framed(10_000, op::CLOSE_SESSION, &[])].concat();
+            let _ = client.raw().send(&twice);
+        }
+        let read = if end <= 2 { waiting.len() } else { random.usize(..=waiting.len()) };
+        for _ in 0..read {
+            match client.try_reply() {
+                Ok(reply) => {
+                    assert_eq!(Some(reply.xid), waiting.pop_front(), "answers come in order");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(_) => break,
+            }
+        }
+        resumption = (end != 0).then(|| client.resumption());
+        match end {
+            1 => client.close_if_alive(),
+            // Its session expires behind its back, perhaps.
+            2 if timeout_ms == 500 => thread::sleep(Duration::from_millis(700)),
+            3 => client.disconnect(),
+            4 => {
+                // Another connection takes over while this one has requests in flight.
+                let taken = Client::handshake(addr, &client.resumption()).ok().flatten();
+                drop(taken);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn sessions_that_come_and_go_in_the_middle_of_everything_harm_nobody() {
+    let home = Home::new("zabra.shards=3\ntickTime=100\nsnapCount=500");
+    let server = home.start();
+    let mut bystander = Client::connect(server.addr());
+    bystander.create("/chaos", b"").expect("new");
+    bystander.create("/calm", b"").expect("new");
+    let served = std::sync::Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..6)
+        .map(|seed| {
+            let (addr, served) = (server.addr(), served.clone());
+            thread::spawn(move || chaos(addr, seed, 40, &served))
+        })
+        .collect();
+    let mut version = 0;
+    while threads.iter().any(|t| !t.is_finished()) {
+        version += 1;
+        assert_eq!(bystander.set("/calm", b"", -1).expect("served").version, version);
+        assert_eq!(bystander.get("/calm", false).expect("served").1.version, version);
+    }
+    for thread in threads {
+        thread.join().expect("every answer was right");
+    }
+    assert!(served.load(Ordering::Relaxed) > 1000);
+    let names = bystander.children("/chaos", false).expect("served");
+    let owners = |client: &mut Client, names: &[String]| -> Vec<_> {
+        let paths = names.iter().map(|n| format!("/chaos/{n}"));
+        paths.map(|p| client.exists(&p, false).map(|s| (s.czxid, s.ephemeral_owner)).ok()).collect()
+    };
+    server.kill();
+    let server = home.start();
+    let said = server.stderr();
+    assert!(!said.contains("digest"), "{said}");
+    let mut client = Client::connect(server.addr());
+    // Sessions that were alive still have what is theirs, unless they expired meanwhile.
+    let there = client.children("/chaos", false).expect("served");
+    assert!(there.iter().all(|n| names.contains(n)), "nothing comes back that was gone");
+    assert_eq!(owners(&mut client, &there).len(), there.len());
+    assert_eq!(client.get("/calm", false).expect("there").1.version, version);
+    server.stop();
+}

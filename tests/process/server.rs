@@ -1,0 +1,308 @@
+//! Real servers: each in its own directory and on its own port, ended when the test ends, however it ends.
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const ZABRA: &str = env!("CARGO_BIN_EXE_zabra");
+
+/// How long anything may take before a test gives up: far above what a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Below the range from which the system gives out ports, so that a restarted server finds its port again.
+const PORTS: std::ops::Range<u16> = 22_800..23_000;
+
+/// Waits until `ready` says so; panics with `what` when it never does.
+pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !ready() {
+        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port nobody listens on.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Another run of these tests begins elsewhere in the range.
+    let begin = (std::process::id() % u32::from(count)) as u16;
+    for _ in 0..count {
+        let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port in {PORTS:?}");
+}
+
+/// What every server of these tests is configured with; later lines of a test win.
+fn common_lines(data: &Path, port: u16) -> String {
+    format!(
+        "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\nminSessionTimeout=500\n\
+         maxSessionTimeout=600000\nmaxClientCnxns=0\nadmin.enableServer=false\npreAllocSize=1024\n",
+        data.display()
+    )
+}
+
+/// A directory with a configuration and a data directory: what stays when a server is gone.
+pub struct Home {
+    dir: TempDir,
+    data: PathBuf,
+    port: u16,
+    lines: String,
+    defines: Vec<String>,
+    file_size_limit: Option<u64>,
+}
+
+impl Home {
+    /// With these lines of zoo.cfg after the common ones.
+    pub fn new(lines: &str) -> Home {
+        let dir = tempfile::Builder::new().prefix("zabra-test-").tempdir().expect("a directory for the test");
+        let data = dir.path().join("data");
+        Home { dir, data, port: free_port(), lines: lines.into(), defines: Vec::new(), file_size_limit: None }
+    }
+
+    /// Adds `-Dkey=value`.
+    pub fn define(mut self, pair: &str) -> Home {
+        self.defines.push(format!("-D{pair}"));
+        self
+    }
+
+    /// Keeps the data elsewhere.
+    pub fn data_in(mut self, data: PathBuf) -> Home {
+        self.data = data;
+        self
+    }
+
+    /// Replaces the test's lines of zoo.cfg.
+    pub fn set_lines(&mut self, lines: &str) {
+        self.lines = lines.into();
+    }
+
+    /// No file of the server may grow beyond this (RLIMIT_FSIZE), bytes.
+    pub fn limit_file_size(&mut self, bytes: Option<u64>) {
+        self.file_size_limit = bytes;
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Files in `version-2` whose name begins with `kind.`, by zxid.
+    pub fn files(&self, kind: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.data.join("version-2")) else { return Vec::new() };
+        let mut found: Vec<(u64, PathBuf)> = entries
+            .filter_map(|e| {
+                let path = e.ok()?.path();
+                let hex = path.file_name()?.to_str()?.strip_prefix(kind)?.strip_prefix('.')?;
+                Some((u64::from_str_radix(hex, 16).ok()?, path))
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, path)| path).collect()
+    }
+
+    pub fn logs(&self) -> Vec<PathBuf> {
+        self.files("log")
+    }
+
+    pub fn snapshots(&self) -> Vec<PathBuf> {
+        self.files("snapshot")
+    }
+
+    fn write_config(&self) -> PathBuf {
+        let file = self.path().join("zoo.cfg");
+        let text = common_lines(&self.data, self.port) + &self.lines + "\n";
+        fs::write(&file, text).expect("zoo.cfg is written");
+        file
+    }
+
+    fn spawn(&self) -> Server {
+        let config = self.write_config();
+        let open = |name: &str| fs::File::create(self.path().join(name)).expect("a file for output");
+        let mut command = Command::new(ZABRA);
+        command.arg("serve").arg(config).args(&self.defines).current_dir(self.path()).env_remove("RUST_LOG");
+        command.stdin(Stdio::null()).stdout(open("stdout")).stderr(open("stderr"));
+        let limit = self.file_size_limit;
+        // SAFETY: only calls that are safe between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                // A test process that is killed takes its servers with it.
+                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                if let Some(bytes) = limit {
+                    let l = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+                    if libc::setrlimit(libc::RLIMIT_FSIZE, &l) != 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().expect("the server process starts");
+        Server { child: Some(child), addr: self.addr(), dir: self.path().to_owned() }
+    }
+
+    /// Starts a server and waits until it says that it serves.
+    pub fn start(&self) -> Server {
+        let mut server = self.spawn();
+        let ready = format!("serving clients on {}", self.addr());
+        wait_until("the server says that it serves", || {
+            if let Some(status) = server.ended() {
+                panic!("the server ended with {status} instead of serving:\n{}", server.stderr());
+            }
+            server.stdout().contains(&ready)
+        });
+        server
+    }
+
+    /// Starts a server and kills it whatever it is doing then.
+    pub fn start_and_kill_after(&self, time: Duration) {
+        let server = self.spawn();
+        std::thread::sleep(time);
+        server.kill();
+    }
+
+    /// Starts a server that must refuse to serve; its exit code and what it said.
+    pub fn start_refused(&self) -> (i32, String) {
+        let mut server = self.spawn();
+        let status = server.wait();
+        assert_eq!(server.stdout(), "", "a server that does not start says nothing on standard output");
+        let said = server.stderr();
+        (status.code().unwrap_or_else(|| panic!("ended by signal {:?}:\n{said}", status.signal())), said)
+    }
+
+    /// Runs another command of the binary in this directory.
+    pub fn run(&self, args: &[&str]) -> Output {
+        let output = Command::new(ZABRA).args(args).current_dir(self.path()).env_remove("RUST_LOG").output();
+        output.expect("the command runs")
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Option<Child>,
+    addr: SocketAddr,
+    dir: PathBuf,
+}
+
+impl Server {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server was not waited for").id()
+    }
+
+    fn text(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join(name)).unwrap_or_default()).into_owned()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.text("stdout")
+    }
+
+    pub fn stderr(&self) -> String {
+        self.text("stderr")
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("the server was not waited for");
+        child.try_wait().expect("the server can be waited for")
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_until("the server ends", || {
+            status = self.ended();
+            status.is_some()
+        });
+        status.expect("it ended")
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child was not waited for, so the pid is still its.
+        let sent = unsafe { libc::kill(self.pid() as i32, signal) };
+        assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Stands still for so long, as in a pause of its whole machine.
+    pub fn pause(&self, time: Duration) {
+        self.signal(libc::SIGSTOP);
+        std::thread::sleep(time);
+        self.signal(libc::SIGCONT);
+    }
+
+    /// SIGTERM; the server must end well.
+    pub fn stop(mut self) {
+        self.signal(libc::SIGTERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "after SIGTERM: {status}\n{}", self.stderr());
+        self.child = None;
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) {
+        self.signal(libc::SIGKILL);
+        let status = self.wait();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it had ended before with {status}:\n{}", self.stderr());
+        self.child = None;
+    }
+
+    /// Memory of its own, bytes: the mapped log is the file's.
+    pub fn memory(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server lives");
+        let line = text.lines().find(|l| l.starts_with("RssAnon:")).expect("RssAnon");
+        let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+        kib.expect("a number of KiB") << 10
+    }
+
+    /// What a four-letter word answers.
+    pub fn word(&self, word: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(self.addr).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.write_all(word.as_bytes()).expect("the word is sent");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).expect("an answer");
+        text
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if std::thread::panicking() {
+            let said = self.stderr();
+            let from = said.len().saturating_sub(4000);
+            eprintln!("--- the server said:\n{}", said.get(from..).unwrap_or(&said));
+        }
+        // It may have ended already.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}

@@ -1,0 +1,323 @@
+//! A small client that shows every byte: frames by hand, blocking, one connection.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use zabra::jute::acl::put_acls;
+use zabra::jute::stat::read_stat;
+use zabra::jute::{Put, Reader};
+use zabra::proto::connect::{ConnectRequest, ConnectResponse};
+use zabra::proto::multi::MultiHeader;
+use zabra::types::{Acl, SessionId, Stat, Zxid, op};
+
+use super::server::PATIENCE;
+
+/// An answer, its body not yet read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    pub xid: i32,
+    pub zxid: i64,
+    pub err: i32,
+    pub body: Vec<u8>,
+}
+
+/// A watch event: its type, path and zxid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    pub kind: i32,
+    pub path: String,
+    pub zxid: i64,
+}
+
+/// What a request for a new session looks like.
+pub fn new_session(timeout_ms: i32) -> ConnectRequest {
+    ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: Zxid(0),
+        timeout_ms,
+        session: SessionId(0),
+        passwd: vec![0; 16],
+        read_only: Some(false),
+    }
+}
+
+/// A connection without a session.
+pub struct Raw {
+    stream: TcpStream,
+}
+
+impl Raw {
+    pub fn connect(addr: SocketAddr) -> Raw {
+        let stream = TcpStream::connect(addr).expect("the server accepts");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        Raw { stream }
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next frame without its length.
+    pub fn frame(&mut self) -> io::Result<Vec<u8>> {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head)?;
+        let len = i32::from_be_bytes(head);
+        let len = usize::try_from(len).map_err(|_| io::Error::other(format!("the server sent length {len}")))?;
+        let mut body = vec![0; len];
+        self.stream.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    /// The server must close this connection, whatever it sends before; what it sent.
+    pub fn closed(&mut self) -> Vec<u8> {
+        let mut sent = Vec::new();
+        let mut part = [0; 4096];
+        loop {
+            match self.stream.read(&mut part) {
+                Ok(0) => return sent,
+                Ok(n) => sent.extend_from_slice(&part[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => panic!("the server keeps the connection open"),
+                Err(_) => return sent,
+            }
+        }
+    }
+
+    pub fn handshake(&mut self, request: &ConnectRequest) -> io::Result<ConnectResponse> {
+        let mut bytes = Vec::new();
+        request.put(&mut bytes);
+        self.send(&bytes)?;
+        let frame = self.frame()?;
+        ConnectResponse::read(&frame).map_err(io::Error::other)
+    }
+}
+
+/// A session on one connection.
+pub struct Client {
+    raw: Raw,
+    pub session: SessionId,
+    pub passwd: [u8; 16],
+    pub timeout_ms: i32,
+    /// Of the last reply.
+    pub zxid: i64,
+    pub events: VecDeque<Event>,
+    next_xid: i32,
+}
+
+impl Client {
+    /// A new session that outlives any test.
+    pub fn connect(addr: SocketAddr) -> Client {
+        Client::with_timeout(addr, 600_000)
+    }
+
+    pub fn with_timeout(addr: SocketAddr, timeout_ms: i32) -> Client {
+        let client = Client::handshake(addr, &new_session(timeout_ms)).expect("a handshake");
+        client.expect("a new session is not refused")
+    }
+
+    /// `None`: the server says that the session has expired.
+    pub fn handshake(addr: SocketAddr, request: &ConnectRequest) -> io::Result<Option<Client>> {
+        let mut raw = Raw::connect(addr);
+        let r = raw.handshake(request)?;
+        if r.timeout_ms <= 0 {
+            assert_eq!((r.session, r.passwd), (SessionId(0), [0; 16]), "a refusal says nothing else");
+            return Ok(None);
+        }
+        Ok(Some(Client {
+            raw,
+            session: r.session,
+            passwd: r.passwd,
+            timeout_ms: r.timeout_ms,
+            zxid: 0,
+            events: VecDeque::new(),
+            next_xid: 1,
+        }))
+    }
+
+    /// What another connection sends to take over this session.
+    pub fn resumption(&self) -> ConnectRequest {
+        ConnectRequest {
+            last_zxid_seen: Zxid(self.zxid),
+            session: self.session,
+            passwd: self.passwd.to_vec(),
+            ..new_session(self.timeout_ms)
+        }
+    }
+
+    pub fn raw(&mut self) -> &mut Raw {
+        &mut self.raw
+    }
+
+    /// Breaks the connection without a word; the session lives on.
+    pub fn disconnect(self) {
+        // The server may have closed it.
+        let _ = self.raw.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Sends a request, without waiting; its xid.
+    pub fn try_send(&mut self, op: i32, body: &[u8]) -> io::Result<i32> {
+        let xid = self.next_xid;
+        self.next_xid += 1;
+        self.raw.send(&framed(xid, op, body))?;
+        Ok(xid)
+    }
+
+    pub fn send(&mut self, op: i32, body: &[u8]) -> i32 {
+        self.try_send(op, body).expect("the request is sent")
+    }
+
+    /// The next reply; events before it are kept.
+    pub fn try_reply(&mut self) -> io::Result<Reply> {
+        loop {
+            let frame = self.raw.frame()?;
+            let mut r = Reader::new(&frame);
+            let header = (|| Ok::<_, zabra::jute::JuteError>((r.i32()?, r.i64()?, r.i32()?)))();
+            let (xid, zxid, err) = header.map_err(io::Error::other)?;
+            if xid != -1 {
+                if zxid > 0 {
+                    self.zxid = zxid;
+                }
+                return Ok(Reply { xid, zxid, err, body: r.rest().to_vec() });
+            }
+            let event = (|| {
+                let (kind, state) = (r.i32()?, r.i32()?);
+                assert_eq!(state, 3, "the server always says SyncConnected");
+                Ok::<_, zabra::jute::JuteError>(Event { kind, path: r.string()?.into_owned(), zxid })
+            })();
+            self.events.push_back(event.map_err(io::Error::other)?);
+        }
+    }
+
+    pub fn reply(&mut self) -> Reply {
+        self.try_reply().expect("a reply")
+    }
+
+    /// A request and its reply.
+    pub fn call(&mut self, op: i32, body: &[u8]) -> Reply {
+        let xid = self.send(op, body);
+        let reply = self.reply();
+        assert_eq!(reply.xid, xid, "replies come in order");
+        reply
+    }
+
+    fn call_ok(&mut self, op: i32, body: &[u8]) -> Result<Vec<u8>, i32> {
+        let reply = self.call(op, body);
+        if reply.err == 0 { Ok(reply.body) } else { Err(reply.err) }
+    }
+
+    /// A ping; also a barrier: everything sent before was answered.
+    pub fn ping(&mut self) -> Reply {
+        self.raw.send(&framed(-2, op::PING, &[])).expect("a ping is sent");
+        let reply = self.reply();
+        assert_eq!((reply.xid, reply.err), (-2, 0));
+        reply
+    }
+
+    pub fn create(&mut self, path: &str, data: &[u8]) -> Result<String, i32> {
+        self.create_mode(path, data, 0)
+    }
+
+    pub fn create_mode(&mut self, path: &str, data: &[u8], flags: i32) -> Result<String, i32> {
+        let body = self.call_ok(op::CREATE, &create_body(path, data, flags))?;
+        Ok(Reader::new(&body).string().expect("a path").into_owned())
+    }
+
+    pub fn delete(&mut self, path: &str, version: i32) -> Result<(), i32> {
+        let mut body = text(path);
+        body.put_i32(version);
+        self.call_ok(op::DELETE, &body).map(drop)
+    }
+
+    pub fn set(&mut self, path: &str, data: &[u8], version: i32) -> Result<Stat, i32> {
+        let body = self.call_ok(op::SET_DATA, &set_body(path, data, version))?;
+        Ok(read_stat(&mut Reader::new(&body)).expect("a stat"))
+    }
+
+    pub fn get(&mut self, path: &str, watch: bool) -> Result<(Vec<u8>, Stat), i32> {
+        let body = self.call_ok(op::GET_DATA, &read_body(path, watch))?;
+        let mut r = Reader::new(&body);
+        let data = r.buffer().expect("data").unwrap_or_default().to_vec();
+        Ok((data, read_stat(&mut r).expect("a stat")))
+    }
+
+    pub fn exists(&mut self, path: &str, watch: bool) -> Result<Stat, i32> {
+        let body = self.call_ok(op::EXISTS, &read_body(path, watch))?;
+        Ok(read_stat(&mut Reader::new(&body)).expect("a stat"))
+    }
+
+    /// Sorted.
+    pub fn children(&mut self, path: &str, watch: bool) -> Result<Vec<String>, i32> {
+        let body = self.call_ok(op::GET_CHILDREN, &read_body(path, watch))?;
+        let mut names = Reader::new(&body).strings().expect("names");
+        names.sort();
+        Ok(names)
+    }
+
+    /// Ends the session if the connection still works.
+    pub fn close_if_alive(mut self) {
+        if self.try_send(op::CLOSE_SESSION, &[]).is_ok() {
+            while self.try_reply().is_ok() {}
+        }
+    }
+
+    /// Ends the session; the server closes the connection after its answer.
+    pub fn close(mut self) {
+        let reply = self.call(op::CLOSE_SESSION, &[]);
+        assert_eq!(reply.err, 0);
+        assert_eq!(self.raw.closed(), b"");
+    }
+}
+
+pub fn framed(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12 + body.len());
+    let at = out.begin_frame();
+    out.put_i32(xid);
+    out.put_i32(op);
+    out.extend_from_slice(body);
+    out.end_frame(at);
+    out
+}
+
+pub fn text(path: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_string(path);
+    out
+}
+
+pub fn read_body(path: &str, watch: bool) -> Vec<u8> {
+    let mut out = text(path);
+    out.put_bool(watch);
+    out
+}
+
+pub fn create_body(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
+    let mut out = text(path);
+    out.put_buffer(Some(data));
+    put_acls(&mut out, &[Acl::world_all()]);
+    out.put_i32(flags);
+    out
+}
+
+pub fn set_body(path: &str, data: &[u8], version: i32) -> Vec<u8> {
+    let mut out = text(path);
+    out.put_buffer(Some(data));
+    out.put_i32(version);
+    out
+}
+
+/// A multi of operations and their bodies.
+pub fn multi_body(ops: &[(i32, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (op, body) in ops {
+        MultiHeader { op: *op, done: false, err: -1 }.put(&mut out);
+        out.extend_from_slice(body);
+    }
+    MultiHeader::END.put(&mut out);
+    out
+}

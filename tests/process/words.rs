@@ -1,0 +1,71 @@
+//! Four-letter words at a running server.
+
+use super::server::Home;
+use super::wire::{Client, Raw};
+
+const ALL: [&str; 18] = [
+    "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "ruok", "stmk", "srst", "srvr", "stat", "wchc", "wchp",
+    "wchs", "mntr", "isro", "hash",
+];
+
+#[test]
+fn only_srvr_is_answered_unless_more_are_allowed() {
+    let home = Home::new("");
+    let server = home.start();
+    for word in ALL {
+        let answer = server.word(word);
+        if word == "srvr" {
+            assert!(answer.starts_with("Zookeeper version: "), "{answer}");
+            assert!(answer.contains("\nMode: standalone\n") && answer.contains("\nNode count: 5\n"), "{answer}");
+        } else {
+            assert_eq!(answer, format!("{word} is not executed because it is not in the whitelist.\n"));
+        }
+    }
+    server.stop();
+}
+
+#[test]
+fn a_whitelist_allows_what_it_names() {
+    let home = Home::new("4lw.commands.whitelist=ruok, isro");
+    let server = home.start();
+    assert_eq!(server.word("ruok"), "imok");
+    assert_eq!(server.word("isro"), "rw");
+    assert_eq!(server.word("stat"), "stat is not executed because it is not in the whitelist.\n");
+    // zkServer.sh depends on it, so Apache always answers it.
+    assert!(server.word("srvr").starts_with("Zookeeper version: "));
+    server.stop();
+}
+
+#[test]
+fn all_words_are_answered_while_sessions_are_served() {
+    let home = Home::new("4lw.commands.whitelist=*");
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    client.create_mode("/e", b"", 1).expect("new");
+    client.get("/e", true).expect("there");
+    // stmk wants a mask, hash has nothing to tell before the 128th transaction.
+    for word in ALL.into_iter().filter(|w| !["stmk", "hash"].contains(w)) {
+        assert_ne!(server.word(word), "", "{word}");
+    }
+    let mntr = server.word("mntr");
+    assert!(mntr.contains("zk_server_state\tstandalone\n"), "{mntr}");
+    assert!(mntr.contains("zk_znode_count\t6\n") && mntr.contains("zk_ephemerals_count\t1\n"), "{mntr}");
+    assert!(mntr.contains("zk_watch_count\t1\n"), "{mntr}");
+    let dump = server.word("dump");
+    assert!(dump.contains(&format!("0x{:x}:\n\t/e\n", client.session.0)), "{dump}");
+    assert!(server.word("wchp").contains("/e\n"));
+    assert_eq!(client.get("/e", false).map(|(d, _)| d), Ok(Vec::new()));
+    server.stop();
+}
+
+#[test]
+fn a_word_that_is_none_is_a_length_that_cannot_be() {
+    let home = Home::new("");
+    let server = home.start();
+    for word in ["quit", "SRVR", "abcd"] {
+        let mut raw = Raw::connect(server.addr());
+        raw.send(word.as_bytes()).expect("sent");
+        assert_eq!(raw.closed(), b"", "{word}");
+    }
+    server.stop();
+}

@@ -1,0 +1,170 @@
+//! The house rules that a machine can check: who may import whom, how long files and functions may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders of `src/`, lowest layer first; a part may import its own layer's line only where `SIBLINGS_MAY` says so.
+const LAYERS: [&[&str]; 12] = [
+    &["limits", "types"],
+    &["jute"],
+    &["proto", "txn"],
+    &["quorum", "tree", "watch", "session", "txnlog"],
+    &["pipeline", "zab"],
+    &["peer", "shard"],
+    // The configuration is plain data; it stands above the machines because only it and the runtime know files.
+    &["config"],
+    &["sim", "runtime"],
+    &["cli"],
+    &["main"],
+    &[],
+    &[],
+];
+
+/// (importer, imported) pairs allowed inside one layer, each for a reason.
+const SIBLINGS_MAY: [(&str, &str); 2] = [
+    // Recovery loads snapshots into a tree and replays logs over it.
+    ("txnlog", "tree"),
+    ("types", "limits"),
+];
+
+/// (importer, imported) pairs that the layers would allow and the design forbids.
+const NEVER: [(&str, &str); 4] = [("zab", "tree"), ("zab", "pipeline"), ("tree", "watch"), ("proto", "txn")];
+
+const FILE_LINES: usize = 800;
+const FUNCTION_LINES: usize = 100;
+
+fn sources() -> Vec<PathBuf> {
+    fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+        let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                out.push(path);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut out);
+    out
+}
+
+fn part(path: &Path) -> String {
+    let rest = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    rest.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+fn layer(part: &str) -> Option<usize> {
+    LAYERS.iter().position(|l| l.contains(&part))
+}
+
+/// Parts named after `crate::` in a line.
+fn imports(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for piece in line.split("crate::").skip(1) {
+        if let Some(group) = piece.strip_prefix('{') {
+            let group = group.split('}').next().unwrap_or_default();
+            let names = group.split(',').map(|n| n.trim().split("::").next().unwrap_or_default().to_owned());
+            found.extend(names.filter(|n| !n.is_empty()));
+        } else {
+            found.push(piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+}
+
+fn may_import(from: &str, to: &str) -> bool {
+    if from == to || from == "lib" {
+        return true;
+    }
+    let (Some(a), Some(b)) = (layer(from), layer(to)) else { return false };
+    !NEVER.contains(&(from, to)) && (b < a || SIBLINGS_MAY.contains(&(from, to)))
+}
+
+#[test]
+fn imports_go_down_only() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let from = part(&path);
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            if line.trim_start().starts_with("//") {
+                continue;
+            }
+            for to in imports(line) {
+                if layer(&to).is_some() && !may_import(&from, &to) {
+                    wrong.push(format!("{}:{}: {from} imports {to}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_import_check_can_fail() {
+    assert!(!may_import("tree", "watch") && !may_import("types", "jute") && !may_import("sim", "runtime"));
+    assert!(may_import("peer", "tree") && may_import("runtime", "shard"));
+    assert_eq!(imports("use crate::{tree::Tree, watch};"), ["tree", "watch"]);
+    assert_eq!(imports("    crate::types::Zxid"), ["types"]);
+}
+
+#[test]
+fn every_part_is_in_the_layer_list() {
+    for path in sources() {
+        let part = part(&path);
+        assert!(part == "lib" || layer(&part).is_some(), "{} belongs to no layer", path.display());
+    }
+}
+
+#[test]
+fn files_and_functions_stay_small() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        if lines.len() > FILE_LINES {
+            wrong.push(format!("{}: {} lines", path.display(), lines.len()));
+        }
+        for (start, len) in functions(&lines) {
+            if len > FUNCTION_LINES {
+                wrong.push(format!("{}:{}: a function of {len} lines", path.display(), start + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// (first line, length) of each function, told by rustfmt's indentation.
+fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let words: Vec<&str> = line.split_whitespace().take(5).collect();
+        if !words.contains(&"fn") || line.trim_start().starts_with("//") {
+            continue;
+        }
+        let close = format!("{}}}", " ".repeat(indent));
+        if let Some(end) = lines[i..].iter().position(|l| *l == close) {
+            found.push((i, end + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn only_runtime_and_config_touch_the_world() {
+    let banned = ["std::fs", "std::net::Tcp", "std::thread", "Instant::now", "SystemTime::now", "glommio::"];
+    let free = ["runtime", "config", "cli", "main"];
+    let mut wrong = Vec::new();
+    for path in sources().into_iter().filter(|p| !free.contains(&part(p).as_str())) {
+        let text = fs::read_to_string(&path).unwrap();
+        let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in shipped.lines().enumerate() {
+            if !line.trim_start().starts_with("//") && banned.iter().any(|b| line.contains(b)) {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
