@@ -1,0 +1,22 @@
+//! What the hot paths cost in time, for people on a quiet machine: `cargo bench --bench hot`, or one of them with
+//! `cargo bench --bench hot -- shard/get`. Time is per run; "elements" are operations.
+
+#[path = "fixtures.rs"]
+mod fixtures;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+fn hot(c: &mut Criterion) {
+    for (name, operations, make) in fixtures::CASES {
+        let (group, name) = name.split_once('/').expect("names have two parts");
+        let mut group = c.benchmark_group(group);
+        group.throughput(Throughput::Elements(*operations));
+        // Made only when the filter wants it.
+        let mut run = None;
+        group.bench_function(name, |b| b.iter(run.get_or_insert_with(make)));
+        group.finish();
+    }
+}
+
+criterion_group!(benches, hot);
+criterion_main!(benches);
