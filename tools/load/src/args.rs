@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// What is asked of the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Load {
+    /// getData of a random znode
+    Get,
+    /// setData of a random znode
+    Set,
+    /// create of a new znode, each connection under a parent of its own
+    Create,
+    /// delete of znodes made beforehand (--nodes); ends early when none are left
+    Delete,
+    /// getData and setData, --reads per cent of the former
+    Mixed,
+    /// a multi of --ops setData
+    Multi,
+    /// every connection watches one znode, which one more session changes: time until each is told
+    Fanout,
+    /// all connections are cut at once and resume their sessions, re-arming --watches watches each
+    Storm,
+}
+
+/// Load generator for ZooKeeper's client protocol. One thread; every reply is checked, and the first wrong one ends the run.
+///
+/// Closed loop (default): --connections × --depth requests are in flight at all times. Open loop: --rate requests per second
+/// are sent whatever the server does, and latency counts from the moment a request should have been sent.
+#[derive(Clone, Parser, Debug)]
+#[command(version, max_term_width = 120)]
+pub struct Args {
+    /// What to ask
+    #[arg(value_enum)]
+    pub load: Load,
+    /// Server's client port
+    #[arg(long, default_value = "127.0.0.1:2181", value_name = "HOST:PORT")]
+    pub server: SocketAddr,
+    /// Sessions
+    #[arg(long, short, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub connections: u32,
+    /// Closed loop: requests in flight on each connection
+    #[arg(long, short, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub depth: u32,
+    /// Open loop: requests per second over all connections
+    #[arg(long, short, value_name = "PER_SECOND", conflicts_with = "depth", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Bytes of a znode's data
+    #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub size: u32,
+    /// Znodes that get, set, mixed and multi choose from
+    #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub keys: u32,
+    /// delete: znodes to make beforehand
+    #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub nodes: u32,
+    /// mixed: per cent of reads
+    #[arg(long, default_value_t = 90, value_name = "PER_CENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub reads: u8,
+    /// multi: operations in one
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub ops: u32,
+    /// create: flags as on the wire: 0 persistent, 1 ephemeral, 2 and 3 the same with a sequence number
+    /// (then their parents, and the persistent ones, are left there)
+    #[arg(long, default_value_t = 0, value_name = "FLAGS", value_parser = clap::value_parser!(i32).range(0..=3))]
+    pub mode: i32,
+    /// fanout: one persistent watch instead of a new one-shot watch for each round
+    #[arg(long)]
+    pub persistent: bool,
+    /// storm: watches that each session re-arms
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub watches: u32,
+    /// Make paths this long (bytes)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(40..=1_000))]
+    pub path_length: Option<u16>,
+    /// Znode that everything is made under
+    #[arg(long, default_value = "/zabra-load", value_name = "PATH", value_parser = root)]
+    pub root: String,
+    /// Leave the created znodes there
+    #[arg(long)]
+    pub keep: bool,
+    /// Seconds that are not counted
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
+    pub warm_up: f64,
+    /// Seconds that are
+    #[arg(long, short, default_value_t = 10.0, value_name = "SECONDS", value_parser = seconds)]
+    pub seconds: f64,
+    /// Seconds without any reply after which the run has failed
+    #[arg(long, default_value_t = 20.0, value_name = "SECONDS", value_parser = seconds)]
+    pub stall: f64,
+    /// Session timeout to ask for, milliseconds
+    #[arg(long, default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(i32).range(1_000..))]
+    pub session_timeout_ms: i32,
+    /// Process whose CPU time and memory are reported
+    #[arg(long, value_name = "PID")]
+    pub server_pid: Option<u32>,
+    /// Run on this CPU only
+    #[arg(long, value_name = "CPU")]
+    pub pin: Option<usize>,
+    /// Seed of the random choices
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Write the whole run's percentile curve here (HdrHistogram's .hgrm, milliseconds)
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
+    /// Write one histogram per second and kind here (HdrHistogram's V2 log)
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Print the result as JSON on standard output (the progress goes to standard error anyway)
+    #[arg(long)]
+    pub json: bool,
+    /// No progress lines
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(r) if (0.1..=100_000_000.0).contains(&r) => Ok(r),
+        _ => Err("a number of requests per second from 0.1 to 100,000,000".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if (0.0..=1_000_000.0).contains(&s) => Ok(s),
+        _ => Err("a number of seconds".to_owned()),
+    }
+}
+
+fn root(text: &str) -> Result<String, String> {
+    let names: Vec<&str> = text.strip_prefix('/').unwrap_or_default().split('/').collect();
+    if names.iter().any(|n| n.is_empty() || *n == "." || *n == "..") || names[0] == "zookeeper" {
+        return Err("a path such as /zabra-load, not in /zookeeper".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+        let args = Args::try_parse_from(["zabra-load", "get", "-c", "16", "-d", "16"]).unwrap();
+        assert_eq!((args.load, args.connections, args.depth, args.rate), (Load::Get, 16, 16, None));
+        for bad in [
+            &["zabra-load", "get", "--rate", "10", "--depth", "2"][..],
+            &["zabra-load", "get", "--rate", "NaN"],
+            &["zabra-load", "get", "--root", "/a//b"],
+            &["zabra-load", "get", "--root", "/zookeeper/x"],
+            &["zabra-load", "get", "--reads", "101"],
+        ] {
+            assert!(Args::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

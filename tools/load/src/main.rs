@@ -1,0 +1,81 @@
+//! `zabra-load`: asks a ZooKeeper server a lot and says how it answered. See `--help` and README.md.
+
+mod args;
+mod conn;
+mod engine;
+mod fanout;
+mod frames;
+mod poll;
+mod process;
+mod record;
+mod report;
+mod steady;
+mod storm;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use args::{Args, Load};
+use engine::Engine;
+use report::Report;
+
+/// What went wrong, for the person who runs it.
+pub type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(held) => ExitCode::from(if held { 0 } else { 3 }),
+        Err(error) => {
+            eprintln!("zabra-load: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// `false`: an open loop's rate was not held.
+fn run(args: &Args) -> Result<bool> {
+    if let Some(cpu) = args.pin {
+        poll::pin(cpu).map_err(|e| format!("--pin {cpu}: {e}"))?;
+    }
+    poll::precise_timers();
+    let files = poll::raise_open_files().map_err(|e| format!("limit on open files: {e}"))?;
+    if files < u64::from(args.connections) + 32 {
+        return Err(format!(
+            "{} connections need more than the {files} open files allowed (ulimit -n)",
+            args.connections
+        ));
+    }
+    if args.seconds == 0.0 {
+        return Err("--seconds 0 measures nothing".to_owned());
+    }
+    let report = load(args)?;
+    if let Some(path) = &args.hgrm {
+        report.write_hgrm(path)?;
+    }
+    if args.json {
+        println!("{:#}", report.json()?);
+        eprint!("{}", if args.quiet { String::new() } else { report.text()? });
+    } else {
+        print!("{}", report.text()?);
+    }
+    Ok(report.held != Some(false))
+}
+
+/// Opens the sessions, runs the load, closes the sessions.
+fn load(args: &Args) -> Result<Report> {
+    let mut engine = Engine::new(Duration::from_secs_f64(args.stall))?;
+    engine.open(args.server, args.connections as usize, args.session_timeout_ms)?;
+    let report = match args.load {
+        Load::Fanout => fanout::run(args, &mut engine)?,
+        Load::Storm => storm::run(args, &mut engine)?,
+        _ => steady::run(args, &mut engine)?,
+    };
+    engine.close()?;
+    Ok(report)
+}

@@ -1,0 +1,149 @@
+//! The kernel's side: readiness of sockets, the clock, CPU pinning, the limit on descriptors. All of this crate's unsafe code.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// Nanoseconds on the monotonic clock.
+pub fn now_ns() -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is valid for writing; CLOCK_MONOTONIC exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// One socket that can be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// The number it was added with.
+    pub token: usize,
+    /// Bytes, an end or an error wait to be read.
+    pub read: bool,
+    /// There is room to write.
+    pub write: bool,
+}
+
+/// Level-triggered epoll.
+pub struct Poll {
+    epoll: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+impl Poll {
+    /// An empty set.
+    pub fn new() -> io::Result<Poll> {
+        // SAFETY: no pointers; the descriptor is checked and owned by nobody else.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, valid, ours.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Poll { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; 1024] })
+    }
+
+    fn control(&self, how: i32, fd: RawFd, token: usize, write: bool) -> io::Result<()> {
+        let room = if write { libc::EPOLLOUT as u32 } else { 0 };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32 | room, u64: token as u64 };
+        // SAFETY: `event` is valid for the call; a bad descriptor is an error, not undefined behaviour.
+        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), how, fd, &raw mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Watches a socket for reading. Closing it takes it out again.
+    pub fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, false)
+    }
+
+    /// Watches it for room to write as well, or no more.
+    pub fn want_write(&self, fd: RawFd, token: usize, write: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, write)
+    }
+
+    /// Sleeps until something is ready or `timeout` is over, to the nanosecond. Puts what is ready into `ready`.
+    pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
+        ready.clear();
+        let t = libc::timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        // SAFETY: `events` is valid for its length, `t` for the call; no signal mask is given. epoll_pwait2 (Linux 5.11) is
+        // called by number because the C library may be older.
+        let n = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                self.events.len() as i32,
+                &raw const t,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            )
+        };
+        if n < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
+        }
+        for event in &self.events[..n as usize] {
+            let bits = event.events;
+            ready.push(Ready {
+                token: event.u64 as usize,
+                read: bits & !(libc::EPOLLOUT as u32) != 0,
+                write: bits & libc::EPOLLOUT as u32 != 0,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Runs this thread on one CPU only.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no CPU {cpu}")));
+    }
+    // SAFETY: an all-zero cpu_set_t is an empty set; `cpu` is below CPU_SETSIZE; the set is valid for the call.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Wakes as precisely as the kernel can: planned send times are microseconds apart.
+pub fn precise_timers() {
+    // SAFETY: no pointers. It only affects this thread, and a refusal only costs precision.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000usize) };
+}
+
+/// Lifts the soft limit on open files to the hard one and returns it.
+pub fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+/// Clock ticks per second of `/proc/PID/stat`.
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: no pointers.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
+}
+
+/// Makes the close of a socket an abrupt one (a reset), as when a client's host dies.
+pub fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: `linger` is valid for `len` bytes; a bad descriptor is an error.
+    match unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,146 @@
+//! Whole runs against a server made of a few lines, honest or not: what is wrong must end the run and be said.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use clap::Parser;
+use zabra::jute::stat::put_stat;
+use zabra::jute::{Put, Reader};
+use zabra::proto::reply::put_reply_header;
+use zabra::proto::{ConnectRequest, ConnectResponse, Request, RequestHeader};
+use zabra::types::{ErrorCode, SessionId, Stat, Zxid, op};
+
+use crate::args::Args;
+use crate::report::Report;
+use crate::{Result, load};
+
+/// How the server misbehaves, after so many requests that set-up is over.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    WrongXid,
+    ZxidFalls,
+    ErrorCode,
+    WrongData,
+    HangsUp,
+    Silent,
+}
+
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).ok()?;
+    let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+    stream.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Serves one connection; every znode holds whatever was written last, wherever.
+fn serve(mut stream: TcpStream, fault: Fault, data: &Mutex<Vec<u8>>) -> Option<()> {
+    ConnectRequest::read(&frame(&mut stream)?).ok()?;
+    let mut out = Vec::new();
+    ConnectResponse { timeout_ms: 30_000, session: SessionId(7), passwd: [1; 16], read_only: Some(false) }
+        .put(&mut out);
+    stream.write_all(&out).ok()?;
+    let mut zxid = 100;
+    for n in 0.. {
+        let request = frame(&mut stream)?;
+        let mut r = Reader::new(&request);
+        let header = RequestHeader::read(&mut r).ok()?;
+        let mut fault = if n >= 40 && header.op == op::GET_DATA { fault } else { Fault::None };
+        if n % 2 == 1 && fault == Fault::ZxidFalls {
+            fault = Fault::None;
+        }
+        zxid += 1;
+        match fault {
+            Fault::HangsUp => return None,
+            Fault::Silent => continue,
+            _ => {}
+        }
+        let mut data = data.lock().unwrap();
+        out.clear();
+        let f = out.begin_frame();
+        let stamp = if fault == Fault::ZxidFalls { Zxid(3) } else { Zxid(zxid) };
+        let code = if fault == Fault::ErrorCode { ErrorCode::NoNode } else { ErrorCode::Ok };
+        put_reply_header(&mut out, header.xid + i32::from(fault == Fault::WrongXid), stamp, code);
+        let stat = Stat { mzxid: Zxid(zxid), version: 1, data_length: data.len() as i32, ..Stat::default() };
+        match Request::read(header.op, r.rest()).ok()?? {
+            Request::Create(c) => {
+                *data = c.data.unwrap_or_default().to_vec();
+                out.put_string(&c.path);
+            }
+            Request::SetData { data: new, .. } => {
+                *data = new.unwrap_or_default().to_vec();
+                put_stat(&mut out, &Stat { data_length: data.len() as i32, ..stat });
+            }
+            Request::GetData { .. } => {
+                let mut sent = data.clone();
+                if fault == Fault::WrongData {
+                    sent[50] ^= 1;
+                }
+                out.put_buffer(Some(&sent));
+                put_stat(&mut out, &stat);
+            }
+            _ => {}
+        }
+        out.end_frame(f);
+        stream.write_all(&out).ok()?;
+    }
+    None
+}
+
+fn server(fault: Fault) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let data = Arc::new(Mutex::new(Vec::new()));
+        for stream in listener.incoming() {
+            let data = data.clone();
+            thread::spawn(move || serve(stream.unwrap(), fault, &data));
+        }
+    });
+    address
+}
+
+fn run(fault: Fault, more: &str) -> Result<Report> {
+    let address = server(fault);
+    let line = format!(
+        "zabra-load {more} --keys 10 --connections 2 --warm-up 0.05 --seconds 0.3 --stall 0.4 -q --server {address}"
+    );
+    load(&Args::parse_from(line.split_whitespace()))
+}
+
+#[test]
+fn an_honest_server_is_measured() {
+    for more in ["get", "get --depth 7", "set --depth 3", "mixed --reads 50", "create", "delete --nodes 100000"] {
+        let report = run(Fault::None, more).unwrap();
+        assert!(report.rate() > 10.0, "{more}: {}", report.text().unwrap());
+        let json = report.json().unwrap();
+        assert_eq!(json["latency_us"]["count"], json["ops"], "{more}");
+    }
+}
+
+#[test]
+fn an_open_loop_offers_what_it_was_told() {
+    let report = run(Fault::None, "get --rate 500").unwrap();
+    assert!(report.rate() < 600.0, "{}", report.rate());
+    assert!(report.text().unwrap().contains("from the real send"));
+}
+
+#[test]
+fn every_fault_ends_the_run() {
+    for (fault, words) in [
+        (Fault::WrongXid, "reply out of order"),
+        (Fault::ZxidFalls, "zxid fell"),
+        (Fault::ErrorCode, "get failed: NoNode (-101)"),
+        (Fault::WrongData, "get: wrong reply body"),
+        (Fault::HangsUp, "closed the connection"),
+        (Fault::Silent, "no answer for"),
+    ] {
+        match run(fault, "get") {
+            Err(error) => assert!(error.contains(words), "{error}"),
+            Ok(report) => panic!("{words} went unseen: {}", report.text().unwrap()),
+        }
+    }
+}
