@@ -1,0 +1,170 @@
+"""Supervises a suite written in another language: `program_suite.py SUITE apache|zabra PROGRAM...`.
+
+Starts a server and a relay in front of it and runs `PROGRAM... DIRECT RELAYED` (two host:port).
+The program writes lines and reads one line for each `TEST` and `DO`:
+
+    TEST name            -> run | skip     a test begins (or not: INTEROP_FILTER)
+    PASS                                   it held
+    FAIL text                              it did not
+    DO cut|heal|kill|stop|start -> done    relay cut and healed; server killed, stopped, started
+    DONE                                   all tests were offered
+"""
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import servers
+from servers import Failed, Suite
+
+# Longest silence of a program (s): the machine may be busy, a session to expire takes some.
+PATIENCE = 90
+
+
+class Relay:
+    """A TCP relay whose connections can be cut and which can refuse new ones."""
+
+    def __init__(self, target):
+        self.target = target
+        self.open = True
+        self.live = []
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", servers.free_port()))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            with self.lock:
+                if not self.open:
+                    client.close()
+                    continue
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target), timeout=5)
+                except OSError:
+                    client.close()  # the server is down: the client sees a refusal
+                    continue
+                server.settimeout(None)
+                self.live += [client, server]
+            for a, b in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def _pump(a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass  # cut: both sides close
+        for s in (a, b):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # already closed
+
+    def cut(self):
+        with self.lock:
+            self.open = False
+            for s in self.live:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # already closed
+                s.close()
+            self.live = []
+
+    def heal(self):
+        self.open = True
+
+
+class Program:
+    def __init__(self, suite, server, relay, command):
+        self.suite, self.server, self.relay = suite, server, relay
+        self.lines = queue.Queue()
+        self.name = None
+        self.began = 0.0
+        self.err_path = os.path.join(servers.DIR, "program.err")
+        with open(self.err_path, "w") as err:
+            self.process = subprocess.Popen(
+                [*command, f"127.0.0.1:{server.port}", f"127.0.0.1:{relay.port}"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True, bufsize=1)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+        self.lines.put(None)
+
+    def _answer(self, text):
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+
+    def run(self):
+        """Takes the program's lines to the end; a program that dies or hangs has failed."""
+        while True:
+            try:
+                line = self.lines.get(timeout=PATIENCE)
+            except queue.Empty:
+                self._broken(f"silent for {PATIENCE} s")
+                return
+            if line is None:
+                self._broken(f"the program ended with {self.process.wait(10)} before its last test: {self._errors()}")
+                return
+            if line == "DONE":
+                return
+            self._take(line)
+
+    def _take(self, line):
+        verb, _, rest = line.partition(" ")
+        if verb == "TEST":
+            if self.name is not None:
+                raise Failed(f"test {self.name} had no verdict")
+            wanted = self.suite.wants(rest)
+            if wanted:
+                self.name, self.began = rest, time.monotonic()
+            self._answer("run" if wanted else "skip")
+        elif verb in ("PASS", "FAIL") and self.name is not None:
+            self.suite.verdict(self.name, None if verb == "PASS" else rest, self.began)
+            self.name = None
+        elif verb == "DO":
+            {"cut": self.relay.cut, "heal": self.relay.heal, "kill": self.server.kill,
+             "stop": self.server.stop, "start": self.server.start}[rest]()
+            self._answer("done")
+        else:
+            raise Failed(f"a line not understood: {line!r}")
+
+    def _broken(self, problem):
+        self.suite.verdict(self.name or "program", problem, self.began if self.name else None)
+
+    def _errors(self):
+        with open(self.err_path, errors="replace") as f:
+            return " | ".join(f.read().splitlines()[-8:])
+
+    def end(self):
+        self.process.kill()
+        self.process.wait(20)
+
+
+def main():
+    if len(sys.argv) < 4 or sys.argv[2] not in ("apache", "zabra"):
+        sys.exit(__doc__)
+    name, target = sys.argv[1:3]
+    suite = Suite(name, target)
+    # A short container sweep, so that containers and TTL nodes go within the patience of a test.
+    with servers.Server(target, name, props=["-Dznode.container.checkIntervalMs=200"]) as server:
+        program = Program(suite, server, Relay(server.port), sys.argv[3:])
+        try:
+            program.run()
+        except (Failed, RuntimeError, OSError, KeyError) as e:
+            suite.verdict(program.name or "program", f"{type(e).__name__}: {e}", None)
+        finally:
+            program.end()
+    suite.end()
+
+
+main()
