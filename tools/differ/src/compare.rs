@@ -1,0 +1,52 @@
+//! Two servers' answers to one step beside each other.
+
+use crate::normal::Item;
+
+/// The first place where they part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// Who heard it.
+    pub session: usize,
+    /// What each server said; `None`: no more.
+    pub apache: Option<Item>,
+    pub zabra: Option<Item>,
+}
+
+impl Difference {
+    /// The request that was answered differently, by its place in the burst.
+    pub fn request(&self) -> Option<usize> {
+        let of = |item: &Option<Item>| item.as_ref().and_then(|i| i.request);
+        of(&self.apache).or(of(&self.zabra))
+    }
+}
+
+/// Compares session by session, in order; a reply that differs explains more than an event that does, and is preferred. `concurrent`: several sessions wrote at once, so the events that one causes and
+/// another hears come at any moment; each such pair is then a row of its own.
+pub fn compare(apache: &[Vec<Item>], zabra: &[Vec<Item>], concurrent: bool) -> Option<Difference> {
+    assert_eq!(apache.len(), zabra.len(), "both sides have the same sessions");
+    let all = apache.iter().zip(zabra).enumerate().filter_map(|(session, (a, z))| {
+        if !concurrent {
+            return rows(session, a.iter(), z.iter());
+        }
+        (0..apache.len()).find_map(|cause| {
+            let of = |i: &&Item| i.cause.unwrap_or(session) == cause;
+            rows(session, a.iter().filter(of), z.iter().filter(of))
+        })
+    });
+    // The first of those with the lowest key.
+    all.min_by_key(|d| d.request().is_none())
+}
+
+fn rows<'a>(
+    session: usize,
+    mut apache: impl Iterator<Item = &'a Item>,
+    mut zabra: impl Iterator<Item = &'a Item>,
+) -> Option<Difference> {
+    loop {
+        match (apache.next(), zabra.next()) {
+            (None, None) => return None,
+            (Some(a), Some(z)) if a.text == z.text => {}
+            (a, z) => return Some(Difference { session, apache: a.cloned(), zabra: z.cloned() }),
+        }
+    }
+}
