@@ -132,6 +132,7 @@ impl Peer {
         let before = std::mem::replace(&mut self.stats, fresh);
         self.stats.digests = before.digests;
         self.stats.slow_syncs = before.slow_syncs;
+        self.stats.writes = before.writes.emptied();
     }
 
     /// A picture. `with_sessions` lists expiries and ephemerals, which is as long as there are sessions.

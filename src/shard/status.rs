@@ -209,7 +209,8 @@ impl ResettableStats {
 impl ShardStats {
     fn reset(&mut self, metrics: bool) {
         if metrics {
-            *self = ShardStats { auth_failed: self.auth_failed, ..ShardStats::default() };
+            let reads = self.reads.emptied();
+            *self = ShardStats { auth_failed: self.auth_failed, reads, ..ShardStats::default() };
         } else {
             self.since_reset = ResettableStats::default();
         }

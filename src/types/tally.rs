@@ -77,6 +77,11 @@ impl Namespaces {
         }
     }
 
+    /// The same names with nothing counted, as ZooKeeper's sets are after `srst`.
+    pub fn emptied(&self) -> Namespaces {
+        Namespaces(self.0.keys().map(|name| (name.clone(), Tally::default())).collect())
+    }
+
     /// Names in order, and what was counted.
     pub fn sorted(&self) -> Vec<(&str, Tally)> {
         let mut all: Vec<(&str, Tally)> = self.0.iter().map(|(name, tally)| (&**name, *tally)).collect();
@@ -111,6 +116,7 @@ mod tests {
         let a = Tally { min: 1, max: 3, sum: 4, count: 2 };
         let b = Tally { min: 7, max: 7, sum: 7, count: 1 };
         assert_eq!(n.sorted(), [("a", a), ("b", b)]);
+        assert_eq!(n.emptied().sorted(), [("a", Tally::default()), ("b", Tally::default())]);
         (0..2 * NAMESPACES).for_each(|i| n.record(&format!("/n{i}"), 1));
         assert_eq!(n.sorted().len(), NAMESPACES);
     }
