@@ -196,8 +196,10 @@ def check_files(data, what):
     records = {r[0]: r[5] for r in zkdisk.all_records(data)}
     snapshots = [zkdisk.Snapshot(p) for p in zkdisk.files(data, "snapshot")]
     for s in snapshots:
-        # A snapshot taken while writes ran has a digest of a later zxid than its name's: nothing to compare it with.
-        if s.digest_zxid and s.digest_zxid == s.zxid:
+        # A snapshot that Apache took while writes ran may hold later changes than its digest knows, and the digest may be
+        # of a later zxid than its name's: nothing to compare it with. Zabra's are exact.
+        fuzzy = not what.startswith("zabra") and any(zxid > s.zxid for zxid in records)
+        if s.digest_zxid and s.digest_zxid == s.zxid and not fuzzy:
             eq(s.digest, s.computed_digest(), f"{what}: digest inside {os.path.basename(s.path)}")
             if records.get(s.zxid) is not None:
                 eq(records[s.zxid], s.digest, f"{what}: digest of zxid {s.zxid:x} in log and snapshot")
