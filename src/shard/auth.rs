@@ -12,7 +12,7 @@ use crate::types::{ErrorCode, Id, Now, Zxid, op};
 
 impl Shard {
     pub(super) fn auth_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
-        let Some(c) = self.conns.get(&conn) else { return };
+        let Some(c) = self.conns.get(conn) else { return };
         let ip = c.peer.ip().to_string();
         let ids = match Request::read(op::AUTH, body) {
             Ok(Some(Request::Auth { scheme, auth, .. })) => {
@@ -28,7 +28,7 @@ impl Shard {
                 return;
             }
         };
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         match ids {
             Ok(new) => {
                 // The address stays last, as Java's set happens to list it.
@@ -76,7 +76,7 @@ impl Shard {
             self.end(conn, CloseHow::Abort, out);
             return;
         }
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         let frame = c.out.begin_frame();
         put_reply_header(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
         c.out.put_buffer(None);
@@ -89,12 +89,11 @@ impl Shard {
     /// `enforce.auth`: whether the connection may do anything but authenticate.
     pub(super) fn is_authenticated_enough(&self, conn: u64) -> bool {
         let schemes = &self.options.enforced_schemes;
-        schemes.is_empty()
-            || self.conns.get(&conn).is_some_and(|c| c.auth.iter().any(|id| schemes.contains(&id.scheme)))
+        schemes.is_empty() || self.conns.get(conn).is_some_and(|c| c.auth.iter().any(|id| schemes.contains(&id.scheme)))
     }
 
     pub(super) fn refuse_unauthenticated(&mut self, conn: u64, header: RequestHeader, out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         tracing::warn!(peer = %c.peer, session = %c.session, "closing: enforce.auth.schemes is not satisfied");
         put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireSaslAuth);
         self.stats.replied(0, 20);

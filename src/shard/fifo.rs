@@ -42,7 +42,7 @@ impl Shard {
 
     /// `false`: the connection is gone, and its fifo with it.
     fn write_answered(&mut self, now: Now, conn: u64, zxid: &Zxid, reply: &[u8], out: &mut Outbox) -> bool {
-        let Some(c) = self.conns.get_mut(&conn) else { return false };
+        let Some(c) = self.conns.get_mut(conn) else { return false };
         if c.phase == Phase::Handshake {
             // What was refused is its createSession.
             self.session_refused(conn, out);
@@ -82,7 +82,7 @@ impl Shard {
             let fired = std::mem::take(&mut self.fired);
             let mut told = 0;
             for conn in &fired {
-                let Some(c) = self.conns.get_mut(&conn.0) else { continue };
+                let Some(c) = self.conns.get_mut(conn.0) else { continue };
                 let may_read = self.options.skip_acl || permits(event.acl.as_deref(), &c.auth, perms::READ);
                 if c.phase != Phase::Open || !may_read {
                     continue;
@@ -105,7 +105,7 @@ impl Shard {
     pub(super) fn drained(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
         if !self.throttled.is_empty() && self.in_process() <= self.options.outstanding_limit {
             for conn in self.throttled.drain(..) {
-                if let Some(c) = self.conns.get_mut(&conn) {
+                if let Some(c) = self.conns.get_mut(conn) {
                     c.throttled = false;
                     self.ready.push(conn);
                 }
@@ -125,7 +125,7 @@ impl Shard {
 
     fn answer_waiting(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
         loop {
-            let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase == Phase::Open) else { return };
+            let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Open) else { return };
             self.stalled -= c.unstall();
             if !matches!(c.fifo.front(), Some(Pending::Read { .. })) {
                 return;

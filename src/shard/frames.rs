@@ -44,7 +44,7 @@ fn next(bytes: &[u8], max: usize) -> Next {
 
 impl Shard {
     pub(super) fn data(&mut self, now: Now, conn: u64, bytes: &[u8], tree: &Tree, out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         if c.phase == Phase::Ended {
             return;
         }
@@ -74,7 +74,7 @@ impl Shard {
     }
 
     fn decode_input(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         let mut input = std::mem::take(&mut c.input);
         let used = self.decode(now, conn, &input, tree, out);
         if used == input.len() {
@@ -82,13 +82,13 @@ impl Shard {
             return;
         }
         input.drain(..used);
-        if let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase != Phase::Ended) {
+        if let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase != Phase::Ended) {
             c.input = input;
         }
     }
 
     fn keep(&mut self, conn: u64, rest: &[u8]) {
-        if let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase != Phase::Ended) {
+        if let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase != Phase::Ended) {
             c.input.extend_from_slice(rest);
         }
     }
@@ -96,7 +96,7 @@ impl Shard {
     /// Stops or starts reading the socket by how much waits undecoded.
     pub(super) fn hold_back(&mut self, conn: u64, out: &mut Outbox) {
         let mut decodes = self.may_decode(conn);
-        if decodes && let Some(c) = self.conns.get(&conn) {
+        if decodes && let Some(c) = self.conns.get(conn) {
             // At the gate only a whole request waits: the rest of one that is not whole must still be read.
             decodes = match c.input.get(4..).and_then(|first| self.wait(c, first)) {
                 None => true,
@@ -104,7 +104,7 @@ impl Shard {
                 Some(Wait::Reads | Wait::Outstanding) => false,
             };
         }
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         let pause = !decodes && c.input.len() > limits::IN_HIGH_WATER;
         if pause != c.paused && c.phase != Phase::Ended {
             c.paused = pause;
@@ -113,7 +113,7 @@ impl Shard {
     }
 
     fn may_decode(&self, conn: u64) -> bool {
-        let Some(c) = self.conns.get(&conn) else { return false };
+        let Some(c) = self.conns.get(conn) else { return false };
         match c.phase {
             Phase::Fresh => true,
             Phase::Open => {
@@ -130,7 +130,7 @@ impl Shard {
         let mut used = 0;
         while self.may_decode(conn) {
             let rest = &bytes[used..];
-            let fresh = self.conns.get(&conn).is_some_and(|c| c.phase == Phase::Fresh);
+            let fresh = self.conns.get(conn).is_some_and(|c| c.phase == Phase::Fresh);
             if fresh && let Some(taken) = self.word(conn, rest, out) {
                 return used + taken;
             }
@@ -147,7 +147,7 @@ impl Shard {
                         self.connect(now, conn, frame, tree, out);
                         continue;
                     }
-                    if let Some(why) = self.conns.get(&conn).and_then(|c| self.wait(c, frame)) {
+                    if let Some(why) = self.conns.get(conn).and_then(|c| self.wait(c, frame)) {
                         self.begin_wait(now, conn, why);
                         break;
                     }
@@ -165,7 +165,7 @@ impl Shard {
     }
 
     fn refuse_length(&mut self, conn: u64, len: i32, fresh: bool, out: &mut Outbox) {
-        if let Some(c) = self.conns.get(&conn) {
+        if let Some(c) = self.conns.get(conn) {
             let limit = self.options.max_frame;
             tracing::warn!(peer = %c.peer, session = %c.session, len, limit, "closing: packet length out of range (jute.maxbuffer)");
         }
@@ -193,7 +193,7 @@ impl Shard {
             argument = i64::from_be_bytes(*mask);
             taken = 12;
         }
-        let c = self.conns.get_mut(&conn)?;
+        let c = self.conns.get_mut(conn)?;
         c.phase = Phase::Word;
         c.received += 1;
         self.stats.since_reset.packets_received += 1;
@@ -214,7 +214,7 @@ impl Shard {
             self.end(conn, CloseHow::Abort, out);
             return;
         };
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         c.received += 1;
         self.stats.since_reset.packets_received += 1;
         self.stats.ops.count(header.op);
@@ -240,7 +240,7 @@ impl Shard {
         let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), out) else { return };
         let origin = self.origin(conn);
         let arrived_ns = late.arrived_ns(now);
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         let behind_read = c.waiting_reads > 0;
         self.stalled -= c.unstall();
         c.fifo.push_back(Pending::Write { xid: header.xid, op: header.op, arrived_ns });
@@ -271,7 +271,7 @@ impl Shard {
     ) {
         let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), out) else { return };
         let arrived_ns = late.arrived_ns(now);
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         if !c.fifo.is_empty() {
             self.stalled -= c.unstall();
             c.waiting_reads += 1;

@@ -179,7 +179,7 @@ impl Shard {
 
     /// Puts a connection where it will be called from.
     pub(super) fn begin_wait(&mut self, now: Now, conn: u64, why: Wait) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         match why {
             // Called when its reads are answered.
             Wait::Reads => {}
@@ -202,7 +202,7 @@ impl Shard {
 
     /// Brings the memory of arrivals in step with what is undecoded now.
     pub(super) fn remember_arrivals(&mut self, now: Now, conn: u64) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         let Some(q) = &mut c.gate else { return };
         let undecoded = c.input.len();
         if q.bytes > undecoded {
@@ -235,12 +235,12 @@ impl Shard {
     }
 
     fn serve(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
-        let Some(queued) = self.conns.get_mut(&conn).and_then(|c| c.gate.take()) else { return };
+        let Some(queued) = self.conns.get_mut(conn).and_then(|c| c.gate.take()) else { return };
         let eof = queued.eof;
         self.gate.served = Some(queued);
         self.decode_kept(now, conn, tree, out);
         self.gate.served = None;
-        let waits_on = self.conns.get(&conn).is_some_and(|c| c.gate.is_some());
+        let waits_on = self.conns.get(conn).is_some_and(|c| c.gate.is_some());
         if eof && !waits_on {
             self.end(conn, CloseHow::Flush, out);
         }
@@ -270,7 +270,7 @@ impl Shard {
         }
         let settings = self.options.throttles.requests;
         let closed = settings.stale_connection_check && queued.eof;
-        let timeout_ms = self.conns.get(&conn).map_or(0, |c| i64::from(c.timeout_ms));
+        let timeout_ms = self.conns.get(conn).map_or(0, |c| i64::from(c.timeout_ms));
         let late = settings.stale_latency_check && waited_ms > timeout_ms;
         if (closed || late) && header.op != op::CLOSE_SESSION {
             if settings.drop_stale {
@@ -291,7 +291,7 @@ impl Shard {
 
     /// A request that nobody can be waiting for any more; later ones of its connection must not overtake it.
     fn drop_stale(&mut self, conn: u64, waited_ms: i64, out: &mut Outbox) {
-        if let Some(c) = self.conns.get(&conn) {
+        if let Some(c) = self.conns.get(conn) {
             tracing::warn!(peer = %c.peer, session = %c.session, waited_ms, "closing: a request went stale waiting for room");
         }
         self.stats.stale_requests_dropped += 1;
@@ -310,16 +310,16 @@ impl Shard {
                 let waited_ms = now.mono_ms - arrived;
                 (waited_ms > i64::from(c.timeout_ms)).then_some(waited_ms)
             };
-            let late = |conn: &u64| self.conns.get(conn).and_then(is_late).map(|waited_ms| (*conn, waited_ms));
+            let late = |conn: &u64| self.conns.get(*conn).and_then(is_late).map(|waited_ms| (*conn, waited_ms));
             let stale: Vec<(u64, i64)> = self.gate.queue.iter().filter_map(late).collect();
             for (conn, waited_ms) in stale {
-                if let Some(c) = self.conns.get_mut(&conn) {
+                if let Some(c) = self.conns.get_mut(conn) {
                     c.gate = None;
                 }
                 self.drop_stale(conn, waited_ms, out);
             }
         }
-        self.gate.queue.retain(|conn| self.conns.get(conn).is_some_and(|c| c.gate.is_some()));
+        self.gate.queue.retain(|conn| self.conns.get(*conn).is_some_and(|c| c.gate.is_some()));
         self.stats.throttle_waits += u64::from(!self.gate.queue.is_empty());
     }
 
@@ -327,7 +327,7 @@ impl Shard {
     pub(super) fn outlives_its_client(&mut self, conn: u64) -> bool {
         let settings = self.options.throttles.requests;
         let drops = settings.drop_stale && settings.stale_connection_check;
-        let queued = self.conns.get_mut(&conn).and_then(|c| c.gate.as_mut()).filter(|_| !drops);
+        let queued = self.conns.get_mut(conn).and_then(|c| c.gate.as_mut()).filter(|_| !drops);
         queued.is_some_and(|q| {
             q.eof = true;
             true
@@ -337,7 +337,7 @@ impl Shard {
     /// A large request is announced by its length (0: not known yet): closes the connection if there is no room for it.
     pub(super) fn announce(&mut self, conn: u64, len: usize, out: &mut Outbox) {
         let Some(large) = self.options.throttles.large.as_ref().filter(|_| len > 0) else { return };
-        let Some(c) = self.conns.get_mut(&conn).filter(|c| !c.announced && c.phase == Phase::Open) else { return };
+        let Some(c) = self.conns.get_mut(conn).filter(|c| !c.announced && c.phase == Phase::Open) else { return };
         c.announced = true;
         if let Err(reason) = large.announce(len) {
             tracing::warn!(peer = %c.peer, session = %c.session, %reason, "closing: rejecting a large request");
@@ -349,7 +349,7 @@ impl Shard {
     /// Counts a request in, if it is large. `Err`: there was no room for it and the connection is closed.
     pub(super) fn admit_large(&mut self, conn: u64, len: usize, out: &mut Outbox) -> Result<Option<Admitted>, ()> {
         let Some(large) = &self.options.throttles.large else { return Ok(None) };
-        if let Some(c) = self.conns.get_mut(&conn) {
+        if let Some(c) = self.conns.get_mut(conn) {
             c.announced = false;
         }
         large.admit(len).map_err(|reason| {
@@ -369,7 +369,7 @@ impl Shard {
         tree: &Tree,
         out: &mut Outbox,
     ) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         let before = c.out.len();
         put_reply(&mut c.out, header.xid, tree.last_zxid(), ErrorCode::ThrottledOp);
         let len = c.out.len() - before;

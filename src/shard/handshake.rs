@@ -18,7 +18,7 @@ impl Shard {
             return;
         };
         let origin = self.origin(conn);
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         c.received += 1;
         c.heard_ms = now.mono_ms;
         c.read_only = request.read_only;
@@ -60,7 +60,7 @@ impl Shard {
 
     /// The session is there: what the client already sent behind its handshake may be decoded.
     pub(super) fn session_up(&mut self, conn: u64, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn).filter(|c| c.phase == Phase::Handshake) else { return };
+        let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Handshake) else { return };
         c.phase = Phase::Open;
         c.session = session;
         c.timeout_ms = timeout_ms;
@@ -76,7 +76,7 @@ impl Shard {
 
     /// The client learns that its session is gone, and is closed.
     pub(super) fn session_refused(&mut self, conn: u64, out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         ConnectResponse::expired(c.read_only.map(|_| false)).put(&mut c.out);
         c.sent += 1;
         self.stats.since_reset.packets_sent += 1;

@@ -7,6 +7,7 @@
 
 mod auth;
 pub mod conn;
+mod conns;
 mod fifo;
 mod frames;
 pub mod gate;
@@ -32,6 +33,7 @@ use crate::tree::Tree;
 use crate::types::{Now, SessionId};
 use crate::watch::{ConnId, WatchTable};
 use conn::{Conn, Phase};
+use conns::Conns;
 use gate::{Gate, Throttles};
 use status::ShardStats;
 
@@ -76,7 +78,7 @@ pub enum CloseHow {
 pub enum Input<'a> {
     /// A client connected.
     Accepted {
-        /// A number never used again in this process.
+        /// A number never used again in this process. Its lower 32 bits are a slot, small and not in use by another.
         conn: u64,
         /// Its address.
         peer: SocketAddr,
@@ -138,7 +140,7 @@ pub struct Outbox {
 /// The machine.
 pub struct Shard {
     options: ShardOptions,
-    conns: HashMap<u64, Conn, foldhash::fast::FixedState>,
+    conns: Conns,
     sessions: HashMap<SessionId, u64, foldhash::fast::FixedState>,
     watches: WatchTable,
     /// Connections without a session yet, oldest first.
@@ -164,7 +166,7 @@ impl Shard {
     pub fn new(options: ShardOptions, watches: WatchTable) -> Shard {
         Shard {
             options,
-            conns: HashMap::default(),
+            conns: Conns::default(),
             sessions: HashMap::default(),
             watches,
             fresh: VecDeque::new(),
@@ -205,7 +207,7 @@ impl Shard {
 
     /// Moves a connection's output into `to`.
     pub fn take_output(&mut self, conn: u64, to: &mut Vec<u8>) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         c.is_dirty = false;
         if c.out.len() > crate::limits::OUT_HIGH_WATER {
             // Answering stopped; it goes on next turn unless the socket is told to be backlogged.
@@ -221,16 +223,15 @@ impl Shard {
     fn accepted(&mut self, now: Now, conn: u64, peer: SocketAddr) {
         self.stats.connections_accepted += 1;
         self.fresh.push_back((now.mono_ms, conn));
-        let before = self.conns.insert(conn, Conn::new(peer, now));
-        assert!(before.is_none(), "connection number {conn} used twice");
+        self.conns.insert(conn, Conn::new(peer, now));
     }
 
     fn disconnected(&mut self, conn: u64, out: &mut Outbox) {
-        let Some(mut c) = self.conns.remove(&conn) else { return };
+        let Some(mut c) = self.conns.remove(conn) else { return };
         self.outstanding -= c.fifo.len();
         if self.throttled.len() > 2 * self.conns.len() {
             // While the limit is not left, nobody else clears them away.
-            self.throttled.retain(|conn| self.conns.contains_key(conn));
+            self.throttled.retain(|conn| self.conns.get(*conn).is_some());
         }
         self.stalled -= c.unstall();
         self.stats.stale_requests_dropped += u64::from(c.gate.is_some());
@@ -245,7 +246,7 @@ impl Shard {
 
     /// A client that half-closes after a four-letter word (`echo ruok | nc`) still wants its answer.
     fn eof(&mut self, conn: u64, out: &mut Outbox) {
-        if self.conns.get(&conn).is_some_and(|c| c.phase != Phase::Word) {
+        if self.conns.get(conn).is_some_and(|c| c.phase != Phase::Word) {
             self.stats.connections_dropped += 1;
             if !self.outlives_its_client(conn) {
                 self.end(conn, CloseHow::Flush, out);
@@ -254,7 +255,7 @@ impl Shard {
     }
 
     fn backlog(&mut self, conn: u64, bytes: usize, out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         if bytes <= crate::limits::OUT_HIGH_WATER {
             c.backlog = None;
             self.ready.push(conn);
@@ -270,7 +271,7 @@ impl Shard {
     }
 
     fn word_answer(&mut self, conn: u64, text: &[u8], out: &mut Outbox) {
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         c.out.extend_from_slice(text);
         self.stats.since_reset.packets_sent += 1;
         self.mark_dirty(conn, out);
@@ -279,7 +280,7 @@ impl Shard {
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
         while let Some((since, conn)) = self.fresh.front().copied() {
-            let waits = self.conns.get(&conn).is_some_and(|c| c.phase == Phase::Fresh);
+            let waits = self.conns.get(conn).is_some_and(|c| c.phase == Phase::Fresh);
             if waits && since + self.options.handshake_timeout_ms > now.mono_ms {
                 break;
             }
@@ -300,7 +301,7 @@ impl Shard {
     fn report_touched(&mut self, now: Now, out: &mut Outbox) {
         self.next_touch_ms = now.mono_ms + self.options.touch_interval_ms;
         for conn in self.touched.drain(..) {
-            if let Some(c) = self.conns.get_mut(&conn).filter(|c| c.touched) {
+            if let Some(c) = self.conns.get_mut(conn).filter(|c| c.touched) {
                 c.touched = false;
                 out.to_peer.push(ToPeer::Touch { session: c.session, heard_ms: c.heard_ms });
             }
@@ -309,7 +310,7 @@ impl Shard {
 
     /// Ends a connection: nothing more is read from it, and after `how` it is gone.
     fn end(&mut self, conn: u64, how: CloseHow, out: &mut Outbox) {
-        if let Some(c) = self.conns.get_mut(&conn)
+        if let Some(c) = self.conns.get_mut(conn)
             && c.phase != Phase::Ended
         {
             c.phase = Phase::Ended;
@@ -320,7 +321,7 @@ impl Shard {
     }
 
     fn mark_dirty(&mut self, conn: u64, out: &mut Outbox) {
-        if let Some(c) = self.conns.get_mut(&conn)
+        if let Some(c) = self.conns.get_mut(conn)
             && !c.is_dirty
         {
             c.is_dirty = true;
@@ -341,9 +342,9 @@ impl Shard {
         assert!(self.throttled.len() <= 3 * self.conns.len() + 1, "{} throttled connections", self.throttled.len());
         let stalled = self.conns.values().filter(|c| c.stalled);
         assert_eq!(self.stalled, stalled.map(|c| c.fifo.len()).sum::<usize>());
-        self.gate.check(self.conns.iter().filter(|(_, c)| c.gate.is_some()).map(|(conn, _)| *conn));
+        self.gate.check(self.conns.iter().filter(|(_, c)| c.gate.is_some()).map(|(conn, _)| conn));
         for (session, conn) in &self.sessions {
-            assert!(self.conns.get(conn).is_none_or(|c| c.session == *session || c.phase == Phase::Ended));
+            assert!(self.conns.get(*conn).is_none_or(|c| c.session == *session || c.phase == Phase::Ended));
         }
         self.watches.check();
     }

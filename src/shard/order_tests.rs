@@ -419,7 +419,7 @@ fn past_the_limit_whoever_has_something_outstanding_waits() {
             assert!(xid <= 2 * round + 3);
         }
         for conn in [2, 1] {
-            let Some(Pending::Write { xid, .. }) = w.shard.conns[&conn].fifo.front() else { continue };
+            let Some(Pending::Write { xid, .. }) = w.shard.conns.get(conn).unwrap().fifo.front() else { continue };
             let xid = *xid;
             zxid += 1;
             w.applied(conn, xid, zxid);

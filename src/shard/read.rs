@@ -44,7 +44,7 @@ impl Shard {
         let zxid = tree.last_zxid();
         // A ping is answered by its well-known number whatever it was sent with.
         let header = if header.op == op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
-        let Some(c) = self.conns.get_mut(&conn) else { return };
+        let Some(c) = self.conns.get_mut(conn) else { return };
         // The reply is written in place; a refusal takes it back. Events of setWatches stand before it.
         let mut reply = std::mem::take(&mut c.out);
         let mut start = reply.len();
@@ -54,7 +54,7 @@ impl Shard {
             Ok(Some(Request::SetWatches(wanted))) => {
                 self.give_back(conn, &mut reply);
                 self.set_watches(conn, &wanted, tree);
-                if let Some(c) = self.conns.get_mut(&conn) {
+                if let Some(c) = self.conns.get_mut(conn) {
                     reply = std::mem::take(&mut c.out);
                 }
                 start = reply.len();
@@ -93,7 +93,7 @@ impl Shard {
         let len = reply.len() - start;
         self.give_back(conn, &mut reply);
         let latency_ms = (now.mono_ns.saturating_sub(arrived_ns) / 1_000_000) as i64;
-        if let Some(c) = self.conns.get_mut(&conn) {
+        if let Some(c) = self.conns.get_mut(conn) {
             c.last_zxid = zxid;
             c.replied(now, header.op, header.xid, latency_ms);
             let timeout_ms = c.timeout_ms;
@@ -108,7 +108,7 @@ impl Shard {
     }
 
     fn give_back(&mut self, conn: u64, reply: &mut Vec<u8>) {
-        if let Some(c) = self.conns.get_mut(&conn) {
+        if let Some(c) = self.conns.get_mut(conn) {
             debug_assert!(c.out.is_empty());
             c.out = std::mem::take(reply);
         }
@@ -187,7 +187,7 @@ impl Shard {
     }
 
     fn auth_of(&self, conn: u64) -> &[Id] {
-        self.conns.get(&conn).map_or(&[], |c| &c.auth)
+        self.conns.get(conn).map_or(&[], |c| &c.auth)
     }
 
     fn allowed(&self, conn: u64, acl: Option<&[Acl]>, wanted: i32) -> bool {
@@ -218,7 +218,7 @@ impl Shard {
     }
 
     fn get_ephemerals(&self, reply: &mut Vec<u8>, conn: u64, prefix: &str, tree: &Tree) {
-        let Some(c) = self.conns.get(&conn) else { return };
+        let Some(c) = self.conns.get(conn) else { return };
         let all = prefix.trim().is_empty() || prefix == "/";
         let paths: Vec<String> = tree.ephemerals_of(c.session).filter(|p| all || p.starts_with(prefix)).collect();
         reply.put_strings(&paths);

@@ -347,7 +347,7 @@ impl Shard {
                     latency: c.latency,
                     heard_ms: c.heard_ms,
                 };
-                (*conn, status)
+                (conn, status)
             })
             .collect();
         connections.sort_by_key(|(conn, _)| *conn);

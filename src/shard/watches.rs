@@ -48,7 +48,7 @@ impl Shard {
                 });
                 match decide(kind, wanted.relative_zxid, state) {
                     Replay::Fire(event) => {
-                        let Some(c) = self.conns.get_mut(&conn) else { return };
+                        let Some(c) = self.conns.get_mut(conn) else { return };
                         let before = c.out.len();
                         put_event(&mut c.out, Zxid::NONE, event, path);
                         self.stats.watch_bytes += (c.out.len() - before - 4) as u64;
@@ -73,7 +73,7 @@ impl Shard {
     pub(super) fn list_watches(&self) -> Vec<(SessionId, String)> {
         let mut all = Vec::new();
         for (conn, paths) in self.watches.by_conn() {
-            if let Some(c) = self.conns.get(&conn.0) {
+            if let Some(c) = self.conns.get(conn.0) {
                 all.extend(paths.map(|path| (c.session, path.to_owned())));
             }
         }

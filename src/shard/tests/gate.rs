@@ -257,14 +257,14 @@ fn who_waits_is_heard_and_who_is_in_the_middle_of_a_request_is_read() {
     w.set(2, 1);
     w.after(500);
     w.set(2, 2);
-    let c = &w.shard.conns[&2];
+    let c = w.shard.conns.get(2).unwrap();
     assert!(c.touched && c.heard_ms == w.now.mono_ms, "its session must not expire for our being busy");
     w.data(3, &set(1, 100_000)[..80_000]);
     assert_eq!(w.pauses, [], "the rest of it must come before it can wait");
     let many: Vec<u8> = (3..3000).flat_map(|xid| set(xid, 0)).collect();
     w.data(2, &many);
     assert_eq!(w.pauses, [(2, true)]);
-    while w.shard.conns[&2].paused {
+    while w.shard.conns.get(2).unwrap().paused {
         w.answer();
     }
     assert_eq!(w.pauses, [(2, true), (2, false)]);

@@ -1,0 +1,95 @@
+//! The connections of a shard by their numbers. A request looks its connection up several times, so this is a vector, not a
+//! hash table.
+
+use super::conn::Conn;
+
+/// Connections by number. The lower 32 bits of a number are its slot: small, used again by a later connection, whose upper
+/// bits then differ.
+#[derive(Default)]
+pub(super) struct Conns {
+    slots: Vec<Option<Box<(u64, Conn)>>>,
+    len: usize,
+}
+
+fn slot(conn: u64) -> usize {
+    conn as u32 as usize
+}
+
+impl Conns {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn get(&self, conn: u64) -> Option<&Conn> {
+        match self.slots.get(slot(conn)) {
+            Some(Some(entry)) if entry.0 == conn => Some(&entry.1),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, conn: u64) -> Option<&mut Conn> {
+        match self.slots.get_mut(slot(conn)) {
+            Some(Some(entry)) if entry.0 == conn => Some(&mut entry.1),
+            _ => None,
+        }
+    }
+
+    /// Adds a connection.
+    ///
+    /// # Panics
+    /// If its slot is taken: the slots are ours.
+    pub(super) fn insert(&mut self, conn: u64, what: Conn) {
+        let at = slot(conn);
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, || None);
+        }
+        assert!(self.slots[at].is_none(), "connection {conn:#x} opens in a slot that is in use");
+        self.slots[at] = Some(Box::new((conn, what)));
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, conn: u64) -> Option<Conn> {
+        self.get(conn)?;
+        let (_, c) = *self.slots[slot(conn)].take()?;
+        self.len -= 1;
+        Some(c)
+    }
+
+    /// All of them, by slot.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Conn)> {
+        self.slots.iter().flatten().map(|entry| (entry.0, &entry.1))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Conn> {
+        self.iter().map(|(_, c)| c)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Conn> {
+        self.slots.iter_mut().flatten().map(|entry| &mut entry.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Now;
+
+    #[test]
+    fn a_slot_used_again_is_another_connection() {
+        let conn = |port| Conn::new(([127, 0, 0, 1], port).into(), Now::default());
+        let (first, later) = (3, 1 << 32 | 3);
+        let mut conns = Conns::default();
+        conns.insert(first, conn(1));
+        conns.insert(0, conn(2));
+        assert!(conns.get(later).is_none() && conns.get(1).is_none() && conns.get(u64::MAX).is_none());
+        assert_eq!(conns.iter().map(|(n, _)| n).collect::<Vec<_>>(), [0, first]);
+        assert!(conns.remove(later).is_none());
+        assert_eq!(conns.remove(first).map(|c| c.peer.port()), Some(1));
+        conns.insert(later, conn(3));
+        assert!(conns.get_mut(first).is_none());
+        assert_eq!((conns.get(later).map(|c| c.peer.port()), conns.len()), (Some(3), 2));
+    }
+}
