@@ -52,7 +52,7 @@ impl Peer {
         let header = proposal.header;
         let mut events: Vec<Event> = Vec::new();
         let mut watching = 0u64;
-        let applied = tree.apply(&header, &proposal.txn, &mut |change| {
+        let applied = tree.apply_known(&header, &proposal.txn, proposal.prefix_crc, &mut |change| {
             let shards = interest.shards(change.path);
             if shards != 0 {
                 watching |= shards;

@@ -7,7 +7,7 @@ use crate::jute::Put;
 use crate::jute::acl::put_acls;
 use crate::pipeline::prep::{QuotaState, Record, Sessions, State};
 use crate::proto::multi::MultiHeader;
-use crate::tree::digest::{node_digest, prefix_crc};
+use crate::tree::digest::{prefix_crc, share as digest_share};
 use crate::txn::Txn;
 use crate::txn::body::share;
 use crate::types::acl::{SharedAcl, permits};
@@ -382,7 +382,7 @@ impl State for Model {
             stat: n.stat,
             num_children: self.children(path),
             data_len: n.data.as_ref().map_or(0, |d| d.len() as i32),
-            prefix_crc: prefix_crc(path, n.data.as_deref()),
+            share: digest_share(prefix_crc(path, n.data.as_deref()), &n.stat),
             acl: n.acl.clone(),
         })
     }
@@ -394,7 +394,8 @@ impl State for Model {
     }
     fn digest(&self) -> u64 {
         let digested = self.nodes.iter().filter(|(p, _)| !p.starts_with("/zookeeper/"));
-        digested.fold(0, |sum, (p, n)| sum.wrapping_add(node_digest(prefix_crc(p, n.data.as_deref()), &n.stat)))
+        digested
+            .fold(0, |sum, (p, n)| sum.wrapping_add(u64::from(digest_share(prefix_crc(p, n.data.as_deref()), &n.stat))))
     }
 }
 

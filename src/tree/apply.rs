@@ -41,9 +41,21 @@ type Outcome = Result<Option<Stat>, i32>;
 impl Tree {
     /// Applies one transaction, then advances [`Tree::last_zxid`]. Changes are told in the order ZooKeeper fires watches.
     pub fn apply(&mut self, h: &TxnHeader, t: &Txn, changes: &mut impl FnMut(Change<'_>)) -> Applied {
+        self.apply_known(h, t, None, changes)
+    }
+
+    /// As [`Tree::apply`], of a transaction made in this process: `prefix_crc` is [`prefix_crc`](super::digest::prefix_crc) of the
+    /// path and data that a create or setData brings, if it is known already.
+    pub fn apply_known(
+        &mut self,
+        h: &TxnHeader,
+        t: &Txn,
+        prefix_crc: Option<u32>,
+        changes: &mut impl FnMut(Change<'_>),
+    ) -> Applied {
         let applied = match t {
             Txn::Multi(subs) => self.apply_multi(h, subs, changes),
-            _ => match self.apply_one(h, h.op, t, changes) {
+            _ => match self.apply_one(h, h.op, t, prefix_crc, changes) {
                 Ok(stat) => Applied { err: 0, stat, subs: None },
                 Err(err) => Applied { err, stat: None, subs: None },
             },
@@ -52,12 +64,19 @@ impl Tree {
         applied
     }
 
-    fn apply_one(&mut self, h: &TxnHeader, op: i32, t: &Txn, changes: &mut impl FnMut(Change<'_>)) -> Outcome {
+    fn apply_one(
+        &mut self,
+        h: &TxnHeader,
+        op: i32,
+        t: &Txn,
+        prefix_crc: Option<u32>,
+        changes: &mut impl FnMut(Change<'_>),
+    ) -> Outcome {
         match t {
-            Txn::Create(c) => self.create(h, op, c, changes).map(Some),
+            Txn::Create(c) => self.create(h, op, c, prefix_crc, changes).map(Some),
             Txn::Delete { path } => self.delete(path, h.zxid, changes).map(|()| None),
             Txn::SetData { path, data, version } => {
-                self.set_data(path, data.as_deref(), *version, h, changes).map(Some)
+                self.set_data(path, data.as_deref(), *version, prefix_crc, h, changes).map(Some)
             }
             Txn::SetAcl { path, acl, version } => {
                 let slot = self.find(path).ok_or(ErrorCode::NoNode.code())?;
@@ -86,7 +105,7 @@ impl Tree {
     fn apply_subs(&mut self, h: &TxnHeader, subs: &[SubTxn], changes: &mut impl FnMut(Change<'_>)) -> Vec<SubApplied> {
         let mut results = Vec::with_capacity(subs.len());
         for s in subs {
-            let outcome = self.apply_one(h, s.op, &s.txn, changes);
+            let outcome = self.apply_one(h, s.op, &s.txn, None, changes);
             let path = path_of(&s.txn).map(str::to_owned);
             results.push(match outcome {
                 Ok(stat) => SubApplied { op: s.op, err: 0, stat, path },
@@ -101,6 +120,7 @@ impl Tree {
         h: &TxnHeader,
         op: i32,
         c: &CreateTxn,
+        prefix_crc: Option<u32>,
         changes: &mut impl FnMut(Change<'_>),
     ) -> Result<Stat, i32> {
         let path = c.path.as_str();
@@ -127,7 +147,7 @@ impl Tree {
         };
         let acl = self.acls.intern(&c.acl);
         let data = c.data.as_deref();
-        let slot = self.insert(parent, path, data, acl, stat);
+        let slot = self.insert(parent, path, data, acl, stat, prefix_crc);
         let stat = self.stat_of(self.slab.get(slot));
         self.quota_after_create(path, data.map_or(0, <[u8]>::len));
         self.tell(EventType::NodeCreated, path, slot, changes);
@@ -195,12 +215,13 @@ impl Tree {
         path: &str,
         data: Option<&[u8]>,
         version: i32,
+        prefix_crc: Option<u32>,
         h: &TxnHeader,
         changes: &mut impl FnMut(Change<'_>),
     ) -> Result<Stat, i32> {
         let slot = self.find(path).ok_or(ErrorCode::NoNode.code())?;
         let old_len = self.slab.get(slot).data_len() as i64;
-        self.edit_data(slot, path, data, |s| {
+        self.edit_data(slot, path, data, prefix_crc, |s| {
             s.mtime = h.time_ms;
             s.mzxid = h.zxid;
             s.version = version;

@@ -17,7 +17,7 @@ impl Tree {
         }
         let counted = self.walk().filter(|(p, _)| digest::is_digested(p));
         counted.fold(0, |sum: u64, (p, z)| {
-            sum.wrapping_add(digest::node_digest(digest::prefix_crc(&p, z.data()), &z.persisted()))
+            sum.wrapping_add(u64::from(digest::share(digest::prefix_crc(&p, z.data()), &z.persisted())))
         })
     }
 
@@ -49,7 +49,7 @@ impl Tree {
             if self.find(&p) != Some(slot) {
                 return Err(format!("{p}: not found by its path"));
             }
-            if self.options.digest_enabled && n.prefix_crc != digest::prefix_crc(&p, n.data()) {
+            if self.options.digest_enabled && n.share != digest::share(digest::prefix_crc(&p, n.data()), &n.stat) {
                 return Err(format!("{p}: stale CRC"));
             }
             let (mut count, mut last) = (0, NONE);

@@ -1,7 +1,7 @@
 //! The tree's digest: a wrapping sum of one CRC-32 per znode. Mirrors `DigestCalculator` and `AdHash`.
 //!
-//! A znode's CRC runs over path, data and 60 bytes of stat. The CRC up to the stat is kept with the znode, so that a change
-//! of the stat alone costs the CRC of 60 bytes.
+//! A znode's CRC, its share, runs over path, data and 60 bytes of stat. It is kept with the znode: taking it away costs nothing,
+//! and a change of the stat alone costs the CRC of 60 bytes, because a CRC is linear.
 
 use crate::types::StatPersisted;
 use crate::types::path;
@@ -22,7 +22,25 @@ pub fn prefix_crc(path: &str, data: Option<&[u8]>) -> u32 {
 }
 
 /// A znode's share of the digest, if [`is_digested`].
-pub fn node_digest(prefix_crc: u32, s: &StatPersisted) -> u64 {
+pub fn share(prefix_crc: u32, s: &StatPersisted) -> u32 {
+    let mut h = crc32fast::Hasher::new_with_initial(prefix_crc);
+    h.update(&stat_bytes(s));
+    h.finalize()
+}
+
+/// The share of a znode whose path and data stay and whose stat goes from `before` to `after`.
+pub fn share_restated(share: u32, before: &StatPersisted, after: &StatPersisted) -> u32 {
+    let mut difference = stat_bytes(before);
+    for (d, b) in difference.iter_mut().zip(stat_bytes(after)) {
+        *d ^= b;
+    }
+    // A CRC register that starts at zero; the library inverts it on the way in and out.
+    let mut h = crc32fast::Hasher::new_with_initial(u32::MAX);
+    h.update(&difference);
+    share ^ !h.finalize()
+}
+
+fn stat_bytes(s: &StatPersisted) -> [u8; 60] {
     let mut b = [0u8; 60];
     b[0..8].copy_from_slice(&s.czxid.0.to_be_bytes());
     b[8..16].copy_from_slice(&s.mzxid.0.to_be_bytes());
@@ -33,9 +51,7 @@ pub fn node_digest(prefix_crc: u32, s: &StatPersisted) -> u64 {
     b[44..48].copy_from_slice(&s.cversion.to_be_bytes());
     b[48..52].copy_from_slice(&s.aversion.to_be_bytes());
     b[52..60].copy_from_slice(&s.ephemeral_owner.to_be_bytes());
-    let mut h = crc32fast::Hasher::new_with_initial(prefix_crc);
-    h.update(&b);
-    u64::from(h.finalize())
+    b
 }
 
 #[cfg(test)]
@@ -46,8 +62,17 @@ mod tests {
     #[test]
     fn fresh_nodes() {
         let s = StatPersisted::default();
-        assert_eq!(node_digest(prefix_crc("/", Some(b"")), &s), 68_323_592);
-        assert_eq!(node_digest(prefix_crc("/zookeeper", None), &s), 1_303_661_912);
+        assert_eq!(share(prefix_crc("/", Some(b"")), &s), 68_323_592);
+        assert_eq!(share(prefix_crc("/zookeeper", None), &s), 1_303_661_912);
         assert!(is_digested("/zookeeper") && is_digested("/zookeeperx") && !is_digested("/zookeeper/quota"));
+    }
+
+    #[test]
+    fn a_restated_share_is_the_share_of_the_new_stat() {
+        let before = StatPersisted { mtime: 7, version: 3, ephemeral_owner: -1, ..StatPersisted::default() };
+        let after = StatPersisted { mtime: i64::MAX, version: 4, cversion: 9, aversion: -2, ..before };
+        for prefix in [0, 1, u32::MAX, prefix_crc("/a", Some(b"data"))] {
+            assert_eq!(share_restated(share(prefix, &before), &before, &after), share(prefix, &after));
+        }
     }
 }

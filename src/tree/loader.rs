@@ -86,7 +86,7 @@ impl TreeLoader {
             return Err(LoadError::Duplicate { path: path.to_owned() });
         }
         let acl = self.use_acl(acl);
-        self.tree.insert(self.parent, path, data, acl, stat);
+        self.tree.insert(self.parent, path, data, acl, stat, None);
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl TreeLoader {
         }
         self.root_seen = true;
         let acl = self.use_acl(acl);
-        self.tree.edit_data(ROOT, path::ROOT, data, |s| *s = stat);
+        self.tree.edit_data(ROOT, path::ROOT, data, None, |s| *s = stat);
         self.tree.slab.get_mut(ROOT).acl = acl;
         Ok(())
     }

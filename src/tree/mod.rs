@@ -95,6 +95,12 @@ fn node_size(path: &str, data_len: usize) -> u64 {
     utf16_len(path) + data_len as u64
 }
 
+/// The CRC of path and data, computed unless it is known.
+fn known_or_computed(known: Option<u32>, path: &str, data: Option<&[u8]>) -> u32 {
+    debug_assert!(known.is_none_or(|crc| crc == digest::prefix_crc(path, data)), "{path}: not the CRC of its data");
+    known.unwrap_or_else(|| digest::prefix_crc(path, data))
+}
+
 /// The path as the map of nodes knows it: the root also answers to the empty path.
 fn canonical(path: &str) -> &str {
     if path.is_empty() { path::ROOT } else { path }
@@ -105,8 +111,8 @@ impl Tree {
     pub fn new(options: TreeOptions) -> Tree {
         let mut t = Tree::with_root(options, Some(b""), AclRef::OPEN, StatPersisted::default());
         let fresh = StatPersisted::default();
-        let zookeeper = t.insert(ROOT, path::ZOOKEEPER, Some(b""), AclRef::OPEN, fresh);
-        t.insert(zookeeper, path::QUOTA, Some(b""), AclRef::OPEN, fresh);
+        let zookeeper = t.insert(ROOT, path::ZOOKEEPER, Some(b""), AclRef::OPEN, fresh, None);
+        t.insert(zookeeper, path::QUOTA, Some(b""), AclRef::OPEN, fresh, None);
         t.add_config();
         t
     }
@@ -129,7 +135,7 @@ impl Tree {
         };
         t.slab.put(ROOT, Node::new(NONE, "", data, acl, stat));
         t.index.insert(t.index.hash(path::ROOT), ROOT);
-        t.account_new(ROOT, path::ROOT);
+        t.account_new(ROOT, path::ROOT, None);
         t
     }
 
@@ -139,7 +145,7 @@ impl Tree {
         let read_only: SharedAcl = Some([Acl { perms: perms::READ, id: Id::world() }].into());
         let acl = self.acls.intern(&read_only);
         let stat = StatPersisted { aversion: -1, ..StatPersisted::default() };
-        self.insert(parent, path::CONFIG, Some(b""), acl, stat);
+        self.insert(parent, path::CONFIG, Some(b""), acl, stat, None);
     }
 
     /// The zxid of the last transaction applied.
@@ -244,7 +250,16 @@ impl Tree {
     }
 
     /// Puts a node that is not there under `parent`, which is `path`'s. The list `acl` already counts it as a user.
-    fn insert(&mut self, parent: u32, path: &str, data: Option<&[u8]>, acl: AclRef, stat: StatPersisted) -> u32 {
+    /// `prefix_crc` as in [`Tree::apply_known`].
+    fn insert(
+        &mut self,
+        parent: u32,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: AclRef,
+        stat: StatPersisted,
+        prefix_crc: Option<u32>,
+    ) -> u32 {
         let slot = self.slab.slot_above(parent);
         self.before_change(slot);
         self.slab.put(slot, Node::new(parent, path::name(path), data, acl, stat));
@@ -260,17 +275,17 @@ impl Tree {
         }
         self.slab.get_mut(parent).num_children += 1;
         self.index.insert(self.index.hash(path), slot);
-        self.account_new(slot, path);
+        self.account_new(slot, path, prefix_crc);
         slot
     }
 
     /// Adds a node that was just put in to size, digest and owners.
-    fn account_new(&mut self, slot: u32, path: &str) {
+    fn account_new(&mut self, slot: u32, path: &str, prefix_crc: Option<u32>) {
         let digest_enabled = self.options.digest_enabled;
         let n = self.slab.get_mut(slot);
         self.data_size += node_size(path, n.data_len());
         if digest_enabled {
-            n.prefix_crc = digest::prefix_crc(path, n.data());
+            n.share = digest::share(known_or_computed(prefix_crc, path, n.data()), &n.stat);
         }
         let stat = n.stat;
         self.digest = self.digest.wrapping_add(self.share_of(slot, path));
@@ -318,20 +333,31 @@ impl Tree {
         if !self.options.digest_enabled || !digest::is_digested(path) {
             return 0;
         }
-        let n = self.slab.get(slot);
-        digest::node_digest(n.prefix_crc, &n.stat)
+        u64::from(self.slab.get(slot).share)
     }
 
     /// Changes a node's stat in place.
     fn edit_stat(&mut self, slot: u32, path: &str, edit: impl FnOnce(&mut StatPersisted)) {
         self.before_change(slot);
         let before = self.share_of(slot, path);
-        edit(&mut self.slab.get_mut(slot).stat);
+        let n = self.slab.get_mut(slot);
+        let stat_before = n.stat;
+        edit(&mut n.stat);
+        if self.options.digest_enabled {
+            n.share = digest::share_restated(n.share, &stat_before, &n.stat);
+        }
         self.digest = self.digest.wrapping_sub(before).wrapping_add(self.share_of(slot, path));
     }
 
-    /// Changes a node's data and stat in place.
-    fn edit_data(&mut self, slot: u32, path: &str, data: Option<&[u8]>, edit: impl FnOnce(&mut StatPersisted)) {
+    /// Changes a node's data and stat in place. `prefix_crc` as in [`Tree::apply_known`].
+    fn edit_data(
+        &mut self,
+        slot: u32,
+        path: &str,
+        data: Option<&[u8]>,
+        prefix_crc: Option<u32>,
+        edit: impl FnOnce(&mut StatPersisted),
+    ) {
         let path = canonical(path);
         self.before_change(slot);
         let before = self.share_of(slot, path);
@@ -339,10 +365,10 @@ impl Tree {
         let n = self.slab.get_mut(slot);
         self.data_size = self.data_size - n.data_len() as u64 + data.map_or(0, <[u8]>::len) as u64;
         n.set_data(data);
-        if digest_enabled {
-            n.prefix_crc = digest::prefix_crc(path, data);
-        }
         edit(&mut n.stat);
+        if digest_enabled {
+            n.share = digest::share(known_or_computed(prefix_crc, path, data), &n.stat);
+        }
         self.digest = self.digest.wrapping_sub(before).wrapping_add(self.share_of(slot, path));
     }
 
@@ -363,7 +389,7 @@ impl Tree {
         }
         // Without /zookeeper itself there is nowhere to show it.
         let Some(slot) = self.find(path::CONFIG) else { return };
-        self.edit_data(slot, path::CONFIG, Some(text), |s| {
+        self.edit_data(slot, path::CONFIG, Some(text), None, |s| {
             s.version = -1;
             s.mzxid = version;
             s.mtime = wall_ms;

@@ -21,8 +21,8 @@ pub(super) struct Node {
     payload: Box<[u8]>,
     /// Bytes of `payload` that are the name; the top bit says that data is null.
     name_len: u32,
-    /// CRC-32 of path and data, from which a change of the stat alone continues; 0 while digests are off.
-    pub(super) prefix_crc: u32,
+    /// What it adds to the digest, if it is digested (see [`super::digest`]); 0 while digests are off.
+    pub(super) share: u32,
     pub(super) acl: AclRef,
     pub(super) parent: u32,
     pub(super) first_child: u32,
@@ -49,7 +49,7 @@ impl Node {
             stat,
             payload: payload(name.as_bytes(), data),
             name_len: name.len() as u32 | if data.is_none() { NULL_DATA } else { 0 },
-            prefix_crc: 0,
+            share: 0,
             acl,
             parent,
             first_child: NONE,

@@ -175,7 +175,7 @@ impl Tree {
         let Some(slot) = self.find(&stat_path) else { return };
         let mut usage = StatsTrack::parse(self.slab.get(slot).data());
         usage.set(usage.count().wrapping_add(count), usage.bytes().wrapping_add(bytes));
-        self.edit_data(slot, &stat_path, Some(usage.to_string().as_bytes()), |_| {});
+        self.edit_data(slot, &stat_path, Some(usage.to_string().as_bytes()), None, |_| {});
     }
 
     /// Counts a subtree, itself included, into its stats node.
@@ -191,7 +191,7 @@ impl Tree {
         }
         let mut usage = StatsTrack::default();
         usage.set(count, bytes);
-        self.edit_data(stat_slot, &stat_path, Some(usage.to_string().as_bytes()), |_| {});
+        self.edit_data(stat_slot, &stat_path, Some(usage.to_string().as_bytes()), None, |_| {});
     }
 
     /// After loading: limits nodes (those that are leaves) start their quotas, and usage is counted anew.

@@ -52,9 +52,9 @@ impl<'t> Znode<'t> {
         tree.child_slots(self.slot).map(|s| tree.slab.get(s).name())
     }
 
-    /// CRC-32 of path and data; 0 while digests are off.
-    pub fn prefix_crc(&self) -> u32 {
-        self.node.prefix_crc
+    /// What it adds to the digest, if it is digested; 0 while digests are off.
+    pub fn share(&self) -> u32 {
+        self.node.share
     }
 }
 
@@ -73,7 +73,7 @@ impl Tree {
             stat: n.stat,
             num_children: n.num_children as i32,
             data_len: n.data_len() as i32,
-            prefix_crc: n.prefix_crc,
+            share: n.share,
             acl: self.acls.shared(n.acl).clone(),
         })
     }

@@ -11,7 +11,7 @@ pub struct Record {
     pub num_children: i32,
     /// Bytes of data; null counts 0.
     pub data_len: i32,
-    /// CRC-32 of path and data (see [`super::digest`]); 0 while digests are off.
-    pub prefix_crc: u32,
+    /// What it adds to the digest, if it is digested (see [`super::digest`]); 0 while digests are off.
+    pub share: u32,
     pub acl: SharedAcl,
 }

@@ -128,7 +128,7 @@ fn set_data_and_set_acl() {
     assert_eq!((stat.aversion, stat.mzxid, b.told.len(), b.tree.acl_count()), (3, Zxid(2), 0, 2));
     let record = b.tree.record("/a").unwrap();
     assert_eq!((record.acl, record.data_len), (digest_acl("x"), 0));
-    assert_eq!(record.prefix_crc, crc32fast::hash(b"/a"));
+    assert_eq!(record.share, super::digest::share(crc32fast::hash(b"/a"), &record.stat));
 }
 
 #[test]

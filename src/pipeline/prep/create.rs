@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::state::{Record, Sessions, State};
 use super::{Outcome, Step, acl, parent_of, validate};
 use crate::proto::CreateRequest;
-use crate::tree::digest::prefix_crc;
 use crate::txn::{CreateKind, CreateTxn, Txn};
 use crate::types::acl::SharedAcl;
 use crate::types::stat::owner;
@@ -41,9 +40,9 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
 
         let parent_cversion = parent.stat.cversion.wrapping_add(1);
         let grown = self.with_new_child(&parent, parent_cversion);
-        self.set(parent_path, Some(&parent), Some(grown));
-        let node = self.new_node(&path, data, acl.clone(), kind);
-        self.set(&path, None, Some(node));
+        self.restat(parent_path, &parent, grown);
+        let node = self.new_node(data, acl.clone(), kind);
+        self.set(&path, None, node, data);
         let data = data.map(|d| self.own(d));
         Ok((op, Txn::Create(CreateTxn { path: path.into_owned(), data, acl, kind, parent_cversion })))
     }
@@ -76,7 +75,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         grown
     }
 
-    fn new_node(&self, path: &str, data: Option<&[u8]>, acl: SharedAcl, kind: CreateKind) -> Record {
+    fn new_node(&self, data: Option<&[u8]>, acl: SharedAcl, kind: CreateKind) -> Record {
         let (zxid, time_ms) = (self.header.zxid, self.header.time_ms);
         let ephemeral_owner = match kind {
             CreateKind::Plain { ephemeral: true } => self.header.session.0,
@@ -96,7 +95,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
             },
             num_children: 0,
             data_len: data.map_or(0, <[u8]>::len) as i32,
-            prefix_crc: if self.options.digest_enabled { prefix_crc(path, data) } else { 0 },
+            share: 0,
             acl,
         }
     }

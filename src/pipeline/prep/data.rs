@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::state::{Sessions, State};
 use super::{Outcome, Step, acl, next_version, validate};
-use crate::tree::digest::prefix_crc;
 use crate::txn::Txn;
 use crate::types::{Acl, op, perms};
 
@@ -22,10 +21,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         changed.stat.mtime = self.header.time_ms;
         changed.stat.mzxid = self.header.zxid;
         changed.data_len = data_len as i32;
-        if self.options.digest_enabled {
-            changed.prefix_crc = prefix_crc(path, data);
-        }
-        self.set(path, Some(&node), Some(changed));
+        self.set(path, Some(&node), changed, data);
         Ok((op::SET_DATA, Txn::SetData { path: path.to_owned(), data: data.map(|d| self.own(d)), version }))
     }
 
@@ -39,7 +35,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         let mut changed = node.clone();
         changed.stat.aversion = version;
         changed.acl = acl.clone();
-        self.set(path, Some(&node), Some(changed));
+        self.restat(path, &node, changed);
         Ok((op::SET_ACL, Txn::SetAcl { path: path.to_owned(), acl, version }))
     }
 

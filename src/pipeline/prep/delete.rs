@@ -57,8 +57,8 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         let mut left = parent.clone();
         left.num_children -= 1;
         left.stat.pzxid = left.stat.pzxid.max(self.header.zxid);
-        self.set(parent_path, Some(parent), Some(left));
-        self.set(path, Some(node), None);
+        self.restat(parent_path, parent, left);
+        self.unset(path, node);
     }
 }
 

@@ -34,6 +34,7 @@ use self::outstanding::{Outstanding, SessionChange};
 pub use self::state::{QuotaState, Record, Sessions, State};
 use super::Origin;
 use crate::proto::Request;
+use crate::tree::digest;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner;
 use crate::types::{Cxid, ErrorCode, Id, Now, SessionId, Zxid, op, path};
@@ -104,6 +105,8 @@ pub struct Proposal {
     pub txn: Txn,
     /// The tree's digest once this is applied.
     pub digest: Option<TxnDigest>,
+    /// Of a create or setData: what [`Tree::apply_known`](crate::tree::Tree::apply_known) need not compute again.
+    pub prefix_crc: Option<u32>,
     /// Header, body and digest: a PROPOSAL's data and the head of a log record's payload.
     pub record: Bytes,
     /// The request's opcode: the reply's shape, also when the transaction is an error.
@@ -173,11 +176,20 @@ impl Prep {
         self.outstanding.begin();
         let header =
             TxnHeader { session: request.session, cxid: request.cxid, zxid, time_ms: now.wall_ms, op: request.op };
-        let mut step = Step { options: &self.options, out: &mut self.outstanding, state, sessions, header, request };
+        let mut step = Step {
+            options: &self.options,
+            out: &mut self.outstanding,
+            state,
+            sessions,
+            header,
+            request,
+            prefix_crc: None,
+        };
         match step.run() {
             Ok((op, txn)) => {
                 let digest = step.digest_after(&txn);
-                let proposal = encode(TxnHeader { op, ..header }, txn, digest, request);
+                let mut proposal = encode(TxnHeader { op, ..header }, txn, digest, request);
+                proposal.prefix_crc = step.prefix_crc;
                 // Whatever cannot be read back must not be proposed: it would stop every server for good.
                 if proposal.record.len() <= step.options.max_txn_bytes {
                     step.confirm(op);
@@ -216,7 +228,8 @@ fn encode(header: TxnHeader, txn: Txn, digest: Option<TxnDigest>, request: &Writ
     if let Some(digest) = digest {
         digest.put(&mut out);
     }
-    Proposal { header, txn, digest, record: Bytes::from(out), op: request.op, origin: request.origin }
+    let record = Bytes::from(out);
+    Proposal { header, txn, digest, prefix_crc: None, record, op: request.op, origin: request.origin }
 }
 
 /// What a request's opcode and body turn into, or why not.
@@ -230,6 +243,8 @@ struct Step<'a, T: State, S: Sessions> {
     sessions: &'a S,
     header: TxnHeader,
     request: &'a WriteRequest,
+    /// Of the newest path and data.
+    prefix_crc: Option<u32>,
 }
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
@@ -290,7 +305,29 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         self.out.get(self.state, path).ok_or(ErrorCode::NoNode)
     }
 
-    fn set(&mut self, path: &str, before: Option<&Record>, after: Option<Record>) {
+    /// The node is new, or gets this data.
+    fn set(&mut self, path: &str, before: Option<&Record>, mut after: Record, data: Option<&[u8]>) {
+        if self.options.digest_enabled {
+            let crc = digest::prefix_crc(path, data);
+            after.share = digest::share(crc, &after.stat);
+            self.prefix_crc = Some(crc);
+        }
+        self.change(path, before, Some(after));
+    }
+
+    /// The node keeps its data.
+    fn restat(&mut self, path: &str, before: &Record, mut after: Record) {
+        if self.options.digest_enabled {
+            after.share = digest::share_restated(before.share, &before.stat, &after.stat);
+        }
+        self.change(path, Some(before), Some(after));
+    }
+
+    fn unset(&mut self, path: &str, before: &Record) {
+        self.change(path, Some(before), None);
+    }
+
+    fn change(&mut self, path: &str, before: Option<&Record>, after: Option<Record>) {
         self.out.set(self.state, self.header.zxid, path, before, after, self.options.digest_enabled);
     }
 

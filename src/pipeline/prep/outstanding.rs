@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
 
 use super::state::{Record, State};
-use crate::tree::digest::{is_digested, node_digest};
+use crate::tree::digest::is_digested;
 use crate::types::{SessionId, Zxid};
 
 /// The newest outstanding change of one path.
@@ -97,7 +97,7 @@ impl Outstanding {
         if digested && !is_digested(path) {
             self.predicted = self.digest(state);
         } else if digested {
-            let sum = |r: Option<&Record>| r.map_or(0, |r| node_digest(r.prefix_crc, &r.stat));
+            let sum = |r: Option<&Record>| r.map_or(0, |r| u64::from(r.share));
             self.predicted = self.digest(state).wrapping_sub(sum(before)).wrapping_add(sum(after.as_ref()));
         }
         let owner = match (before, &after) {

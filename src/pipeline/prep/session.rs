@@ -58,7 +58,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         let Ok(node) = self.record(path) else { return };
         match parent_of(path).and_then(|parent_path| Ok((parent_path, self.record(parent_path)?))) {
             Ok((parent_path, parent)) => self.remove(path, &node, parent_path, &parent),
-            Err(_) => self.set(path, Some(&node), None),
+            Err(_) => self.unset(path, &node),
         }
     }
 }
