@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{self, Receiver, Sender};
 
 use super::clock::Clock;
+use super::cores;
 use super::fatal::fatal;
 use super::shared::{CoreMail, Shared};
 use crate::config::ExitCode;
@@ -39,6 +40,7 @@ where
     D: Dir + 'static,
 {
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        cores::let_others_go_first();
         if let Err(error) = write_all(dir, options, &shared, &parts) {
             fatal(ExitCode::TxnLog, format!("a snapshot cannot be written: {error}"));
         }
