@@ -20,8 +20,12 @@ pub const MAX_UNANSWERED: usize = 10_000;
 /// reads, so further writes wait until they are.
 pub const MAX_READS_BETWEEN_WRITES: usize = 32;
 
-/// Transactions applied while readers wait, in one go.
-pub const APPLY_BURST: usize = 512;
+/// Transactions applied while readers wait, in one go. Their answers leave before the next go: clients and server work side by
+/// side.
+pub const APPLY_BURST: usize = 128;
+
+/// Proposals that are handed to the log at once: the disk begins with these while the next are prepared.
+pub const APPEND_BURST: usize = 128;
 
 /// Messages on a shard's stream that make the writer wait until the shard has taken them. One burst more may stand there.
 pub const STREAM_HIGH_WATER: usize = 16 << 10;

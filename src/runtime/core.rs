@@ -281,19 +281,16 @@ impl Core {
             for _ in 0..limits::SUBMIT_BURST {
                 let Some(message) = inbox.pop_front() else { break };
                 peer.handle(now, peer::Input::FromShard(message), &tree, out);
+                if out.append.len() >= limits::APPEND_BURST {
+                    append(log, out);
+                }
             }
             if inbox.is_empty() && peer.deadline().is_some_and(|at| at <= now.mono_ms) {
                 // Only after everything that was heard was counted: a pause of this process expires nobody unheard.
                 peer.handle(now, peer::Input::Tick, &tree, out);
             }
         }
-        if !out.append.is_empty() {
-            let mut batch = log.batch();
-            for append in out.append.drain(..) {
-                batch.push(append.zxid, &append.payload);
-            }
-            log.append(batch);
-        }
+        append(log, out);
         if peer.has_work() && shared.has_room() {
             let mut tree = shared.tree.write().unwrap_or_else(PoisonError::into_inner);
             busy |= peer.apply(&mut tree, &**shared, &shared.interest, out) > 0;
@@ -329,6 +326,18 @@ impl Core {
             fatal(ExitCode::Unexpected, format!("io_uring does not wait: {error}"));
         }
     }
+}
+
+/// Hands what was proposed to the log thread.
+fn append(log: &LogThread<LogWriter<FsDir>>, out: &mut peer::Outbox) {
+    if out.append.is_empty() {
+        return;
+    }
+    let mut batch = log.batch();
+    for append in out.append.drain(..) {
+        batch.push(append.zxid, &append.payload);
+    }
+    log.append(batch);
 }
 
 /// W2: the entries are on their way before the tree is let go.
