@@ -6,6 +6,10 @@ mod fixtures;
 
 use std::process::ExitCode;
 
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs that are counted, after as many that are not: caches of allocations are warm then.
 const RUNS: u64 = 20;
 

@@ -2,6 +2,10 @@
 
 use std::process;
 
+/// glibc's took a fifth of a pipelined write's instructions.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> process::ExitCode {
     zabra::cli::main(zabra::runtime::boot::run)
 }
