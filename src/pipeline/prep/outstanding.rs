@@ -2,10 +2,11 @@
 //! `outstandingChangesForPath`.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashMap, HashTable};
 
 use super::state::{Record, State};
 use crate::tree::digest::is_digested;
@@ -14,6 +15,7 @@ use crate::types::{SessionId, Zxid};
 /// The newest outstanding change of one path.
 #[derive(Clone, Debug)]
 struct Change {
+    path: Arc<str>,
     zxid: Zxid,
     /// `None`: deleted.
     record: Option<Record>,
@@ -23,6 +25,8 @@ struct Change {
 #[derive(Debug)]
 struct Queued {
     zxid: Zxid,
+    /// The path's, so that it is found again without another look at it.
+    hash: u64,
     path: Arc<str>,
     /// Set when the change created an ephemeral of this session.
     owner: Option<SessionId>,
@@ -40,7 +44,8 @@ pub(super) enum SessionChange {
 /// The overlay. Everything set since [`Outstanding::begin`] can be taken back with [`Outstanding::roll_back`].
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
-    changes: HashMap<Arc<str>, Change, foldhash::fast::RandomState>,
+    hasher: foldhash::fast::RandomState,
+    changes: HashTable<Change>,
     queue: VecDeque<Queued>,
     /// Paths of ephemerals created by outstanding changes, oldest first.
     created: HashMap<SessionId, VecDeque<Arc<str>>, foldhash::fast::RandomState>,
@@ -49,7 +54,7 @@ pub(super) struct Outstanding {
     /// The digest after the newest change; means nothing while `queue` is empty.
     predicted: u64,
     /// What the changes since `begin` replaced, oldest first.
-    undo: Vec<(Arc<str>, Option<Change>)>,
+    undo: Vec<(u64, Arc<str>, Option<Change>)>,
     begun: Begun,
     /// Changes ever queued, for the metrics.
     pub(super) queued_count: u64,
@@ -72,10 +77,17 @@ impl Outstanding {
 
     /// The node as all proposals so far leave it.
     pub(super) fn get(&self, state: &impl State, path: &str) -> Option<Record> {
-        match self.changes.get(path) {
+        match self.change(path) {
             Some(change) => change.record.clone(),
             None => state.record(path),
         }
+    }
+
+    fn change(&self, path: &str) -> Option<&Change> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        self.changes.find(self.hasher.hash_one(path), |c| *c.path == *path)
     }
 
     /// The tree's digest as all proposals so far leave it.
@@ -104,30 +116,37 @@ impl Outstanding {
             (None, Some(r)) if r.stat.ephemeral_owner != 0 => Some(SessionId(r.stat.ephemeral_owner)),
             _ => None,
         };
-        let change = Change { zxid, record: after };
-        let (key, old) = match self.changes.entry_ref(path) {
-            EntryRef::Occupied(mut entry) => (Arc::clone(entry.key()), Some(entry.insert(change))),
-            EntryRef::Vacant(entry) => {
+        let hash = self.hasher.hash_one(path);
+        let (key, old) = match self.changes.entry(hash, |c| *c.path == *path, |c| self.hasher.hash_one(&*c.path)) {
+            Entry::Occupied(mut entry) => {
+                let key = Arc::clone(&entry.get().path);
+                let change = Change { path: Arc::clone(&key), zxid, record: after };
+                (key, Some(std::mem::replace(entry.get_mut(), change)))
+            }
+            Entry::Vacant(entry) => {
                 let key: Arc<str> = Arc::from(path);
-                entry.insert_with_key(Arc::clone(&key), change);
+                entry.insert(Change { path: Arc::clone(&key), zxid, record: after });
                 (key, None)
             }
         };
         if let Some(owner) = owner {
             self.created.entry(owner).or_default().push_back(Arc::clone(&key));
         }
-        self.queue.push_back(Queued { zxid, path: Arc::clone(&key), owner });
-        self.undo.push((key, old));
+        self.queue.push_back(Queued { zxid, hash, path: Arc::clone(&key), owner });
+        self.undo.push((hash, key, old));
         self.queued_count += 1;
     }
 
     /// Forgets every change since [`Outstanding::begin`].
     pub(super) fn roll_back(&mut self) {
-        while let Some((path, old)) = self.undo.pop() {
-            match old {
-                Some(change) => self.changes.insert(path, change),
-                None => self.changes.remove(&path),
+        while let Some((hash, path, old)) = self.undo.pop() {
+            let Ok(mut entry) = self.changes.find_entry(hash, |c| Arc::ptr_eq(&c.path, &path)) else {
+                unreachable!("{path} was changed and is not in the table")
             };
+            match old {
+                Some(change) => *entry.get_mut() = change,
+                None => drop(entry.remove()),
+            }
         }
         while self.queue.len() > self.begun.queued {
             if let Some(Queued { owner: Some(owner), .. }) = self.queue.pop_back() {
@@ -149,7 +168,7 @@ impl Outstanding {
     /// The ephemerals `session` has once every proposal so far is applied, sorted.
     pub(super) fn ephemerals_of(&self, state: &impl State, session: SessionId) -> Vec<String> {
         let mut paths = state.ephemerals_of(session);
-        let still_owned = |path: &str| match self.changes.get(path) {
+        let still_owned = |path: &str| match self.change(path) {
             Some(c) => c.record.as_ref().is_some_and(|r| r.stat.ephemeral_owner == session.0),
             None => true,
         };
@@ -177,9 +196,10 @@ impl Outstanding {
     pub(super) fn applied(&mut self, zxid: Zxid) {
         self.undo.clear();
         while self.queue.front().is_some_and(|q| q.zxid <= zxid) {
-            let Some(Queued { path, owner, zxid: changed }) = self.queue.pop_front() else { break };
-            if self.changes.get(&path).is_some_and(|c| c.zxid == changed) {
-                self.changes.remove(&path);
+            let Some(Queued { path, hash, owner, zxid: changed }) = self.queue.pop_front() else { break };
+            // A path has one key as long as it has an outstanding change.
+            if let Ok(entry) = self.changes.find_entry(hash, |c| c.zxid == changed && Arc::ptr_eq(&c.path, &path)) {
+                entry.remove();
             }
             if let Some(owner) = owner {
                 self.forget_created(owner, VecDeque::pop_front);
@@ -211,8 +231,8 @@ impl Outstanding {
             ephemerals += usize::from(q.owner.is_some());
         }
         assert_eq!(last.len(), self.changes.len(), "paths queued and paths changed differ");
-        for (path, change) in &self.changes {
-            assert_eq!(last.get(path.as_ref()), Some(&change.zxid), "last change of {path}");
+        for change in &self.changes {
+            assert_eq!(last.get(&*change.path), Some(&change.zxid), "last change of {}", change.path);
         }
         assert_eq!(ephemerals, self.created.values().map(VecDeque::len).sum::<usize>());
         assert!(self.created.values().all(|l| !l.is_empty()));
