@@ -244,12 +244,13 @@ impl Peer {
         };
         let closes = request.op == op::CLOSE_SESSION;
         let session = request.session;
-        let proposal = self.prep.handle(tree, &self.tracker, now, zxid, &request);
+        let mut proposal = self.prep.handle(tree, &self.tracker, now, zxid, &request);
         if closes {
             self.tracker.mark_closing(session);
         }
         self.stats.proposed(proposal.record.len());
-        out.append.push(Append { zxid, payload: proposal.record.clone() });
+        // Applying needs the decoded transaction only; a second owner would cost an allocation.
+        out.append.push(Append { zxid, payload: std::mem::take(&mut proposal.record) });
         self.waiting.push_back(Waiting { proposal, behind_read, _large: large });
     }
 

@@ -1,6 +1,6 @@
 //! From a byte stream to frames to requests. Mirrors `NIOServerCnxn.doIO` and `ZooKeeperServer.processPacket`.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::conn::{Conn, Pending, Phase};
 use super::gate::{Late, Wait};
@@ -16,6 +16,28 @@ use crate::types::{Cxid, Now, op};
 
 /// Bytes of a request before its record.
 const HEADER_LEN: usize = 8;
+
+/// Where the bodies of writes are copied to until they are applied: one allocation for many.
+#[derive(Default)]
+pub(super) struct Bodies(BytesMut);
+
+impl Bodies {
+    /// Bytes allocated at once. One body keeps all of them, but only until it is applied.
+    const CHUNK: usize = 64 << 10;
+    /// A longer body has an allocation of its own.
+    const LONG: usize = 4 << 10;
+
+    fn keep(&mut self, body: &[u8]) -> Bytes {
+        if body.len() > Bodies::LONG {
+            return Bytes::copy_from_slice(body);
+        }
+        if self.0.capacity() < body.len() {
+            self.0 = BytesMut::with_capacity(Bodies::CHUNK);
+        }
+        self.0.extend_from_slice(body);
+        self.0.split().freeze()
+    }
+}
 
 /// What the next bytes of a connection are.
 enum Next {
@@ -249,7 +271,7 @@ impl Shard {
             session: c.session,
             cxid: Cxid(header.xid),
             op: header.op,
-            body: Bytes::copy_from_slice(body),
+            body: self.bodies.keep(body),
             auth: c.auth.clone(),
             moved: false,
             origin,
@@ -316,6 +338,19 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_share_chunks_and_long_ones_do_not() {
+        let mut bodies = Bodies::default();
+        let kept: Vec<Bytes> = (0..100u8).map(|n| bodies.keep(&vec![n; 1 + usize::from(n) * 41])).collect();
+        for (n, body) in kept.iter().enumerate() {
+            assert_eq!((body.len(), body.iter().all(|b| usize::from(*b) == n)), (1 + n * 41, true));
+        }
+        assert_eq!(kept[1].as_ptr(), kept[0].as_ptr().wrapping_add(1));
+        assert!(bodies.keep(&[]).is_empty());
+        assert!(bodies.0.capacity() <= Bodies::CHUNK);
+        assert_eq!(bodies.keep(&vec![7; Bodies::LONG + 1]).len(), Bodies::LONG + 1);
+    }
 
     #[test]
     fn lengths() {

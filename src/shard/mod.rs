@@ -34,6 +34,7 @@ use crate::types::{Now, SessionId};
 use crate::watch::{ConnId, WatchTable};
 use conn::{Conn, Phase};
 use conns::Conns;
+use frames::Bodies;
 use gate::{Gate, Throttles};
 use status::ShardStats;
 
@@ -159,6 +160,7 @@ pub struct Shard {
     stats: ShardStats,
     fired: Vec<ConnId>,
     scratch: Vec<u8>,
+    bodies: Bodies,
 }
 
 impl Shard {
@@ -180,6 +182,7 @@ impl Shard {
             stats: ShardStats::default(),
             fired: Vec::new(),
             scratch: Vec::new(),
+            bodies: Bodies::default(),
         }
     }
 
