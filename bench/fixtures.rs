@@ -349,6 +349,9 @@ impl Dir for Memory {
     fn set_len(&mut self, _: &str, _: u64) -> io::Result<()> {
         Ok(())
     }
+    fn rewrite(&mut self, _: &str, _: u64, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
     fn rename(&mut self, _: &str, _: &str) -> io::Result<()> {
         Ok(())
     }

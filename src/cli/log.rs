@@ -171,7 +171,7 @@ fn end_words(end: Option<&End>) -> String {
         }
         Some(End::Corrupt { at, damage, later }) => {
             let proof = match later {
-                Some((offset, zxid)) => format!(" although byte {offset} holds transaction 0x{:x}", zxid.0),
+                Some((offset, zxid)) => format!(" although byte {offset} tells of transaction 0x{:x}", zxid.0),
                 None => String::new(),
             };
             format!("damaged at byte {at}: {damage}{proof}. Restore the file from another server or a backup")

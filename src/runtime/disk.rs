@@ -154,6 +154,21 @@ impl Dir for FsDir {
         named(file.sync_all(), &path, "sync the file")
     }
 
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()> {
+        let path = self.at(name);
+        let file = named(OpenOptions::new().read(true).write(true).open(&path), &path, "open the file")?;
+        let mut buffer = vec![0u8; (to - from).min(1 << 20) as usize];
+        let mut at = from;
+        while at < to {
+            let n = (to - at).min(buffer.len() as u64) as usize;
+            named(file.read_exact_at(&mut buffer[..n], at), &path, "read")?;
+            named(file.write_all_at(&buffer[..n], at), &path, "write")?;
+            at += n as u64;
+        }
+        named(file.write_all_at(behind, to), &path, "write")?;
+        named(file.sync_data(), &path, "sync the file")
+    }
+
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.at(from), self.at(to));
         named(fs::rename(&from, &to), &from, format_args!("rename the file to {}", to.display()))
@@ -418,6 +433,13 @@ mod tests {
         assert_eq!((r.len(), back), (200_000, vec![7; 200_000]));
         d.set_len("snapshot.5", 3).unwrap();
         assert_eq!(content(&tmp.path().join("snapshot.5")), [7; 3]);
+        d.rewrite("snapshot.5", 1, 3, b"mark").unwrap();
+        assert_eq!(content(&tmp.path().join("snapshot.5")), *b"\x07\x07\x07mark");
+        let large: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+        fs::write(tmp.path().join("snapshot.5"), &large).unwrap();
+        d.rewrite("snapshot.5", 17, 2_999_990, b"").unwrap();
+        assert_eq!(content(&tmp.path().join("snapshot.5")), large);
+        assert_eq!(d.rewrite("snapshot.5", 17, 3_000_001, b"").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         d.create("snapshot.5").unwrap().sync().unwrap();
         assert!(d.open("snapshot.5").unwrap().is_empty());
         d.remove("snapshot.5").unwrap();

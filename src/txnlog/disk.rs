@@ -27,6 +27,10 @@ pub trait Dir: Send {
     fn open(&self, name: &str) -> io::Result<Self::Reader>;
     /// Cuts or zero-extends an existing file to `len` and syncs it.
     fn set_len(&mut self, name: &str, len: u64) -> io::Result<()>;
+    /// Writes the bytes from `from` to `to` of an existing file over themselves and `behind` from `to` on, and syncs the file.
+    /// After a failed sync a page may be in memory, taken for clean, and not on the disk: only writing to it again brings it
+    /// there.
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()>;
     /// Renames inside the directory, replacing `to`.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.

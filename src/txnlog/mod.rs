@@ -6,13 +6,15 @@
 //! * Beside it: [`snapshot::SnapshotWriter`], [`purge::purge`]; for learners [`cursor::LogCursor`] and [`truncate::truncate`].
 //! * Tools: [`verify`], [`scan::LogReader`].
 //!
-//! What is written is Apache's format, byte for byte, with one addition that Apache skips: see [`record`].
+//! What is written is Apache's format, byte for byte, with two additions that Apache skips: a trailer behind each record (see
+//! [`record`]) and a mark behind a file's last one (`mark`).
 
 pub mod appender;
 mod company;
 pub mod cursor;
 pub mod disk;
 pub mod epoch;
+mod mark;
 pub mod names;
 pub mod purge;
 pub mod record;
@@ -21,6 +23,7 @@ pub mod restore;
 pub mod scan;
 pub mod snapshot;
 pub mod snapshot_read;
+mod tail;
 pub mod testdisk;
 pub mod truncate;
 pub mod verify;

@@ -19,6 +19,7 @@ use super::replay::Replay;
 use super::scan::{End, LogReader};
 use super::snapshot::ZxidDigest;
 use super::snapshot_read::{self, Node, Sink, Tail};
+use super::tail::{self, FileEnd};
 use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, SessionId, Zxid};
 
@@ -177,6 +178,11 @@ pub enum RecoveryError {
          server was being synced when it stopped, the file may be removed. {REPAIR}"
     )]
     EndsBeforeSnapshot { snapshot: String, reason: String, last: Zxid },
+    #[error(
+        "{file}: the bytes from {from} on are not the same when they are read again. The disk lost a write, or somebody \
+         writes to the file. Nothing was served; start again, and look for I/O errors in the kernel log."
+    )]
+    Changed { file: String, from: u64 },
 }
 
 fn list(tried: &[(String, String)]) -> String {
@@ -185,7 +191,9 @@ fn list(tried: &[(String, String)]) -> String {
 
 fn proof(later: &Option<(u64, Zxid)>) -> String {
     match later {
-        Some((at, zxid)) => format!("transaction {zxid} behind it at byte {at} shows that this was durable once."),
+        Some((at, zxid)) => {
+            format!("what is behind it at byte {at} (transaction {zxid}) shows that it was durable once.")
+        }
         None => "it was durable once.".to_owned(),
     }
 }
@@ -366,17 +374,16 @@ fn make_durable<D: Dir>(
     snap: &mut D,
     log: &mut D,
     snapshots: &[SnapshotFile],
-    ends: &[(String, u64)],
+    ends: &[FileEnd],
     report: &Report,
 ) -> Result<(), RecoveryError> {
     for file in snapshots.iter().filter(|f| report.snapshot.as_ref() == Some(&f.name)) {
         // To its own length: that is a sync.
         snap.set_len(&file.name, file.len).map_err(|e| io_error(file.name.clone(), e))?;
     }
-    // Behind the last record there is nothing but preallocated zeros: their blocks are given back.
-    for (name, end) in ends.iter().filter(|(n, _)| report.cuts.iter().all(|c| c.file != *n)) {
-        log.set_len(name, *end).map_err(|e| io_error(name.clone(), e))?;
-    }
+    let is_left = |name: &str| report.cuts.iter().all(|c| c.file != name || !c.removed);
+    let ends: Vec<FileEnd> = ends.iter().filter(|f| is_left(&f.name)).cloned().collect();
+    tail::make_durable(log, &ends)?;
     snap.sync_dir().map_err(|e| io_error(snap.path(), e))?;
     log.sync_dir().map_err(|e| io_error(log.path(), e))
 }

@@ -8,8 +8,9 @@ use super::record::{Damage, Record};
 use super::recovery::{
     Cut, DigestMismatch, Logged, Recovered, RecoveryError, RecoveryOptions, Replica, Report, cut_of, follows, io_error,
 };
-use super::scan::LogReader;
+use super::scan::{End, LogReader};
 use super::snapshot::ZxidDigest;
+use super::tail::FileEnd;
 use crate::jute::Reader;
 use crate::txn::{Txn, TxnDigest};
 use crate::types::{SessionId, Zxid, op};
@@ -30,8 +31,7 @@ pub(super) struct Replay<R> {
     base: Zxid,
     /// The last record read, applied or not.
     seen: Option<Zxid>,
-    /// The files read, and where their last records end.
-    ends: Vec<(String, u64)>,
+    ends: Vec<FileEnd>,
     /// What the tree's digest must be at some zxid ahead, if the snapshot was fuzzy.
     promised: Option<ZxidDigest>,
     tail: VecDeque<Logged>,
@@ -66,8 +66,8 @@ impl<R: Replica> Replay<R> {
         self.seen.is_some()
     }
 
-    /// The files read, and where their last records end.
-    pub(super) fn ends(&self) -> &[(String, u64)] {
+    /// The files read, and how they end.
+    pub(super) fn ends(&self) -> &[FileEnd] {
         &self.ends
     }
 
@@ -108,7 +108,15 @@ impl<R: Replica> Replay<R> {
         }
         let end = log.end().expect("the reader returned its end");
         self.report.log_bytes += end.at();
-        self.ends.push((file.name.clone(), end.at()));
+        self.ends.push(FileEnd {
+            name: file.name.clone(),
+            len: log.len(),
+            at: end.at(),
+            durable: if log.is_marked() { end.at() } else { log.durable() },
+            mark: log.mark(),
+            // Behind a torn tail it is cut off too.
+            is_marked: log.is_marked() && matches!(end, End::Clean { .. }),
+        });
         if let Some(cut) = cut_of(file, end)? {
             self.report.cuts.push(cut.clone());
             *torn = Some(cut);

@@ -6,6 +6,7 @@
 use std::io;
 
 use super::disk::{Dir, Reader as DiskReader};
+use super::mark::{self, Mark};
 use super::record::{Damage, END, FILE_HEADER, FRAME_LEN, HEAD_LEN, Record, is_logged};
 use crate::jute::Reader;
 use crate::txn::TxnHeader;
@@ -20,7 +21,7 @@ const SEEK_BUDGET: u64 = 8 << 30;
 /// How a file ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Nothing but zeros behind the last record.
+    /// Nothing but zeros behind the last record and its mark.
     Clean {
         /// End of the last record.
         at: u64,
@@ -42,7 +43,8 @@ pub enum End {
         at: u64,
         /// What is there.
         damage: Damage,
-        /// Offset and zxid of the proof; `None` if the damage is itself the proof, or looking for it was given up.
+        /// Offset and zxid of the proof, a record or a mark; `None` if the damage is itself the proof, or looking for one was
+        /// given up.
         later: Option<(u64, Zxid)>,
     },
 }
@@ -65,17 +67,18 @@ pub struct LogReader<R> {
     to: usize,
     at: u64,
     len: u64,
-    /// Chained CRC after the last record.
-    chain: u32,
+    /// Chained CRC after the last record; `None` before the first one read if that is not the file's first.
+    chain: Option<u32>,
+    /// The last record, and up to where it says that the file was durable when it was written.
+    last: (Zxid, u64),
+    is_marked: bool,
     end: Option<End>,
 }
 
 impl<R: DiskReader> LogReader<R> {
     /// Opens `name` and reads its file header.
     pub fn open<D: Dir<Reader = R>>(dir: &D, name: &str) -> io::Result<LogReader<R>> {
-        let file = dir.open(name)?;
-        let len = file.len();
-        let mut r = LogReader { file, buf: Vec::new(), from: 0, to: 0, at: 0, len, chain: 0, end: None };
+        let mut r = LogReader::new(dir.open(name)?);
         let n = r.fill(FILE_HEADER.len())?;
         if n < FILE_HEADER.len() || r.window()[..4] != FILE_HEADER[..4] {
             r.end = Some(r.judge(Damage::FileHeader, 0)?);
@@ -83,6 +86,32 @@ impl<R: DiskReader> LogReader<R> {
             r.advance(FILE_HEADER.len());
         }
         Ok(r)
+    }
+
+    /// Opens `name` at the record at offset `at`, which is believed to stand where it should.
+    pub(super) fn open_at<D: Dir<Reader = R>>(dir: &D, name: &str, at: u64) -> io::Result<LogReader<R>> {
+        if at <= FILE_HEADER.len() as u64 {
+            return LogReader::open(dir, name);
+        }
+        let mut file = dir.open(name)?;
+        io::copy(&mut io::Read::take(&mut file, at), &mut io::sink())?;
+        Ok(LogReader { at, chain: None, ..LogReader::new(file) })
+    }
+
+    fn new(file: R) -> LogReader<R> {
+        let len = file.len();
+        LogReader {
+            file,
+            buf: Vec::new(),
+            from: 0,
+            to: 0,
+            at: 0,
+            len,
+            chain: Some(0),
+            last: (Zxid::ZERO, 0),
+            is_marked: false,
+            end: None,
+        }
     }
 
     /// The next record and its offset, or `None` at the end: then see [`LogReader::end`].
@@ -115,6 +144,26 @@ impl<R: DiskReader> LogReader<R> {
     /// How the file ended; `None` before [`LogReader::next_record`] returned `None`.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
+    }
+
+    /// The file's length.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the end is marked: everything before it was durable.
+    pub(super) fn is_marked(&self) -> bool {
+        self.is_marked
+    }
+
+    /// Up to where the file is known to be durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.last.1
+    }
+
+    /// What a mark behind the last record says.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { last: self.last.0, chain: self.chain.unwrap_or(0) }
     }
 
     /// Offset behind the last record returned.
@@ -172,6 +221,11 @@ impl<R: DiskReader> LogReader<R> {
         if head.iter().all(|b| *b == 0) {
             return Ok(Err(Damage::Zeros));
         }
+        if let Some(found) = self.mark_here()? {
+            let (stored, mine) = (found.chain, self.mark());
+            return Ok(Err(if found == mine { Damage::Zeros } else { Damage::Chain { stored, computed: mine.chain } }));
+        }
+        let head = &self.window()[..have.min(HEAD_LEN)];
         if have < HEAD_LEN {
             return Ok(Err(Damage::Cut { missing: (HEAD_LEN - have) as u64 }));
         }
@@ -200,14 +254,17 @@ impl<R: DiskReader> LogReader<R> {
     fn check(&mut self, len: usize) -> Result<(), Damage> {
         let payload = &self.buf[self.from + HEAD_LEN..self.from + HEAD_LEN + len];
         let record = Record::parse(payload)?;
+        // An Apache record says nothing of what is durable, and the farthest distance stands for any.
+        let unsynced = record.trailer.map(|t| t.unsynced).filter(|d| *d < u32::MAX);
+        self.last = (record.header.zxid, unsynced.map_or(0, |d| self.at.saturating_sub(u64::from(d))));
         self.chain = match record.trailer {
-            None => 0,
+            None => Some(0),
             Some(t) => {
-                let computed = crc32c::crc32c_append(self.chain, &payload[..len - 4]);
+                let computed = self.chain.map_or(t.crc, |c| crc32c::crc32c_append(c, &payload[..len - 4]));
                 if computed != t.crc {
                     return Err(Damage::Chain { stored: t.crc, computed });
                 }
-                computed
+                Some(computed)
             }
         };
         Ok(())
@@ -215,16 +272,26 @@ impl<R: DiskReader> LogReader<R> {
 
     /// Decides what damage at `bad` is, by everything behind it. Called once; the reader is used up afterwards.
     fn judge(&mut self, damage: Damage, bad: u64) -> io::Result<End> {
+        if let Some(found) = self.mark_here()? {
+            if found != self.mark() {
+                return Ok(End::Corrupt { at: bad, damage, later: Some((self.at, found.last)) });
+            }
+            self.is_marked = true;
+            self.advance(mark::LEN);
+        }
         let mut budget = SEEK_BUDGET;
         let mut until = bad;
         let mut unsynced_records = 0;
-        let mut from_zero = bad;
+        let mut from_zero = self.at;
         while let Some(at) = self.skip_zeros()? {
             until = until.max(at + 1);
             // A record's first four bytes are zero, and up to three more of them may be.
             self.step_back(at.saturating_sub(7).max(from_zero));
             let stop = at + 1;
             while self.at < stop {
+                if let Some(found) = self.mark_here()? {
+                    return Ok(End::Corrupt { at: bad, damage, later: Some((self.at, found.last)) });
+                }
                 if let Some((len, zxid, durable)) = self.candidate(&mut budget)? {
                     let offset = self.at;
                     if durable.is_none_or(|d| d > bad) {
@@ -247,6 +314,12 @@ impl<R: DiskReader> LogReader<R> {
         } else {
             End::Torn { at: bad, damage, until, unsynced_records }
         })
+    }
+
+    /// The mark at the current place.
+    fn mark_here(&mut self) -> io::Result<Option<Mark>> {
+        self.fill(mark::LEN)?;
+        Ok(Mark::read(self.window(), self.at))
     }
 
     /// Moves to the next byte that is not zero and returns its offset; `None` at the file's end. Keeps a few bytes before it.

@@ -1,7 +1,7 @@
 //! A directory in memory that forgets like a disk: writes not synced survive a crash sector by sector at random, names not
 //! synced one by one at random, and every operation can be the last. For tests and the simulator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -24,8 +24,9 @@ pub enum Fault {
     Crash,
     /// From then on nothing can be allocated (ENOSPC), until the next start.
     NoSpace,
-    /// The next sync fails once (EIO). What it was for reaches the disk sector by sector at random, and the kernel forgets the
-    /// rest; a second sync would say that all is well.
+    /// The next sync fails once (EIO). What it was for reaches the disk sector by sector at random. The rest the kernel either
+    /// forgets, or (ext4, XFS) keeps in memory and takes for written: readers see it, also in later processes, until the page
+    /// is dropped or power fails. Either way a second sync says that all is well.
     SyncFails,
 }
 
@@ -37,10 +38,49 @@ enum Need {
     Nothing,
 }
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
+    /// Sectors that a failed sync left in memory, marked clean: no sync writes them until they are written to again.
+    lost: BTreeSet<usize>,
+}
+
+impl Inode {
+    /// What a sync makes durable.
+    fn write_back(&mut self) {
+        let mut bytes = self.live.clone();
+        for at in self.lost.iter().map(|sector| sector * SECTOR).filter(|at| *at < self.live.len()) {
+            let end = (at + SECTOR).min(bytes.len());
+            let old = self.durable.get(at..).unwrap_or_default();
+            let kept = old.len().min(end - at);
+            bytes[at..at + kept].copy_from_slice(&old[..kept]);
+            bytes[at + kept..end].fill(0);
+        }
+        self.durable = bytes;
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        if self.live.len() < at + bytes.len() {
+            self.live.resize(at + bytes.len(), 0);
+        }
+        self.live[at..at + bytes.len()].copy_from_slice(bytes);
+        self.lost.retain(|sector| (sector + 1) * SECTOR <= at || sector * SECTOR >= at + bytes.len());
+    }
+
+    /// The kernel drops pages it takes for clean.
+    fn evict(&mut self, rng: &mut fastrand::Rng) {
+        for sector in std::mem::take(&mut self.lost) {
+            if rng.u32(..4) > 0 {
+                self.lost.insert(sector);
+                continue;
+            }
+            let (at, end) = (sector * SECTOR, ((sector + 1) * SECTOR).min(self.live.len()));
+            for i in at..end {
+                self.live[i] = self.durable.get(i).copied().unwrap_or(0);
+            }
+        }
+    }
 }
 
 #[derive(Default, Debug)]
@@ -84,12 +124,18 @@ impl State {
         let failed = self.plan.filter(|(_, fault, _)| outcome.is_err() && *fault == Fault::SyncFails);
         let file = &mut self.inodes[inode];
         if let Some((.., seed)) = failed {
-            let bytes = survivors(file, &mut fastrand::Rng::with_seed(seed), true);
-            // The mapping keeps its length; what was lost reads as before.
-            file.live.clone_from(&bytes);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let bytes = survivors(file, &mut rng, true);
+            if rng.bool() {
+                let sectors = file.live.chunks(SECTOR).zip(bytes.chunks(SECTOR)).enumerate();
+                file.lost.extend(sectors.filter(|(_, (live, disk))| live != disk).map(|(i, _)| i));
+            } else {
+                // The mapping keeps its length; what was lost reads as before.
+                file.live.clone_from(&bytes);
+            }
             file.durable = bytes;
         } else if outcome.is_ok() {
-            file.durable.clone_from(&file.live);
+            file.write_back();
         }
         outcome
     }
@@ -111,7 +157,7 @@ impl State {
     }
 
     fn inode(&mut self, name: &str, bytes: Vec<u8>) -> usize {
-        self.inodes.push(Inode { live: bytes, durable: Vec::new() });
+        self.inodes.push(Inode { live: bytes, ..Inode::default() });
         let inode = self.inodes.len() - 1;
         self.live.insert(name.to_owned(), inode);
         self.pending.push(NameOp::Set { name: name.to_owned(), inode });
@@ -132,7 +178,7 @@ fn survivors(file: &Inode, rng: &mut fastrand::Rng, keep_len: bool) -> Vec<u8> {
     bytes.resize(len, 0);
     for at in (0..len.min(file.live.len())).step_by(SECTOR) {
         let end = (at + SECTOR).min(len).min(file.live.len());
-        if rng.bool() {
+        if rng.bool() && !file.lost.contains(&(at / SECTOR)) {
             bytes[at..end].copy_from_slice(&file.live[at..end]);
         }
     }
@@ -205,22 +251,26 @@ impl TestDisk {
             // A file that was synced never loses what was synced.
             inode.live.clone_from(&bytes);
             inode.durable = bytes;
+            inode.lost.clear();
         }
         s.live = names.clone();
         s.durable = names;
         s.rest();
     }
 
-    /// The process was killed and starts again: the kernel lost nothing.
+    /// The process was killed and starts again: the kernel lost nothing but, by chance, pages that a failed sync left clean.
     pub fn restart(&self) {
-        self.state().rest();
+        let mut s = self.state();
+        let mut rng = fastrand::Rng::with_seed(s.ops);
+        s.inodes.iter_mut().for_each(|i| i.evict(&mut rng));
+        s.rest();
     }
 
     /// A copy that shares nothing.
     pub fn fork(&self) -> TestDisk {
         let s = self.state();
         let copy = State {
-            inodes: s.inodes.iter().map(|i| Inode { live: i.live.clone(), durable: i.durable.clone() }).collect(),
+            inodes: s.inodes.clone(),
             live: s.live.clone(),
             durable: s.durable.clone(),
             pending: s.pending.clone(),
@@ -234,7 +284,7 @@ impl TestDisk {
     /// Puts a file there, durable.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut s = self.state();
-        s.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec() });
+        s.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), lost: BTreeSet::new() });
         let inode = s.inodes.len() - 1;
         s.live.insert(name.to_owned(), inode);
         s.durable.insert(name.to_owned(), inode);
@@ -253,6 +303,7 @@ impl TestDisk {
         let inode = &mut s.inodes[inode];
         change(&mut inode.live);
         inode.durable = inode.live.clone();
+        inode.lost.clear();
     }
 
     /// All names, sorted.
@@ -306,6 +357,17 @@ impl Dir for TestDisk {
         s.sync_file(inode)
     }
 
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Space)?;
+        let inode = s.find(name)?;
+        let file = &mut s.inodes[inode];
+        let same = file.live[from as usize..to as usize].to_vec();
+        file.write(from as usize, &same);
+        file.write(to as usize, behind);
+        s.sync_file(inode)
+    }
+
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let mut s = self.state();
         s.op(Need::Nothing)?;
@@ -350,8 +412,8 @@ impl Segment for TestSegment {
         let mut s = self.disk.state();
         // A store to a mapping cannot fail: when the machine is down it has no effect.
         if s.op(Need::Nothing).is_ok() {
-            let at = at as usize;
-            s.inodes[self.inode].live[at..at + bytes.len()].copy_from_slice(bytes);
+            assert!(at + bytes.len() as u64 <= self.len, "write behind the segment's end");
+            s.inodes[self.inode].write(at as usize, bytes);
         }
     }
 
