@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+/// A log that has had nothing to do for so long is marked: see [`LogSink::mark`].
+const MARK_AFTER: Duration = Duration::from_millis(500);
+
 /// What the thread writes to: the log over files, or a test's double.
 pub trait LogSink: Send + 'static {
     /// Copies a record into the log; not durable before `sync`.
@@ -28,6 +31,10 @@ pub trait LogSink: Send + 'static {
     fn sync(&mut self) -> io::Result<Zxid>;
     /// Ends the current file.
     fn roll(&mut self) -> io::Result<()>;
+    /// Whether [`LogSink::mark`] has nothing to do.
+    fn is_marked(&self) -> bool;
+    /// Leaves a mark behind the last record, which is durable, for the recovery after rot.
+    fn mark(&mut self) -> io::Result<()>;
     /// What is being written, for messages.
     fn name(&self) -> String;
 }
@@ -46,6 +53,14 @@ where
 
     fn roll(&mut self) -> io::Result<()> {
         LogWriter::roll(self)
+    }
+
+    fn is_marked(&self) -> bool {
+        LogWriter::is_marked(self)
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        LogWriter::mark(self)
     }
 
     fn name(&self) -> String {
@@ -295,6 +310,7 @@ impl<S: LogSink> Runner<S> {
             }
         }
         self.sync_pending();
+        self.mark();
         self.events.send(LogEvent::Stopped);
     }
 
@@ -322,7 +338,17 @@ impl<S: LogSink> Runner<S> {
                     }
                 }
             }
-            let Some(deadline_ns) = self.appender.deadline_ns() else { return self.queue.recv().ok() };
+            let Some(deadline_ns) = self.appender.deadline_ns() else {
+                if self.sink.is_marked() {
+                    return self.queue.recv().ok();
+                }
+                match self.queue.recv_timeout(MARK_AFTER) {
+                    Ok(job) => return Some(job),
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => self.mark(),
+                }
+                continue;
+            };
             // Records wait for company.
             let left = deadline_ns.saturating_sub(Clock::mono_ns());
             match self.queue.recv_timeout(Duration::from_nanos(left)) {
@@ -411,6 +437,11 @@ impl<S: LogSink> Runner<S> {
             }
         }
         self.after_sync = outputs;
+    }
+
+    fn mark(&mut self) {
+        let marked = self.sink.mark();
+        self.or_fatal(marked, "syncing the log");
     }
 
     fn roll(&mut self) {

@@ -105,6 +105,7 @@ impl World {
         self.trace.line(format_args!("up at {} with {} sessions", booted.last, booted.sessions.len()));
         let Some(process) = &mut self.nodes[n].process else { return Err("no process".into()) };
         self.history.recovered(process.tree(), &booted.sessions, self.history.exposed())?;
+        self.marked = booted.last;
         for (session, _) in &booted.sessions {
             self.history.heard(*session, now);
         }
@@ -149,7 +150,7 @@ impl World {
     }
 
     /// What if a bit of some file were wrong: recovery says so, or does without that file. Only the very last batch of the log
-    /// may be taken for a torn one.
+    /// may be taken for a torn one, as long as no mark tells of its end.
     pub(super) fn bit_rot(&mut self, n: usize) -> Result<(), String> {
         self.summary.peeks += 1;
         let (mut snap, mut log) = self.nodes[n].fork_disks();
@@ -175,7 +176,8 @@ impl World {
         };
         let torn = self.syncs.len().checked_sub(2).map_or(Zxid::ZERO, |i| self.syncs[i]);
         let in_log = name.starts_with("log.");
-        let least = if in_log { self.history.exposed().min(torn) } else { self.history.exposed() };
+        let known = torn.max(self.marked);
+        let least = if in_log { self.history.exposed().min(known) } else { self.history.exposed() };
         let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
         sessions.sort_unstable();
         let what = |e| format!("bit {bit} of byte {at} of {name} is flipped: {e}");

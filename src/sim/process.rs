@@ -328,8 +328,18 @@ impl Process {
                 log.decide(now, input, sync_ms, events)
             }
             Some(Job::SnapshotDone) => log.decide(now, appender::Input::SnapshotDone, sync_ms, events),
-            None => log.decide(now, appender::Input::Drained, sync_ms, events),
+            None => {
+                log.decide(now, appender::Input::Drained, sync_ms, events)?;
+                // Nothing came for a moment.
+                let idle = log.appender.pending_records() == 0 && log.syncing.is_none();
+                if idle && log.random.u32(..4) == 0 { log.writer.mark() } else { Ok(()) }
+            }
         }
+    }
+
+    /// The log's end, once a mark tells of it.
+    pub(super) fn marked(&self) -> Option<Zxid> {
+        self.log.writer.is_marked().then(|| self.log.writer.durable())
     }
 
     /// One step of the snapshot thread: whether a snapshot is finished.

@@ -63,6 +63,8 @@ pub(super) struct World {
     pub(super) summary: Summary,
     /// Last durable zxid of each sync, newest last.
     pub(super) syncs: Vec<Zxid>,
+    /// The log's end when it was last marked.
+    pub(super) marked: Zxid,
     /// No more faults.
     pub(super) calm: bool,
     /// Some values are large.
@@ -91,6 +93,7 @@ impl World {
             trace,
             summary: Summary::default(),
             syncs: Vec::new(),
+            marked: Zxid::ZERO,
             calm: false,
             over: false,
             big,
@@ -366,6 +369,9 @@ impl World {
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let outcome = process.log_step(now, sync_ms);
         self.syncs.append(&mut process.synced);
+        if let (Ok(()), Some(zxid)) = (&outcome, process.marked()) {
+            self.marked = zxid;
+        }
         self.after_disk(n, "log", outcome)
     }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::disk::Dir;
+use super::mark::{self, Mark};
 use super::names::{Compression, log_name};
 use super::record::Record;
 use super::recovery::{Builder, Recovered, RecoveryError, RecoveryOptions, Replica, recover};
 use super::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
 use super::snapshot_read::Node;
-use super::testdisk::TestDisk;
+use super::tail;
+use super::testdisk::{Fault, TestDisk};
 use super::writer::{LogOptions, LogWriter};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::{Acl, AclId, Cxid, Epoch, SessionId, StatPersisted, Zxid, op};
@@ -227,7 +229,7 @@ fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
                         let r = result.unwrap();
                         assert_eq!((r.state.0.len(), r.report.cuts.len()), (3, 1), "byte {at} bit {bit}");
                         assert_eq!(r.report.cuts[0].at, ends[2] as u64);
-                        assert_eq!(hurt.bytes("log.1").len(), ends[2]);
+                        assert_eq!(hurt.bytes("log.1").len(), ends[2] + mark::LEN);
                     }
                     _ => {
                         let r = result.unwrap();
@@ -237,6 +239,144 @@ fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
             }
         }
     }
+}
+
+/// What a sync was for is in memory, taken for clean, and not on the disk: readers see it until power fails.
+#[test]
+fn what_a_failed_sync_left_in_memory_only_is_written_again_before_anything_is_built_on_it() {
+    let mut kept = 0;
+    for seed in 0..60 {
+        let disk = small_log(3, false);
+        let r = open(&disk).unwrap();
+        let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
+        log.append(Zxid(4), &payload(Zxid(4), None)).unwrap();
+        log.sync().unwrap();
+        for z in 5..=8 {
+            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+        }
+        disk.fault_at(disk.ops(), Fault::SyncFails, seed);
+        assert!(log.sync().is_err());
+        drop(log);
+        disk.restart();
+        let last = open(&disk).unwrap_or_else(|e| panic!("seed {seed}: {e}")).last;
+        assert!(last >= Zxid(4), "seed {seed}");
+        kept += i64::from(last > Zxid(4));
+        // The next server answers from it, and acknowledges what it writes behind it.
+        let mut log = LogWriter::new(disk.clone(), last, SMALL);
+        let next = Zxid(last.0 + 1);
+        log.append(next, &payload(next, None)).unwrap();
+        log.sync().unwrap();
+        disk.power_cycle(seed);
+        let r = open(&disk).unwrap_or_else(|e| panic!("seed {seed}, after {last} was served: {e}"));
+        assert_eq!(r.last, next, "seed {seed}");
+    }
+    assert!(kept > 10, "{kept}: too little was left in memory");
+}
+
+#[test]
+fn a_page_that_is_dropped_while_recovery_works_is_noticed() {
+    let disk = small_log(3, false);
+    let mut end = tail::FileEnd {
+        name: "log.1".into(),
+        len: disk.bytes("log.1").len() as u64,
+        at: 0,
+        durable: 0,
+        mark: Mark { last: Zxid(3), chain: 0 },
+        is_marked: false,
+    };
+    let mut log = super::scan::LogReader::open(&disk, "log.1").unwrap();
+    while log.next_record().unwrap().is_some() {}
+    (end.at, end.durable, end.mark) = (log.position(), log.durable(), log.mark());
+    assert!(end.durable > 16 && end.durable < end.at, "{end:?}");
+    let whole = disk.fork();
+    tail::make_durable(&mut whole.clone(), std::slice::from_ref(&end)).unwrap();
+    assert_eq!(whole.bytes("log.1").len() as u64, end.at + 28);
+    disk.damage("log.1", |b| b[end.durable as usize + 200] ^= 1);
+    let e = tail::make_durable(&mut disk.clone(), &[end]).unwrap_err();
+    assert!(matches!(e, RecoveryError::Changed { .. }), "{e}");
+}
+
+/// Once the log was idle for a moment, closed, or recovered, its last record has a witness too.
+#[test]
+fn rot_in_the_last_record_is_found_once_it_is_marked() {
+    let marked: [fn(&TestDisk); 3] = [
+        |disk| {
+            let mut log = LogWriter::new(disk.clone(), Zxid(4), SMALL);
+            log.append(Zxid(5), &payload(Zxid(5), None)).unwrap();
+            assert!(log.is_marked(), "nothing is to be marked before the sync");
+            log.sync().unwrap();
+            assert!(!log.is_marked());
+            log.mark().unwrap();
+            assert!(log.is_marked());
+        },
+        |disk| {
+            let mut log = LogWriter::new(disk.clone(), Zxid(4), SMALL);
+            log.append(Zxid(5), &payload(Zxid(5), None)).unwrap();
+            log.roll().unwrap();
+            assert!(log.is_marked());
+        },
+        |disk| {
+            let mut log = LogWriter::new(disk.clone(), Zxid(4), SMALL);
+            log.append(Zxid(5), &payload(Zxid(5), None)).unwrap();
+            log.sync().unwrap();
+            drop(log);
+            assert_eq!(open(disk).unwrap().last, Zxid(5));
+        },
+    ];
+    for (how, mark) in marked.into_iter().enumerate() {
+        let disk = small_log(4, true);
+        mark(&disk);
+        disk.power_cycle(how as u64);
+        let bytes = disk.bytes("log.5");
+        let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+        for at in 16..used {
+            let hurt = disk.fork();
+            hurt.damage("log.5", |b| b[at] ^= 1 << (at % 8));
+            match open(&hurt) {
+                // The mark itself.
+                _ if at >= used - 28 => assert_eq!(open(&hurt).unwrap().last, Zxid(5), "way {how} byte {at}"),
+                Err(RecoveryError::Corrupt { later: Some((_, Zxid(5))), .. }) => {}
+                other => panic!("way {how}, byte {at}: {:?}", other.map(|r| r.last)),
+            }
+        }
+        // Nothing to be cut, nothing to be warned of; and it goes on, over the mark.
+        let r = open(&disk).unwrap();
+        assert_eq!((r.last, r.report.cuts), (Zxid(5), vec![]));
+    }
+}
+
+#[test]
+fn a_torn_batch_over_a_mark_is_a_torn_batch() {
+    for seed in 0..60 {
+        let disk = small_log(2, true);
+        let mut log = LogWriter::new(disk.clone(), Zxid(2), SMALL);
+        log.append(Zxid(3), &payload(Zxid(3), None)).unwrap();
+        log.sync().unwrap();
+        log.mark().unwrap();
+        for z in 4..=9 {
+            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+        }
+        disk.power_cycle(seed);
+        let r = open(&disk).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert!((Zxid(3)..=Zxid(9)).contains(&r.last), "seed {seed}: {}", r.last);
+        let bytes = disk.bytes("log.3");
+        assert_eq!(
+            Mark::read(&bytes[bytes.len() - mark::LEN..], (bytes.len() - mark::LEN) as u64).unwrap().last,
+            r.last
+        );
+        assert_eq!(open(&disk).unwrap().report.cuts, []);
+    }
+}
+
+#[test]
+fn a_mark_of_other_records_is_damage() {
+    let disk = small_log(2, false);
+    open(&disk).unwrap();
+    let bytes = disk.bytes("log.1");
+    let at = bytes.len() - 28;
+    disk.damage("log.1", |b| b[at..].copy_from_slice(&Mark { last: Zxid(3), chain: 7 }.bytes(at as u64)));
+    let e = open(&disk).unwrap_err();
+    assert!(matches!(e, RecoveryError::Corrupt { later: Some((_, Zxid(3))), .. }), "{e}");
 }
 
 #[test]
@@ -305,7 +445,7 @@ fn holes_between_files_are_refused() {
     for damage in [0, 1] {
         let hurt = disk.fork();
         hurt.damage("log.4", |b| {
-            let used = b.iter().rposition(|b| *b != 0).unwrap();
+            let used = b.len() - mark::LEN;
             if damage == 0 { b.truncate(used - 3) } else { b[used - 30..].fill(0) }
         });
         let e = open(&hurt).unwrap_err();

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::disk::{Dir, Segment};
+use super::mark::{self, Mark};
 use super::names::log_name;
 use super::record::{FILE_HEADER, Framed};
 use crate::types::Zxid;
@@ -49,13 +50,26 @@ pub struct LogWriter<D: Dir> {
     /// The name of the open segment, for messages.
     name: String,
     closed_bytes: u64,
+    /// A mark stands behind the last record, or there is none to put one behind.
+    is_marked: bool,
 }
 
 impl<D: Dir> LogWriter<D> {
     /// Continues a log whose last transaction is `last`, with a new file: nothing is created before the first append.
     pub fn new(dir: D, last: Zxid, options: LogOptions) -> LogWriter<D> {
         assert!(options.prealloc_bytes <= 1 << 40, "preAllocSize of {} bytes", options.prealloc_bytes);
-        LogWriter { dir, options, open: None, last, durable: last, failed: false, name: String::new(), closed_bytes: 0 }
+        LogWriter {
+            dir,
+            options,
+            open: None,
+            last,
+            durable: last,
+            failed: false,
+            name: String::new(),
+            closed_bytes: 0,
+            // Recovery left one.
+            is_marked: true,
+        }
     }
 
     /// The last transaction appended.
@@ -136,7 +150,36 @@ impl<D: Dir> LogWriter<D> {
         open.end = at;
         open.chain = framed.crc;
         self.last = zxid;
+        self.is_marked = false;
         Ok(())
+    }
+
+    /// Whether [`LogWriter::mark`] would do nothing.
+    pub fn is_marked(&self) -> bool {
+        self.is_marked || self.open.as_ref().is_none_or(|o| o.durable < o.end)
+    }
+
+    /// Says in the file that its last record is durable, so that rot in it cannot pass for a torn write. For a moment in which
+    /// there is nothing else to do: it is a sync.
+    ///
+    /// # Errors
+    /// Final, as of [`LogWriter::sync`].
+    pub fn mark(&mut self) -> io::Result<()> {
+        self.usable()?;
+        if self.is_marked() {
+            return Ok(());
+        }
+        self.put_mark();
+        let outcome = self.open.as_mut().map_or(Ok(()), |open| open.segment.sync());
+        outcome.inspect_err(|_| self.failed = true)
+    }
+
+    fn put_mark(&mut self) {
+        if let Some(open) = &mut self.open {
+            let mark = Mark { last: self.last, chain: open.chain };
+            open.segment.write(open.end, &mark.bytes(open.end));
+            self.is_marked = true;
+        }
     }
 
     /// Makes everything appended durable, the file's name included, and returns the last zxid that is.
@@ -177,11 +220,15 @@ impl<D: Dir> LogWriter<D> {
 
     fn close(&mut self) -> io::Result<()> {
         self.sync_open(true)?;
+        if !self.is_marked() {
+            // Cutting the file syncs the mark as well.
+            self.put_mark();
+        }
         if let Some(open) = self.open.take() {
             self.closed_bytes += open.end;
             // A mapped file must not become shorter.
             drop(open.segment);
-            self.dir.set_len(&self.name, open.end)?;
+            self.dir.set_len(&self.name, open.end + mark::LEN as u64)?;
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ use super::wire::{Client, set_body};
 
 const CORRUPT: i32 = 21;
 const TXN_LOG: i32 = 10;
+/// What stands behind the last record of a log that was idle for a moment.
+const MARK_LEN: usize = 28;
 
 /// Where a log's records begin, and where the last one ends. Read from the layout, not with Zabra's code.
 fn records(log: &Path) -> (Vec<u64>, u64) {
@@ -56,7 +58,10 @@ fn written(n: usize) -> (Home, PathBuf) {
     server.kill();
     let log = home.logs().pop().expect("a log");
     // The session, then the creates.
-    assert_eq!(records(&log).0.len(), n + 1);
+    let (starts, end) = records(&log);
+    assert_eq!(starts.len(), n + 1);
+    // It may have found a moment for its mark: these tests are about a log without one.
+    overwrite(&log, end, &[0; MARK_LEN]);
     (home, log)
 }
 
@@ -127,6 +132,46 @@ fn a_tail_that_was_cut_is_not_cut_again_nor_found_later() {
     has_first(&home, 4);
     let said = has_first(&home, 4);
     assert!(!said.contains("cut off"), "{said}");
+}
+
+/// The last record of a log has nothing behind it to show that it was durable once, but for a mark.
+#[test]
+fn rot_in_the_last_record_of_an_idle_server_is_refused() {
+    let (home, _) = written(2);
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    client.create("/n2", b"data of 2").expect("new");
+    let log = home.logs().pop().expect("a log");
+    let (_, end) = records(&log);
+    let is_marked = || fs::read(&log).expect("the log")[end as usize..].starts_with(b"ZBRSYNC1");
+    wait_until("the log is marked", is_marked);
+    server.kill();
+    let (starts, _) = records(&log);
+    let last = *starts.last().expect("records");
+    let whole = fs::read(&log).expect("the log");
+    for at in [last, last + 9, last + 40, end - 1] {
+        flip(&log, at);
+        is_refused(&home, &log, Some(last));
+        fs::write(&log, &whole).expect("restored");
+    }
+    overwrite(&log, last, &vec![0; (end - last) as usize]);
+    is_refused(&home, &log, Some(last));
+    fs::write(&log, &whole).expect("restored");
+    // Rot in the mark harms nobody.
+    flip(&log, end + 20);
+    has_first(&home, 3);
+    // Nor does a mark stand in the way of what is written later, by a server that stopped well.
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    client.create("/n3", b"data of 3").expect("new");
+    server.stop();
+    let log = home.logs().pop().expect("a log");
+    let (starts, end) = records(&log);
+    assert!(fs::read(&log).expect("the log")[end as usize..].starts_with(b"ZBRSYNC1"), "marked at the end");
+    flip(&log, *starts.last().expect("records") + 30);
+    is_refused(&home, &log, None);
+    flip(&log, *starts.last().expect("records") + 30);
+    has_first(&home, 4);
 }
 
 #[test]
@@ -214,7 +259,10 @@ fn a_torn_record_at_the_end_of_a_log_that_is_not_the_last_is_refused() {
     let (_, end) = records(&logs[0]);
     let whole = fs::read(&logs[0]).expect("the log");
     overwrite(&logs[0], end - 4, &[0; 4]);
-    // The first log may be cut there; that what follows belongs behind the record that is gone is what gives it away.
+    // It was marked as durable to its end when it was closed.
+    is_refused(&home, &logs[0], Some(end));
+    overwrite(&logs[0], end, &[0; MARK_LEN]);
+    // Without that the first log may be cut there; that what follows belongs behind the record that is gone is what gives it away.
     let (code, said) = home.start_refused();
     assert_eq!(code, CORRUPT, "{said}");
     assert!(said.contains(name(&logs[1])) && said.contains("at byte 16"), "{said}");

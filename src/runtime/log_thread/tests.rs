@@ -155,6 +155,14 @@ impl LogSink for Gate {
         Ok(())
     }
 
+    fn is_marked(&self) -> bool {
+        true
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn name(&self) -> String {
         "a gate".into()
     }
