@@ -37,9 +37,15 @@ impl Peer {
         }
         if count > 0 {
             self.prep.applied(tree.last_zxid());
+            self.answer_resumed(tree.last_zxid(), out);
         }
         self.image_turn(tree, out);
         count
+    }
+
+    fn answer_resumed(&mut self, applied: Zxid, out: &mut Outbox) {
+        let due = self.resumed.extract_if(.., |(zxid, ..)| *zxid <= applied);
+        out.to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
     }
 
     fn may_apply(&self, w: &Waiting, cursors: &impl Cursors) -> bool {

@@ -115,6 +115,9 @@ pub struct Peer {
     tracker: SessionTracker,
     sessions: SessionTable,
     waiting: VecDeque<Waiting>,
+    /// Answers to resumptions, each once the session's own writes up to a zxid are applied: what the session asked on the
+    /// connection it left is done before it can ask for the outcome on the new one.
+    resumed: Vec<(Zxid, u32, ToShard)>,
     /// For each shard, the newest zxid whose outcome it was sent.
     told: Vec<Zxid>,
     sweep: Sweep,
@@ -140,6 +143,7 @@ impl Peer {
             tracker,
             sessions: table,
             waiting: VecDeque::new(),
+            resumed: Vec::new(),
             told: vec![Zxid::ZERO; options.shards],
             sweep: Sweep::new(options.sweep.clone(), now),
             imaging: Imaging::default(),
@@ -197,8 +201,14 @@ impl Peer {
                 self.propose(now, request, false, None, tree, out);
             }
             ToPeer::Resume { origin, session, timeout_ms, passwd_matches } => {
+                let under_way = self.waiting.iter().rev().find(|w| w.proposal.header.session == session);
+                let last = under_way.map(|w| w.proposal.header.zxid);
                 let session = self.resume(now, origin, session, timeout_ms, passwd_matches, out);
-                out.to_shards.push((origin.shard, ToShard::Resumed { conn: origin.conn, session }));
+                let answer = ToShard::Resumed { conn: origin.conn, session };
+                match last.filter(|_| session.is_some()) {
+                    Some(zxid) => self.resumed.push((zxid, origin.shard, answer)),
+                    None => out.to_shards.push((origin.shard, answer)),
+                }
             }
             ToPeer::Touch { session, heard_ms } => {
                 self.tracker.touch(session, heard_ms);
@@ -335,6 +345,7 @@ impl Peer {
             assert!(last.precedes(w.proposal.header.zxid), "{last} then {}", w.proposal.header.zxid);
             last = w.proposal.header.zxid;
         }
+        assert!(self.resumed.iter().all(|(zxid, ..)| *zxid > tree.last_zxid()), "an answer waits for what is applied");
         for (session, _) in self.sessions.iter() {
             assert!(self.tracker.is_known(session), "{session} is applied but not tracked");
         }

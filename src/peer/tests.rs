@@ -193,19 +193,51 @@ fn a_resumed_session_moves_and_the_old_connection_is_closed() {
     let session = w.session(A, 4000);
     w.create(A, session, "/before", 0);
     w.resume(B, session, 8000, true);
-    assert!(matches!(
-        w.out.to_shards[..],
-        [(0, ToShard::Close { conn: 11 }), (1, ToShard::Resumed { conn: 22, session: Some((s, 8000)) })] if s == session
-    ));
+    assert!(matches!(w.out.to_shards[..], [(0, ToShard::Close { conn: 11 })]), "{:?}", w.out.to_shards);
     w.out.to_shards.clear();
-    // What the old connection had proposed holds, what it sends now has no effect.
+    // What the old connection sends now has no effect.
     w.create(A, session, "/after", 0);
     assert!(matches!(w.out.to_shards[..], [(0, ToShard::Close { conn: 11 })]));
+    w.out.to_shards.clear();
     w.write(A, session, op::CLOSE_SESSION, Vec::new(), false);
+    // What it had proposed holds, and the new one may not read before that can be seen.
+    let told = w.settle();
+    assert!(
+        matches!(
+            told[..],
+            [
+                (0, ToShard::Close { conn: 11 }),
+                (0, ToShard::Applied(_)),
+                (1, ToShard::Resumed { conn: 22, session: Some((s, 8000)) })
+            ] if s == session
+        ),
+        "{told:?}"
+    );
     w.create(B, session, "/mine", 1);
-    let told: Vec<u32> = w.settle().iter().filter(|(_, m)| matches!(m, ToShard::Applied(_))).map(|(s, _)| *s).collect();
-    assert_eq!(told, [0, 1]);
+    assert!(matches!(w.settle()[..], [(1, ToShard::Applied(_))]));
     assert_eq!(["/before", "/after", "/mine"].map(|p| w.tree.get(p).is_some()), [true, false, true]);
+}
+
+#[test]
+fn a_resumption_waits_for_its_own_session_only() {
+    let mut w = World::new();
+    let (mine, other) = (w.session(A, 4000), w.session(Origin { shard: 0, conn: 12 }, 4000));
+    w.create(Origin { shard: 0, conn: 12 }, other, "/other", 0);
+    w.resume(B, mine, 4000, true);
+    assert!(matches!(w.out.to_shards[..], [(0, ToShard::Close { conn: 11 }), (1, ToShard::Resumed { .. })]));
+    w.settle();
+    // Twice moved before anything is durable: both are answered, and the shard has closed the first meanwhile.
+    w.create(B, mine, "/mine", 0);
+    w.resume(A, mine, 4000, true);
+    w.resume(B, mine, 4000, true);
+    w.create(Origin { shard: 0, conn: 12 }, other, "/later", 0);
+    let told = w.settle();
+    let kinds: Vec<_> = told.iter().map(|(shard, m)| (*shard, std::mem::discriminant(m))).collect();
+    let close = |conn| std::mem::discriminant(&ToShard::Close { conn });
+    let resumed = std::mem::discriminant(&ToShard::Resumed { conn: 0, session: None });
+    assert_eq!((kinds[0], kinds[1]), ((1, close(0)), (0, close(0))), "{told:?}");
+    assert_eq!(kinds.iter().filter(|(_, k)| *k == resumed).count(), 2, "{told:?}");
+    assert!(w.tree.get("/mine").is_some());
 }
 
 #[test]

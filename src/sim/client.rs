@@ -58,6 +58,8 @@ pub(super) struct Client {
     seen: Zxid,
     /// Everything up to here has been looked through for events of this connection.
     at: Zxid,
+    /// The last of its session's transactions that were under way when this connection got the session.
+    owed: Zxid,
     /// Events of `at` that have not arrived.
     due: VecDeque<(EventType, String)>,
     /// Events of a setWatches that is not answered.
@@ -91,6 +93,7 @@ impl Client {
             timeout_ms: 0,
             seen: Zxid::ZERO,
             at: Zxid::ZERO,
+            owed: Zxid::ZERO,
             due: VecDeque::new(),
             replayed: Vec::new(),
             armed: Armed::default(),
@@ -123,7 +126,7 @@ impl Client {
         self.boots = boots;
         self.link = Some((node, link));
         self.phase = Phase::Connecting;
-        (self.sent_bytes, self.at) = (0, Zxid::ZERO);
+        (self.sent_bytes, self.at, self.owed) = (0, Zxid::ZERO, Zxid::ZERO);
         self.ends.clear();
         self.inbox.clear();
         self.due.clear();
@@ -232,6 +235,7 @@ impl Client {
             return Err(format!("asked for session {}, got {}", self.session, response.session));
         }
         history.moved(response.session, self.next_xid);
+        self.owed = history.newest_of(response.session);
         (self.session, self.passwd, self.timeout_ms) =
             (response.session, response.passwd.to_vec(), response.timeout_ms);
         self.phase = Phase::Open;
@@ -284,6 +288,9 @@ impl Client {
     fn look_through(&mut self, zxid: Zxid, history: &History) -> Result<(), String> {
         if zxid < self.at || zxid < self.seen {
             return Err(format!("stamp {zxid} behind {}", self.at.max(self.seen)));
+        }
+        if zxid < self.owed {
+            return Err(format!("stamp {zxid} on a new connection, but its own {} was under way before", self.owed));
         }
         for (z, entry) in history.between(self.at, zxid) {
             if let Some((event, path)) = self.due.front() {

@@ -148,6 +148,12 @@ impl History {
         self.entries.iter().rev().find(|(_, e)| makes(e)).map(|(z, _)| *z)
     }
 
+    /// The newest transaction that the session asked for.
+    pub(super) fn newest_of(&self, session: SessionId) -> Zxid {
+        let all = self.proposed.range((session, i32::MIN)..=(session, i32::MAX));
+        all.map(|(_, zxid)| *zxid).max().unwrap_or(Zxid::ZERO)
+    }
+
     /// A client has its session on a new connection: what it asked on the old ones, up to `xid`, happens now or never.
     pub(super) fn moved(&mut self, session: SessionId, xid: i32) {
         self.left.insert(session, xid);
