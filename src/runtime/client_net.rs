@@ -43,6 +43,9 @@ use std::time::Duration;
 const GROUP: u16 = 0;
 /// How often closing connections are looked at, and how long accepting pauses after an error.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Who takes a little now and then of what was queued before a graceful close has so many times `NetOptions::linger` for all.
+const MOST_LINGERS: u32 = 12;
 /// The most bytes in one send operation.
 const SEND_MAX: usize = 1 << 20;
 
@@ -92,7 +95,10 @@ struct Listener {
 /// A connection on its way out and how many ticks without progress it has left.
 struct Leaving {
     token: Token,
+    /// Until it is cut off unless it takes something.
     ticks: u32,
+    /// Until it is cut off in any case.
+    left: u32,
     queued: usize,
 }
 
@@ -276,7 +282,7 @@ impl ClientNet {
         }
         c.phase = Phase::Flushing;
         let queued = c.queued();
-        self.leaving.push(Leaving { token, ticks: linger, queued });
+        self.leaving.push(Leaving { token, ticks: linger, left: linger.saturating_mul(MOST_LINGERS), queued });
         self.arm_tick();
         if queued == 0 {
             self.finish(token);

@@ -154,11 +154,13 @@ impl ClientNet {
             let queued = c.queued();
             l.ticks = if queued < l.queued { self.linger_ticks } else { l.ticks - 1 };
             l.queued = queued;
-            if l.ticks == 0 {
+            l.left -= 1;
+            let is_over = l.ticks == 0 || l.left == 0;
+            if is_over {
                 set_linger_zero(c.fd.as_ref().expect("a slot in use has a descriptor").as_raw_fd());
                 self.end(l.token);
             }
-            l.ticks > 0
+            !is_over
         });
         self.leaving.append(&mut leaving);
         if !self.leaving.is_empty() {

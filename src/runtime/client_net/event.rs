@@ -81,7 +81,8 @@ pub enum NetEvent<'a> {
 /// How to end a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Close {
-    /// Send what is queued, then FIN; cut off if the peer takes nothing for `NetOptions::linger`.
+    /// Send what is queued, then FIN; cut off if the peer takes nothing for `NetOptions::linger`, or not all in twelve
+    /// times that.
     Graceful,
     /// At once, with a reset; queued bytes are lost.
     Abort,

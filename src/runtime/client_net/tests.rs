@@ -297,6 +297,32 @@ fn a_reader_that_never_reads_is_cut_off_after_the_linger_time() {
 }
 
 #[test]
+fn a_reader_that_takes_a_little_now_and_then_is_cut_off_too() {
+    let (mut net, token, mut client) = pair(&NetOptions { linger: Duration::from_millis(500), ..small() });
+    net.out(token).extend_from_slice(&pattern(5, 64 << 20));
+    let began = Instant::now();
+    net.close(token, Close::Graceful);
+    let reader = thread::spawn(move || {
+        let mut piece = vec![0; 256 << 10];
+        let mut all = 0;
+        loop {
+            match client.read(&mut piece) {
+                Ok(0) => return (all, None),
+                Ok(n) => all += n,
+                Err(e) => return (all, Some(e.kind())),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    run(&mut net, keep, |net, _| net.conns() == 0);
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(5), "it took something in every half second, and was cut off after {took:?}");
+    let (all, end) = reader.join().unwrap();
+    assert!(all < 64 << 20, "{all} bytes");
+    assert_eq!(end, Some(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
 fn the_peer_s_reset_is_told_once_and_its_token_is_dead() {
     let (mut net, token, mut client) = pair(&small());
     client.write_all(b"x").unwrap();
