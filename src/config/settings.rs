@@ -375,9 +375,7 @@ pub struct Admin {
     pub idle_timeout_ms: i32,
     /// The `snapshot` command is allowed.
     pub snapshot: bool,
-    /// The `restore` command is allowed.
-    pub restore: bool,
-    /// Least time between two `snapshot` or two `restore` commands.
+    /// Least time between two `snapshot` commands.
     pub rate_limit_ms: i32,
     /// A port that cannot be bound ends the server; false only warns (built-in defaults).
     pub required: bool,
@@ -392,7 +390,6 @@ impl Default for Admin {
             command_url: "/commands".into(),
             idle_timeout_ms: 30_000,
             snapshot: true,
-            restore: true,
             rate_limit_ms: 300_000,
             required: true,
         }

@@ -41,7 +41,12 @@ pub(super) const KEYS: &[Key] = &[
     refused(Property, "admin.forceHttps", "false", ADMIN_TLS),
     refused(Property, "admin.needClientAuth", "false", ADMIN_TLS),
     property("admin.snapshot.enabled", "true", Set::Bool(|c, v| c.admin.snapshot = v)),
-    property("admin.restore.enabled", "true", Set::Bool(|c, v| c.admin.restore = v)),
+    meaningless(
+        Property,
+        "admin.restore.enabled",
+        "true",
+        "restore is not available in this version: stop the server, put the snapshot into an empty dataDir, start it",
+    ),
     property("admin.rateLimiterIntervalInMS", "300000", int(0, |c, v| c.admin.rate_limit_ms = v as i32)),
     meaningless(
         Property,
