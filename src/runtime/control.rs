@@ -64,16 +64,54 @@ fn start_purges(config: &Config) -> Result<(), StartError> {
 
 /// Half alive is worse than dead: others wait for a core that does not turn.
 fn watch(shared: &Shared) {
-    let mut seen: Vec<(u64, u32)> = shared.turns.iter().map(|_| (0, 0)).collect();
+    let mut watchdog = Watchdog::new(shared.turns.len());
     loop {
         std::thread::sleep(LOOK);
-        for (core, (last, looks)) in seen.iter_mut().enumerate() {
-            let turns = shared.turns[core].load(Ordering::Relaxed);
+        if let Some(core) = watchdog.look(shared.turns.iter().map(|t| t.load(Ordering::Relaxed))) {
+            fatal(ExitCode::Unexpected, format!("core {core} has not turned for {STUCK_LOOKS} seconds"));
+        }
+    }
+}
+
+/// For each core the turns seen and for how many looks they have been the same.
+struct Watchdog(Vec<(u64, u32)>);
+
+impl Watchdog {
+    fn new(cores: usize) -> Watchdog {
+        Watchdog(vec![(0, 0); cores])
+    }
+
+    /// A look at every core's turns; a core that has stood still for too long.
+    fn look(&mut self, turns: impl Iterator<Item = u64>) -> Option<usize> {
+        let mut stuck = None;
+        for (core, ((last, looks), turns)) in self.0.iter_mut().zip(turns).enumerate() {
             *looks = if turns == *last { *looks + 1 } else { 0 };
             *last = turns;
-            if *looks == STUCK_LOOKS {
-                fatal(ExitCode::Unexpected, format!("core {core} has not turned for {STUCK_LOOKS} seconds"));
+            if *looks >= STUCK_LOOKS {
+                stuck = stuck.or(Some(core));
             }
         }
+        stuck
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_stands_still_for_a_minute_is_found_and_a_slow_one_is_not() {
+        let mut dog = Watchdog::new(3);
+        let slow = u64::from(STUCK_LOOKS) - 1;
+        for look in 1..u64::from(STUCK_LOOKS) * 5 {
+            // One turns always, one just often enough.
+            assert_eq!(dog.look([look, look / slow + 1, look].into_iter()), None, "look {look}");
+        }
+        let turns = [7, 8, 9];
+        assert_eq!(dog.look(turns.into_iter()), None);
+        for look in 1..u64::from(STUCK_LOOKS) {
+            assert_eq!(dog.look([7 + look, 8 + look, 9].into_iter()), None, "look {look}");
+        }
+        assert_eq!(dog.look([1, 2, 9].into_iter()), Some(2));
     }
 }
