@@ -11,8 +11,9 @@
 //! # What goes wrong
 //!
 //! The process is killed at any moment, and by any disk operation, those of a start included; power fails with it or not (what
-//! was not synced survives sector by sector, names one by one, by chance). Disks are full, syncs fail once and lose what they
-//! were for, syncs take long. Bits flip in logs and snapshots. The process stands still for seconds; the wall clock jumps by
+//! was not synced survives sector by sector, names one by one, by chance). Disks are full, syncs take long, syncs fail once: what
+//! they were for is forgotten, or kept in memory as if it were on the disk, for later processes to read, until a page is
+//! dropped or power fails. Bits flip in logs and snapshots. The process stands still for seconds; the wall clock jumps by
 //! hours, both ways. Connections break with bytes under way, clients come back on other shards while the old connection is
 //! still served, do not read, half-close, fall silent, end their sessions. Between any two of a server's steps anything may
 //! happen.
@@ -25,11 +26,12 @@
 //! * After every start, and on copies of the disks at any moment: every zxid that any client has seen is there, nothing else is
 //!   but proposals in their order; tree, sessions, ephemerals, ACLs, digest equal the naive tree's
 //!   ([`tree::model`](crate::tree::model)); replayed digests equal logged ones. A flipped bit is refused or does no harm; only
-//!   in the log's last batch may it pass for a torn write.
+//!   in the log's last batch may it pass for a torn write, and not there once a mark tells of the log's end.
 //! * A disk's error ends the process.
 //! * Clients: replies in order, each byte of a write's reply and every field of a read's as the naive tree has it at the stamp;
-//!   stamps never fall, not on reconnect either; a read shows no later write of its session. Every watch event that is due
-//!   arrives, once, in order, before anything newer; what setWatches2 makes up for is exact.
+//!   stamps never fall, not on reconnect either; a read shows no later write of its session, and on a new connection all that
+//!   were under way on the old one. Every watch event that is due arrives, once, in order, before anything newer; what
+//!   setWatches2 makes up for is exact.
 //! * Session ids and sequence numbers are never given twice. At the end everything pending is answered, everything is told and
 //!   every session of a client that has left ends.
 //!
@@ -54,14 +56,16 @@
 //! | recovery: `make_durable` | 1 | a hole in the log |
 //! | recovery: `follows` does not ask for the previous zxid | 2 | a flipped bit makes another history |
 //! | purge: one log too many | 15 | a hole in the log |
+//! | `tail::make_durable`: the log's end is not written again | 3 | the server does not start: damage in what was durable |
+//! | `LogReader`: a mark is no proof | 5 | a flipped bit: lost |
+//! | `Peer`: a resumption is answered at once | 0 | stamp 0x25 on a new connection, its own 0x28 was under way before |
 //!
 //! Not noticed, because nothing is lost by it: the purge's sync between snapshots and logs. It would take rot in all newer
 //! snapshots at the same time; `txnlog::purge` tests that by itself.
 //!
 //! # What is not simulated
 //!
-//! io_uring, mailboxes and locks between threads (`tests/ordering` interleaves the shards' turns finer), TLS, admin port. A
-//! failed sync loses the pages it was for; that the kernel keeps serving them from memory until power fails later is not tried.
+//! io_uring, mailboxes and locks between threads (`tests/ordering` interleaves the shards' turns finer), TLS, admin port.
 
 mod client;
 mod clock;

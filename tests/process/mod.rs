@@ -8,6 +8,7 @@ mod damage;
 mod hostile;
 mod limits;
 mod pipelines;
+mod reliability;
 mod sessions;
 mod snapshots;
 mod start;

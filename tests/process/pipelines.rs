@@ -97,6 +97,87 @@ fn a_small_limit_of_outstanding_requests_delays_but_loses_nothing() {
     sessions(&Home::new("globalOutstandingLimit=3\nzabra.shards=2"), 4, 1000, 200);
 }
 
+/// Two CPUs of this process, or its one.
+fn cpus_apart() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let list = text.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).expect("CPUs").trim();
+    let numbers = list.split(',').flat_map(|part| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        from.parse::<usize>().expect("a CPU")..=to.parse::<usize>().expect("a CPU")
+    });
+    let two: Vec<String> = numbers.take(2).map(|n| n.to_string()).collect();
+    (two.len() == 2).then(|| two.join(","))
+}
+
+/// `set, get, set` in one packet: the read sees the first write and not the second, though the peer core, on a thread of its
+/// own, may have both synced before the shard has looked.
+fn a_read_between_two_writes(addr: SocketAddr, rounds: i32) {
+    let mut client = Client::connect(addr);
+    let path = client.create_mode("/between-", b"", 2).expect("new");
+    for round in 0..rounds {
+        let ops = [
+            (op::SET_DATA, set_body(&path, format!("{round} first").as_bytes(), 2 * round)),
+            (op::GET_DATA, read_body(&path, false)),
+            (op::SET_DATA, set_body(&path, format!("{round} second").as_bytes(), 2 * round + 1)),
+        ];
+        let packet: Vec<u8> = ops.iter().zip(1..).flat_map(|((op, body), xid)| framed(xid, *op, body)).collect();
+        client.raw().send(&packet).expect("sent");
+        let replies = [(); 3].map(|()| client.reply());
+        assert_eq!(replies.each_ref().map(|r| (r.xid, r.err)), [(1, 0), (2, 0), (3, 0)], "round {round}");
+        let mut r = Reader::new(&replies[1].body);
+        let data = r.buffer().expect("data").map(<[u8]>::to_vec);
+        assert_eq!(data, Some(format!("{round} first").into_bytes()), "the read went past a write behind it");
+        assert_eq!(read_stat(&mut r).map(|s| s.version), Ok(2 * round + 1));
+        assert!(replies[0].zxid <= replies[1].zxid && replies[1].zxid < replies[2].zxid, "round {round}: {replies:?}");
+    }
+}
+
+#[test]
+fn a_read_between_two_writes_sees_the_first_only_with_shard_and_peer_on_different_threads() {
+    // Apart: a core each; or, where there is one CPU, a shard on another thread than the one that has the peer.
+    let lines = cpus_apart().map_or_else(|| "zabra.shards=4".to_owned(), |list| format!("zabra.cores={list}"));
+    let home = Home::new(&lines);
+    let server = home.start();
+    let addr = server.addr();
+    let threads: Vec<_> = (0..4).map(|_| thread::spawn(move || a_read_between_two_writes(addr, 400))).collect();
+    for thread in threads {
+        thread.join().expect("every answer was right");
+    }
+    server.stop();
+}
+
+/// What a session asked on a connection that it has left is done before anything is read on the next one, or never: a client
+/// that looks whether its write was done must not be told that it was not, and then find it.
+#[test]
+fn what_a_left_connection_asked_is_over_when_the_next_one_is_answered() {
+    for lines in ["zabra.shards=1", "zabra.shards=3"] {
+        let home = Home::new(lines);
+        let server = home.start();
+        let mut client = Client::connect(server.addr());
+        let path = client.create("/left", b"").expect("new");
+        let mut done = 0;
+        for round in 0..150 {
+            let resumption = client.resumption();
+            let sets: Vec<u8> =
+                (1..=20).flat_map(|xid| framed(xid, op::SET_DATA, &set_body(&path, &[round; 2000], -1))).collect();
+            client.raw().send(&sets).expect("sent");
+            if round % 2 == 0 {
+                // Some of it has arrived.
+                client.reply();
+            }
+            let mut next = Client::handshake(server.addr(), &resumption).expect("an answer").expect("it lives");
+            let seen = next.get(&path, false).expect("there").1;
+            thread::sleep(Duration::from_millis(8));
+            let later = next.get(&path, false).expect("there").1;
+            assert_eq!(later.mzxid, seen.mzxid, "round {round} of {lines}: a write came behind the read");
+            done += i32::from(seen.version > 0);
+            client = next;
+        }
+        assert!(done > 0, "nothing was ever done");
+        server.stop();
+    }
+}
+
 /// Clients that pipeline, vanish, come back on other connections, close and expire, all at once.
 fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
     let mut random = fastrand::Rng::with_seed(seed);

@@ -69,3 +69,17 @@ fn a_word_that_is_none_is_a_length_that_cannot_be() {
     }
     server.stop();
 }
+
+#[test]
+fn half_a_word_is_not_waited_for() {
+    let home = Home::new("nio.sessionlessCnxnTimeout=300\n4lw.commands.whitelist=*");
+    let server = home.start();
+    // stmk wants eight bytes more.
+    for part in ["", "r", "ru", "ruo", "stmk", "stmk1234567"] {
+        let mut raw = Raw::connect(server.addr());
+        raw.send(part.as_bytes()).expect("sent");
+        assert_eq!(raw.closed(), b"", "after {part:?}");
+    }
+    assert_eq!(server.word("ruok"), "imok");
+    server.stop();
+}

@@ -168,3 +168,54 @@ fn only_runtime_and_config_touch_the_world() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What a page of ours names in backticks: a test (`file::name`), or a text that a file must contain (`file "text"`).
+fn named(page: &str) -> Vec<(&str, Result<&str, &str>)> {
+    let pieces = page.split('`').skip(1).step_by(2);
+    let rows = pieces.filter_map(|piece| match piece.split_once("::") {
+        Some((file, test)) if file.ends_with(".rs") => Some((file, Ok(test))),
+        _ => {
+            let (file, text) = piece.split_once(".rs \"")?;
+            Some((&piece[..file.len() + 3], Err(text.strip_suffix('"')?)))
+        }
+    });
+    rows.collect()
+}
+
+/// Whether `source` has a test of that name.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let heads = [format!("fn {name}("), format!("async fn {name}(")];
+    let is_head = |line: &&str| heads.iter().any(|h| line.starts_with(h.as_str()));
+    let above = |at: usize| lines[..at].iter().rev().take_while(|l| l.starts_with("#[") || l.starts_with("//"));
+    let marks = |at: usize| above(at).any(|l| *l == "#[test]");
+    lines.iter().enumerate().any(|(at, line)| is_head(line) && marks(at))
+}
+
+#[test]
+fn every_test_that_the_reliability_table_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("tests/RELIABILITY.md")).unwrap();
+    let named = named(&page);
+    assert!(named.len() > 100, "only {} names were found", named.len());
+    let mut wrong = Vec::new();
+    for (file, what) in named {
+        let source = fs::read_to_string(root.join(file)).unwrap_or_default();
+        let is_there = match what {
+            Ok(test) => has_test(&source, test),
+            Err(text) => source.contains(text),
+        };
+        if !is_there {
+            wrong.push(format!("{file}: {what:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "tests/RELIABILITY.md names what is not there:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_check_of_the_reliability_table_can_fail() {
+    let page = "`a.rs::b` and `c.rs \"said {x}\"`, `not this` | `x::y`";
+    assert_eq!(named(page), [("a.rs", Ok("b")), ("c.rs", Err("said {x}"))]);
+    let source = "#[test]\nfn one() {\n}\n\nfn two() {}\n";
+    assert!(has_test(source, "one") && !has_test(source, "two") && !has_test(source, "on"));
+}
