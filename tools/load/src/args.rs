@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::hostile::Attack;
+
 /// What is asked of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Load {
@@ -24,6 +26,8 @@ pub enum Load {
     Fanout,
     /// all connections are cut at once and resume their sessions, re-arming --watches watches each
     Storm,
+    /// --attack: clients that do what no client should, until --seconds are over; for a second zabra-load to measure beside
+    Hostile,
 }
 
 /// Load generator for ZooKeeper's client protocol. One thread; every reply is checked, and the first wrong one ends the run.
@@ -36,6 +40,9 @@ pub struct Args {
     /// What to ask
     #[arg(value_enum)]
     pub load: Load,
+    /// hostile: what its clients do
+    #[arg(long, value_enum, value_name = "KIND", required_if_eq("load", "hostile"))]
+    pub attack: Option<Attack>,
     /// Server's client port
     #[arg(long, default_value = "127.0.0.1:2181", value_name = "HOST:PORT")]
     pub server: SocketAddr,
@@ -46,7 +53,7 @@ pub struct Args {
     #[arg(long, short, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub depth: u32,
     /// Open loop: requests per second over all connections
-    #[arg(long, short, value_name = "PER_SECOND", conflicts_with = "depth", value_parser = rate)]
+    #[arg(long, short, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: Option<f64>,
     /// Bytes of a znode's data
     #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
@@ -70,8 +77,8 @@ pub struct Args {
     /// fanout: one persistent watch instead of a new one-shot watch for each round
     #[arg(long)]
     pub persistent: bool,
-    /// storm: watches that each session re-arms
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    /// storm, hostile watches: watches that each session (re-)arms
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub watches: u32,
     /// Make paths this long (bytes)
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(40..=1_000))]
@@ -150,8 +157,8 @@ mod tests {
         let args = Args::try_parse_from(["zabra-load", "get", "-c", "16", "-d", "16"]).unwrap();
         assert_eq!((args.load, args.connections, args.depth, args.rate), (Load::Get, 16, 16, None));
         for bad in [
-            &["zabra-load", "get", "--rate", "10", "--depth", "2"][..],
-            &["zabra-load", "get", "--rate", "NaN"],
+            &["zabra-load", "get", "--rate", "NaN"][..],
+            &["zabra-load", "hostile"],
             &["zabra-load", "get", "--root", "/a//b"],
             &["zabra-load", "get", "--root", "/zookeeper/x"],
             &["zabra-load", "get", "--reads", "101"],

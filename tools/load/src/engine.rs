@@ -57,16 +57,17 @@ impl Engine {
                 Err(format!("a reply before any request: {reply:?}"))
             }
         }
-        // A few hundred at a time: no listen queue is longer than that everywhere.
+        // A few at a time: a listen queue is 50 long (`clientPortListenBacklog`), and who finds it full tries again a second later.
+        const AT_ONCE: usize = 32;
         let end = self.conns.len() + count;
         while self.conns.len() < end {
-            for _ in 0..256.min(end - self.conns.len()) {
+            for _ in 0..AT_ONCE.min(end - self.conns.len()) {
                 let conn = Conn::dial(server, timeout_ms, None)?;
                 conn.register(&self.poll, self.conns.len())?;
                 self.conns.push(conn);
                 self.flush(self.conns.len() - 1)?;
             }
-            while self.conns.iter().rev().take(256).any(|c| !c.is_open()) {
+            while self.conns.iter().rev().take(AT_ONCE).any(|c| !c.is_open()) {
                 self.turn(&mut Nothing, Duration::from_millis(100))?;
             }
         }

@@ -5,6 +5,7 @@ mod conn;
 mod engine;
 mod fanout;
 mod frames;
+mod hostile;
 mod poll;
 mod process;
 mod record;
@@ -53,6 +54,13 @@ fn run(args: &Args) -> Result<bool> {
     }
     if args.seconds == 0.0 {
         return Err("--seconds 0 measures nothing".to_owned());
+    }
+    if args.rate.is_some() && args.depth > 1 && args.load != Load::Hostile {
+        return Err("--rate is an open loop, --depth a closed one: not both".to_owned());
+    }
+    if let (Load::Hostile, Some(attack)) = (args.load, args.attack) {
+        hostile::run(args, attack)?;
+        return Ok(true);
     }
     let report = load(args)?;
     if let Some(path) = &args.hgrm {

@@ -1,6 +1,7 @@
 //! The kernel's side: readiness of sockets, the clock, CPU pinning, the limit on descriptors. All of this crate's unsafe code.
 
 use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -42,9 +43,9 @@ impl Poll {
         Ok(Poll { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; 1024] })
     }
 
-    fn control(&self, how: i32, fd: RawFd, token: usize, write: bool) -> io::Result<()> {
-        let room = if write { libc::EPOLLOUT as u32 } else { 0 };
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32 | room, u64: token as u64 };
+    fn control(&self, how: i32, fd: RawFd, token: usize, read: bool, write: bool) -> io::Result<()> {
+        let wanted = if read { libc::EPOLLIN as u32 } else { 0 } | if write { libc::EPOLLOUT as u32 } else { 0 };
+        let mut event = libc::epoll_event { events: wanted, u64: token as u64 };
         // SAFETY: `event` is valid for the call; a bad descriptor is an error, not undefined behaviour.
         match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), how, fd, &raw mut event) } {
             0 => Ok(()),
@@ -54,12 +55,17 @@ impl Poll {
 
     /// Watches a socket for reading. Closing it takes it out again.
     pub fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, token, false)
+        self.control(libc::EPOLL_CTL_ADD, fd, token, true, false)
     }
 
     /// Watches it for room to write as well, or no more.
     pub fn want_write(&self, fd: RawFd, token: usize, write: bool) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_MOD, fd, token, write)
+        self.want_only(fd, token, true, write)
+    }
+
+    /// Watches it for what is said here; that it ended is told in any case.
+    pub fn want_only(&self, fd: RawFd, token: usize, read: bool, write: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, read, write)
     }
 
     /// Sleeps until something is ready or `timeout` is over, to the nanosecond. Puts what is ready into `ready`.
@@ -129,6 +135,52 @@ pub fn raise_open_files() -> io::Result<u64> {
         }
     }
     Ok(limit.rlim_cur)
+}
+
+/// Begins to connect to `server`, from this local address if one is given: the socket can be written once it is connected.
+pub fn dial_from(server: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let family = if server.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.
+    let stream = unsafe {
+        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        TcpStream::from_raw_fd(fd)
+    };
+    let with_address = |address: SocketAddr, call: unsafe extern "C" fn(i32, *const libc::sockaddr, u32) -> i32| {
+        let fd = stream.as_raw_fd();
+        // SAFETY: each branch passes a live sockaddr of the socket's family and its size; all zeroes is a value of both.
+        let done = unsafe {
+            match address {
+                SocketAddr::V4(a) => {
+                    let mut to: libc::sockaddr_in = std::mem::zeroed();
+                    to.sin_family = libc::AF_INET as libc::sa_family_t;
+                    to.sin_port = a.port().to_be();
+                    to.sin_addr.s_addr = u32::from_ne_bytes(a.ip().octets());
+                    call(fd, (&raw const to).cast(), size_of_val(&to) as u32)
+                }
+                SocketAddr::V6(a) => {
+                    let mut to: libc::sockaddr_in6 = std::mem::zeroed();
+                    to.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                    to.sin6_port = a.port().to_be();
+                    to.sin6_addr.s6_addr = a.ip().octets();
+                    to.sin6_scope_id = a.scope_id();
+                    call(fd, (&raw const to).cast(), size_of_val(&to) as u32)
+                }
+            }
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    if let Some(from) = from {
+        with_address(from, libc::bind)?;
+    }
+    match with_address(server, libc::connect) {
+        Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => return Err(e),
+        _ => {}
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Clock ticks per second of `/proc/PID/stat`.

@@ -76,7 +76,7 @@ impl Work {
                 Load::Delete => vec!["delete"],
                 Load::Mixed => vec!["get", "set"],
                 Load::Multi => vec!["multi"],
-                Load::Fanout | Load::Storm => vec![],
+                Load::Fanout | Load::Storm | Load::Hostile => vec![],
             },
             rng,
             keys: args.keys.into(),
@@ -112,7 +112,7 @@ impl Work {
                 conn.request(0, own.next, planned, now, |out, xid| own.template.put(out, xid, || own.next));
                 own.next += 1;
             }
-            Load::Fanout | Load::Storm => unreachable!("not a plain load"),
+            Load::Fanout | Load::Storm | Load::Hostile => unreachable!("not a plain load"),
         }
         true
     }

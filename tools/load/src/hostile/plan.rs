@@ -1,0 +1,227 @@
+//! What each attack sends.
+
+use zabra::jute::Put;
+use zabra::proto::ConnectRequest;
+use zabra::proto::multi::MultiHeader;
+use zabra::types::{SessionId, Zxid, op};
+
+use super::Attack;
+use super::socket::Hello;
+use crate::args::Args;
+use crate::frames::{path, put_set_watches, stem};
+use crate::steady::parents;
+
+/// Data of the large znode: with its stat and header just under jute.maxbuffer.
+const LARGE: usize = 1_000_000;
+const CHILDREN: u64 = 10_000;
+/// Paths of one setWatches: about 0.9 MB.
+const WATCH_LIST: u64 = 8_000;
+
+/// What a connection does once a second.
+pub(super) enum Trickle {
+    Nothing,
+    Ping,
+    SendByte,
+    ReadByte,
+}
+
+pub(super) struct Plan {
+    attack: Attack,
+    root: String,
+    timeout_ms: i32,
+    depth: u64,
+    watches: u64,
+    /// The request that is repeated, but for its xid.
+    request: Vec<u8>,
+}
+
+impl Plan {
+    pub(super) fn new(args: &Args, attack: Attack) -> Plan {
+        let mut plan = Plan {
+            attack,
+            root: args.root.clone(),
+            timeout_ms: args.session_timeout_ms,
+            depth: args.depth.into(),
+            watches: args.watches.into(),
+            request: Vec::new(),
+        };
+        plan.request = plan.repeated(args.ops);
+        plan
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("{:?}", self.attack).to_lowercase()
+    }
+
+    fn large(&self) -> String {
+        format!("{}/large", self.root)
+    }
+
+    fn parent(&self) -> String {
+        format!("{}/many", self.root)
+    }
+
+    /// Znodes that must be there, with their data.
+    pub(super) fn znodes(&self) -> Vec<(String, Vec<u8>)> {
+        let mut all: Vec<_> = parents(&self.root).map(|p| (p, Vec::new())).collect();
+        all.push((format!("{}/small", self.root), Vec::new()));
+        match self.attack {
+            Attack::Slow | Attack::Large => all.push((self.large(), vec![b'l'; LARGE])),
+            Attack::SlowMixed | Attack::Children => all.push((self.parent(), Vec::new())),
+            _ => {}
+        }
+        all
+    }
+
+    /// Children that must be there.
+    pub(super) fn children(&self) -> impl Iterator<Item = String> {
+        let wanted = matches!(self.attack, Attack::SlowMixed | Attack::Children);
+        let stem = stem(&self.parent(), 'c', Some(60));
+        (0..if wanted { CHILDREN } else { 0 }).map(move |n| path(&stem, n))
+    }
+
+    /// The rate is one of connections, not of requests.
+    pub(super) fn is_paced_by_connects(&self) -> bool {
+        matches!(self.attack, Attack::Churn | Attack::Connects)
+    }
+
+    /// Closes as soon as it is connected.
+    pub(super) fn leaves_at_once(&self) -> bool {
+        self.attack == Attack::Connects
+    }
+
+    /// Ends its session as soon as it has one.
+    pub(super) fn closes_sessions(&self) -> bool {
+        self.attack == Attack::Churn
+    }
+
+    /// Goes on asking.
+    pub(super) fn asks(&self) -> bool {
+        matches!(self.attack, Attack::Multi | Attack::Children | Attack::Large | Attack::SetWatches)
+    }
+
+    /// Reads what it is sent.
+    pub(super) fn reads(&self) -> bool {
+        !matches!(self.attack, Attack::Slow | Attack::SlowMixed)
+    }
+
+    pub(super) fn hello(&self, at: usize) -> Hello {
+        let mut bytes = Vec::new();
+        ConnectRequest {
+            protocol_version: 0,
+            last_zxid_seen: Zxid(0),
+            timeout_ms: self.timeout_ms,
+            session: SessionId::NONE,
+            passwd: vec![0; 16],
+            read_only: Some(false),
+        }
+        .put(&mut bytes);
+        match self.attack {
+            Attack::Silent if at.is_multiple_of(2) => Hello { bytes: Vec::new(), whole: false, withheld: 0 },
+            Attack::Silent => Hello { withheld: bytes.len() - 4, bytes: bytes[..4].to_vec(), whole: false },
+            Attack::Connects => Hello { bytes: Vec::new(), whole: false, withheld: 0 },
+            _ => Hello { bytes, whole: true, withheld: 0 },
+        }
+    }
+
+    pub(super) fn trickle(&self, at: usize) -> Trickle {
+        match self.attack {
+            Attack::Half => Trickle::SendByte,
+            Attack::Silent if at % 2 == 1 => Trickle::SendByte,
+            Attack::Slow | Attack::SlowMixed if at % 2 == 1 => Trickle::ReadByte,
+            Attack::Idle | Attack::Watches => Trickle::Ping,
+            _ => Trickle::Nothing,
+        }
+    }
+
+    /// A frame that is begun and not finished.
+    pub(super) fn unfinished(&self) -> Option<Vec<u8>> {
+        let mut frame = (LARGE as i32).to_be_bytes().to_vec();
+        match self.attack {
+            Attack::Half => Some(frame),
+            Attack::Swollen => {
+                frame.extend_from_slice(&1i32.to_be_bytes());
+                frame.extend_from_slice(&op::SET_DATA.to_be_bytes());
+                frame.resize(4 + LARGE - 1, 0);
+                Some(frame)
+            }
+            _ => None,
+        }
+    }
+
+    /// Requests sent as soon as there is a session.
+    pub(super) fn first_requests(&self) -> u64 {
+        match self.attack {
+            Attack::Slow | Attack::SlowMixed => self.depth,
+            Attack::Watches => self.watches,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn put_first(&self, out: &mut Vec<u8>, xid: i32, n: u64) {
+        match self.attack {
+            Attack::Watches => framed(out, xid, op::EXISTS, |b| {
+                b.put_string(&path(&stem(&self.root, 'w', Some(60)), n));
+                b.put_bool(true);
+            }),
+            Attack::SlowMixed if n % 8 == 7 => framed(out, xid, op::SET_DATA, |b| {
+                b.put_string(&format!("{}/small", self.root));
+                b.put_buffer(Some(b"x"));
+                b.put_i32(-1);
+            }),
+            _ => self.put_request(out, xid),
+        }
+    }
+
+    pub(super) fn put_request(&self, out: &mut Vec<u8>, xid: i32) {
+        let start = out.len();
+        out.extend_from_slice(&self.request);
+        out[start + 4..start + 8].copy_from_slice(&xid.to_be_bytes());
+    }
+
+    fn repeated(&self, ops: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self.attack {
+            Attack::Slow | Attack::Large => framed(&mut out, 0, op::GET_DATA, |b| {
+                b.put_string(&self.large());
+                b.put_bool(false);
+            }),
+            Attack::SlowMixed | Attack::Children => framed(&mut out, 0, op::GET_CHILDREN2, |b| {
+                b.put_string(&self.parent());
+                b.put_bool(false);
+            }),
+            Attack::Multi => self.put_multi(&mut out, ops),
+            Attack::SetWatches => {
+                let stem = stem(&self.root, 'w', Some(110));
+                let paths: Vec<String> = (0..WATCH_LIST).map(|n| path(&stem, n)).collect();
+                put_set_watches(&mut out, 0, i64::MAX, &paths);
+            }
+            _ => {}
+        }
+        out
+    }
+
+    /// Sets a small znode again and again: `ops` times, near a megabyte in all.
+    fn put_multi(&self, out: &mut Vec<u8>, ops: u32) {
+        let each = (LARGE - 100) / ops as usize;
+        framed(out, 0, op::MULTI, |b| {
+            for _ in 0..ops {
+                let before = b.len();
+                MultiHeader { op: op::SET_DATA, done: false, err: -1 }.put(b);
+                b.put_string(&format!("{}/small", self.root));
+                let data = each.saturating_sub(b.len() - before + 8);
+                b.put_buffer(Some(&vec![b'm'; data]));
+                b.put_i32(-1);
+            }
+            MultiHeader::END.put(b);
+        });
+    }
+}
+
+fn framed(out: &mut Vec<u8>, xid: i32, op: i32, body: impl FnOnce(&mut Vec<u8>)) {
+    let frame = out.begin_frame();
+    out.put_i32(xid);
+    out.put_i32(op);
+    body(out);
+    out.end_frame(frame);
+}
