@@ -16,8 +16,25 @@ pub const IN_HIGH_WATER: usize = 64 << 10;
 /// Requests of one connection that may be unanswered before its next ones stay undecoded.
 pub const MAX_UNANSWERED: usize = 10_000;
 
+/// Bytes of requests of one connection that may be unanswered before its next ones stay undecoded. One request more may be there.
+pub const MAX_UNANSWERED_BYTES: usize = 1 << 20;
+
+/// A write longer than this is large: see [`LARGE_WRITES_IN_PIPELINE`].
+pub const LARGE_WRITE: usize = 64 << 10;
+
+/// Bytes of large writes between shard and reply, in the whole process: further ones stay undecoded, in the order in which
+/// their connections came. One alone may be longer. So a small write of somebody else waits for about a megabyte, however many
+/// send how much.
+pub const LARGE_WRITES_IN_PIPELINE: usize = 1 << 20;
+
+/// Bytes of replies a shard makes in a turn before those whose last reply was longer than [`BULKY_REPLY`] wait for the next.
+pub const TURN_REPLIES: usize = 256 << 10;
+
+/// See [`TURN_REPLIES`].
+pub const BULKY_REPLY: usize = 16 << 10;
+
 /// Reads of one session between its unanswered writes: these must be answered when their turn comes, whether or not the client
-/// reads, so further writes wait until they are.
+/// reads, so further writes wait until they are. No more than [`OUT_HIGH_WATER`] bytes of replies, by what the tree holds when they come.
 pub const MAX_READS_BETWEEN_WRITES: usize = 32;
 
 /// Transactions applied while readers wait, in one go. Their answers leave before the next go: clients and server work side by
@@ -41,5 +58,7 @@ pub const SUBMIT_BURST: usize = 4096;
 
 const _: () = assert!(APPLY_BURST < STREAM_HIGH_WATER);
 const _: () = assert!(OUT_HIGH_WATER < OUT_LIMIT);
+const _: () = assert!(BULKY_REPLY < TURN_REPLIES && TURN_REPLIES < OUT_HIGH_WATER);
+const _: () = assert!(LARGE_WRITE < LARGE_WRITES_IN_PIPELINE);
 const _: () = assert!(IMAGE_CHUNK * 8 <= IMAGE_BACKLOG);
 const _: () = assert!(MAX_CONNECT_FRAME < IN_HIGH_WATER);

@@ -192,7 +192,7 @@ mod tests {
             moved: false,
             origin: Origin { shard: 0, conn: 1 },
         };
-        let large = gate.admit(100).expect("there is room");
+        let large = gate.admit(100, true).expect("there is room");
         let write = ToPeer::Write { request, behind_read: false, large };
         peer.handle(now, Input::FromShard(write), &tree, &mut out);
         let zxid = out.append.pop().expect("a refusal is logged too").zxid;

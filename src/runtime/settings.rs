@@ -96,7 +96,7 @@ pub(super) fn throttles(c: &Config, shards: usize, now: Now, seed: u64) -> Throt
     let large = || Arc::new(LargeRequests::new(l.large_request_max_bytes, l.large_request_threshold_bytes));
     Throttles {
         connections: (t.tokens > 0).then(bucket),
-        large: (l.large_request_threshold_bytes > 0).then(large),
+        large: Some(large()),
         requests: RequestThrottle {
             max_requests: match usize::try_from(r.max_requests) {
                 Ok(0) | Err(_) => usize::MAX,
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn throttles_are_off_by_default_and_shared_between_shards() {
         let off = throttles(&Config::default(), 2, Now::default(), 1);
-        assert!(off.connections.is_none() && off.large.is_none());
+        assert!(off.connections.is_none());
         assert_eq!(off.requests, RequestThrottle::default());
         let mut c = Config::default();
         c.limits.connections.tokens = 2;
@@ -225,8 +225,8 @@ mod tests {
         let connect =
             |t: &Throttles| t.connections.as_ref().unwrap().admit(1, crate::session::throttle::Wanted::Global);
         assert_eq!([&a, &b, &a].map(connect), [Some(1), Some(2), None]);
-        let _held = a.large.as_ref().unwrap().admit(15).unwrap();
-        assert!(b.large.as_ref().unwrap().admit(11).is_err());
+        let _held = a.large.as_ref().unwrap().admit(15, true).unwrap();
+        assert!(b.large.as_ref().unwrap().admit(11, true).is_err());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::limits;
+
 /// Settings of [`ConnectionThrottle`], under the names of their properties (`zookeeper.connection_throttle_…`).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ThrottleSettings {
@@ -204,12 +206,14 @@ impl SharedConnectionThrottle {
     }
 }
 
-/// Bounds the bytes of large requests in work at one time, over all shards of a process.
+/// Bounds the bytes of large requests in work at one time, over all shards of a process: over `largeRequestMaxBytes`, if that is
+/// on, they are refused; large writes over [`limits::LARGE_WRITES_IN_PIPELINE`] wait.
 #[derive(Debug)]
 pub struct LargeRequests {
     max_bytes: i64,
     threshold: i64,
     in_work: AtomicI64,
+    writes: AtomicI64,
 }
 
 /// The bytes of an admitted large request: counted until this is dropped, wherever the request ends.
@@ -217,13 +221,18 @@ pub struct LargeRequests {
 #[must_use = "dropping it says that the request is done"]
 pub struct Admitted {
     gate: Arc<LargeRequests>,
+    /// Counted against `largeRequestMaxBytes`.
     bytes: i64,
+    /// Counted as a large write.
+    write: i64,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         let before = self.gate.in_work.fetch_sub(self.bytes, Relaxed);
         assert!(before >= self.bytes, "a large request was finished twice");
+        let before = self.gate.writes.fetch_sub(self.write, Relaxed);
+        assert!(before >= self.write, "a large write was finished twice");
     }
 }
 
@@ -240,7 +249,12 @@ impl LargeRequests {
     /// `max_bytes` is `largeRequestMaxBytes`, `threshold` `largeRequestThreshold`: longer requests are large; -1 (or any
     /// negative number) makes none large.
     pub fn new(max_bytes: i32, threshold: i32) -> LargeRequests {
-        LargeRequests { max_bytes: i64::from(max_bytes), threshold: i64::from(threshold), in_work: AtomicI64::new(0) }
+        LargeRequests {
+            max_bytes: i64::from(max_bytes),
+            threshold: i64::from(threshold),
+            in_work: AtomicI64::new(0),
+            writes: AtomicI64::new(0),
+        }
     }
 
     fn bytes_if_large(&self, len: usize) -> Option<i64> {
@@ -259,16 +273,33 @@ impl LargeRequests {
         if fits { Ok(()) } else { Err(TooManyBytes { bytes, in_work, max_bytes: self.max_bytes }) }
     }
 
+    /// Whether a write of `len` bytes may go into the pipeline now, or has to wait for large ones before it. Two shards that ask
+    /// at the same time may both hear yes. `called` are bytes of writes that were told yes and are not counted yet.
+    pub fn has_room(&self, len: usize, called: usize) -> bool {
+        if len <= limits::LARGE_WRITE {
+            return true;
+        }
+        let writes = self.writes.load(Relaxed) as usize + called;
+        writes == 0 || writes.saturating_add(len) <= limits::LARGE_WRITES_IN_PIPELINE
+    }
+
     /// Counts a request of `len` bytes in; `None`: it is not large.
     ///
     /// # Errors
-    /// There is no room for it, and it was not counted.
-    pub fn admit(self: &Arc<LargeRequests>, len: usize) -> Result<Option<Admitted>, TooManyBytes> {
-        let Some(bytes) = self.bytes_if_large(len) else { return Ok(None) };
+    /// There is no room for it under `largeRequestMaxBytes`, and it was not counted.
+    pub fn admit(self: &Arc<LargeRequests>, len: usize, is_write: bool) -> Result<Option<Admitted>, TooManyBytes> {
+        let write = if is_write && len > limits::LARGE_WRITE { i64::try_from(len).unwrap_or(i64::MAX) } else { 0 };
+        let count_write = |bytes| {
+            self.writes.fetch_add(write, Relaxed);
+            Ok(Some(Admitted { gate: self.clone(), bytes, write }))
+        };
+        let Some(bytes) = self.bytes_if_large(len) else {
+            return if write > 0 { count_write(0) } else { Ok(None) };
+        };
         let room = |in_work: i64| in_work.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
         // Only the sum matters, nothing is published by it.
         match self.in_work.fetch_update(Relaxed, Relaxed, room) {
-            Ok(_) => Ok(Some(Admitted { gate: self.clone(), bytes })),
+            Ok(_) => count_write(bytes),
             Err(in_work) => Err(TooManyBytes { bytes, in_work, max_bytes: self.max_bytes }),
         }
     }
@@ -358,24 +389,40 @@ mod tests {
     #[test]
     fn large_requests_are_bounded_by_their_sum() {
         let gate = Arc::new(LargeRequests::new(1_000, 100));
-        assert!(gate.admit(100).unwrap().is_none());
-        let first = gate.admit(600).unwrap();
-        assert!(gate.admit(401).is_err() && gate.announce(401).is_err() && gate.announce(400).is_ok());
-        let second = gate.admit(400).unwrap();
+        assert!(gate.admit(100, true).unwrap().is_none());
+        let first = gate.admit(600, true).unwrap();
+        assert!(gate.admit(401, true).is_err() && gate.announce(401).is_err() && gate.announce(400).is_ok());
+        let second = gate.admit(400, true).unwrap();
         assert_eq!(gate.in_work(), 1_000);
-        let refused = gate.admit(101).unwrap_err();
+        let refused = gate.admit(101, true).unwrap_err();
         assert!(refused.to_string().contains("largeRequestMaxBytes is 1000, 1000 are in work"), "{refused}");
         drop(first);
         assert_eq!(gate.in_work(), 400);
         drop(second);
         assert_eq!(gate.in_work(), 0);
-        assert!(gate.admit(usize::MAX).is_err() && gate.announce(usize::MAX).is_err());
+        assert!(gate.admit(usize::MAX, true).is_err() && gate.announce(usize::MAX).is_err());
     }
 
     #[test]
     fn without_a_threshold_no_request_is_large() {
         let gate = Arc::new(LargeRequests::new(1, -1));
-        assert!(gate.admit(1 << 40).unwrap().is_none() && gate.announce(1 << 40).is_ok());
+        assert!(gate.admit(1 << 40, false).unwrap().is_none() && gate.announce(1 << 40).is_ok());
         assert_eq!(gate.in_work(), 0);
+    }
+
+    #[test]
+    fn large_writes_wait_for_each_other_and_reads_for_nobody() {
+        let gate = Arc::new(LargeRequests::new(0, -1));
+        let (large, most) = (limits::LARGE_WRITE + 1, limits::LARGE_WRITES_IN_PIPELINE);
+        let small = gate.admit(large - 1, true).unwrap();
+        let read = gate.admit(most, false).unwrap();
+        assert!(small.is_none() && read.is_none());
+        assert!(gate.has_room(2 * most, 0), "one alone may be longer");
+        let first = gate.admit(most - large, true).unwrap();
+        assert!(first.is_some() && gate.has_room(large, 0) && !gate.has_room(large + 1, 0));
+        assert!(!gate.has_room(large, 1), "others were called");
+        assert!(gate.has_room(large - 1, most), "a small one has room always");
+        drop(first);
+        assert!(gate.has_room(most + 1, 0) && gate.in_work() == 0);
     }
 }

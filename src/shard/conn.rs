@@ -38,6 +38,8 @@ pub enum Pending {
         op: i32,
         /// When it came, nanoseconds.
         arrived_ns: u64,
+        /// Of its body.
+        bytes: u32,
     },
     /// Behind a write of its own session, or behind such a read.
     Read {
@@ -47,6 +49,8 @@ pub enum Pending {
         op: i32,
         /// Undecoded.
         body: Bytes,
+        /// About the bytes its reply will take.
+        reply: usize,
         /// When it came, nanoseconds.
         arrived_ns: u64,
         /// Not executed, but answered THROTTLEDOP: it waited too long before it was taken. Then it may be a write.
@@ -54,6 +58,24 @@ pub enum Pending {
         /// If it is a large request.
         large: Option<Admitted>,
     },
+}
+
+impl Pending {
+    /// Of its body.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Pending::Write { bytes, .. } => *bytes as usize,
+            Pending::Read { body, .. } => body.len(),
+        }
+    }
+
+    /// About the bytes of its reply; of a write 0, for that is not made here.
+    pub fn reply(&self) -> usize {
+        match self {
+            Pending::Write { .. } => 0,
+            Pending::Read { reply, .. } => *reply,
+        }
+    }
 }
 
 /// A connection.
@@ -77,6 +99,14 @@ pub struct Conn {
     pub paused: bool,
     /// Waits for fewer requests in this shard (`globalOutstandingLimit`).
     pub throttled: bool,
+    /// Its large write waits for others.
+    pub waits_large: bool,
+    /// Its large write waited and may go now.
+    pub called: bool,
+    /// Waits for its next turn: it had its share of this one.
+    pub deferred: bool,
+    /// Bytes of its last reply.
+    pub last_reply: usize,
     /// Waits for room in the pipeline (`request_throttle_max_requests`).
     pub gate: Option<Box<Queued>>,
     /// The request whose first bytes are in `input` was looked at for its length.
@@ -86,6 +116,10 @@ pub struct Conn {
     pub fifo: VecDeque<Pending>,
     /// Reads in `fifo`; all stand behind a write.
     pub waiting_reads: usize,
+    /// What their replies will take, bytes, by what the tree held when they came.
+    pub waiting_bytes: usize,
+    /// Bytes of the requests in `fifo`.
+    pub fifo_bytes: usize,
     pub touched: bool,
     pub heard_ms: i64,
     pub established_wall_ms: i64,
@@ -105,6 +139,11 @@ impl Conn {
         self.backlog.is_some() || self.out.len() > limits::OUT_HIGH_WATER
     }
 
+    /// Whether it asks for much at a time.
+    pub fn is_bulky(&self) -> bool {
+        self.last_reply > limits::BULKY_REPLY
+    }
+
     /// A connection just accepted.
     pub fn new(peer: SocketAddr, now: Now) -> Conn {
         // As Java prints an address: an IPv4 client of a dual-stack socket is an IPv4 client.
@@ -122,11 +161,17 @@ impl Conn {
             backlog: None,
             paused: false,
             throttled: false,
+            waits_large: false,
+            called: false,
+            deferred: false,
+            last_reply: 0,
             gate: None,
             announced: false,
             stalled: false,
             fifo: VecDeque::new(),
             waiting_reads: 0,
+            waiting_bytes: 0,
+            fifo_bytes: 0,
             touched: false,
             heard_ms: now.mono_ms,
             established_wall_ms: now.wall_ms,

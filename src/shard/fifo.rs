@@ -3,6 +3,7 @@
 
 use super::conn::{Pending, Phase};
 use super::{CloseHow, Outbox, Shard};
+use crate::limits;
 use crate::pipeline::exchange::{Entry, Outcome, ToShard};
 use crate::proto::reply::put_event;
 use crate::proto::request::RequestHeader;
@@ -48,9 +49,10 @@ impl Shard {
             self.session_refused(conn, out);
             return true;
         }
-        let Some(Pending::Write { xid, op, arrived_ns }) = c.fifo.pop_front() else {
+        let Some(Pending::Write { xid, op, arrived_ns, bytes }) = c.fifo.pop_front() else {
             panic!("a write of connection {conn} was applied at {zxid} out of its turn");
         };
+        c.fifo_bytes -= bytes as usize;
         self.outstanding -= 1;
         // Behind the end nobody is answered, but for the client that closes what has expired meanwhile.
         if c.phase == Phase::Ended && (op != op::CLOSE_SESSION || c.last_op == op::CLOSE_SESSION) {
@@ -111,8 +113,15 @@ impl Shard {
                 }
             }
         }
+        if !self.large.is_empty() {
+            self.call_large(now);
+        }
+        self.turn_replies = 0;
         let mut ready = std::mem::take(&mut self.ready);
         for conn in ready.drain(..) {
+            if let Some(c) = self.conns.get_mut(conn) {
+                c.deferred = false;
+            }
             self.answer_waiting(now, conn, tree, out);
             self.decode_kept(now, conn, tree, out);
             self.hold_back(conn, out);
@@ -136,10 +145,16 @@ impl Shard {
                 self.stalled += c.fifo.len();
                 return;
             }
-            let Some(Pending::Read { xid, op, body, arrived_ns, throttled, large }) = c.fifo.pop_front() else {
+            if self.turn_replies > limits::TURN_REPLIES && c.is_bulky() && c.fifo.len() == c.waiting_reads {
+                self.defer(conn);
+                return;
+            }
+            let Some(Pending::Read { xid, op, body, reply, arrived_ns, throttled, large }) = c.fifo.pop_front() else {
                 return;
             };
             c.waiting_reads -= 1;
+            c.waiting_bytes -= reply;
+            c.fifo_bytes -= body.len();
             self.outstanding -= 1;
             let header = RequestHeader { xid, op };
             if throttled {
@@ -148,6 +163,14 @@ impl Shard {
                 self.answer(now, conn, header, &body, arrived_ns, tree, out);
             }
             drop(large);
+        }
+    }
+
+    /// Leaves the rest of a connection's requests for the next turn.
+    pub(super) fn defer(&mut self, conn: u64) {
+        if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.deferred) {
+            c.deferred = true;
+            self.ready.push(conn);
         }
     }
 

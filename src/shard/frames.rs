@@ -119,12 +119,17 @@ impl Shard {
     pub(super) fn hold_back(&mut self, conn: u64, out: &mut Outbox) {
         let mut decodes = self.may_decode(conn);
         if decodes && let Some(c) = self.conns.get(conn) {
-            // At the gate only a whole request waits: the rest of one that is not whole must still be read.
+            // At the gate, or for large ones, only a whole request waits: the rest of one that is not whole must still be read.
             decodes = match c.input.get(4..).and_then(|first| self.wait(c, first)) {
                 None => true,
                 Some(Wait::Gate) => c.gate.is_none(),
+                Some(Wait::Large) => !c.waits_large,
                 Some(Wait::Reads | Wait::Outstanding) => false,
             };
+        }
+        let had_its_share = self.conns.get(conn).is_some_and(|c| !c.input.is_empty() && self.had_its_share(c));
+        if had_its_share {
+            self.defer(conn);
         }
         let Some(c) = self.conns.get_mut(conn) else { return };
         let pause = !decodes && c.input.len() > limits::IN_HIGH_WATER;
@@ -141,10 +146,17 @@ impl Shard {
             Phase::Open => {
                 // Reads that may be answered are, first: a write submitted now would be applied while they still wait.
                 let answerable = matches!(c.fifo.front(), Some(Pending::Read { .. }));
-                !answerable && !c.is_full() && c.fifo.len() < limits::MAX_UNANSWERED
+                let room = c.fifo.len() < limits::MAX_UNANSWERED && c.fifo_bytes < limits::MAX_UNANSWERED_BYTES;
+                !answerable && !c.is_full() && room && !self.had_its_share(c)
             }
             Phase::Word | Phase::Handshake | Phase::Ended => false,
         }
+    }
+
+    /// Whether the rest of this turn belongs to others: to those whose replies are small.
+    fn had_its_share(&self, c: &Conn) -> bool {
+        // Who is let through the gate keeps its place there only while it is served.
+        self.turn_replies > limits::TURN_REPLIES && c.is_bulky() && !self.gate_is_serving()
     }
 
     /// Decodes frames from the front of `bytes`; returns how many bytes are done with.
@@ -259,13 +271,14 @@ impl Shard {
     }
 
     fn submit(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], late: Late, out: &mut Outbox) {
-        let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), out) else { return };
+        let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), true, out) else { return };
         let origin = self.origin(conn);
         let arrived_ns = late.arrived_ns(now);
         let Some(c) = self.conns.get_mut(conn) else { return };
         let behind_read = c.waiting_reads > 0;
         self.stalled -= c.unstall();
-        c.fifo.push_back(Pending::Write { xid: header.xid, op: header.op, arrived_ns });
+        c.fifo.push_back(Pending::Write { xid: header.xid, op: header.op, arrived_ns, bytes: body.len() as u32 });
+        c.fifo_bytes += body.len();
         self.outstanding += 1;
         let request = WriteRequest {
             session: c.session,
@@ -291,15 +304,18 @@ impl Shard {
         tree: &Tree,
         out: &mut Outbox,
     ) {
-        let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), out) else { return };
+        let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), false, out) else { return };
         let arrived_ns = late.arrived_ns(now);
         let Some(c) = self.conns.get_mut(conn) else { return };
         if !c.fifo.is_empty() {
             self.stalled -= c.unstall();
             c.waiting_reads += 1;
             let (RequestHeader { xid, op }, throttled) = (header, late.throttled);
+            let reply = if throttled { 0 } else { Shard::reply_size(op, body, tree) };
+            c.waiting_bytes += reply;
+            c.fifo_bytes += body.len();
             let body = Bytes::copy_from_slice(body);
-            c.fifo.push_back(Pending::Read { xid, op, body, arrived_ns, throttled, large });
+            c.fifo.push_back(Pending::Read { xid, op, body, reply, arrived_ns, throttled, large });
             self.outstanding += 1;
         } else if late.throttled {
             self.answer_throttled(now, conn, header, arrived_ns, tree, out);

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::conn::{Conn, Phase};
 use super::{CloseHow, Outbox, Shard};
 use crate::jute::Reader;
+use crate::limits;
 use crate::proto::reply::put_reply;
-use crate::proto::request::RequestHeader;
+use crate::proto::request::{RequestHeader, is_write};
 use crate::session::throttle::{Admitted, LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
 use crate::types::{ErrorCode, Now, op};
@@ -20,7 +21,7 @@ use crate::types::{ErrorCode, Now, op};
 pub struct Throttles {
     /// The token bucket of handshakes, one for all shards; none when off.
     pub connections: Option<Arc<SharedConnectionThrottle>>,
-    /// The memory gate of large requests, one for all shards; none when off.
+    /// The gate of large requests, one for all shards.
     pub large: Option<Arc<LargeRequests>>,
     /// The gate before the pipeline.
     pub requests: RequestThrottle,
@@ -55,6 +56,9 @@ impl Default for RequestThrottle {
         }
     }
 }
+
+/// How often large writes that wait are looked at when nothing of this shard moves, milliseconds.
+const LARGE_LOOK_MS: i64 = 2;
 
 /// Pieces of input told apart by their time of arrival, per connection; more only make the later ones look younger.
 const ARRIVALS: usize = 256;
@@ -137,6 +141,8 @@ pub(super) enum Wait {
     Reads,
     /// `globalOutstandingLimit`.
     Outstanding,
+    /// Large writes of others: see [`crate::limits::LARGE_WRITES_IN_PIPELINE`].
+    Large,
     /// `request_throttle_max_requests`.
     Gate,
 }
@@ -155,17 +161,18 @@ impl Shard {
     /// Whether a request has to stay undecoded, and for what.
     pub(super) fn wait(&self, c: &Conn, frame: &[u8]) -> Option<Wait> {
         let in_process = self.in_process();
-        let reads = c.waiting_reads >= crate::limits::MAX_READS_BETWEEN_WRITES;
+        let reads = c.waiting_reads >= limits::MAX_READS_BETWEEN_WRITES || c.waiting_bytes > limits::OUT_HIGH_WATER;
         // Mirrors ZooKeeperServer.shouldThrottle: past the limit, whoever has something outstanding waits.
         let outstanding = in_process > self.options.outstanding_limit && !c.fifo.is_empty();
         let behind_others = self.gate.served.is_none() && !self.gate.queue.is_empty();
         let gate = behind_others || in_process >= self.options.throttles.requests.max_requests;
-        if !(reads || outstanding || gate) {
+        let large = frame.len() > limits::LARGE_WRITE && self.large_must_wait(c, frame.len());
+        if !(reads || outstanding || gate || large) {
             return None;
         }
         // A request without a header is not worth waiting for: taking it closes the connection.
         let header = RequestHeader::read(&mut Reader::new(frame)).ok()?;
-        if reads && crate::proto::request::is_write(header.op) {
+        if reads && is_write(header.op) {
             return Some(Wait::Reads);
         }
         if is_exempt(header.op) {
@@ -174,7 +181,39 @@ impl Shard {
         if gate {
             return Some(Wait::Gate);
         }
-        (outstanding && header.xid > 0).then_some(Wait::Outstanding)
+        if outstanding && header.xid > 0 {
+            return Some(Wait::Outstanding);
+        }
+        (large && is_write(header.op)).then_some(Wait::Large)
+    }
+
+    /// Whether a large write has others before it. Who was called is let in even if they came first: it was its turn.
+    fn large_must_wait(&self, c: &Conn, len: usize) -> bool {
+        let Some(large) = &self.options.throttles.large else { return false };
+        !large.has_room(len, 0) || !(self.large.is_empty() || c.called)
+    }
+
+    /// Calls those whose large writes wait, as far as there is room.
+    pub(super) fn call_large(&mut self, now: Now) {
+        let Some(large) = &self.options.throttles.large else { return };
+        // What those called will take is not counted yet.
+        let mut called = 0;
+        while let Some(conn) = self.large.front().copied() {
+            let head = self.conns.get(conn).and_then(|c| c.input.first_chunk::<4>());
+            let len = head.and_then(|b| usize::try_from(i32::from_be_bytes(*b)).ok()).unwrap_or(0);
+            if !large.has_room(len, called) {
+                break;
+            }
+            called += len;
+            self.large.pop_front();
+            if let Some(c) = self.conns.get_mut(conn) {
+                c.waits_large = false;
+                c.called = true;
+                self.ready.push(conn);
+            }
+        }
+        // Another shard's large write may be what is waited for, and nobody tells when it is done.
+        self.next_large_ms = now.mono_ms + LARGE_LOOK_MS;
     }
 
     /// Puts a connection where it will be called from.
@@ -183,6 +222,13 @@ impl Shard {
         match why {
             // Called when its reads are answered.
             Wait::Reads => {}
+            Wait::Large if c.waits_large => {}
+            Wait::Large => {
+                c.called = false;
+                c.waits_large = true;
+                self.large.push_back(conn);
+                self.next_large_ms = now.mono_ms + LARGE_LOOK_MS;
+            }
             Wait::Outstanding if c.throttled => {}
             Wait::Outstanding => {
                 c.throttled = true;
@@ -212,6 +258,11 @@ impl Shard {
             // It was heard, though nothing of it can be taken: its session must not expire for our being busy.
             c.hear(now, conn, &mut self.touched);
         }
+    }
+
+    /// Whether a connection is being let through just now.
+    pub(super) fn gate_is_serving(&self) -> bool {
+        self.gate.served.is_some()
     }
 
     /// Whether anybody at the gate could be let through.
@@ -347,12 +398,19 @@ impl Shard {
     }
 
     /// Counts a request in, if it is large. `Err`: there was no room for it and the connection is closed.
-    pub(super) fn admit_large(&mut self, conn: u64, len: usize, out: &mut Outbox) -> Result<Option<Admitted>, ()> {
+    pub(super) fn admit_large(
+        &mut self,
+        conn: u64,
+        len: usize,
+        is_write: bool,
+        out: &mut Outbox,
+    ) -> Result<Option<Admitted>, ()> {
         let Some(large) = &self.options.throttles.large else { return Ok(None) };
         if let Some(c) = self.conns.get_mut(conn) {
             c.announced = false;
+            c.called = false;
         }
-        large.admit(len).map_err(|reason| {
+        large.admit(len, is_write).map_err(|reason| {
             tracing::warn!(conn, %reason, "closing: rejecting a large request");
             self.stats.large_requests_rejected += 1;
             self.end(conn, CloseHow::Flush, out);

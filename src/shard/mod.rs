@@ -149,6 +149,11 @@ pub struct Shard {
     /// Connections whose fifo moved or whose input waits for room.
     ready: Vec<u64>,
     throttled: Vec<u64>,
+    /// Connections whose large writes wait, in order; some may have ended meanwhile.
+    large: VecDeque<u64>,
+    next_large_ms: i64,
+    /// Bytes of replies made in this turn.
+    turn_replies: usize,
     gate: Gate,
     /// Connections heard of since the last report.
     touched: Vec<u64>,
@@ -174,6 +179,9 @@ impl Shard {
             fresh: VecDeque::new(),
             ready: Vec::new(),
             throttled: Vec::new(),
+            large: VecDeque::new(),
+            next_large_ms: 0,
+            turn_replies: 0,
             gate: Gate::default(),
             touched: Vec::new(),
             next_touch_ms: 0,
@@ -205,7 +213,8 @@ impl Shard {
     pub fn deadline(&self) -> Option<i64> {
         let touch = (!self.touched.is_empty()).then_some(self.next_touch_ms);
         let fresh = self.fresh.front().map(|(since, _)| since + self.options.handshake_timeout_ms);
-        [touch, fresh, self.gate.deadline()].into_iter().flatten().min()
+        let large = (!self.large.is_empty()).then_some(self.next_large_ms);
+        [touch, fresh, large, self.gate.deadline()].into_iter().flatten().min()
     }
 
     /// Moves a connection's output into `to`.
@@ -237,6 +246,9 @@ impl Shard {
             self.throttled.retain(|conn| self.conns.get(*conn).is_some());
         }
         self.stalled -= c.unstall();
+        if c.waits_large {
+            self.large.retain(|waiting| *waiting != conn);
+        }
         self.stats.stale_requests_dropped += u64::from(c.gate.is_some());
         self.watches.remove_conn(ConnId(conn));
         if self.sessions.get(&c.session) == Some(&conn) {
@@ -341,6 +353,8 @@ impl Shard {
         assert_eq!(self.outstanding, self.conns.values().map(|c| c.fifo.len()).sum::<usize>());
         for c in self.conns.values() {
             assert_eq!(c.waiting_reads, c.fifo.iter().filter(|p| matches!(p, conn::Pending::Read { .. })).count());
+            assert_eq!(c.fifo_bytes, c.fifo.iter().map(conn::Pending::bytes).sum::<usize>());
+            assert_eq!(c.waiting_bytes, c.fifo.iter().map(conn::Pending::reply).sum::<usize>());
         }
         assert!(self.throttled.len() <= 3 * self.conns.len() + 1, "{} throttled connections", self.throttled.len());
         let stalled = self.conns.values().filter(|c| c.stalled);

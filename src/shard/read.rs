@@ -95,10 +95,12 @@ impl Shard {
         let latency_ms = (now.mono_ns.saturating_sub(arrived_ns) / 1_000_000) as i64;
         if let Some(c) = self.conns.get_mut(conn) {
             c.last_zxid = zxid;
+            c.last_reply = len;
             c.replied(now, header.op, header.xid, latency_ms);
             let timeout_ms = c.timeout_ms;
             self.count_stale_reply(latency_ms, timeout_ms);
         }
+        self.turn_replies += len;
         self.stats.read_latency.record(latency_ms);
         self.stats.replied(latency_ms, len);
         self.mark_dirty(conn, out);
@@ -178,6 +180,22 @@ impl Shard {
             _ => return Err(Refusal::Unknown),
         }
         Ok(())
+    }
+
+    /// About the bytes the reply to a read will take, without making it. Only what is large matters.
+    pub(super) fn reply_size(op: i32, body: &[u8], tree: &Tree) -> usize {
+        let path = |body| Reader::new(body).string().ok();
+        match op {
+            op::GET_DATA => path(body).and_then(|p| tree.get(&p)?.data().map(<[u8]>::len)).unwrap_or(0),
+            op::GET_CHILDREN | op::GET_CHILDREN2 => path(body).and_then(|p| tree.get(&p)).map_or(0, |node| {
+                // Siblings mostly have names of one kind.
+                let name = node.children().next().map_or(0, str::len);
+                node.num_children().max(0) as usize * (4 + name)
+            }),
+            // As many as one likes.
+            op::MULTI_READ | op::GET_EPHEMERALS | op::SET_WATCHES | op::SET_WATCHES2 => limits::OUT_HIGH_WATER + 1,
+            _ => 0,
+        }
     }
 
     /// For `read_per_namespace`: what was read, its path and a stat.

@@ -1,6 +1,7 @@
 //! The machine under its throttles and limits.
 
 mod backlog;
+mod fair;
 mod gate;
 mod throttles;
 
