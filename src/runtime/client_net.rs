@@ -46,8 +46,14 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Who takes a little now and then of what was queued before a graceful close has so many times `NetOptions::linger` for all.
 const MOST_LINGERS: u32 = 12;
-/// The most bytes in one send operation.
-const SEND_MAX: usize = 1 << 20;
+/// The most bytes in one send operation: the kernel copies them, and delivers them on loopback, before anybody else is served.
+const SEND_MAX: usize = 128 << 10;
+/// A send up to this size begins in the flush that follows; longer ones share [`FLUSH_MAX`] in each flush.
+const SEND_SMALL: usize = 32 << 10;
+/// Bytes of long sends begun in one flush.
+const FLUSH_MAX: usize = 512 << 10;
+/// Completions handled in one reap: what they ask for is answered before more are looked at.
+const REAP_MAX: usize = 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -296,7 +302,7 @@ impl ClientNet {
         // First, so that a connection that is not paused holds nothing when its newer bytes come.
         self.deliver_held(f);
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.completions(&mut completions);
+        self.ring.completions(&mut completions, REAP_MAX);
         for &c in &completions {
             self.complete(c, f);
         }
@@ -316,13 +322,24 @@ impl ClientNet {
     /// means the ring is unusable.
     pub fn flush(&mut self) -> io::Result<()> {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for token in dirty.drain(..) {
-            let Some(c) = self.slab.get(token) else { continue };
-            c.dirty = false;
+        let mut long = 0;
+        dirty.retain(|&token| {
+            let Some(c) = self.slab.get(token) else { return false };
             if !c.send_in_flight && matches!(c.phase, Phase::Open | Phase::Flushing) {
+                let bytes = c.queued().min(SEND_MAX);
+                if bytes > SEND_SMALL {
+                    if long >= FLUSH_MAX {
+                        return true;
+                    }
+                    long += bytes;
+                }
+                c.dirty = false;
                 self.send(token);
+            } else {
+                c.dirty = false;
             }
-        }
+            false
+        });
         self.dirty = dirty;
         self.ring.submit();
         self.ring.failure()
@@ -332,7 +349,7 @@ impl ClientNet {
     /// means the ring is unusable.
     pub fn park(&mut self, timeout: Option<Duration>) -> io::Result<Parked> {
         self.flush()?;
-        if !self.resumed.is_empty() {
+        if !self.resumed.is_empty() || !self.dirty.is_empty() {
             return Ok(Parked::Ready);
         }
         if !self.waker.begin_park() {

@@ -122,13 +122,13 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// Copies out what has completed, at most one completion queue full.
-    pub(super) fn completions(&mut self, into: &mut Vec<Completion>) {
+    /// Copies out what has completed, at most so many.
+    pub(super) fn completions(&mut self, into: &mut Vec<Completion>, most: usize) {
         if self.uring.completion().is_empty() {
             self.submit();
         }
         let cq = self.uring.completion();
-        let most = cq.capacity();
+        let most = most.min(cq.capacity());
         into.extend(cq.take(most).map(|c| Completion {
             user_data: c.user_data(),
             result: c.result(),
@@ -161,7 +161,7 @@ impl Ring {
         let mut dropped = Vec::new();
         for _ in 0..1000 {
             self.wait(Some(Duration::ZERO));
-            self.completions(&mut dropped);
+            self.completions(&mut dropped, usize::MAX);
             if dropped.is_empty() {
                 break;
             }
