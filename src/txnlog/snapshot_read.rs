@@ -4,6 +4,7 @@
 //! Lengths are not checked against `jute.maxbuffer`: what was accepted once must be readable for ever. They are bounded by the
 //! bytes that are really there: the buffer grows only as they arrive.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use thiserror::Error;
@@ -120,7 +121,7 @@ fn read_image_from<S: Read>(s: &mut Stream<S>, sink: &mut impl Sink) -> Result<(
         let len = data_end + 8 + 60;
         let at = s.at;
         let bytes = &s.need(len)?[..len];
-        let path = String::from_utf8_lossy(&bytes[4..path_end]);
+        let path = text(&bytes[4..path_end]);
         let mut r = Reader::new(&bytes[data_end..]);
         let acl = AclId(r.i64().map_err(decode)?);
         let stat = read_stat_persisted(&mut r).map_err(decode)?;
@@ -128,6 +129,11 @@ fn read_image_from<S: Read>(s: &mut Stream<S>, sink: &mut impl Sink) -> Result<(
         sink.node(Node { path: &path, data, acl, stat }).map_err(|what| SnapshotError::Bytes { at, what })?;
         s.advance(len);
     }
+}
+
+/// As Java reads text: what is no UTF-8 is replaced. Nearly all is, and checking that is quicker than the lossy conversion.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 fn read_acl_list<S: Read>(s: &mut Stream<S>) -> Result<Vec<Acl>, SnapshotError> {
