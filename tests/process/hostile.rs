@@ -10,20 +10,20 @@ use super::server::{Home, Server, wait_until};
 use super::wire::{Client, Raw, create_body, framed, multi_body, new_session, read_body, set_body, text};
 
 /// An ordinary session beside the hostile ones.
-struct Bystander {
+pub struct Bystander {
     client: Client,
     writes: i32,
 }
 
 impl Bystander {
-    fn at(server: &Server) -> Bystander {
+    pub fn at(server: &Server) -> Bystander {
         let mut client = Client::connect(server.addr());
         client.create("/bystander", b"").expect("new");
         Bystander { client, writes: 0 }
     }
 
     /// It reads and writes as if nothing were.
-    fn is_served(&mut self) {
+    pub fn is_served(&mut self) {
         self.writes += 1;
         let stat = self.client.set("/bystander", b"here", -1).expect("served");
         assert_eq!(stat.version, self.writes, "nobody else writes this znode");
@@ -210,7 +210,7 @@ fn thousands_of_idle_connections_cost_little_and_disturb_nobody() {
     bystander.is_served();
 }
 
-fn raise_open_files() {
+pub fn raise_open_files() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: plain calls on a local struct.
     unsafe {

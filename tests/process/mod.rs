@@ -6,6 +6,7 @@ pub mod wire;
 mod clients;
 mod damage;
 mod hostile;
+mod hostile_many;
 mod limits;
 mod pipelines;
 mod reliability;
