@@ -28,6 +28,13 @@ pub enum Load {
     Storm,
     /// --attack: clients that do what no client should, until --seconds are over; for a second zabra-load to measure beside
     Hostile,
+    /// no ZooKeeper: a bare io_uring server, started for this run, answers frames as large as --like's; the socket's bound
+    Echo,
+    /// no ZooKeeper: one record as large as --like's is appended to a file in --dir and synced, then the next; the disk's bound
+    Disk,
+    /// the server of echo
+    #[value(hide = true)]
+    EchoServer,
 }
 
 /// Load generator for ZooKeeper's client protocol. One thread; every reply is checked, and the first wrong one ends the run.
@@ -55,6 +62,15 @@ pub struct Args {
     /// Open loop: requests per second over all connections
     #[arg(long, short, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: Option<f64>,
+    /// echo, disk: the load whose frames and log records are copied in size
+    #[arg(long, default_value = "set", value_name = "LOAD", value_parser = like)]
+    pub like: Load,
+    /// disk: where the file is made (and removed again)
+    #[arg(long, default_value = ".", value_name = "FOLDER")]
+    pub dir: PathBuf,
+    /// echo: port of 127.0.0.1 for its server; 0 is any
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub echo_port: u16,
     /// Bytes of a znode's data
     #[arg(long, default_value_t = 100, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub size: u32,
@@ -131,6 +147,13 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn like(text: &str) -> Result<Load, String> {
+    match Load::from_str(text, false) {
+        Ok(load @ (Load::Get | Load::Set | Load::Create | Load::Mixed | Load::Multi)) => Ok(load),
+        _ => Err("get, set, create, mixed or multi".to_owned()),
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if (0.0..=1_000_000.0).contains(&s) => Ok(s),
@@ -162,6 +185,7 @@ mod tests {
             &["zabra-load", "get", "--root", "/a//b"],
             &["zabra-load", "get", "--root", "/zookeeper/x"],
             &["zabra-load", "get", "--reads", "101"],
+            &["zabra-load", "echo", "--like", "storm"],
         ] {
             assert!(Args::try_parse_from(bad).is_err(), "{bad:?}");
         }

@@ -86,6 +86,18 @@ impl Template {
         })
     }
 
+    /// The same frame for the bare echo server, which takes the place of the operation for the size of its answer (bytes, with
+    /// the length before it).
+    pub fn asking(mut self, answer: u32) -> Template {
+        self.bytes[8..12].copy_from_slice(&answer.to_be_bytes());
+        self
+    }
+
+    /// Bytes on the wire.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Appends the frame; `number` is asked once for each path.
     #[inline]
     pub fn put(&self, out: &mut Vec<u8>, xid: i32, mut number: impl FnMut() -> u64) {

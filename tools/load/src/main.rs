@@ -1,6 +1,7 @@
 //! `zabra-load`: asks a ZooKeeper server a lot and says how it answered. See `--help` and README.md.
 
 mod args;
+mod bare;
 mod conn;
 mod engine;
 mod fanout;
@@ -41,6 +42,15 @@ fn main() -> ExitCode {
 
 /// `false`: an open loop's rate was not held.
 fn run(args: &Args) -> Result<bool> {
+    if args.load == Load::EchoServer {
+        return bare::server::run(args.echo_port).map(|()| true);
+    }
+    // Before this process is pinned: a child inherits that.
+    let echo = (args.load == Load::Echo).then(|| bare::echo::Server::start(args.echo_port)).transpose()?;
+    let args = &match &echo {
+        Some(server) => Args { server: server.address, server_pid: Some(server.pid()), ..args.clone() },
+        None => args.clone(),
+    };
     if let Some(cpu) = args.pin {
         poll::pin(cpu).map_err(|e| format!("--pin {cpu}: {e}"))?;
     }
@@ -77,6 +87,9 @@ fn run(args: &Args) -> Result<bool> {
 
 /// Opens the sessions, runs the load, closes the sessions.
 fn load(args: &Args) -> Result<Report> {
+    if args.load == Load::Disk {
+        return bare::disk::run(args);
+    }
     let mut engine = Engine::new(Duration::from_secs_f64(args.stall))?;
     engine.open(args.server, args.connections as usize, args.session_timeout_ms)?;
     let report = match args.load {

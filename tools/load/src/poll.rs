@@ -199,3 +199,35 @@ pub fn reset_on_close(fd: RawFd) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Sends small frames at once.
+pub fn no_delay(fd: RawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `on` is valid for `len` bytes; a bad descriptor is an error.
+    match unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends a socket's both directions, so that requests armed on it complete.
+pub fn shut_down(fd: RawFd) {
+    // SAFETY: no pointers. It fails when the other side was faster, which is as good.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// Ends this process when the one that started it ends, however that happens.
+pub fn die_with_parent() {
+    // SAFETY: no pointers. A refusal only means that whoever started us must end us.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// Gives a file `length` bytes of allocated blocks.
+pub fn allocate(fd: RawFd, length: u64) -> io::Result<()> {
+    // SAFETY: no pointers; a bad descriptor is an error.
+    match unsafe { libc::fallocate(fd, 0, 0, length as libc::off_t) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

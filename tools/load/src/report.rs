@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::args::{Args, Load};
+use crate::bare::sizes;
 use crate::process::{Memory, Usage};
 use crate::record::{Cpu, Recorder, histogram, micros};
 
@@ -131,6 +132,7 @@ impl Report {
             "ops_per_second": self.rate(),
             "held": self.held,
             "latency_us": numbers(&self.all()?),
+            "latency_curve_us": curve(&self.all()?),
             "latency_us_by_kind": kinds,
             "service_latency_us": self.service.as_ref().map(numbers),
             "server_cpu": self.cpu.server.map(usage),
@@ -149,6 +151,20 @@ impl Report {
 }
 
 fn describe(args: &Args) -> String {
+    match args.load {
+        Load::Echo => {
+            let (asked, answered) = (sizes::requests(args), sizes::answers(args));
+            let how = match args.rate {
+                Some(rate) => format!("{} connections, {rate} per second offered", args.connections),
+                None => format!("{} connections x {} in flight", args.connections, args.depth),
+            };
+            return format!("bare io_uring echo: {how}, requests of {asked:?}, replies of {answered:?} bytes");
+        }
+        Load::Disk => {
+            return format!("bare disk sync: records of {} bytes, {}", sizes::record(args), args.dir.display());
+        }
+        _ => {}
+    }
     let load = format!("{:?}", args.load).to_lowercase();
     let how = match args.rate {
         Some(rate) => format!("{} connections, {rate} per second offered", args.connections),
@@ -168,6 +184,7 @@ fn describe(args: &Args) -> String {
 }
 
 fn arguments(args: &Args) -> Value {
+    let bare = matches!(args.load, Load::Echo | Load::Disk);
     json!({
         "load": format!("{:?}", args.load).to_lowercase(),
         "server": args.server.to_string(),
@@ -183,6 +200,10 @@ fn arguments(args: &Args) -> Value {
         "persistent": args.persistent,
         "watches": args.watches,
         "path_length": args.path_length,
+        "like": bare.then(|| format!("{:?}", args.like).to_lowercase()),
+        "request_bytes": (args.load == Load::Echo).then(|| sizes::requests(args)),
+        "reply_bytes": (args.load == Load::Echo).then(|| sizes::answers(args)),
+        "record_bytes": (args.load == Load::Disk).then(|| sizes::record(args)),
         "warm_up": args.warm_up,
         "seed": args.seed,
         "pin": args.pin,
@@ -203,6 +224,12 @@ fn numbers(h: &Histogram<u64>) -> Value {
     all.extend(QUANTILES.iter().map(|(name, q)| ((*name).to_owned(), json!(us(h.value_at_quantile(*q))))));
     all.insert("max".to_owned(), json!(us(h.max())));
     Value::Object(all)
+}
+
+/// Points of the percentile curve: per cent of the requests, and the latency (µs) that they stay within. Each half of what is
+/// left to 100 % gets five points.
+fn curve(h: &Histogram<u64>) -> Vec<(f64, f64)> {
+    h.iter_quantiles(5).map(|v| (v.quantile_iterated_to() * 100.0, v.value_iterated_to() as f64 / 1e3)).collect()
 }
 
 /// The text that HdrHistogram's plotter takes; values in milliseconds.

@@ -144,7 +144,9 @@ impl Plan {
 pub fn run(args: &Args, engine: &mut Engine) -> Result<Report> {
     let run = format!("{}/r{:x}", args.root, engine.conns[0].session.0);
     let mut work = Work::new(args, &run);
-    set_up(args, engine, &work, &run)?;
+    if args.load != Load::Echo {
+        set_up(args, engine, &work, &run)?;
+    }
     let mut record = Recorder::new(args, &work.kinds)?;
     let report = measure(args, engine, &mut work, &mut record)?;
     if !args.keep && matches!(args.load, Load::Create | Load::Delete) && args.mode < 2 {

@@ -144,3 +144,49 @@ fn every_fault_ends_the_run() {
         }
     }
 }
+
+#[test]
+fn the_bare_server_answers_in_the_sizes_of_a_load() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || crate::bare::server::serve(listener));
+    // 30,000 bytes need several receive buffers each.
+    for more in
+        ["get", "set -d 9", "create", "mixed --reads 50 -d 40", "multi", "get --rate 500", "set -d 3 --size 30000"]
+    {
+        let line = format!(
+            "zabra-load echo --like {more} --connections 3 --warm-up 0.05 --seconds 0.3 --stall 2 -q --server {address}"
+        );
+        let report = load(&Args::parse_from(line.split_whitespace())).unwrap_or_else(|e| panic!("{more}: {e}"));
+        assert!(report.rate() > 10.0, "{more}: {}", report.text().unwrap());
+        let json = report.json().unwrap();
+        assert_eq!(json["latency_us"]["count"], json["ops"], "{more}");
+        let curve = json["latency_curve_us"].as_array().unwrap();
+        assert_eq!(curve.last().unwrap()[0], 100.0, "{more}");
+    }
+}
+
+#[test]
+fn the_bare_server_hangs_up_on_nonsense() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || crate::bare::server::serve(listener));
+    for nonsense in [[0xff; 12], [0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(&nonsense).unwrap();
+        assert_eq!(stream.read(&mut [0; 16]).unwrap_or(0), 0);
+    }
+}
+
+#[test]
+fn the_disk_probe_syncs_records_and_leaves_nothing() {
+    let dir = std::env::temp_dir().join(format!("zabra-load-disk-test-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let line = format!("zabra-load disk --like set --warm-up 0 --seconds 0.2 -q --dir {}", dir.display());
+    let report = load(&Args::parse_from(line.split_whitespace())).unwrap();
+    assert!(report.rate() > 1.0);
+    assert_eq!(report.json().unwrap()["arguments"]["record_bytes"], 192);
+    std::fs::remove_dir(&dir).unwrap();
+    let error = load(&Args::parse_from(line.split_whitespace())).err().unwrap();
+    assert!(error.contains("No such file"), "{error}");
+}

@@ -6,13 +6,14 @@ use zabra::types::{Stat, op};
 
 use crate::Result;
 use crate::args::{Args, Load};
+use crate::bare::sizes;
 use crate::conn::{Conn, Flight, Reply};
 use crate::engine::{Driver, Engine};
 use crate::frames::{MAX_NUMBER, Template, path, stem};
 use crate::poll::now_ns;
 
 /// Bytes of a Stat.
-const STAT: usize = 68;
+pub const STAT: usize = 68;
 
 /// What is sent and expected.
 pub struct Work {
@@ -30,6 +31,8 @@ pub struct Work {
     multi: Template,
     /// One for each connection: create and delete.
     own: Vec<Own>,
+    /// Bare echo: bytes of the answer, for each kind.
+    answers: Option<Vec<u32>>,
 }
 
 struct Own {
@@ -49,6 +52,13 @@ pub fn own_parent(run: &str, at: usize) -> String {
 impl Work {
     /// `run` is the parent of what this run creates.
     pub fn new(args: &Args, run: &str) -> Work {
+        let answers = (args.load == Load::Echo).then(|| sizes::answers(args));
+        let load = if args.load == Load::Echo { args.like } else { args.load };
+        // Frames for the bare server say how large its answer is to be.
+        let made = |kind: usize, t: Template| match &answers {
+            Some(sizes) => t.asking(sizes[kind]),
+            None => t,
+        };
         let mut rng = fastrand::Rng::with_seed(args.seed);
         let mut data = vec![0; args.size as usize];
         rng.fill(&mut data);
@@ -57,9 +67,9 @@ impl Work {
         let own = (0..connections)
             .map(|at| {
                 let stem = stem(&own_parent(run, at), 'n', args.path_length);
-                let template = match args.load {
+                let template = match load {
                     Load::Delete => Template::delete(&stem),
-                    _ => Template::create(&stem, &data, args.mode),
+                    _ => made(0, Template::create(&stem, &data, args.mode)),
                 };
                 // The znodes to delete are spread evenly, the first connections take what is left over.
                 let nodes = args.nodes as usize;
@@ -68,26 +78,28 @@ impl Work {
             })
             .collect();
         Work {
-            load: args.load,
-            kinds: match args.load {
+            load,
+            kinds: match load {
                 Load::Get => vec!["get"],
                 Load::Set => vec!["set"],
                 Load::Create => vec!["create"],
                 Load::Delete => vec!["delete"],
                 Load::Mixed => vec!["get", "set"],
                 Load::Multi => vec!["multi"],
-                Load::Fanout | Load::Storm | Load::Hostile => vec![],
+                Load::Fanout | Load::Storm | Load::Hostile | Load::Echo | Load::Disk | Load::EchoServer => vec![],
             },
             rng,
             keys: args.keys.into(),
             reads: args.reads,
             ops: args.ops,
             mode: args.mode,
-            get: Template::get(&shared, false),
-            set: Template::set(&shared, &data),
-            multi: Template::multi(&shared, &data, args.ops),
+            get: made(0, Template::get(&shared, false)),
+            // The second of mixed.
+            set: made(usize::from(load == Load::Mixed), Template::set(&shared, &data)),
+            multi: made(0, Template::multi(&shared, &data, args.ops)),
             data,
             own,
+            answers,
         }
     }
 
@@ -112,7 +124,7 @@ impl Work {
                 conn.request(0, own.next, planned, now, |out, xid| own.template.put(out, xid, || own.next));
                 own.next += 1;
             }
-            Load::Fanout | Load::Storm | Load::Hostile => unreachable!("not a plain load"),
+            Load::Fanout | Load::Storm | Load::Hostile | Load::Echo | Load::Disk | Load::EchoServer => unreachable!("not a plain load"),
         }
         true
     }
@@ -123,6 +135,10 @@ impl Work {
         let kind = self.kinds[flight.kind as usize];
         if reply.err != 0 {
             return Err(format!("{kind} failed: {}", reply.error_name()));
+        }
+        if let Some(answers) = &self.answers {
+            let right = reply.body.len() + sizes::REPLY_HEAD == answers[flight.kind as usize] as usize;
+            return if right { Ok(()) } else { Err(format!("echo: an answer of {} bytes", reply.body.len())) };
         }
         let right = match kind {
             "get" => self.is_data(reply.body),
