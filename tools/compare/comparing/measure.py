@@ -1,0 +1,108 @@
+"""Runs loads and the brackets around them."""
+
+import json
+import subprocess
+import sys
+
+from . import machine
+from .servers import Trouble, die_with_parent
+
+
+def generator(command, what, limit):
+    """Runs a load generator; its JSON. Exit code 3 (an open loop's rate was not held) is a result too."""
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True, preexec_fn=die_with_parent)
+    try:
+        out, err = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise Trouble(f"{what}: no end after {limit:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    if process.returncode not in (0, 3):
+        raise Trouble(f"{what}: {err.strip() or out.strip() or f'exit status {process.returncode}'}")
+    try:
+        return json.loads(out)
+    except json.JSONDecodeError as e:
+        raise Trouble(f"{what}: its output is no JSON: {e}") from None
+
+
+class Measurement:
+    """One whole comparison: what was run, in order, and what came out."""
+
+    def __init__(self, options, servers, programs, disk_folder):
+        self.options, self.servers, self.programs, self.disk_folder = options, servers, programs, disk_folder
+        self.runs, self.brackets, self.too_fast = [], [], {}
+
+    def say(self, text):
+        print(text, file=sys.stderr, flush=True)
+
+    def timing(self, seconds, warm_up):
+        return ["--seconds", f"{seconds:g}", "--warm-up", f"{warm_up:g}"]
+
+    def bracket(self, load, n):
+        """Bare echo and bare disk sync; their number, to be named by the runs between them."""
+        s = self.options.bracket_seconds
+        time = [*self.timing(s, s / 4), "--json", "--quiet"]
+        zabra_load = self.programs["zabra-load"]
+        echo = generator([zabra_load, *load.echo(), "--echo-port", self.options.port_base + 90, *time], "bare echo", 60 + 10 * s)
+        disk = generator([zabra_load, *load.disk(), "--dir", self.disk_folder, *time], "bare disk sync", 60 + 10 * s)
+        for one in (echo, disk):
+            del one["latency_curve_us"], one["latency_us_by_kind"], one["service_latency_us"], one["held"], one["extra"]
+        self.brackets.append({"load": load.name, "round": n, "echo": echo, "disk": disk})
+        return len(self.brackets) - 1
+
+    def command(self, load, name, seconds, warm_up):
+        server = self.servers[name]
+        program = self.programs["etcd-load" if name == "etcd" else "zabra-load"]
+        command = [program, *load.command(name), "--server", f"127.0.0.1:{server.port}", "--server-pid", server.pid,
+                   *self.timing(seconds, warm_up), "--seed", self.options.seed]
+        return [str(c) for c in (command if name == "etcd" else [*command, "--json", "--quiet"])]
+
+    def run(self, load, name, seconds, warm_up):
+        """One run; its JSON and how busy the machine was."""
+        self.servers[name].check()
+        watch = machine.Watch([s.pid for s in self.servers.values()])
+        result = generator(self.command(load, name, seconds, warm_up), f"{load.name} on {name}", 120 + 3 * (seconds + warm_up))
+        self.servers[name].check()
+        return result, watch.end()
+
+    def names_for(self, load, n):
+        """The servers of a load in this round's order: each goes first in turn."""
+        names = [s for s in self.servers if s in load.servers]
+        turn = n % len(names) if names else 0
+        return names[turn:] + names[:turn]
+
+    def warm(self, loads):
+        """A JVM compiles its hot paths only after a while: a run of each closed loop that is thrown away, on all."""
+        seconds = min(3.0, self.options.seconds)
+        for load in loads:
+            if load.sweep is None:
+                for name in self.names_for(load, 0):
+                    self.say(f"warming up {name}: {load.name}")
+                    self.run(load, name, seconds, 0.2)
+
+    def round(self, loads, n):
+        self.too_fast = {}
+        for load in loads:
+            names = [s for s in self.names_for(load, n) if load.sweep not in self.too_fast.get(s, ())]
+            if not names:
+                continue
+            before = self.bracket(load, n)
+            for name in names:
+                result, busy = self.run(load, name, self.options.seconds, self.options.warm_up)
+                after = self.bracket(load, n)
+                self.runs.append({"load": load.name, "server": name, "round": n, "before": before, "after": after,
+                                  "environment": busy, "result": result})
+                before = after
+                if load.sweep and not result["held"]:
+                    self.too_fast.setdefault(name, set()).add(load.sweep)
+                self.tell(load, name, n, result, busy)
+
+    def tell(self, load, name, n, r, busy):
+        latency, bracket = r["latency_us"], self.brackets[-1]
+        held = "  RATE NOT HELD" if r["held"] is False else ""
+        self.say(f"round {n + 1}  {load.name:<22} {name:<9} {r['ops_per_second']:>10,.0f}/s  {r['server_cpu']['us_per_op']:7.2f} µs CPU  "
+                 f"p50 {latency['p50']:>9,.0f} µs  p99 {latency['p99']:>9,.0f} µs  | echo {bracket['echo']['ops_per_second']:>9,.0f}/s  "
+                 f"sync {bracket['disk']['latency_us']['p50']:5,.0f} µs  others {busy['others_cpus']:.2f} CPUs{held}")
