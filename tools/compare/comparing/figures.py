@@ -16,12 +16,12 @@ FULL = 0.95
 # name, what it is, whether more is better, how to get it from a run's JSON
 METRICS = {
     "throughput": ("operations/s", True, lambda r: r["ops_per_second"]),
-    "cpu": ("CPU µs per operation", False, lambda r: r["server_cpu"]["us_per_op"]),
+    "cpu": ("CPU µs/op", False, lambda r: r["server_cpu"]["us_per_op"]),
     "p50": ("p50 µs", False, lambda r: r["latency_us"]["p50"]),
     "p99": ("p99 µs", False, lambda r: r["latency_us"]["p99"]),
     "p99.9": ("p99.9 µs", False, lambda r: r["latency_us"]["p99.9"]),
     "rss": ("resident MiB", False, lambda r: r["server_memory_bytes"]["rss"] / 2**20),
-    "anonymous": ("anonymous MiB", False, lambda r: r["server_memory_bytes"]["anonymous"] / 2**20),
+    "anonymous": ("anon. MiB", False, lambda r: r["server_memory_bytes"]["anonymous"] / 2**20),
 }
 
 

@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 from . import machine
-from .servers import Trouble, die_with_parent
+from .servers import Trouble, own_child
 
 
 def generator(command, what, limit):
     """Runs a load generator; its JSON. Exit code 3 (an open loop's rate was not held) is a result too."""
     process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               start_new_session=True, preexec_fn=die_with_parent)
+                               preexec_fn=own_child)
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:

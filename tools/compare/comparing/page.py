@@ -11,11 +11,11 @@ BASE = "zookeeper"
 STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #222; background: #fff; margin: 0 auto;
-  max-width: 1320px; padding: 1.5rem 2rem 4rem; }
+  max-width: 1400px; padding: 1.5rem 2rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.25rem; margin: 2.4rem 0 .5rem; } h3 { font-size: 1rem; margin: 0 0 .2rem; }
 p, ul { max-width: 62rem; } .sub, .note, caption { color: #555; font-size: .9rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; vertical-align: top; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .82rem; margin: .5rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .5rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; vertical-align: top; }
 th { background: #f5f5f5; font-weight: 600; } th.l, td.l { text-align: left; } td.w { white-space: normal; min-width: 14rem; }
 tr.first td { border-top: 2px solid #bbb; } caption { caption-side: bottom; text-align: left; padding-top: .3rem; }
 .better { color: #0a6b43; font-weight: 600; } .worse { color: #a5330a; font-weight: 600; } .range { color: #777; font-size: .8em; font-weight: 400; }
@@ -103,7 +103,7 @@ def closed_loads(doc):
 
 def ratios(doc):
     metrics = list(figures.METRICS)
-    heads = [("load", True), ("server", True)] + [(figures.METRICS[m][0], False) for m in metrics] + [("runs", False), ("", True)]
+    heads = [("load", True), ("server", True)] + [(figures.METRICS[m][0], False) for m in metrics] + [("runs", False), ("of these", True)]
     rows = []
     for load in closed_loads(doc):
         first = True
@@ -113,14 +113,14 @@ def ratios(doc):
                 continue
             marked = sum(bool(figures.marks(doc, r)) for r in runs)
             limited = sum(bool(figures.limits(doc, r)) for r in runs)
-            notes = [f"{marked} of {len(runs)} runs noisy"] * bool(marked) + [f"generator or machine at its limit in {limited}"] * bool(limited)
+            notes = [f"{marked} noisy"] * bool(marked) + [f"{limited} at the limit"] * bool(limited)
             cells = [f"<b>{escape(load['name'])}</b>" if first else "", escape(name(server))]
             cells += [value(m, figures.median(doc, load["name"], server, m)) + ratio_cell(doc, load["name"], server, m) for m in metrics]
             cells += [str(len(runs)), f'<span class="mark">{"; ".join(notes)}</span>']
             rows.append(("first" if first else "", cells))
             first = False
     return table(heads, rows, "Values are medians over the rounds. ×: the median of what each round's value was of Apache ZooKeeper's in the same "
-                 "round, behind it the smallest and the largest. Throughput: more is better; all others: less is better (×0.25 is a quarter).")
+                 "round, behind it the smallest and the largest. Throughput: more is better; all others: less is better (×0.25 is a quarter). Noisy, at the limit (of the generator or the machine): see the remarks at each run.")
 
 
 def bound_rows(doc):
@@ -143,6 +143,25 @@ def bound_rows(doc):
             first = False
     return table(heads, rows, "Medians over the rounds of each run against the mean of its two brackets. The floor is the bare echo's p50 with the same "
                  "connections and depth, plus, for loads that write, one bare sync of one record. With many connections several writes share a sync.")
+
+
+def overview(doc):
+    """Throughput and CPU per operation as bars, with the ratio to the base behind each value."""
+    out = ""
+    for metric, head in (("throughput", "Operations per second (longer is better)"), ("cpu", "CPU µs per operation (shorter is better)")):
+        rows = []
+        for load in closed_loads(doc):
+            group = []
+            for server in present(doc):
+                v = figures.median(doc, load["name"], server, metric)
+                if v is not None:
+                    r = figures.ratio(doc, load["name"], server, BASE, metric) if server != BASE else None
+                    group.append((server, v, value(metric, v) + (f"  {factor(r[0])}" if r else "")))
+            if group:
+                rows.append((load["name"], group))
+        if rows:
+            out += f"<figure><h3>{head}</h3>{plot.bars(head, rows, figures.METRICS[metric][0])}</figure>"
+    return f'<div class="plots">{out}</div><p class="note">{"".join(key(s) for s in present(doc))}</p>'
 
 
 def curves(doc):
@@ -280,6 +299,8 @@ def render(doc):
 <p class="sub">{escape(servers)} · {escape(doc["began"])} · {escape(str(doc["machine"]["CPU"]))}, {doc["machine"]["CPUs usable"]} CPUs ·
 standalone servers, every write synced to disk before it is acknowledged, 100-byte values, all on one machine</p>
 {warnings(doc)}
+<h2>Overview</h2>
+{overview(doc)}
 <h2>Ratios against Apache ZooKeeper</h2>
 {ratios(doc)}
 <h2>Latency</h2>

@@ -4,7 +4,7 @@ import math
 from html import escape
 
 WIDTH, HEIGHT = 620, 340
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 74, 30, 14, 46
 COLOURS = {"zookeeper": "#c4560a", "etcd": "#2f6fd0", "zabra": "#11875a"}
 PERCENTILES = (0, 50, 90, 99, 99.9, 99.99, 99.999)
 
@@ -32,7 +32,7 @@ class Log:
     """A logarithmic axis from `low` to `high` over the pixels `a` to `b`."""
 
     def __init__(self, low, high, a, b):
-        self.low, self.high = math.log10(low), math.log10(high)
+        self.low, self.high = math.log10(low), math.log10(max(high, low))
         if self.high - self.low < 0.5:
             self.low, self.high = self.low - 0.25, self.high + 0.25
         self.a, self.b = a, b
@@ -49,22 +49,9 @@ class Log:
         return [v for v in values if self.low - 1e-9 <= math.log10(v) <= self.high + 1e-9]
 
 
-class Linear:
-    def __init__(self, high, a, b):
-        self.high, self.a, self.b = high, a, b
-
-    def at(self, value):
-        return self.a + (self.b - self.a) * min(max(value / self.high, 0.0), 1.0)
-
-    def ticks(self):
-        step = 10 ** math.floor(math.log10(self.high / 4))
-        step *= next(m for m in (1, 2, 5, 10) if self.high / (step * m) <= 6)
-        return [step * i for i in range(int(self.high / step) + 1)]
-
-
 class Canvas:
-    def __init__(self, title):
-        self.parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    def __init__(self, title, height=HEIGHT):
+        self.parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">']
 
     def line(self, points, colour, width=1.0, dash=None, opacity=1.0):
         coded = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -127,7 +114,8 @@ def throughput_against_latency(title, series):
     points = [p for _, each in series for p in each]
     if not points:
         return ""
-    x = Linear(max(max(p["achieved"] for p in points), 1) * 1.05, LEFT, WIDTH - RIGHT)
+    rates = [max(p["achieved"], 1) for p in points]
+    x = Log(min(rates) * 0.8, max(rates) * 1.25, LEFT, WIDTH - RIGHT)
     low, high = min(p["p50"] for p in points), max(max(p["p50"], p["p99"]) for p in points)
     y = Log(max(low, 0.1) * 0.8, high * 1.25, HEIGHT - BOTTOM, TOP)
     canvas = Canvas(title)
@@ -140,4 +128,23 @@ def throughput_against_latency(title, series):
                 held = "" if p["held"] else ", NOT HELD"
                 canvas.dot(x.at(p["achieved"]), y.at(p[which]), COLOURS[server], p["held"],
                            f"{server}: {p['offered']:,.0f}/s offered, {p['achieved']:,.0f}/s answered, {which} {micros(p[which])}{held}")
+    return canvas.svg()
+
+
+def bars(title, rows, unit):
+    """`rows`: [(load, [(server, value, text)])]: each load's bars as shares of its longest."""
+    each, gap, left, right = 15, 12, 150, 150
+    height = sum(each * len(group) + gap for _, group in rows) + 4
+    canvas = Canvas(title, height)
+    y = 4.0
+    for load, group in rows:
+        most = max(v for _, v, _ in group)
+        canvas.text(left - 8, y + each * len(group) / 2 + 4, load, "end", colour="#222")
+        for server, v, text in group:
+            width = max((WIDTH - left - right) * v / most, 1.0) if most else 1.0
+            canvas.parts.append(f'<rect x="{left}" y="{y:.1f}" width="{width:.1f}" height="{each - 3}" fill="{COLOURS[server]}">'
+                                f"<title>{escape(f'{server}: {text} {unit}')}</title></rect>")
+            canvas.text(left + width + 5, y + each - 5, text, "start", size=10.5)
+            y += each
+        y += gap
     return canvas.svg()

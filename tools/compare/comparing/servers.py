@@ -30,10 +30,16 @@ class Trouble(Exception):
     """Something is missing or failed; the text says what to do."""
 
 
-def die_with_parent():
-    """In a child, before exec: end when whoever started us is gone, however that happened."""
+LIBC = ctypes.CDLL(None)
+
+
+def own_child():
+    """In a child, before exec: it ends when whoever started it is gone, however that happened, and a Ctrl-C is for us alone.
+
+    A process group, not a session: the kernel shares CPUs between sessions (autogroups), and all of this is to be one."""
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    os.setpgid(0, 0)
+    LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def raise_open_files():
@@ -152,7 +158,7 @@ class Server:
         with open(self.log, "wb") as log:
             try:
                 self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=work,
-                                                start_new_session=True, preexec_fn=die_with_parent)
+                                                preexec_fn=own_child)
             except FileNotFoundError:
                 raise Trouble(f"{name}: '{command[0]}' is not there") from None
         try:
