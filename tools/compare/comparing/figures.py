@@ -100,16 +100,17 @@ def limits(doc, run):
 
 def bounds(doc, load, server):
     """Beside the machine's bounds, as medians over the rounds: throughput / bare echo's, CPU / bare echo's, p50 / (bare echo's
-    p50 + one sync for a load that writes). The bracket of a run is the mean of the one before and the one after."""
+    p50 + one sync where most operations are writes). The bracket of a run is the mean of the one before and the one after."""
     def mean(run, pick):
         return (pick(doc["brackets"][run["before"]]) + pick(doc["brackets"][run["after"]])) / 2
 
     runs = runs_of(doc, load["name"], server)
     if not runs:
         return None
+    syncs = load["writes"] and load["load"] != "mixed"
     rate = [r["result"]["ops_per_second"] / mean(r, echo_rate) for r in runs]
     cpu = [r["result"]["server_cpu"]["us_per_op"] / mean(r, lambda b: b["echo"]["server_cpu"]["us_per_op"]) for r in runs]
-    floor = [mean(r, lambda b: b["echo"]["latency_us"]["p50"]) + (mean(r, sync_p50) if load["writes"] else 0) for r in runs]
+    floor = [mean(r, lambda b: b["echo"]["latency_us"]["p50"]) + (mean(r, sync_p50) if syncs else 0) for r in runs]
     p50 = [r["result"]["latency_us"]["p50"] / f for r, f in zip(runs, floor)]
     return {"throughput": statistics.median(rate), "cpu": statistics.median(cpu), "p50": statistics.median(p50),
             "floor_us": statistics.median(floor)}

@@ -64,8 +64,11 @@ class Measurement:
         """One run; its JSON and how busy the machine was."""
         self.servers[name].check()
         watch = machine.Watch([s.pid for s in self.servers.values()])
-        result = generator(self.command(load, name, seconds, warm_up), f"{load.name} on {name}", 120 + 3 * (seconds + warm_up))
-        self.servers[name].check()
+        try:
+            result = generator(self.command(load, name, seconds, warm_up), f"{load.name} on {name}", 120 + 3 * (seconds + warm_up))
+        finally:
+            # A server that has ended is the better explanation.
+            self.servers[name].check()
         return result, watch.end()
 
     def names_for(self, load, n):

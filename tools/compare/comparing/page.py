@@ -20,12 +20,12 @@ th { background: #f5f5f5; font-weight: 600; } th.l, td.l { text-align: left; } t
 tr.first td { border-top: 2px solid #bbb; } caption { caption-side: bottom; text-align: left; padding-top: .3rem; }
 .better { color: #0a6b43; font-weight: 600; } .worse { color: #a5330a; font-weight: 600; } .range { color: #777; font-size: .8em; font-weight: 400; }
 .mark { color: #9a3c00; } .warn { background: #fff6e5; border-left: 4px solid #e09a1a; padding: .5rem .9rem; margin: .7rem 0; max-width: 62rem; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 1.2rem 1.6rem; }
+.plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.2rem 1.6rem; }
 figure { margin: 0; } svg { width: 100%; height: auto; font-family: inherit; } figcaption { font-size: .85rem; color: #555; }
 .key { display: inline-block; width: 1.6em; height: .28em; vertical-align: middle; margin: 0 .35em 0 .9em; }
-pre { background: #f6f6f6; padding: .6rem .8rem; overflow-x: auto; font-size: .82rem; } code { font-size: .9em; }
+pre { background: #f6f6f6; padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .82rem; } code { font-size: .9em; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; } dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 560px) { .plots { grid-template-columns: 1fr; } body { padding: 1rem; } }
+@media (max-width: 900px) { .plots { grid-template-columns: 1fr; } body { padding: 1rem; } }
 """
 
 NOT_COMPARABLE = [
@@ -142,7 +142,7 @@ def bound_rows(doc):
             rows.append(("first" if first else "", cells))
             first = False
     return table(heads, rows, "Medians over the rounds of each run against the mean of its two brackets. The floor is the bare echo's p50 with the same "
-                 "connections and depth, plus, for loads that write, one bare sync of one record. With many connections several writes share a sync.")
+                 "connections and depth, plus, where most operations are writes, one bare sync of one record. With many connections several writes share a sync.")
 
 
 def overview(doc):
@@ -191,7 +191,7 @@ def sweeps(doc):
 
 
 def sweep_table(doc):
-    heads = [("offered", True)] + [(f"{name(s)} {m}", False) for s in present(doc) for m in ("answered/s", "p50 µs", "p99 µs")]
+    heads = [("offered", True)] + [(f"{name(s).removeprefix('Apache ')} {m}", False) for s in present(doc) for m in ("answered/s", "p50 µs", "p99 µs")]
     rows = []
     for which in dict.fromkeys(l["sweep"] for l in doc["loads"] if l["sweep"]):
         points = {s: {p["offered"]: p for p in figures.sweep(doc, which, s)} for s in present(doc)}
@@ -243,7 +243,7 @@ def how(doc):
                 ("rounds", options["rounds"]), ("seconds of a run", f"{options['seconds']:g} measured after {options['warm_up']:g} of warm-up"),
                 ("seconds of a bracket", f"{options['bracket_seconds']:g} each for echo and disk"),
                 ("seed", options["seed"]), ("priority", f"nice {options['nice']}" if options["nice"] else "normal"),
-                ("Zabra's commit", f"{commit['id']}{changed} ({commit['date']}: {commit['subject']})"),
+                ("this checkout", f"commit {commit['id']}{changed} ({commit['date']}: {commit['subject']})"),
                 ("load averages while it ran", averages(doc))]
     out = "<h3>Machine</h3>" + definitions(machine) + "<h3>Run</h3>" + definitions(measured)
     for s in present(doc):
@@ -283,7 +283,7 @@ def warnings(doc):
             out.append(f"{name(s)}: the generator used a whole CPU, or generator and server all of the machine, in some runs of "
                        f"{', '.join(limited)}. There the server may be able to do more; compare CPU per operation.")
     rounds = {len(figures.runs_of(doc, l["name"], s)) for l in closed_loads(doc) for s in present(doc)} - {0}
-    if rounds and min(rounds) < 3:
+    if rounds and min(rounds) < 3:  # of a comparison that ended early, the last round's count as well
         out.append("Fewer than three rounds: medians and ranges say little.")
     return "".join(f'<p class="warn">{escape(w)}</p>' for w in out)
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An open loop with this many requests unanswered is not held.
-const mostInFlight = 100_000
+// An open loop with this many requests unanswered is not held; the next ones are late, and their latency says so.
+const mostInFlight = 20_000
 
 // shared is what the goroutines of one run have in common.
 type shared struct {
@@ -26,9 +26,7 @@ type shared struct {
 }
 
 func (s *shared) fail(err error) {
-	if !s.stopped.Load() || s.failure.Load() == nil {
-		s.failure.CompareAndSwap(nil, &err)
-	}
+	s.failure.CompareAndSwap(nil, &err)
 	s.stopped.Store(true)
 }
 
@@ -105,7 +103,7 @@ func (s *shared) measure(args arguments) (*report, error) {
 	return s.rec.end()
 }
 
-// sleep is over early when the run has failed, or an open loop has ended itself.
+// sleep is over early when the run has failed.
 func (s *shared) sleep(args arguments, seconds float64) error {
 	end := time.Now().Add(time.Duration(seconds * float64(time.Second)))
 	heard, last := time.Now(), s.replies.Load()
@@ -124,26 +122,31 @@ func (s *shared) sleep(args arguments, seconds float64) error {
 	return nil
 }
 
-// open sends at a fixed rate whatever the server does; false when too many requests wait.
+// open sends at a fixed rate whatever the server does; false when too many requests waited.
 func (s *shared) open(ctx context.Context, all clients, rate float64, wait *sync.WaitGroup) bool {
 	// Go's own timers are a millisecond coarse when nothing else happens.
 	runtime.LockOSThread()
 	// Only precision depends on it.
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
 	rngs := sync.Pool{New: func() any { return rand.New(rand.NewSource(rand.Int63())) }}
-	began := time.Now()
+	pause := func(d time.Duration) {
+		t := unix.NsecToTimespec(int64(d))
+		// Cut short by a signal: the loop looks again.
+		_ = unix.Nanosleep(&t, nil)
+	}
+	began, held := time.Now(), true
 	for n := uint64(0); !s.stopped.Load(); {
 		due := began.Add(time.Duration(float64(n) / rate * 1e9))
 		if left := time.Until(due); left > 0 {
-			pause := unix.NsecToTimespec(int64(max(left, 20*time.Microsecond)))
-			// Cut short by a signal: the loop looks again.
-			_ = unix.Nanosleep(&pause, nil)
+			pause(max(left, 20*time.Microsecond))
 			continue
 		}
-		if s.inFlight.Add(1) > mostInFlight {
-			s.stopped.Store(true)
-			return false
+		if s.inFlight.Load() >= mostInFlight {
+			held = false
+			pause(time.Millisecond)
+			continue
 		}
+		s.inFlight.Add(1)
 		at := int(n % uint64(len(all)))
 		wait.Go(func() {
 			defer s.inFlight.Add(-1)
@@ -153,5 +156,5 @@ func (s *shared) open(ctx context.Context, all clients, rate float64, wait *sync
 		})
 		n++
 	}
-	return true
+	return held
 }
