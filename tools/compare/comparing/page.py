@@ -1,5 +1,6 @@
 """The report: one HTML file that needs nothing else."""
 
+import shlex
 from html import escape
 
 from . import figures, plot
@@ -239,7 +240,7 @@ def how(doc):
     machine = [(k, ", ".join(f"{a}: {b}" for a, b in v.items()) if isinstance(v, dict) else v) for k, v in doc["machine"].items()]
     options, commit = doc["options"], doc["commit"]
     changed = " with uncommitted changes" if commit["changed"] else ""
-    measured = [("began", doc["began"]), ("ended", doc.get("ended", "–")), ("command", " ".join(doc["command"])),
+    measured = [("began", doc["began"]), ("ended", doc.get("ended", "–")), ("command", shlex.join(doc["command"])),
                 ("rounds", options["rounds"]), ("seconds of a run", f"{options['seconds']:g} measured after {options['warm_up']:g} of warm-up"),
                 ("seconds of a bracket", f"{options['bracket_seconds']:g} each for echo and disk"),
                 ("seed", options["seed"]), ("priority", f"nice {options['nice']}" if options["nice"] else "normal"),
@@ -248,7 +249,7 @@ def how(doc):
     out = "<h3>Machine</h3>" + definitions(machine) + "<h3>Run</h3>" + definitions(measured)
     for s in present(doc):
         server = doc["servers"][s]
-        out += f"<h3>{escape(name(s))} {escape(server['version'])}</h3><pre>{escape(' '.join(server['command']))}</pre>"
+        out += f"<h3>{escape(name(s))} {escape(server['version'])}</h3><pre>{escape(shlex.join(server['command']))}</pre>"
         if server.get("config"):
             out += f"<pre>{escape(server['config'])}</pre>"
         out += "<ul>" + "".join(f"<li>{escape(n)}</li>" for n in server["notes"]) + "</ul>"
@@ -280,7 +281,7 @@ def warnings(doc):
     for s in present(doc):
         limited = sorted({r["load"] for r in runs if r["server"] == s and figures.limits(doc, r)}, key=[l["name"] for l in doc["loads"]].index)
         if limited:
-            out.append(f"{name(s)}: the generator used a whole CPU, or generator and server all of the machine, in some runs of "
+            out.append(f"{name(s)}: the generator used a whole CPU, or generator and server {100 * figures.FULL:.0f} % of the machine, in some runs of "
                        f"{', '.join(limited)}. There the server may be able to do more; compare CPU per operation.")
     rounds = {len(figures.runs_of(doc, l["name"], s)) for l in closed_loads(doc) for s in present(doc)} - {0}
     if rounds and min(rounds) < 3:  # of a comparison that ended early, the last round's count as well
