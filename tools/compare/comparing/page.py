@@ -34,7 +34,7 @@ NOT_COMPARABLE = [
     "transactions with conditions. ZooKeeper's are a tree with parents, sessions, ephemerals, ACLs and one-shot watches. A put is "
     "not a setData; it is what an etcd user would call instead.",
     "etcd's reads are linearizable unless asked otherwise. ZooKeeper's getData, and so Zabra's, answers from the server's own state. "
-    "The get loads therefore use etcd's serializable reads; “get 64x1, linearizable” shows what etcd's default costs here, with one server.",
+    "The get and mixed loads therefore use etcd's serializable reads; “get 64x1, linearizable” shows what etcd's default costs here, with one server.",
     "etcd is asked through its own Go client over gRPC (HTTP/2, protobuf), by a generator of its own that takes several CPUs where "
     "zabra-load takes one. On a small machine that leaves etcd less: see the CPU that the generator used, and CPU per operation, "
     "which does not depend on it. Latency of etcd includes its client's, that of the others includes zabra-load's (a few µs).",
@@ -311,7 +311,7 @@ standalone servers, every write synced to disk before it is acknowledged, 100-by
  'send. Drawn through: p50; dashed: p99; hollow: the rate was not held.</p>' + sweep_part + sweep_table(doc) if sweep_part else ''}
 <h2>Against the machine's own bounds</h2>
 <p>Before and after every run the same generator drives a bare io_uring server (one thread, multishot accept and receive, provided buffers, one send per
-connection and turn; it knows no znodes) with frames of the load's sizes, connections and depth; and records of the size that one write logs are appended
+connection and turn; it knows no znodes) with frames of the load's sizes, connections and depth (fan-out and open loops: 64 × 1); and records of the size that one write logs are appended
 to a mapped, fallocated file, each synced with fdatasync before the next. What a server costs above these is its own doing, and when these move, the
 machine did.</p>
 {bound_rows(doc)}
