@@ -138,6 +138,10 @@ class Page(unittest.TestCase):
             self.check(page.render(half))
         self.assertIn("etcd ended", page.render({**doc, "failed": "etcd ended"}))
 
+    def test_a_failed_run_is_said(self):
+        text = page.render({**document(), "failures": [{"load": "x", "server": "etcd", "round": 1, "text": "no answer for 20 s"}]})
+        self.assertIn("(round 2): no answer for 20 s", text)
+
     def test_two_servers_are_enough(self):
         doc = document()
         doc["runs"] = [r for r in doc["runs"] if r["server"] != "zookeeper"]
@@ -148,6 +152,48 @@ class Page(unittest.TestCase):
         self.assertEqual([axis.at(v) for v in (0.1, 1, 10, 1000, 9999)], [0, 0, 100, 300, 300])
         self.assertEqual(plot.Log(5, 5, 0, 10).at(5), 5)
         self.assertEqual([plot.micros(v) for v in (1.5, 150, 1500, 15_000, 1.5e6)], ["1.5 µs", "150 µs", "1.5 ms", "15 ms", "1.5 s"])
+
+
+class Rounds(unittest.TestCase):
+    def measurement(self):
+        from types import SimpleNamespace as Some
+        alive = Some(check=lambda: None, pid=1, port=1)
+        m = measure.Measurement(Some(seconds=1, warm_up=0, bracket_seconds=1, seed=1), {s: alive for s in loads.ALL}, {}, None)
+        m.say = lambda _: None
+        m.tell = lambda *_: None
+        m.bracket = lambda load, n: m.brackets.append((load.name, n)) or len(m.brackets) - 1
+        return m
+
+    def test_every_run_is_between_two_brackets_and_the_first_alternates(self):
+        m = self.measurement()
+        m.run = lambda load, name, *_: (result(1, 1), {})
+        for n in range(3):
+            m.round(loads.chosen(["set 1x1"]), n)
+        self.assertEqual([(r["before"], r["after"]) for r in m.runs], [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11)])
+        self.assertEqual([r["server"] for r in m.runs[::3]], ["zookeeper", "etcd", "zabra"])
+
+    def test_a_rate_that_was_not_held_is_the_last_of_its_round(self):
+        m = self.measurement()
+        m.run = lambda load, name, *_: (result(1, 1, held=name != "etcd" or load.rate < 2000), {})
+        for n in range(2):
+            m.round(loads.chosen(["sweep get", "sweep set"], get_rates=(1000, 2000, 3000), set_rates=(1000, 1500)), n)
+        asked = [(r["load"], r["round"]) for r in m.runs if r["server"] == "etcd"]
+        self.assertEqual(asked, [(l, n) for n in (0, 1) for l in ("get at 1,000/s", "get at 2,000/s", "set at 1,000/s", "set at 1,500/s")])
+
+    def test_failed_runs_are_kept_apart_until_they_are_too_many(self):
+        m = self.measurement()
+
+        def run(load, name, *_):
+            if name == "etcd":
+                raise servers.Trouble("no answer")
+            return result(1, 1), {}
+        m.run = run
+        chosen = loads.chosen(["set 1x1"])
+        for n in range(measure.MOST_FAILURES):
+            m.round(chosen, n)
+        self.assertEqual((len(m.failures), len(m.runs)), (measure.MOST_FAILURES, 2 * measure.MOST_FAILURES))
+        with self.assertRaisesRegex(servers.Trouble, "no answer"):
+            m.round(chosen, 9)
 
 
 class Program(unittest.TestCase):

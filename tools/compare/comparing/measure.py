@@ -28,12 +28,16 @@ def generator(command, what, limit):
         raise Trouble(f"{what}: its output is no JSON: {e}") from None
 
 
+# A comparison with more failed runs than this is none.
+MOST_FAILURES = 5
+
+
 class Measurement:
     """One whole comparison: what was run, in order, and what came out."""
 
     def __init__(self, options, servers, programs, disk_folder):
         self.options, self.servers, self.programs, self.disk_folder = options, servers, programs, disk_folder
-        self.runs, self.brackets, self.too_fast = [], [], {}
+        self.runs, self.brackets, self.failures, self.too_fast = [], [], [], {}
 
     def say(self, text):
         print(text, file=sys.stderr, flush=True)
@@ -71,6 +75,18 @@ class Measurement:
             self.servers[name].check()
         return result, watch.end()
 
+    def attempt(self, load, name, n, seconds, warm_up):
+        """As `run`; a run that fails while the server lives is reported and the comparison goes on, without a result."""
+        try:
+            return self.run(load, name, seconds, warm_up)
+        except Trouble as e:
+            self.servers[name].check()
+            self.failures.append({"load": load.name, "server": name, "round": n, "text": str(e)})
+            self.say(f"FAILED: {e}")
+            if len(self.failures) > MOST_FAILURES:
+                raise
+            return None
+
     def names_for(self, load, n):
         """The servers of a load in this round's order: each goes first in turn."""
         names = [s for s in self.servers if s in load.servers]
@@ -84,7 +100,7 @@ class Measurement:
             if load.sweep is None:
                 for name in self.names_for(load, 0):
                     self.say(f"warming up {name}: {load.name}")
-                    self.run(load, name, seconds, 0.2)
+                    self.attempt(load, name, -1, seconds, 0.2)
 
     def round(self, loads, n):
         self.too_fast = {}
@@ -94,8 +110,12 @@ class Measurement:
                 continue
             before = self.bracket(load, n)
             for name in names:
-                result, busy = self.run(load, name, self.options.seconds, self.options.warm_up)
+                found = self.attempt(load, name, n, self.options.seconds, self.options.warm_up)
                 after = self.bracket(load, n)
+                if found is None:
+                    before = after
+                    continue
+                result, busy = found
                 self.runs.append({"load": load.name, "server": name, "round": n, "before": before, "after": after,
                                   "environment": busy, "result": result})
                 before = after

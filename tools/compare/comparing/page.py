@@ -273,6 +273,9 @@ def warnings(doc):
     out = []
     if doc.get("failed"):
         out.append(f"This comparison ended early: {doc['failed']}")
+    for f in doc.get("failures", []):
+        when = f"round {f['round'] + 1}" if f["round"] >= 0 else "warming up"
+        out.append(f"A run failed and has no result ({when}): {f['text']}")
     marked = sum(bool(figures.marks(doc, r)) for r in runs)
     if marked:
         out.append(f"{marked} of {len(runs)} runs are marked as noisy: the bare echo around them moved by more than ×{figures.ECHO_FACTOR}, the bare sync "
