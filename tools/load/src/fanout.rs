@@ -118,6 +118,8 @@ fn rounds(args: &Args, engine: &mut Engine, driver: &mut Fanout<'_>, watchers: u
         }
         if now >= driver.record.next_line_ns() {
             driver.record.line(engine.in_flight())?;
+            // A session with a persistent watch asks nothing by itself.
+            engine.keep_alive(Duration::from_millis(args.session_timeout_ms as u64 / 4))?;
         }
         driver.round += 1;
         driver.due = watchers;
