@@ -114,6 +114,8 @@ class Measurement:
                 after = self.bracket(load, n)
                 if found is None:
                     before = after
+                    if load.sweep:
+                        self.too_fast.setdefault(name, set()).add(load.sweep)
                     continue
                 result, busy = found
                 self.runs.append({"load": load.name, "server": name, "round": n, "before": before, "after": after,
