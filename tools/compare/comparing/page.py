@@ -205,7 +205,7 @@ def sweep_table(doc):
                 cells += [f"{p['achieved']:,.0f}{lost}", f"{p['p50']:,.0f}", f"{p['p99']:,.0f}"] if p else ["–"] * 3
             rows.append(("first" if first else "", cells))
             first = False
-    return table(heads, rows, "Medians over the rounds that asked for the rate. –: not asked, because a lower rate was not held.") if rows else ""
+    return table(heads, rows, "Medians over the rounds that asked for the rate. –: not asked, because a lower rate was not held, or failed. etcd refuses requests when too many wait (“too many requests”): such a rate was not held.") if rows else ""
 
 
 def run_rows(doc):
