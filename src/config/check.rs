@@ -10,7 +10,7 @@ use super::members::{Members, Role};
 use super::properties::{self, Entry};
 
 /// What a file must say.
-pub(super) fn require(draft: &mut Draft) {
+pub(super) fn require(draft: &mut Draft<'_>) {
     if draft.place("dataDir").is_none() {
         draft.wrong("dataDir", "is not set: add a line dataDir=/path, where snapshots and logs are kept");
     }
@@ -20,14 +20,14 @@ pub(super) fn require(draft: &mut Draft) {
 }
 
 /// Reads the dynamic file, if there is one.
-pub(super) fn dynamic_file(draft: &mut Draft, main: &[Entry]) {
+pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
     let Some(path) = draft.config.ensemble.dynamic_config_file.clone() else { return };
     for entry in main.iter().filter(|e| Members::owns(&e.key)) {
         let what = "must be in the dynamic file, since dynamicConfigFile is set: move the line there";
         draft.problems.push(Problem::at(&draft.name, entry.line, &entry.key, what));
     }
     let name = path.display().to_string();
-    let entries = match std::fs::read(&path) {
+    let entries = match draft.files.read(&path) {
         Ok(bytes) => properties::parse(&name, &bytes),
         Err(e) => {
             draft.wrong(
@@ -63,7 +63,7 @@ fn version_of(path: &Path) -> i64 {
 }
 
 /// Derives what was left open and checks what was set.
-pub(super) fn check(draft: &mut Draft) {
+pub(super) fn check(draft: &mut Draft<'_>) {
     directories(draft);
     timeouts(draft);
     storage(draft);
@@ -73,7 +73,7 @@ pub(super) fn check(draft: &mut Draft) {
     client_port(draft);
 }
 
-fn directories(draft: &mut Draft) {
+fn directories(draft: &mut Draft<'_>) {
     if draft.config.data_log_dir.as_os_str().is_empty() {
         draft.config.data_log_dir = draft.config.data_dir.clone();
     }
@@ -87,9 +87,9 @@ fn directories(draft: &mut Draft) {
     }
 }
 
-fn timeouts(draft: &mut Draft) {
+fn timeouts(draft: &mut Draft<'_>) {
     let tick = draft.config.tick_ms;
-    let given = |draft: &Draft, key, value: i32, ticks: i32| {
+    let given = |draft: &Draft<'_>, key, value: i32, ticks: i32| {
         if draft.place(key).is_none() || value == -1 { tick.saturating_mul(ticks) } else { value }
     };
     let min = given(draft, "minSessionTimeout", draft.config.min_session_timeout_ms, 2);
@@ -104,7 +104,7 @@ fn timeouts(draft: &mut Draft) {
     }
 }
 
-fn storage(draft: &mut Draft) {
+fn storage(draft: &mut Draft<'_>) {
     if draft.place("jute.maxbuffer.extrasize").is_none() {
         draft.config.storage.jute_max_buffer_extra = draft.config.storage.jute_max_buffer;
     }
@@ -131,7 +131,7 @@ fn storage(draft: &mut Draft) {
     }
 }
 
-fn limits(draft: &mut Draft) {
+fn limits(draft: &mut Draft<'_>) {
     if draft.config.limits.large_request_threshold_bytes == 0 {
         draft.config.limits.large_request_threshold_bytes = -1;
         draft.warn("largeRequestThreshold should be -1 or positive. It was 0 and is set to -1, off");
@@ -159,13 +159,13 @@ fn limits(draft: &mut Draft) {
 }
 
 /// Reads `myid`. A standalone server needs none.
-fn my_id(draft: &mut Draft) {
+fn my_id(draft: &mut Draft<'_>) {
     let path: PathBuf = draft.config.data_dir.join("myid");
-    if draft.config.data_dir.as_os_str().is_empty() || !path.is_file() {
+    if draft.config.data_dir.as_os_str().is_empty() || !draft.files.is_file(&path) {
         return;
     }
     let place = path.display().to_string();
-    let text = match std::fs::read(&path) {
+    let text = match draft.files.read(&path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(e) => {
             return draft.problems.push(Problem::new(place, "", format!("cannot be read ({e}): make it readable")));
@@ -182,7 +182,7 @@ fn my_id(draft: &mut Draft) {
 }
 
 /// What the members' lines say together, in ZooKeeper's words; and that an ensemble is not for this version.
-fn membership(draft: &mut Draft) {
+fn membership(draft: &mut Draft<'_>) {
     let ensemble = &draft.config.ensemble;
     let dynamic = ensemble.dynamic_config_file.as_ref().map(|p| p.display().to_string());
     let place = dynamic.unwrap_or_else(|| draft.name.clone());
@@ -219,7 +219,7 @@ fn membership(draft: &mut Draft) {
     draft.problems.push(Problem::new(place, "", what));
 }
 
-fn ensemble_needs(draft: &mut Draft) {
+fn ensemble_needs(draft: &mut Draft<'_>) {
     if draft.config.ensemble.init_limit == 0 {
         draft.wrong("initLimit", "is not set: add a line such as initLimit=10 (ticks to join and sync)");
     }
@@ -233,7 +233,7 @@ fn ensemble_needs(draft: &mut Draft) {
 }
 
 /// The list of servers decides; `peerType` may only agree.
-fn peer_type(draft: &mut Draft) {
+fn peer_type(draft: &mut Draft<'_>) {
     let ensemble = &draft.config.ensemble;
     let listed =
         draft.config.my_id.and_then(|id| ensemble.members.servers.get(&id)).map_or(Role::Participant, |m| m.role);
@@ -248,7 +248,7 @@ fn peer_type(draft: &mut Draft) {
 }
 
 /// A server's own line may name its client port; it must not contradict the main file.
-fn client_port(draft: &mut Draft) {
+fn client_port(draft: &mut Draft<'_>) {
     let config = &draft.config;
     let own = config.my_id.and_then(|id| config.ensemble.members.servers.get(&id));
     let secure = own.is_some_and(|m| m.secure_client.is_some());
@@ -289,7 +289,7 @@ fn client_port(draft: &mut Draft) {
     draft.config.client.port = client.port;
 }
 
-fn config_says_port(draft: &Draft) -> bool {
+fn config_says_port(draft: &Draft<'_>) -> bool {
     draft.place("clientPort").is_some()
 }
 

@@ -17,9 +17,30 @@ use super::settings::{Config, Source};
 const PREFIX: &str = "zookeeper.";
 const COMMAND_LINE: &str = "command line";
 
+/// The files a configuration names: the host's, or what a test says they hold.
+pub trait Files {
+    /// Whether this is a file.
+    fn is_file(&self, path: &Path) -> bool;
+    /// Its bytes.
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
+}
+
+/// The files of this machine.
+pub struct HostFiles;
+
+impl Files for HostFiles {
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+}
+
 /// A configuration being put together.
-pub(super) struct Draft {
+pub(super) struct Draft<'a> {
     pub(super) config: Config,
+    pub(super) files: &'a dyn Files,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
     /// Name of the file, or the command line, for problems without a line.
@@ -30,10 +51,11 @@ pub(super) struct Draft {
     meaningless: BTreeMap<&'static str, Vec<String>>,
 }
 
-impl Draft {
-    pub(super) fn new(name: &str, config: Config) -> Draft {
+impl Draft<'_> {
+    pub(super) fn new<'a>(name: &str, config: Config, files: &'a dyn Files) -> Draft<'a> {
         Draft {
             config,
+            files,
             problems: Vec::new(),
             warnings: Vec::new(),
             name: name.into(),
@@ -169,13 +191,25 @@ impl Config {
     /// # Errors
     /// All problems found, with file and line. A configuration of an ensemble with more than one voter is one of them.
     pub fn load(path: &Path, properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
+        Config::load_from(&HostFiles, path, properties)
+    }
+
+    /// [`Config::load`] from other files than the host's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_from(
+        files: &dyn Files,
+        path: &Path,
+        properties: &[(String, String)],
+    ) -> Result<(Config, Vec<Warning>), ConfigError> {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|e| {
+        let bytes = files.read(path).map_err(|e| {
             Problem::new(&name, "", format!("cannot be read ({e}): name a zoo.cfg that exists and is readable"))
         })?;
         let source = Source { file: Some(path.to_path_buf()), text: String::from_utf8_lossy(&bytes).into_owned() };
         let entries = properties::parse(&name, &bytes)?;
-        let mut draft = Draft::new(&name, Config { source, ..Config::default() });
+        let mut draft = Draft::new(&name, Config { source, ..Config::default() }, files);
         let overrides = take_properties(&mut draft, properties);
         warn_of_repeats(&mut draft, &entries);
         for entry in in_order(&entries) {
@@ -233,14 +267,14 @@ impl Config {
 }
 
 fn without_file(config: Config, properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
-    let mut draft = Draft::new(COMMAND_LINE, config);
+    let mut draft = Draft::new(COMMAND_LINE, config, &HostFiles);
     let overrides = take_properties(&mut draft, properties);
     take_overrides(&mut draft, &overrides);
     draft.finish()
 }
 
 /// Applies what is a property and returns what is a key of zoo.cfg.
-fn take_properties(draft: &mut Draft, properties: &[(String, String)]) -> Vec<(String, String)> {
+fn take_properties(draft: &mut Draft<'_>, properties: &[(String, String)]) -> Vec<(String, String)> {
     let mut overrides = Vec::new();
     for (key, value) in properties {
         let bare = keys::find(key, &[Scope::Bare, Scope::Any]).is_some();
@@ -253,7 +287,7 @@ fn take_properties(draft: &mut Draft, properties: &[(String, String)]) -> Vec<(S
     overrides
 }
 
-fn take_overrides(draft: &mut Draft, overrides: &[(String, String)]) {
+fn take_overrides(draft: &mut Draft<'_>, overrides: &[(String, String)]) {
     for (key, value) in overrides {
         if Members::owns(key) {
             draft.take_member(key, value, COMMAND_LINE);
@@ -271,7 +305,7 @@ fn in_order(entries: &[Entry]) -> Vec<&Entry> {
     last
 }
 
-fn warn_of_repeats(draft: &mut Draft, entries: &[Entry]) {
+fn warn_of_repeats(draft: &mut Draft<'_>, entries: &[Entry]) {
     for (i, entry) in entries.iter().enumerate() {
         if let Some(later) = entries[i + 1..].iter().find(|later| later.key == entry.key) {
             let text = format!(

@@ -14,6 +14,7 @@ mod settings;
 pub use ensemble::Ensemble;
 pub use error::{ConfigError, Problem, Warning};
 pub use exit::ExitCode;
+pub use load::{Files, HostFiles};
 pub use members::{HostPort, Member, Members, PeerAddress, Role};
 pub use properties::{Entry, parse as parse_properties};
 pub use settings::*;

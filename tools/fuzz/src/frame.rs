@@ -1,0 +1,151 @@
+//! A byte stream, cut at arbitrary places, into the shard's frame reader. Mirrors what `NIOServerCnxn` is fed by a socket.
+//!
+//! * One connection: however the stream is cut, the client is sent the same bytes and the peer core is asked the same; and
+//!   answering writes in between or only at the end changes nothing but where a stream that ends the connection stops.
+//! * Many connections: any order of bytes, answers, events, ends and time keeps the machine's invariants, all it sends is
+//!   whole frames, and once everything is answered nothing is left waiting.
+
+use zabra::shard::{CloseHow, Input as Step};
+use zabra::types::EventType;
+
+use crate::input::Input;
+use crate::world::{Asked, World, frames, hello, pieces};
+
+/// Input: a byte of flags, then for one connection the cuts and the stream, for many a list of steps.
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let flags = input.u8();
+    if flags & 1 == 0 {
+        one_stream(flags, &mut input);
+    } else {
+        many(flags, &mut input);
+    }
+}
+
+/// What became of a stream.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    pub(crate) sent: Vec<u8>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) closed: Option<CloseHow>,
+    pub(crate) words: Vec<(u64, &'static str, i64)>,
+}
+
+/// Feeds the pieces to a fresh connection. Handshakes are answered at once, writes when `often` says so or else at the end.
+pub(crate) fn feed(pieces: &[&[u8]], often: bool) -> Seen {
+    let mut world = World::new(false);
+    world.accept(1);
+    for piece in pieces {
+        world.step(Step::Data { conn: 1, bytes: piece });
+        if often {
+            world.settle();
+        } else if world.handshake_waits() {
+            world.answer();
+            world.step(Step::Drained);
+        }
+    }
+    world.settle();
+    Seen {
+        sent: world.sent.remove(&1).unwrap_or_default(),
+        asked: world.asked,
+        closed: world.closed.get(&1).copied(),
+        words: world.words,
+    }
+}
+
+/// Compares the ways to cut a stream.
+pub(crate) fn compare(stream: &[u8], cuts: &[u8]) -> Seen {
+    let whole = feed(&[stream], false);
+    let cut = pieces(stream, cuts);
+    assert_eq!(whole, feed(&cut, false), "cut into {cut:?}");
+    let often = feed(&cut, true);
+    if whole.closed.is_none() {
+        assert_eq!(whole, often, "cut into {cut:?}, answered in between");
+    } else {
+        assert_eq!(whole.closed.is_some(), often.closed.is_some());
+        // What ends the connection may come before or behind an answer.
+        assert!(starts_with(&whole.sent, &often.sent), "{whole:?} {often:?}");
+        assert!(starts_with(&whole.asked, &often.asked), "{whole:?} {often:?}");
+    }
+    whole
+}
+
+fn starts_with<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    a.starts_with(b) || b.starts_with(a)
+}
+
+fn one_stream(flags: u8, input: &mut Input<'_>) {
+    let cuts = input.piece();
+    let mut stream = if flags & 2 == 0 { hello() } else { Vec::new() };
+    stream.extend_from_slice(input.rest());
+    let seen = compare(&stream, cuts);
+    if seen.words.is_empty() && flags & 2 == 0 {
+        frames(&seen.sent);
+    }
+}
+
+fn many(flags: u8, input: &mut Input<'_>) {
+    let mut world = World::new(flags & 2 != 0);
+    let mut next = 1;
+    let mut open: Vec<u64> = Vec::new();
+    for _ in 0..200 {
+        if input.is_empty() {
+            break;
+        }
+        let kind = input.u8();
+        let conn = if open.is_empty() { 0 } else { *input.pick(&open) };
+        match kind % 16 {
+            0 | 1 if open.len() < 6 => {
+                if kind & 16 == 0 {
+                    world.accept(next);
+                } else {
+                    world.open(next);
+                }
+                open.push(next);
+                next += 1;
+            }
+            2..=7 => world.step(Step::Data { conn, bytes: input.piece() }),
+            8 => drop(world.answer()),
+            9 => world.step(Step::Drained),
+            10 => world.settle(),
+            11 => {
+                world.step(Step::Disconnected { conn });
+                open.retain(|c| *c != conn);
+            }
+            12 => world.step(Step::Eof { conn }),
+            13 => world.step(Step::Backlog { conn, bytes: usize::from(input.u16()) << 12 }),
+            14 => {
+                let events = [EventType::NodeCreated, EventType::NodeDataChanged, EventType::NodeDeleted];
+                let paths = ["/a", "/a/b", "/c", "/none"];
+                let (event, path) = (*input.pick(&events), *input.pick(&paths));
+                world.event(event, path);
+            }
+            _ => {
+                world.after(i64::from(input.u8()) * 17);
+                world.step(Step::Tick);
+            }
+        }
+    }
+    finish(&mut world, &open);
+}
+
+/// All clients read what they have, and everything is answered: what they are sent is whole.
+fn finish(world: &mut World, open: &[u64]) {
+    for (conn, word, _) in std::mem::take(&mut world.words) {
+        world.step(Step::WordAnswer { conn, text: word.as_bytes() });
+        world.sent.remove(&conn);
+    }
+    for conn in open {
+        world.step(Step::Backlog { conn: *conn, bytes: 0 });
+    }
+    world.settle();
+    let closed: Vec<u64> = world.closed.keys().copied().collect();
+    for conn in closed {
+        world.step(Step::Disconnected { conn });
+    }
+    world.settle();
+    for sent in world.sent.values().filter(|s| !s.ends_with(b"whitelist.\n")) {
+        frames(sent);
+    }
+    assert_eq!(world.outstanding(), 0, "requests are left without an answer");
+}

@@ -1,0 +1,253 @@
+//! A valid history on a disk: transactions in log files of ours and of Apache's, in batches, with rolls, epochs and snapshots.
+//! And a replica that remembers every transaction it was given, byte by byte.
+
+use std::collections::{BTreeMap, HashMap};
+
+use zabra::jute::Put;
+use zabra::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnDigest, TxnHeader};
+use zabra::txnlog::names::{Compression, log_name};
+use zabra::txnlog::record::{END, FILE_HEADER};
+use zabra::txnlog::recovery::{Builder, Replica};
+use zabra::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
+use zabra::txnlog::snapshot_read::Node;
+use zabra::txnlog::testdisk::TestDisk;
+use zabra::txnlog::writer::{LogOptions, LogWriter};
+use zabra::types::{Acl, AclId, Cxid, Epoch, SessionId, StatPersisted, Zxid, op};
+
+use crate::input::Input;
+
+pub(crate) const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true };
+
+/// A state that remembers every transaction it was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Seen(pub(crate) BTreeMap<i64, Vec<u8>>);
+
+/// Header and transaction as they are compared. A closeSession without paths is logged with an empty list.
+pub(crate) fn encoded(header: &TxnHeader, txn: &Txn) -> Vec<u8> {
+    let mut out = Vec::new();
+    header.put(&mut out);
+    match txn {
+        Txn::CloseSession { paths: None } => out.put_i32(0),
+        other => other.put(&mut out),
+    }
+    out
+}
+
+pub(crate) fn digest_of(zxids: impl Iterator<Item = i64>) -> u64 {
+    zxids.fold(0, |d, z| d.wrapping_add(z as u64 ^ 0x9e37))
+}
+
+impl Replica for Seen {
+    fn apply(&mut self, header: &TxnHeader, txn: &Txn) {
+        self.0.insert(header.zxid.0, encoded(header, txn));
+    }
+    fn digest(&self) -> Option<u64> {
+        Some(digest_of(self.0.keys().copied()))
+    }
+}
+
+impl Builder for Seen {
+    type Replica = Seen;
+    fn acl(&mut self, _: AclId, _: Vec<Acl>) -> Result<(), String> {
+        Ok(())
+    }
+    fn node(&mut self, node: Node<'_>) -> Result<(), String> {
+        if let Ok(z) = node.path.trim_start_matches('/').parse() {
+            self.0.insert(z, node.data.unwrap_or_default().to_vec());
+        }
+        Ok(())
+    }
+    fn finish(self, _: Zxid) -> Result<Seen, String> {
+        Ok(self)
+    }
+    fn fresh(self) -> Seen {
+        self
+    }
+}
+
+/// One transaction of the history.
+#[derive(Clone, Debug)]
+pub(crate) struct Logged {
+    pub(crate) zxid: Zxid,
+    /// As [`encoded`].
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) foreign: bool,
+    pub(crate) file: String,
+    /// Which batch: what was synced together has one number.
+    pub(crate) batch: usize,
+    session: SessionId,
+    /// Opens (with this timeout) or ends its session.
+    change: Option<Option<i32>>,
+}
+
+/// A history and the disk that has it.
+pub(crate) struct History {
+    pub(crate) disk: TestDisk,
+    pub(crate) all: Vec<Logged>,
+    pub(crate) digests: bool,
+}
+
+enum Open {
+    None,
+    Ours(LogWriter<TestDisk>),
+    Apache(Vec<u8>),
+}
+
+impl History {
+    /// As the input says.
+    pub(crate) fn read(input: &mut Input<'_>) -> History {
+        let (n, style, digests) = (1 + input.below(24), input.below(4), input.flag());
+        let mut history = History { disk: TestDisk::new(), all: Vec::new(), digests };
+        history.snapshot(Zxid::ZERO, Compression::None);
+        let (mut open, mut batch, mut last) = (Open::None, 0, Zxid::ZERO);
+        for _ in 0..n {
+            let what = input.u8();
+            if what & 0xe0 == 0xe0 {
+                last = Zxid::new(Epoch(last.epoch().0 + 1 + i64::from(what & 1)), 0);
+            }
+            let zxid = Zxid(last.0 + 1);
+            if matches!(open, Open::None) {
+                let apache = style == 1 || style >= 2 && input.flag();
+                let before = history.all.last().map_or(Zxid::ZERO, |l| l.zxid);
+                open = if apache {
+                    Open::Apache(FILE_HEADER.to_vec())
+                } else {
+                    Open::Ours(LogWriter::new(history.disk.clone(), before, SMALL))
+                };
+            }
+            history.append(input, &mut open, zxid, batch);
+            last = zxid;
+            if what & 1 != 0 {
+                if let Open::Ours(log) = &mut open {
+                    log.sync().expect("a disk without faults");
+                }
+                batch += 1;
+            }
+            if what & 6 == 6 {
+                history.close(&mut open);
+                batch += 1;
+            }
+            if what & 24 == 24 {
+                if let Open::Ours(log) = &mut open {
+                    log.sync().expect("a disk without faults");
+                }
+                batch += 1;
+                let packing = [Compression::None, Compression::None, Compression::Gzip, Compression::Snappy];
+                history.snapshot(zxid, *input.pick(&packing));
+            }
+        }
+        if let Open::Ours(log) = &mut open {
+            log.sync().expect("a disk without faults");
+        }
+        history.close(&mut open);
+        history
+    }
+
+    fn append(&mut self, input: &mut Input<'_>, open: &mut Open, zxid: Zxid, batch: usize) {
+        let session = SessionId(1 + input.below(3) as i64);
+        let (op, txn) = txn(input);
+        let header = TxnHeader { session, cxid: Cxid(zxid.0 as i32), zxid, time_ms: 1000 + zxid.0, op };
+        let change = match &txn {
+            Txn::CreateSession { timeout_ms } => Some(Some(*timeout_ms)),
+            Txn::CloseSession { .. } => Some(None),
+            _ => None,
+        };
+        let (bytes, foreign) = (encoded(&header, &txn), matches!(open, Open::Apache(_)));
+        let mut payload = Vec::new();
+        header.put(&mut payload);
+        txn.put(&mut payload);
+        if self.digests {
+            let zxids = self.all.iter().map(|l| l.zxid.0).chain([zxid.0]);
+            TxnDigest { version: 2, digest: digest_of(zxids) }.put(&mut payload);
+        }
+        let first = match open {
+            Open::None => unreachable!("a file was opened"),
+            Open::Ours(log) => {
+                log.append(zxid, &payload).expect("a disk without faults");
+                log.file_name().to_owned()
+            }
+            Open::Apache(file) => {
+                let is_first = file.len() == FILE_HEADER.len();
+                put_apache(file, &payload);
+                let same = self.all.last().filter(|_| !is_first).map(|l| l.file.clone());
+                same.unwrap_or_else(|| log_name(zxid))
+            }
+        };
+        self.all.push(Logged { zxid, bytes, foreign, file: first, batch, session, change });
+    }
+
+    fn close(&mut self, open: &mut Open) {
+        match std::mem::replace(open, Open::None) {
+            Open::Apache(mut bytes) => {
+                bytes.resize(bytes.len() + 700, 0);
+                let name = self.all.last().map(|l| l.file.clone()).expect("a file has a record");
+                self.disk.put(&name, &bytes);
+            }
+            Open::Ours(mut log) => log.roll().expect("a disk without faults"),
+            Open::None => {}
+        }
+    }
+
+    fn snapshot(&mut self, zxid: Zxid, compression: Compression) {
+        let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
+        let mut w = SnapshotWriter::begin(&mut self.disk, zxid, options).expect("a disk without faults");
+        let mut image = Vec::new();
+        put_sessions(&mut image, self.sessions(self.all.len()).into_iter().collect::<Vec<_>>().into_iter());
+        put_acl_table(&mut image, [(AclId(1), &[Acl::world_all()][..])].into_iter());
+        put_node(&mut image, "", None, AclId::OPEN, &StatPersisted::default());
+        for l in &self.all {
+            put_node(&mut image, &format!("/{}", l.zxid.0), Some(&l.bytes), AclId(1), &StatPersisted::default());
+        }
+        w.put(&image).expect("a disk without faults");
+        w.finish(&mut self.disk, None, zxid).expect("a disk without faults");
+    }
+
+    /// The sessions that are open after the first `n` transactions.
+    pub(crate) fn sessions(&self, n: usize) -> HashMap<SessionId, i32> {
+        let mut open = HashMap::new();
+        for l in &self.all[..n] {
+            match l.change {
+                Some(Some(timeout_ms)) => drop(open.insert(l.session, timeout_ms)),
+                Some(None) => drop(open.remove(&l.session)),
+                None => {}
+            }
+        }
+        open
+    }
+}
+
+/// A record as Apache writes it: no trailer.
+pub(crate) fn put_apache(file: &mut Vec<u8>, payload: &[u8]) {
+    file.put_i64(i64::from(simd_adler32::adler32(&payload)));
+    file.put_buffer(Some(payload));
+    file.push(END);
+}
+
+/// One transaction of any kind.
+fn txn(input: &mut Input<'_>) -> (i32, Txn) {
+    let kind = input.u8();
+    let path = || ["/a", "/a/b", "/\u{e9}"][usize::from(kind >> 4) % 3].to_owned();
+    let data = |n: u8| (n > 0).then(|| vec![n; usize::from(n) * 5].into());
+    match kind % 12 {
+        0 => (op::CREATE_SESSION, Txn::CreateSession { timeout_ms: i32::from(kind) }),
+        1 => (op::CLOSE_SESSION, Txn::CloseSession { paths: None }),
+        2 => (op::CLOSE_SESSION, Txn::CloseSession { paths: Some(vec![path(), path()]) }),
+        3 => (op::ERROR, Txn::Error { err: -101 }),
+        4 => (op::DELETE, Txn::Delete { path: path() }),
+        5 => {
+            let delete = SubTxn { op: op::DELETE, txn: Txn::Delete { path: path() } };
+            (op::MULTI, Txn::Multi(vec![delete, SubTxn { op: op::ERROR, txn: Txn::Error { err: -2 } }]))
+        }
+        6 => (op::SET_ACL, Txn::SetAcl { path: path(), acl: None, version: 3 }),
+        7 | 8 => {
+            let (op, kind) = match kind >> 6 {
+                0 => (op::CREATE_TTL, CreateKind::Ttl { ttl_ms: i64::from(kind) }),
+                1 => (op::CREATE_CONTAINER, CreateKind::Container),
+                _ => (op::CREATE2, CreateKind::Plain { ephemeral: kind & 16 != 0 }),
+            };
+            let data = data(input.u8());
+            (op, Txn::Create(CreateTxn { path: path(), data, acl: None, kind, parent_cversion: 4 }))
+        }
+        _ => (op::SET_DATA, Txn::SetData { path: path(), data: data(input.u8()), version: 1 }),
+    }
+}

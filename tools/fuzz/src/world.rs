@@ -1,0 +1,269 @@
+//! A shard and what is around it: the sockets, the peer core, the tree. The tree stands still; what the peer core is asked for
+//! is answered when the target says so.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zabra::jute::{Put, Reader};
+use zabra::pipeline::exchange::{Entry, Event, Outcome, ToPeer, ToShard};
+use zabra::proto::four_letter::WORDS;
+use zabra::session::throttle::LargeRequests;
+use zabra::shard::gate::{RequestThrottle, Throttles};
+use zabra::shard::status::Detail;
+use zabra::shard::{CloseHow, Input, Outbox, Shard, ShardOptions};
+use zabra::tree::{Tree, TreeOptions};
+use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
+use zabra::types::stat::owner::ExtendedTypes;
+use zabra::types::{Acl, Cxid, EventType, Id, Now, SessionId, Zxid, op};
+use zabra::watch::{Interest, WatchTable};
+
+pub(crate) const MAX_FRAME: usize = 4000;
+/// What session timeouts are clamped to.
+pub(crate) const TIMEOUT_MS: (i32, i32) = (4000, 40_000);
+/// The session that owns the tree's ephemerals.
+pub(crate) const OWNER: SessionId = SessionId(0x0100_0000_0000_0001);
+pub(crate) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
+
+/// What the shard asked the peer core for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    NewSession { conn: u64, timeout_ms: i32 },
+    Resume { conn: u64, session: SessionId, timeout_ms: i32, passwd_matches: bool },
+    Write { conn: u64, session: SessionId, xid: i32, op: i32, body: Bytes },
+}
+
+/// A node of every kind, and one that answers at length.
+pub(crate) fn tree() -> Tree {
+    let mut tree = Tree::new(TreeOptions { extended: EXTENDED, digest_enabled: true });
+    let closed = [Acl { perms: 1, id: Id::new("digest", "bob:h") }];
+    let nodes: [(&str, i32, CreateKind, &[Acl]); 9] = [
+        ("/a", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/a/b", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/a/e", op::CREATE, CreateKind::Plain { ephemeral: true }, &[]),
+        ("/c", op::CREATE_CONTAINER, CreateKind::Container, &[]),
+        ("/t", op::CREATE_TTL, CreateKind::Ttl { ttl_ms: 5 }, &[]),
+        ("/closed", op::CREATE, CreateKind::Plain { ephemeral: false }, &closed),
+        ("/big", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/zookeeper/quota/a", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/zookeeper/quota/a/zookeeper_limits", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+    ];
+    for (i, (path, op, kind, acl)) in nodes.into_iter().enumerate() {
+        let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid: Zxid(i as i64 + 1), time_ms: 1000, op };
+        let data = match path {
+            "/big" => vec![b'x'; 300_000],
+            p if p.ends_with("limits") => b"count=100,bytes=1000000".to_vec(),
+            _ => b"data".to_vec(),
+        };
+        let acl = if acl.is_empty() { None } else { Some(Arc::from(acl)) };
+        let create = CreateTxn { path: path.into(), data: Some(data.into()), acl, kind, parent_cversion: -1 };
+        assert_eq!(tree.apply(&header, &Txn::Create(create), &mut |_| ()).err, 0);
+    }
+    tree
+}
+
+pub(crate) struct World {
+    shard: Shard,
+    pub(crate) tree: Tree,
+    pub(crate) now: Now,
+    out: Outbox,
+    /// All a connection was sent.
+    pub(crate) sent: BTreeMap<u64, Vec<u8>>,
+    /// What was asked of the peer core and not answered, and all that ever was.
+    waiting: VecDeque<Asked>,
+    pub(crate) asked: Vec<Asked>,
+    /// How connections were ended.
+    pub(crate) closed: BTreeMap<u64, CloseHow>,
+    /// Four-letter words to answer.
+    pub(crate) words: Vec<(u64, &'static str, i64)>,
+    zxid: i64,
+    sessions: i64,
+}
+
+impl World {
+    /// `tight`: the throttles are on and narrow.
+    pub(crate) fn new(tight: bool) -> World {
+        let mut throttles = Throttles::default();
+        if tight {
+            throttles.large = Some(Arc::new(LargeRequests::new(2000, 500)));
+            throttles.requests = RequestThrottle {
+                max_requests: 3,
+                stall_ms: 100,
+                drop_stale: true,
+                stale_latency_check: true,
+                stale_connection_check: true,
+                op_wait_ms: 50,
+            };
+        }
+        let options = ShardOptions {
+            id: 3,
+            max_frame: MAX_FRAME,
+            session_timeout_ms: TIMEOUT_MS,
+            handshake_timeout_ms: 10_000,
+            outstanding_limit: if tight { 5 } else { 1000 },
+            touch_interval_ms: 500,
+            skip_acl: false,
+            words: WORDS.into_iter().filter(|w| *w != "dump").collect(),
+            enforced_schemes: Vec::new(),
+            auth: Arc::default(),
+            throttles,
+        };
+        World {
+            shard: Shard::new(options, WatchTable::new(3, Arc::new(Interest::new()))),
+            tree: tree(),
+            now: Now { mono_ms: 50_000, wall_ms: 50_000, mono_ns: 50_000_000_000 },
+            out: Outbox::default(),
+            sent: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            asked: Vec::new(),
+            closed: BTreeMap::new(),
+            words: Vec::new(),
+            zxid: 1000,
+            sessions: 0,
+        }
+    }
+
+    /// Requests not answered yet.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.shard.status(Detail::default()).outstanding
+    }
+
+    pub(crate) fn after(&mut self, ms: i64) {
+        self.now.mono_ms += ms;
+        self.now.wall_ms += ms;
+        self.now.mono_ns += ms as u64 * 1_000_000;
+    }
+
+    /// One step of the machine, its invariants, and what it wants done.
+    pub(crate) fn step(&mut self, input: Input<'_>) {
+        self.shard.handle(self.now, input, &self.tree, &mut self.out);
+        self.shard.check();
+        for conn in std::mem::take(&mut self.out.dirty) {
+            let mut bytes = Vec::new();
+            self.shard.take_output(conn, &mut bytes);
+            self.sent.entry(conn).or_default().extend(bytes);
+        }
+        for message in std::mem::take(&mut self.out.to_peer) {
+            let asked = match message {
+                ToPeer::NewSession { origin, timeout_ms, .. } => Asked::NewSession { conn: origin.conn, timeout_ms },
+                ToPeer::Resume { origin, session, timeout_ms, passwd_matches } => {
+                    Asked::Resume { conn: origin.conn, session, timeout_ms, passwd_matches }
+                }
+                ToPeer::Write { request: r, .. } => {
+                    Asked::Write { conn: r.origin.conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body }
+                }
+                ToPeer::Touch { .. } => continue,
+            };
+            self.asked.push(asked.clone());
+            self.waiting.push_back(asked);
+        }
+        self.closed.extend(self.out.close.drain(..));
+        self.words.append(&mut self.out.words);
+        self.out.pause.clear();
+    }
+
+    pub(crate) fn accept(&mut self, conn: u64) {
+        self.step(Input::Accepted { conn, peer: ([10, 0, 0, 1], 5000).into() });
+    }
+
+    /// An accepted connection with a session.
+    pub(crate) fn open(&mut self, conn: u64) {
+        self.accept(conn);
+        self.step(Input::Data { conn, bytes: &hello() });
+        self.settle();
+        self.sent.remove(&conn);
+        self.asked.clear();
+    }
+
+    pub(crate) fn event(&mut self, event: EventType, path: &str) {
+        let events = Arc::from([Event { event, path: Arc::from(path), acl: None }]);
+        self.zxid += 1;
+        self.step(Input::Stream(ToShard::Applied(Entry { zxid: Zxid(self.zxid), outcome: None, events })));
+    }
+
+    /// Whether the oldest question is about a session.
+    pub(crate) fn handshake_waits(&self) -> bool {
+        matches!(self.waiting.front(), Some(Asked::NewSession { .. } | Asked::Resume { .. }))
+    }
+
+    /// Answers the oldest question; false if there is none.
+    pub(crate) fn answer(&mut self) -> bool {
+        let Some(asked) = self.waiting.pop_front() else { return false };
+        let (conn, outcome) = match asked {
+            Asked::NewSession { conn, timeout_ms } => {
+                self.sessions += 1;
+                (conn, Outcome::SessionCreated { session: SessionId(OWNER.0 + self.sessions), timeout_ms })
+            }
+            Asked::Resume { conn, session, timeout_ms, passwd_matches } => {
+                let session = passwd_matches.then_some((session, timeout_ms));
+                self.step(Input::Stream(ToShard::Resumed { conn, session }));
+                return true;
+            }
+            Asked::Write { conn, xid, op, .. } => {
+                let mut reply = Vec::new();
+                let frame = reply.begin_frame();
+                reply.put_i32(xid);
+                reply.put_i64(self.zxid + 1);
+                reply.put_i32(0);
+                reply.end_frame(frame);
+                (conn, if op == op::CLOSE_SESSION { Outcome::Closed(reply) } else { Outcome::Reply(reply) })
+            }
+        };
+        self.zxid += 1;
+        let entry = Entry { zxid: Zxid(self.zxid), outcome: Some((conn, outcome)), events: Arc::from([]) };
+        self.step(Input::Stream(ToShard::Applied(entry)));
+        true
+    }
+
+    /// Answers everything there is to answer, until nothing moves.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let before = (self.asked.len(), self.sent.values().map(Vec::len).sum::<usize>());
+            let answered = self.answer();
+            self.step(Input::Drained);
+            let now = (self.asked.len(), self.sent.values().map(Vec::len).sum::<usize>());
+            if !answered && before == now {
+                return;
+            }
+        }
+    }
+}
+
+/// A handshake for a new session.
+pub(crate) fn hello() -> Vec<u8> {
+    let mut out = Vec::new();
+    let frame = out.begin_frame();
+    out.put_i32(0);
+    out.put_i64(0);
+    out.put_i32(10_000);
+    out.put_i64(0);
+    out.put_buffer(Some(&[0; 16]));
+    out.put_bool(false);
+    out.end_frame(frame);
+    out
+}
+
+/// What was sent, frame by frame. Panics if it does not consist of frames.
+pub(crate) fn frames(sent: &[u8]) -> Vec<&[u8]> {
+    let mut r = Reader::new(sent);
+    let mut all = Vec::new();
+    while !r.is_empty() {
+        all.push(r.buffer().expect("the server sent a broken frame").expect("the server sent a null frame"));
+    }
+    all
+}
+
+/// The bytes in pieces as long as `cuts` says, one after the other; the rest in one piece.
+pub(crate) fn pieces<'a>(bytes: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
+    let mut rest = bytes;
+    let mut all = Vec::new();
+    for cut in cuts {
+        // Small numbers are themselves; large ones reach far.
+        let n = if *cut < 200 { usize::from(*cut) } else { (usize::from(*cut) - 199) * 97 };
+        let (piece, behind) = rest.split_at(n.min(rest.len()));
+        all.push(piece);
+        rest = behind;
+    }
+    all.push(rest);
+    all
+}
