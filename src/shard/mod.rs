@@ -130,7 +130,8 @@ pub struct Outbox {
     pub dirty: Vec<u64>,
     /// To the peer core, in order.
     pub to_peer: Vec<ToPeer>,
-    /// Connections to end.
+    /// Connections to end: [`Input::Disconnected`] has to follow in the same turn. Reads of an ended connection are not answered,
+    /// so a later turn's answer to a write behind them would find them in its way.
     pub close: Vec<(u64, CloseHow)>,
     /// Connections to read no more (`true`) or again (`false`).
     pub pause: Vec<(u64, bool)>,

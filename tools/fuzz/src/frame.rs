@@ -139,11 +139,6 @@ fn finish(world: &mut World, open: &[u64]) {
         world.step(Step::Backlog { conn: *conn, bytes: 0 });
     }
     world.settle();
-    let closed: Vec<u64> = world.closed.keys().copied().collect();
-    for conn in closed {
-        world.step(Step::Disconnected { conn });
-    }
-    world.settle();
     for sent in world.sent.values().filter(|s| !s.ends_with(b"whitelist.\n")) {
         frames(sent);
     }

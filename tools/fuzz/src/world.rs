@@ -69,13 +69,15 @@ pub(crate) struct World {
     out: Outbox,
     /// All a connection was sent.
     pub(crate) sent: BTreeMap<u64, Vec<u8>>,
-    /// What was asked of the peer core and not answered, and all that ever was.
-    waiting: VecDeque<Asked>,
+    /// What was asked of the peer core and not answered (and whether a read waits in front of it), and all that ever was.
+    waiting: VecDeque<(Asked, bool)>,
     pub(crate) asked: Vec<Asked>,
     /// How connections were ended.
     pub(crate) closed: BTreeMap<u64, CloseHow>,
     /// Four-letter words to answer.
     pub(crate) words: Vec<(u64, &'static str, i64)>,
+    /// The stream was drained since the last answer: the peer core may apply what waits behind a read.
+    is_drained: bool,
     zxid: i64,
     sessions: i64,
 }
@@ -118,6 +120,7 @@ impl World {
             asked: Vec::new(),
             closed: BTreeMap::new(),
             words: Vec::new(),
+            is_drained: true,
             zxid: 1000,
             sessions: 0,
         }
@@ -134,8 +137,17 @@ impl World {
         self.now.mono_ns += ms as u64 * 1_000_000;
     }
 
-    /// One step of the machine, its invariants, and what it wants done.
+    /// One turn with one input, as the runtime has it: what the machine wants ended is gone when the turn is over.
     pub(crate) fn step(&mut self, input: Input<'_>) {
+        self.is_drained |= matches!(input, Input::Drained);
+        self.handle(input);
+        for (conn, how) in std::mem::take(&mut self.out.close) {
+            self.closed.insert(conn, how);
+            self.handle(Input::Disconnected { conn });
+        }
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
         self.shard.handle(self.now, input, &self.tree, &mut self.out);
         self.shard.check();
         for conn in std::mem::take(&mut self.out.dirty) {
@@ -144,6 +156,7 @@ impl World {
             self.sent.entry(conn).or_default().extend(bytes);
         }
         for message in std::mem::take(&mut self.out.to_peer) {
+            let behind_read = matches!(message, ToPeer::Write { behind_read: true, .. });
             let asked = match message {
                 ToPeer::NewSession { origin, timeout_ms, .. } => Asked::NewSession { conn: origin.conn, timeout_ms },
                 ToPeer::Resume { origin, session, timeout_ms, passwd_matches } => {
@@ -155,9 +168,8 @@ impl World {
                 ToPeer::Touch { .. } => continue,
             };
             self.asked.push(asked.clone());
-            self.waiting.push_back(asked);
+            self.waiting.push_back((asked, behind_read));
         }
-        self.closed.extend(self.out.close.drain(..));
         self.words.append(&mut self.out.words);
         self.out.pause.clear();
     }
@@ -183,12 +195,16 @@ impl World {
 
     /// Whether the oldest question is about a session.
     pub(crate) fn handshake_waits(&self) -> bool {
-        matches!(self.waiting.front(), Some(Asked::NewSession { .. } | Asked::Resume { .. }))
+        matches!(self.waiting.front(), Some((Asked::NewSession { .. } | Asked::Resume { .. }, _)))
     }
 
     /// Answers the oldest question; false if there is none.
     pub(crate) fn answer(&mut self) -> bool {
-        let Some(asked) = self.waiting.pop_front() else { return false };
+        let Some((asked, behind_read)) = self.waiting.pop_front() else { return false };
+        if behind_read && !self.is_drained {
+            self.step(Input::Drained);
+        }
+        self.is_drained = false;
         let (conn, outcome) = match asked {
             Asked::NewSession { conn, timeout_ms } => {
                 self.sessions += 1;
