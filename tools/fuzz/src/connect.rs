@@ -12,7 +12,7 @@ use zabra::types::SessionId;
 
 use crate::frame::{Seen, compare};
 use crate::input::Input;
-use crate::world::{Asked, TIMEOUT_MS, frames, tree};
+use crate::world::{Asked, TIMEOUT_MS, frames, last_zxid};
 
 /// Input: the cuts, then the bytes.
 pub fn run(data: &[u8]) {
@@ -74,7 +74,7 @@ fn handshake(len: i32, rest: &[u8], seen: &Seen) {
         assert_eq!((seen.asked.len(), seen.closed), (0, Some(CloseHow::Abort)));
         return;
     };
-    if request.last_zxid_seen > tree().last_zxid() {
+    if request.last_zxid_seen > last_zxid() {
         assert_eq!((seen.asked.len(), seen.closed), (0, Some(CloseHow::Flush)));
         return;
     }

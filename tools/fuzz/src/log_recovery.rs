@@ -14,7 +14,7 @@ use zabra::tree::Tree;
 use zabra::txn::{Txn, TxnDigest, TxnHeader};
 use zabra::txnlog::cursor::LogCursor;
 use zabra::txnlog::record::{FILE_HEADER, FRAME_LEN, Framed, Trailer};
-use zabra::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
+use zabra::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions, Report, recover};
 use zabra::txnlog::restore::recover_tree;
 use zabra::txnlog::testdisk::TestDisk;
 use zabra::txnlog::truncate::truncate;
@@ -162,10 +162,8 @@ fn into_a_tree(disk: TestDisk) {
             first.state.check().unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(first.state.last_zxid(), first.last);
             let again = start(&disk).unwrap_or_else(|e| panic!("the next start is refused: {e}"));
-            assert_eq!(
-                (again.last, again.state.digest(), again.report.cuts),
-                (first.last, first.state.digest(), vec![])
-            );
+            assert_eq!((again.last, again.state.digest()), (first.last, first.state.digest()));
+            assert!(again.report.cuts.is_empty() || may_cut_again(&first.report), "{:?}", again.report);
             assert_eq!(again.sessions, first.sessions);
             assert_eq!(again.tail, first.tail);
         }
@@ -274,10 +272,16 @@ fn record_len(history: &History, zxid: Zxid) -> usize {
     FRAME_LEN + logged.bytes.len() + digest + Trailer::LEN
 }
 
+/// A log without records gave its name back: the next start begins with an older one, whose end nobody looked at yet.
+fn may_cut_again(report: &Report) -> bool {
+    report.cuts.iter().any(|c| c.removed)
+}
+
 /// A server goes on with what recovery left, and the next start finds all of it.
 fn go_on(disk: &TestDisk, r: Recovered<Seen>) {
     let again = open(disk).unwrap_or_else(|e| panic!("the next start is refused: {e}"));
-    assert_eq!((again.last, &again.state, again.report.cuts), (r.last, &r.state, vec![]));
+    assert_eq!((again.last, &again.state), (r.last, &r.state));
+    assert!(again.report.cuts.is_empty() || may_cut_again(&r.report), "{:?}", again.report);
     if r.fresh {
         // Then it begins with a snapshot.
         disk.put("snapshot.0", &seal(&root_only(), Blocks::default()));

@@ -75,8 +75,7 @@ fn image_stream(bytes: &[u8]) {
 /// A snapshot of ours with one byte changed, or cut.
 fn damaged(input: &mut Input<'_>, packing: Compression) {
     let mut disk = TestDisk::new();
-    let mut tree = small_tree();
-    let name = save(&mut tree, &SESSIONS, &mut disk, packing);
+    let name = save(&mut tree(), &SESSIONS, &mut disk, packing);
     let whole = disk.bytes(&name);
     let before = contents(&load(&whole, packing, Zxid(77)).expect("a snapshot of ours loads").tree);
     let mut bytes = whole.clone();
@@ -90,21 +89,6 @@ fn damaged(input: &mut Input<'_>, packing: Compression) {
     if let Ok(read) = load(&bytes, packing, Zxid(77)) {
         assert_eq!(contents(&read.tree), before, "byte {at} of {}", whole.len());
     }
-}
-
-/// [`tree`] without its long node.
-fn small_tree() -> Tree {
-    let mut tree = tree();
-    let txn = zabra::txn::Txn::Delete { path: "/big".into() };
-    let header = zabra::txn::TxnHeader {
-        session: OWNER,
-        cxid: zabra::types::Cxid(0),
-        zxid: Zxid(77),
-        time_ms: 0,
-        op: zabra::types::op::DELETE,
-    };
-    tree.apply(&header, &txn, &mut |_| ());
-    tree
 }
 
 /// All that can be asked of a tree, but for its zxid.

@@ -2,7 +2,7 @@
 //! is answered when the target says so.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use zabra::jute::{Put, Reader};
@@ -33,25 +33,47 @@ pub(crate) enum Asked {
     Write { conn: u64, session: SessionId, xid: i32, op: i32, body: Bytes },
 }
 
-/// A node of every kind, and one that answers at length.
+/// The tree of every world: it stands still, so one is enough.
+fn shared_tree() -> &'static Tree {
+    static TREE: OnceLock<Tree> = OnceLock::new();
+    TREE.get_or_init(|| {
+        let mut tree = tree();
+        let big = CreateTxn {
+            path: "/big".into(),
+            data: Some(vec![b'x'; 300_000].into()),
+            acl: None,
+            kind: CreateKind::Plain { ephemeral: false },
+            parent_cversion: -1,
+        };
+        let zxid = Zxid(tree.last_zxid().0 + 1);
+        let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid, time_ms: 1000, op: op::CREATE };
+        assert_eq!(tree.apply(&header, &Txn::Create(big), &mut |_| ()).err, 0);
+        tree
+    })
+}
+
+/// The last transaction that every world's tree shows.
+pub(crate) fn last_zxid() -> Zxid {
+    shared_tree().last_zxid()
+}
+
+/// A node of every kind.
 pub(crate) fn tree() -> Tree {
     let mut tree = Tree::new(TreeOptions { extended: EXTENDED, digest_enabled: true });
     let closed = [Acl { perms: 1, id: Id::new("digest", "bob:h") }];
-    let nodes: [(&str, i32, CreateKind, &[Acl]); 9] = [
+    let nodes: [(&str, i32, CreateKind, &[Acl]); 8] = [
         ("/a", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
         ("/a/b", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
         ("/a/e", op::CREATE, CreateKind::Plain { ephemeral: true }, &[]),
         ("/c", op::CREATE_CONTAINER, CreateKind::Container, &[]),
         ("/t", op::CREATE_TTL, CreateKind::Ttl { ttl_ms: 5 }, &[]),
         ("/closed", op::CREATE, CreateKind::Plain { ephemeral: false }, &closed),
-        ("/big", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
         ("/zookeeper/quota/a", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
         ("/zookeeper/quota/a/zookeeper_limits", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
     ];
     for (i, (path, op, kind, acl)) in nodes.into_iter().enumerate() {
         let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid: Zxid(i as i64 + 1), time_ms: 1000, op };
         let data = match path {
-            "/big" => vec![b'x'; 300_000],
             p if p.ends_with("limits") => b"count=100,bytes=1000000".to_vec(),
             _ => b"data".to_vec(),
         };
@@ -64,8 +86,8 @@ pub(crate) fn tree() -> Tree {
 
 pub(crate) struct World {
     shard: Shard,
-    pub(crate) tree: Tree,
-    pub(crate) now: Now,
+    tree: &'static Tree,
+    now: Now,
     out: Outbox,
     /// All a connection was sent.
     pub(crate) sent: BTreeMap<u64, Vec<u8>>,
@@ -112,7 +134,7 @@ impl World {
         };
         World {
             shard: Shard::new(options, WatchTable::new(3, Arc::new(Interest::new()))),
-            tree: tree(),
+            tree: shared_tree(),
             now: Now { mono_ms: 50_000, wall_ms: 50_000, mono_ns: 50_000_000_000 },
             out: Outbox::default(),
             sent: BTreeMap::new(),
@@ -148,7 +170,7 @@ impl World {
     }
 
     fn handle(&mut self, input: Input<'_>) {
-        self.shard.handle(self.now, input, &self.tree, &mut self.out);
+        self.shard.handle(self.now, input, self.tree, &mut self.out);
         self.shard.check();
         for conn in std::mem::take(&mut self.out.dirty) {
             let mut bytes = Vec::new();
