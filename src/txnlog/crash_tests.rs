@@ -484,6 +484,19 @@ fn a_file_without_records_gives_its_name_back() {
 }
 
 #[test]
+fn a_file_without_records_does_not_hide_the_one_before_it() {
+    let disk = three_files();
+    let state = open(&disk).unwrap().state;
+    take_snapshot(&disk, &state, Zxid(9), Compression::None).unwrap();
+    disk.put("log.a", b"");
+    assert_eq!(open(&disk.fork()).unwrap().last, Zxid(9));
+    // What the next start would refuse, when log.a is gone, this one does not serve.
+    disk.damage("log.7", |b| b[100] ^= 1);
+    assert!(matches!(open(&disk), Err(RecoveryError::Corrupt { .. })));
+    assert!(disk.names().contains(&"log.a".to_owned()));
+}
+
+#[test]
 fn a_damaged_snapshot_falls_back_only_when_the_log_covers_it() {
     let disk = three_files();
     let state = open(&disk).unwrap().state;

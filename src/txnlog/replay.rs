@@ -23,6 +23,13 @@ pub const DIGEST_LOG_LIMIT: usize = 1024;
 /// Digest mismatches reported one by one; the rest are counted.
 const MAX_MISMATCHES: usize = 16;
 
+/// Whether a log holds a whole record at its beginning.
+fn has_records<D: Dir>(dir: &D, file: &LogFile) -> Result<bool, RecoveryError> {
+    let failed = |e| io_error(format!("{}/{}", dir.path(), file.name), e);
+    let mut log = LogReader::open(dir, &file.name).map_err(failed)?;
+    Ok(log.next_record().map_err(failed)?.is_some())
+}
+
 /// Applies the logs to a state.
 pub(super) struct Replay<R> {
     state: R,
@@ -83,10 +90,15 @@ impl<R: Replica> Replay<R> {
         }
     }
 
-    /// Reads from the newest file that can hold the first transaction behind the snapshot to the last file.
+    /// Reads from the newest file that can hold the first transaction behind the snapshot to the last file. A file without
+    /// records holds none and will be removed: were it the first, the next start would begin with the one before it and might
+    /// refuse what this one served.
     pub(super) fn run<D: Dir>(&mut self, dir: &D, logs: &[LogFile]) -> Result<(), RecoveryError> {
         let wanted = Zxid(self.base.0.saturating_add(1));
-        let first = logs.iter().rposition(|f| f.first <= wanted).unwrap_or(0);
+        let mut first = logs.iter().rposition(|f| f.first <= wanted).unwrap_or(0);
+        while first > 0 && !has_records(dir, &logs[first])? {
+            first -= 1;
+        }
         let mut torn: Option<Cut> = None;
         logs[first..].iter().try_for_each(|file| self.read_file(dir, file, &mut torn))
     }
