@@ -18,8 +18,11 @@ pub mod request;
 pub mod snapshot;
 mod world;
 
-/// Every target by name: `corpus/<name>` and `findings/<name>` hold its inputs.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+/// A target's name and body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target: `corpus/<name>` and `findings/<name>` hold its inputs.
+pub const TARGETS: [Target; 7] = [
     ("config", config::run),
     ("connect", connect::run),
     ("frame", frame::run),

@@ -175,7 +175,7 @@ impl World {
         self.shard.handle(self.now, input, self.tree, &mut self.out);
         // The invariants look through everything, so not after each step.
         self.steps += 1;
-        if self.steps % 16 == 0 {
+        if self.steps.is_multiple_of(16) {
             self.shard.check();
         }
         for conn in std::mem::take(&mut self.out.dirty) {
