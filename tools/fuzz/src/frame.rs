@@ -96,13 +96,16 @@ fn many(flags: u8, input: &mut Input<'_>) {
         let conn = if open.is_empty() { 0 } else { *input.pick(&open) };
         match kind % 16 {
             0 | 1 if open.len() < 6 => {
-                if kind & 16 == 0 {
-                    world.accept(next);
-                } else {
-                    world.open(next);
-                }
-                open.push(next);
+                // A slot that is free, under a number that never was.
+                let slot = (0..).find(|s| open.iter().all(|c| *c as u32 != *s)).unwrap_or_default();
+                let conn = next << 32 | u64::from(slot);
                 next += 1;
+                if kind & 16 == 0 {
+                    world.accept(conn);
+                } else {
+                    world.open(conn);
+                }
+                open.push(conn);
             }
             2..=7 => world.step(Step::Data { conn, bytes: input.piece() }),
             8 => drop(world.answer()),
