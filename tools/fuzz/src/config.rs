@@ -4,7 +4,7 @@
 //! bounds that the rest of the server relies on. Properties written by Java's rules are read back as they were.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zabra::config::{Config, Files, parse_properties};
 
@@ -32,7 +32,7 @@ impl Files for Texts {
         let my_id = self.my_id.as_ref().filter(|_| path.file_name() == Some("myid".as_ref()));
         match my_id {
             Some(text) => Ok(text.clone()),
-            None if path == PathBuf::from(DYNAMIC) => Ok(self.dynamic.clone()),
+            None if path == Path::new(DYNAMIC) => Ok(self.dynamic.clone()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
