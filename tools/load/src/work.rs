@@ -124,7 +124,9 @@ impl Work {
                 conn.request(0, own.next, planned, now, |out, xid| own.template.put(out, xid, || own.next));
                 own.next += 1;
             }
-            Load::Fanout | Load::Storm | Load::Hostile | Load::Echo | Load::Disk | Load::EchoServer => unreachable!("not a plain load"),
+            Load::Fanout | Load::Storm | Load::Hostile | Load::Echo | Load::Disk | Load::EchoServer => {
+                unreachable!("not a plain load")
+            }
         }
         true
     }
