@@ -138,7 +138,7 @@ fn a_large_write_that_is_not_whole_yet_is_read_on_while_others_are_in_work() {
     w.data(3, head);
     assert!(!w.pauses.contains(&(3, true)), "its end would never come");
     w.data(3, tail);
-    w.data(3, &vec![0; 100]);
+    w.data(3, &[0; 100]);
     assert!(w.pauses.contains(&(3, true)), "now it waits");
     w.answer();
     assert_eq!(w.in_pipeline(), [(2, 1)]);

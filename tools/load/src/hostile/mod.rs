@@ -310,7 +310,7 @@ impl Crowd<'_> {
             let outcome = match self.plan.trickle(at) {
                 plan::Trickle::Nothing => Ok(()),
                 plan::Trickle::Ping
-                    if socket.state() == State::Served && self.next_second_ns / 1_000_000_000 % 5 == 0 =>
+                    if socket.state() == State::Served && (self.next_second_ns / 1_000_000_000).is_multiple_of(5) =>
                 {
                     socket.queue_ping();
                     Ok(())
