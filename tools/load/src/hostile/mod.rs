@@ -308,14 +308,7 @@ impl Crowd<'_> {
         for at in 0..self.sockets.len() {
             let Some(socket) = &mut self.sockets[at] else { continue };
             let outcome = match self.plan.trickle(at) {
-                plan::Trickle::Nothing => Ok(()),
-                plan::Trickle::Ping
-                    if socket.state() == State::Served && (self.next_second_ns / 1_000_000_000).is_multiple_of(5) =>
-                {
-                    socket.queue_ping();
-                    Ok(())
-                }
-                plan::Trickle::Ping => Ok(()),
+                plan::Trickle::Nothing | plan::Trickle::Ping => Ok(()),
                 plan::Trickle::SendByte => {
                     socket.trickle_out();
                     Ok(())
