@@ -283,7 +283,7 @@ fn path_of(t: &Txn) -> Option<&str> {
 
 /// The parent's path. One without a name or a slash, or with an empty first name, cannot have come from a leader.
 pub(super) fn parent_of(path: &str) -> Result<&str, i32> {
-    match path.rfind('/') {
+    match path::last_slash(path) {
         Some(0) if path.len() > 1 => Ok(path::ROOT),
         Some(at) if at > 1 && at + 1 < path.len() => Ok(&path[..at]),
         _ => Err(ErrorCode::BadArguments.code()),

@@ -74,9 +74,14 @@ pub fn validate_sequential(path: &str) -> Result<(), PathError> {
     validate(&format!("{path}1"))
 }
 
+/// Where the last slash is. A loop over the bytes of a name beats the searcher behind `rfind`.
+pub fn last_slash(path: &str) -> Option<usize> {
+    path.bytes().rposition(|b| b == b'/')
+}
+
 /// The parent's path: `/a/b` → `/a`, `/a` → `/`, `/` → none. `path` must be valid.
 pub fn parent(path: &str) -> Option<&str> {
-    match path.rfind('/') {
+    match last_slash(path) {
         Some(0) if path.len() == 1 => None,
         Some(0) => Some(ROOT),
         Some(at) => Some(&path[..at]),
@@ -86,7 +91,7 @@ pub fn parent(path: &str) -> Option<&str> {
 
 /// The last component: `/a/b` → `b`, `/` → empty.
 pub fn name(path: &str) -> &str {
-    path.rfind('/').map_or(path, |at| &path[at + 1..])
+    last_slash(path).map_or(path, |at| &path[at + 1..])
 }
 
 /// `parent` and `name` joined.

@@ -353,7 +353,7 @@ fn parent_of(path: &str) -> Result<&str, ErrorCode> {
     if path.as_bytes().contains(&0) {
         return Err(ErrorCode::BadArguments);
     }
-    match path.rfind('/') {
+    match path::last_slash(path) {
         None => Err(ErrorCode::BadArguments),
         Some(0) => Ok(path::ROOT),
         Some(at) => Ok(&path[..at]),
