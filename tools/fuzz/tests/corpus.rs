@@ -35,10 +35,10 @@ fn all(mut inputs: impl FnMut(&str) -> Vec<(PathBuf, Vec<u8>)>) -> usize {
 fn the_corpus_passes() {
     let ran = all(|target| {
         let found = inputs("corpus", target);
-        assert!(found.len() >= 10, "corpus/{target} has {} files", found.len());
+        assert!(found.len() >= 5, "corpus/{target} has {} files", found.len());
         found
     });
-    assert!(ran >= 150, "only {ran} inputs");
+    assert!(ran >= 60, "only {ran} inputs");
 }
 
 #[test]
