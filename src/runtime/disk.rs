@@ -446,6 +446,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_unmapped_for_a_sync_is_still_there_for_the_next() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::Fdatasync);
+        let mut s = d.create_segment("log.1", 1 << 20).unwrap();
+        // Rounds of one to eight pages that begin and end anywhere: with and without unmapping, to the segment's last byte.
+        let (mut at, mut expected) = (0, Vec::new());
+        for round in 0u8.. {
+            let n = (usize::from(round % 8) * PAGE + 1_000).min((1 << 20) - at);
+            if n == 0 {
+                break;
+            }
+            let bytes = vec![round | 1; n];
+            s.write(at as u64, &bytes);
+            s.sync().unwrap();
+            expected.extend_from_slice(&bytes);
+            at += n;
+        }
+        assert!(s.map[..] == expected[..]);
+        drop(s);
+        assert!(content(&tmp.path().join("log.1")) == expected);
+    }
+
+    #[test]
     fn a_segment_is_allocated_written_grown_and_synced_by_every_method() {
         for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
             let tmp = tempfile::tempdir().unwrap();
