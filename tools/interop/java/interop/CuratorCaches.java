@@ -284,7 +284,8 @@ final class CuratorCaches {
                 eventually("2", () -> data(cache), 20, "changed");
                 writer.delete().forPath("/cache/node/x");
                 eventually(null, () -> data(cache), 20, "deleted");
-                writer.create().forPath("/cache/node/x", bytes("3"));
+                // The cache made the parent a container, which the server may have swept away meanwhile.
+                writer.create().creatingParentsIfNeeded().forPath("/cache/node/x", bytes("3"));
                 eventually("3", () -> data(cache), 20, "created again");
             }
         }
