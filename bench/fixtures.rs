@@ -337,8 +337,10 @@ impl Dir for Memory {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         Ok(Vec::new())
     }
-    fn create_segment(&mut self, _: &str, len: u64) -> io::Result<MemorySegment> {
-        Ok(MemorySegment(vec![0; len as usize]))
+    fn create_segment(&mut self, _: &str, len: u64, head: &[u8]) -> io::Result<MemorySegment> {
+        let mut bytes = vec![0; len as usize];
+        bytes[..head.len()].copy_from_slice(head);
+        Ok(MemorySegment(bytes))
     }
     fn create(&mut self, _: &str) -> io::Result<Nothing> {
         Ok(Nothing)

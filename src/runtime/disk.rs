@@ -1,7 +1,7 @@
 //! [`txnlog::disk::Dir`](crate::txnlog::disk::Dir) over a real directory. Plays the part of `FilePadding` and of the streams
 //! of `FileTxnLog`.
 //!
-//! Segments are allocated with `fallocate` and then mapped. A store into a mapping cannot report an error, it raises SIGBUS:
+//! Segments are allocated with `fallocate` under another name, then mapped and named. A store into a mapping cannot report an error, it raises SIGBUS:
 //! allocated blocks rule out the everyday cause (a full disk), what is left is a failing device, for which
 //! [`signals`](super::signals) installs a handler that ends the process. Files are never filled with zeros through the page
 //! cache (that makes large folios, and each sync then writes a whole one back), except where the file system cannot allocate.
@@ -29,6 +29,10 @@ pub enum SyncMethod {
     /// Collect, then one `pwrite` on an `O_DSYNC` descriptor. Best on devices without a volatile write cache.
     Dsync,
 }
+
+/// A segment has this name until it is complete: ZooKeeper refuses to start over a log without a header, so a process that is
+/// killed must not leave one. What was left of an earlier process is overwritten.
+const NEW_SEGMENT: &str = "new.segment";
 
 /// The smallest page there is: a larger one only makes the ranges below reach less far.
 const PAGE: usize = 4096;
@@ -112,20 +116,26 @@ impl Dir for FsDir {
         Ok(files)
     }
 
-    fn create_segment(&mut self, name: &str, len: u64) -> io::Result<FsSegment> {
-        let path = self.at(name);
+    fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<FsSegment> {
+        let (path, new) = (self.at(name), self.at(NEW_SEGMENT));
+        if named(path.try_exists(), &path, "look for the file")? {
+            return named(Err(io::Error::from(io::ErrorKind::AlreadyExists)), &path, "create the file");
+        }
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
+        options.read(true).write(true).create(true).truncate(true);
         if self.sync == SyncMethod::Dsync {
             options.custom_flags(libc::O_DSYNC);
         }
-        let file = named(options.open(&path), &path, "create the file")?;
-        let made = allocate(&file, &path, 0, len).and_then(|()| map(&file, &path, len));
+        let file = named(options.open(&new), &new, "create the file")?;
+        let made = allocate(&file, &path, 0, len)
+            .and_then(|()| named(file.write_all_at(head, 0).and_then(|()| file.sync_data()), &path, "begin the file"))
+            .and_then(|()| map(&file, &path, len))
+            .and_then(|map| named(fs::rename(&new, &path), &path, "name the file").map(|()| map));
         let map = match made {
             Ok(map) => map,
             Err(e) => {
-                // An empty log file is of no use to anyone; leaving it is harmless if this fails too.
-                let _ = fs::remove_file(&path);
+                // It is of no use to anyone; leaving it is harmless if this fails too.
+                let _ = fs::remove_file(&new);
                 return Err(e);
             }
         };
@@ -446,10 +456,25 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_is_named_once_it_is_complete() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::Fdatasync);
+        // What a killed process left.
+        fs::write(tmp.path().join(NEW_SEGMENT), vec![7; 1 << 16]).unwrap();
+        let s = d.create_segment("log.1", 1 << 12, b"head").unwrap();
+        assert_eq!((&s.map[..4], s.map[4..].iter().all(|b| *b == 0)), (&b"head"[..], true));
+        assert_eq!(d.list().unwrap(), [("log.1".to_owned(), 1 << 12)]);
+        // One that cannot be made leaves no name.
+        let e = d.create_segment("log.2", 1 << 62, b"head").err().unwrap();
+        assert!(e.to_string().contains("log.2"), "{e}");
+        assert_eq!(d.list().unwrap().len(), 1);
+    }
+
+    #[test]
     fn what_was_unmapped_for_a_sync_is_still_there_for_the_next() {
         let tmp = tempfile::tempdir().unwrap();
         let mut d = open(tmp.path(), SyncMethod::Fdatasync);
-        let mut s = d.create_segment("log.1", 1 << 20).unwrap();
+        let mut s = d.create_segment("log.1", 1 << 20, b"").unwrap();
         // Rounds of one to eight pages that begin and end anywhere: with and without unmapping, to the segment's last byte.
         let (mut at, mut expected) = (0, Vec::new());
         for round in 0u8.. {
@@ -473,7 +498,7 @@ mod tests {
         for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
             let tmp = tempfile::tempdir().unwrap();
             let mut d = open(&tmp.path().join("a/version-2"), sync);
-            let mut s = d.create_segment("log.1", 1 << 20).unwrap();
+            let mut s = d.create_segment("log.1", 1 << 20, b"").unwrap();
             let file = tmp.path().join("a/version-2/log.1");
             let allocated = || fs::metadata(&file).unwrap().blocks() * 512;
             assert_eq!((s.len(), fs::metadata(&file).unwrap().len()), (1 << 20, 1 << 20));
@@ -494,7 +519,7 @@ mod tests {
             assert_eq!(c.len(), 3 << 20);
             assert!(c.starts_with(b"ZKLG....second batch\0"), "{sync:?}");
             assert_eq!(&c[(1 << 20) - 3..][..12], b"enD, and on\0", "{sync:?}");
-            assert_eq!(d.create_segment("log.1", 10).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(d.create_segment("log.1", 10, b"").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
         }
     }
 
@@ -502,7 +527,7 @@ mod tests {
     #[should_panic(expected = "write of 2 bytes at 4095 of a segment of 4096")]
     fn a_write_beyond_the_segment_is_a_bug() {
         let tmp = tempfile::tempdir().unwrap();
-        let mut s = open(tmp.path(), SyncMethod::Dsync).create_segment("log.1", 4096).unwrap();
+        let mut s = open(tmp.path(), SyncMethod::Dsync).create_segment("log.1", 4096, b"").unwrap();
         s.write(4095, b"ab");
     }
 
@@ -594,11 +619,11 @@ mod tests {
             io::ErrorKind::FileTooLarge
         };
         let mut d = open(tmp.path(), SyncMethod::default());
-        let e = d.create_segment("log.1", 2 << 20).err().unwrap();
+        let e = d.create_segment("log.1", 2 << 20, b"").err().unwrap();
         assert_eq!(e.kind(), kind, "{e}");
         assert!(e.to_string().contains("log.1: cannot allocate 2097152 bytes"), "{e}");
         assert_eq!(d.list().unwrap(), [], "no empty log is left behind");
-        let mut s = d.create_segment("log.1", 512 << 10).unwrap();
+        let mut s = d.create_segment("log.1", 512 << 10, b"").unwrap();
         s.write(0, &[1; 512 << 10]);
         s.sync().unwrap();
         let e = s.grow(2 << 20).unwrap_err();
@@ -631,7 +656,7 @@ mod tests {
     fn a_mapping_is_not_read_ahead_even_when_it_has_grown() {
         let tmp = tempfile::tempdir().unwrap();
         let mut d = open(tmp.path(), SyncMethod::default());
-        let mut s = d.create_segment("log.5eed5", 1 << 20).unwrap();
+        let mut s = d.create_segment("log.5eed5", 1 << 20, b"").unwrap();
         for len in [1 << 20, 64 << 20] {
             s.grow(len).unwrap();
             let flags = mapping_flags("/log.5eed5");

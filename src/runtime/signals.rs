@@ -158,7 +158,7 @@ mod tests {
         install_sigbus().unwrap();
         let tmp = tempfile::tempdir().unwrap();
         let mut d = FsDir::open(tmp.path(), false, SyncMethod::default()).unwrap();
-        let mut s = d.create_segment("log.1", 1 << 20).unwrap();
+        let mut s = d.create_segment("log.1", 1 << 20, b"").unwrap();
         d.set_len("log.1", 0).unwrap();
         s.write(8192, b"x");
         eprintln!("wrote into a page that is not there");

@@ -339,7 +339,7 @@ impl Process {
 
     /// The log's end, once a mark tells of it.
     pub(super) fn marked(&self) -> Option<Zxid> {
-        self.log.writer.is_marked().then(|| self.log.writer.durable())
+        self.log.writer.ends_with_mark().then(|| self.log.writer.durable())
     }
 
     /// One step of the snapshot thread: whether a snapshot is finished.

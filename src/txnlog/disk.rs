@@ -18,9 +18,10 @@ pub trait Dir: Send {
     fn path(&self) -> String;
     /// Names and lengths of the regular files, in no order.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// Creates a segment of `len` zero bytes, every block allocated (an `ENOSPC` happens here, never in a later write), and
-    /// maps it. Fails if the name exists. The name is not durable before `sync_dir`.
-    fn create_segment(&mut self, name: &str, len: u64) -> io::Result<Self::Segment>;
+    /// Creates a segment of `len` bytes, `head` and then zeros, every block allocated (an `ENOSPC` happens here, never in a later
+    /// write), and maps it. Whenever the name is there, `head` is too, and durable. Fails if the name exists. The name is not
+    /// durable before `sync_dir`.
+    fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Self::Segment>;
     /// Creates (or empties) a file for sequential writing.
     fn create(&mut self, name: &str) -> io::Result<Self::Writer>;
     /// Opens a file for reading.

@@ -326,13 +326,16 @@ impl Dir for TestDisk {
         Ok(s.live.iter().map(|(n, i)| (n.clone(), s.inodes[*i].live.len() as u64)).collect())
     }
 
-    fn create_segment(&mut self, name: &str, len: u64) -> io::Result<TestSegment> {
+    fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<TestSegment> {
         let mut s = self.state();
         s.op(Need::Space)?;
         if s.live.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, name.to_owned()));
         }
-        let inode = s.inode(name, vec![0; len as usize]);
+        let mut bytes = vec![0; len as usize];
+        bytes[..head.len()].copy_from_slice(head);
+        let inode = s.inode(name, bytes);
+        s.inodes[inode].durable = head.to_vec();
         Ok(TestSegment { disk: self.clone(), inode, len })
     }
 

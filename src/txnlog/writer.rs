@@ -132,8 +132,7 @@ impl<D: Dir> LogWriter<D> {
             let begin = FILE_HEADER.len() as u64;
             let len = padded(begin + need, step);
             self.name = log_name(zxid);
-            let mut segment = self.dir.create_segment(&self.name, len)?;
-            segment.write(0, &FILE_HEADER);
+            let segment = self.dir.create_segment(&self.name, len, &FILE_HEADER)?;
             self.open = Some(Open { segment, end: begin, durable: 0, chain: 0 });
         }
         let open = self.open.as_mut().expect("a segment is open");
@@ -157,6 +156,11 @@ impl<D: Dir> LogWriter<D> {
     /// Whether [`LogWriter::mark`] would do nothing.
     pub fn is_marked(&self) -> bool {
         self.is_marked || self.open.as_ref().is_none_or(|o| o.durable < o.end)
+    }
+
+    /// Whether a mark tells of the file's end.
+    pub fn ends_with_mark(&self) -> bool {
+        self.is_marked
     }
 
     /// Says in the file that its last record is durable, so that rot in it cannot pass for a torn write. For a moment in which
