@@ -63,7 +63,7 @@ pub(super) struct World {
     pub(super) summary: Summary,
     /// Last durable zxid of each sync, newest last.
     pub(super) syncs: Vec<Zxid>,
-    /// The log's end when it was last marked.
+    /// The log's end while it is marked, else zero.
     pub(super) marked: Zxid,
     /// No more faults.
     pub(super) calm: bool,
@@ -369,9 +369,11 @@ impl World {
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let outcome = process.log_step(now, sync_ms);
         self.syncs.append(&mut process.synced);
-        if let (Ok(()), Some(zxid)) = (&outcome, process.marked()) {
-            self.marked = zxid;
-        }
+        // The next record goes over the mark: a crash that tears it takes the mark away as well.
+        self.marked = match (&outcome, process.marked()) {
+            (Ok(()), Some(zxid)) => zxid,
+            _ => Zxid::ZERO,
+        };
         self.after_disk(n, "log", outcome)
     }
 
@@ -432,11 +434,12 @@ impl World {
             n.disks().into_iter().for_each(|d| d.fault_at(u64::MAX, crate::txnlog::testdisk::Fault::Crash, 0))
         });
         self.settle("rest")?;
+        // A session that expires while they are answered may add to it.
+        let last = self.history.last();
         for c in 0..self.clients.len() {
             self.ask(c, Asked::Sync { path: "/".into() });
         }
         self.settle("last words")?;
-        let last = self.history.last();
         if let Some(c) = self.clients.iter().position(|c| c.phase == Phase::Open && c.at() < last) {
             return Err(format!("client {c} was told up to {}, the history ends at {last}", self.clients[c].at()));
         }

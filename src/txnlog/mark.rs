@@ -9,7 +9,8 @@
 //! recovery has made sure of the file.
 //!
 //! Apache takes the magic for a record's checksum and the zero behind it for a record's length: to it that is the end of the
-//! file, like the zeros that it finds there otherwise. The next record is written over the mark, and is longer.
+//! file, like the zeros that it finds there otherwise. The next record is written over the mark, and is longer;
+//! a crash that tears that write takes the mark away too, and the batch before it has no witness until recovery marks the end again.
 
 use crate::types::Zxid;
 
