@@ -7,23 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tools/compare"))
 
-
-def _beside():
-    loader = SourceFileLoader("beside", str(REPO / "tools/load/beside"))
-    module = module_from_spec(spec_from_loader("beside", loader))
-    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    loader.exec_module(module)
-    sys.dont_write_bytecode = writes_bytecode
-    return module
-
-
-beside = _beside()
+from comparing.servers import ZOO_CFG, raise_priority  # noqa: E402
 
 
 def add_arguments(parser):
@@ -47,7 +36,7 @@ def check(args, keep=False):
     for binary in (args.zabra, args.load):
         if not binary.exists():
             sys.exit(f"no {binary}: cargo build --release -p zabra -p zabra-load")
-    beside.raise_priority(args.nice)
+    raise_priority(args.nice)
     if not keep:
         shutil.rmtree(args.work, ignore_errors=True)
     args.work.mkdir(parents=True, exist_ok=True)
@@ -68,7 +57,7 @@ class Server:
         """Starts it and does not wait."""
         self.data.mkdir(parents=True, exist_ok=True)
         config = self.args.work / f"{self.label}.cfg"
-        config.write_text(beside.CONFIG.format(data=self.data, port=self.port) + self.lines)
+        config.write_text(ZOO_CFG.format(data=self.data, port=self.port) + self.lines)
         if self.kind == "apache":
             command = ["java", f"-Xmx{self.args.heap}", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp",
                        f"{self.args.jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
