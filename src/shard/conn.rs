@@ -120,6 +120,8 @@ pub struct Conn {
     pub waiting_bytes: usize,
     /// Bytes of the requests in `fifo`.
     pub fifo_bytes: usize,
+    /// A request was left without an answer: none of those behind it gets one.
+    pub is_mute: bool,
     pub touched: bool,
     pub heard_ms: i64,
     pub established_wall_ms: i64,
@@ -172,6 +174,7 @@ impl Conn {
             waiting_reads: 0,
             waiting_bytes: 0,
             fifo_bytes: 0,
+            is_mute: false,
             touched: false,
             heard_ms: now.mono_ms,
             established_wall_ms: now.wall_ms,

@@ -54,8 +54,10 @@ impl Shard {
         };
         c.fifo_bytes -= bytes as usize;
         self.outstanding -= 1;
-        // Behind the end nobody is answered, but for the client that closes what has expired meanwhile.
-        if c.phase == Phase::Ended && (op != op::CLOSE_SESSION || c.last_op == op::CLOSE_SESSION) {
+        // Behind the end nobody is answered, but for the client that closes what has expired meanwhile; nor is that one when
+        // an earlier request of its was left without an answer.
+        if c.phase == Phase::Ended && (c.is_mute || op != op::CLOSE_SESSION || c.last_op == op::CLOSE_SESSION) {
+            c.is_mute = true;
             return true;
         }
         c.out.extend_from_slice(reply);
