@@ -43,9 +43,11 @@ pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(),
     }
     match files.iter().rfind(|f| f.mark.last > Zxid::ZERO) {
         Some(last) if !last.is_marked => {
-            let mark = last.mark.bytes(last.at);
-            log.rewrite(&last.name, last.durable, last.at, &mark).map_err(|e| io_error(last.name.clone(), e))?;
-            compare(log, last)
+            let failed = |e| io_error(last.name.clone(), e);
+            log.rewrite(&last.name, last.durable, last.at, &[]).map_err(failed)?;
+            compare(log, last)?;
+            // Only now: whoever reads the mark, be it from memory, takes what is before it for durable.
+            log.rewrite(&last.name, last.at, last.at, &last.mark.bytes(last.at)).map_err(failed)
         }
         _ => Ok(()),
     }
@@ -63,6 +65,6 @@ fn compare<D: Dir>(log: &D, file: &FileEnd) -> Result<(), RecoveryError> {
     while let Some((_, record)) = reader.next_record().map_err(failed)? {
         last = record.header.zxid;
     }
-    let is_same = last == file.mark.last && reader.end() == Some(&End::Clean { at: file.at }) && reader.is_marked();
+    let is_same = last == file.mark.last && reader.end() == Some(&End::Clean { at: file.at });
     if is_same { Ok(()) } else { Err(RecoveryError::Changed { file: file.name.clone(), from: file.durable }) }
 }
