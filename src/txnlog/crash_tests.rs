@@ -242,35 +242,56 @@ fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
 }
 
 /// What a sync was for is in memory, taken for clean, and not on the disk: readers see it until power fails.
+/// A log of 1 to 4 and behind it some of 5 to 8, which the process that ended read or wrote in memory, and the disk may not have.
+fn left_by_a_failed_sync(seed: u64) -> TestDisk {
+    let disk = small_log(3, false);
+    let r = open(&disk).unwrap();
+    let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
+    log.append(Zxid(4), &payload(Zxid(4), None)).unwrap();
+    log.sync().unwrap();
+    for z in 5..=8 {
+        log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+    }
+    disk.fault_at(disk.ops(), Fault::SyncFails, seed);
+    assert!(log.sync().is_err());
+    drop(log);
+    disk.restart();
+    disk
+}
+
+/// A server starts, answers from what it found, acknowledges what it writes behind it, and loses power. Returns the last found.
+fn serve_and_lose_power(disk: &TestDisk, seed: u64) -> Zxid {
+    let last = open(disk).unwrap_or_else(|e| panic!("seed {seed}: {e}")).last;
+    assert!(last >= Zxid(4), "seed {seed}");
+    let mut log = LogWriter::new(disk.clone(), last, SMALL);
+    let next = Zxid(last.0 + 1);
+    log.append(next, &payload(next, None)).unwrap();
+    log.sync().unwrap();
+    disk.power_cycle(seed);
+    let r = open(disk).unwrap_or_else(|e| panic!("seed {seed}, after {last} was served: {e}"));
+    assert_eq!(r.last, next, "seed {seed}");
+    last
+}
+
 #[test]
 fn what_a_failed_sync_left_in_memory_only_is_written_again_before_anything_is_built_on_it() {
-    let mut kept = 0;
-    for seed in 0..60 {
-        let disk = small_log(3, false);
-        let r = open(&disk).unwrap();
-        let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
-        log.append(Zxid(4), &payload(Zxid(4), None)).unwrap();
-        log.sync().unwrap();
-        for z in 5..=8 {
-            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
-        }
-        disk.fault_at(disk.ops(), Fault::SyncFails, seed);
-        assert!(log.sync().is_err());
-        drop(log);
-        disk.restart();
-        let last = open(&disk).unwrap_or_else(|e| panic!("seed {seed}: {e}")).last;
-        assert!(last >= Zxid(4), "seed {seed}");
-        kept += i64::from(last > Zxid(4));
-        // The next server answers from it, and acknowledges what it writes behind it.
-        let mut log = LogWriter::new(disk.clone(), last, SMALL);
-        let next = Zxid(last.0 + 1);
-        log.append(next, &payload(next, None)).unwrap();
-        log.sync().unwrap();
-        disk.power_cycle(seed);
-        let r = open(&disk).unwrap_or_else(|e| panic!("seed {seed}, after {last} was served: {e}"));
-        assert_eq!(r.last, next, "seed {seed}");
-    }
+    let found = (0..60).map(|seed| serve_and_lose_power(&left_by_a_failed_sync(seed), seed));
+    let kept = found.filter(|last| *last > Zxid(4)).count();
     assert!(kept > 10, "{kept}: too little was left in memory");
+}
+
+#[test]
+fn a_recovery_that_is_killed_leaves_nothing_that_the_next_one_believes() {
+    for (seed, op) in (0..40).flat_map(|seed| (0..12).map(move |op| (seed, op))) {
+        for fault in [Fault::Crash, Fault::SyncFails] {
+            let disk = left_by_a_failed_sync(seed);
+            disk.fault_at(disk.ops() + op, fault, seed);
+            // It may also be through before that.
+            let _ = open(&disk);
+            disk.restart();
+            serve_and_lose_power(&disk, seed);
+        }
+    }
 }
 
 #[test]
