@@ -309,6 +309,14 @@ impl Segment for FsSegment {
         Ok(())
     }
 
+    /// A sync takes the write permission away from the pages it wrote: the next record's first byte would fault.
+    fn expect_write(&mut self, at: u64) {
+        if self.sync != SyncMethod::Dsync && at < self.len {
+            // SAFETY: populating changes no byte. An error (an older kernel) leaves the fault to the write.
+            let _ = self.map.advise_range(Advice::PopulateWrite, at as usize & !(PAGE - 1), PAGE);
+        }
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         let outcome = match self.sync {
             SyncMethod::Fdatasync => self.let_go_of_pages().and_then(|()| self.file.sync_data()),
@@ -453,6 +461,34 @@ mod tests {
         let mut w = FsWriter::new(File::open("/dev/full").unwrap(), "/dev/full".into());
         let outcome = (0..50).try_for_each(|_| w.write_all(&piece)).and_then(|()| w.sync());
         assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn the_next_page_is_there_before_it_is_written_and_reads_as_before() {
+        let tmp = tempfile::tempdir().unwrap();
+        for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
+            let name = format!("log.{}", sync as u8 + 1);
+            let mut s = open(tmp.path(), sync).create_segment(&name, 4 * PAGE as u64, b"head").unwrap();
+            let resident = |s: &FsSegment, page: usize| {
+                let mut pages = [0u8; 4];
+                // SAFETY: the range is the mapping's, and there is a byte for each of its pages.
+                let done = unsafe { libc::mincore(s.map.as_ptr() as *mut _, 4 * PAGE, pages.as_mut_ptr()) };
+                assert_eq!(done, 0);
+                pages[page] & 1 == 1
+            };
+            assert!(!resident(&s, 2));
+            s.expect_write(2 * PAGE as u64 + 17);
+            assert_eq!(resident(&s, 2), sync != SyncMethod::Dsync);
+            // Behind the last byte there is nothing to expect.
+            s.expect_write(4 * PAGE as u64);
+            s.write(2 * PAGE as u64 + 17, b"record");
+            s.sync().unwrap();
+            s.expect_write(2 * PAGE as u64 + 23);
+            let mut whole = vec![0; 4 * PAGE];
+            whole[..4].copy_from_slice(b"head");
+            whole[2 * PAGE + 17..][..6].copy_from_slice(b"record");
+            assert!(content(&tmp.path().join(&name)) == whole, "{sync:?}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub trait LogSink: Send + 'static {
     fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
     /// Makes everything appended durable; the last zxid that is.
     fn sync(&mut self) -> io::Result<Zxid>;
+    /// Makes the place of the next record ready: after a sync, when nobody waits.
+    fn expect_write(&mut self);
     /// Ends the current file.
     fn roll(&mut self) -> io::Result<()>;
     /// Whether [`LogSink::mark`] has nothing to do.
@@ -49,6 +51,10 @@ where
 
     fn sync(&mut self) -> io::Result<Zxid> {
         LogWriter::sync(self)
+    }
+
+    fn expect_write(&mut self) {
+        LogWriter::expect_write(self)
     }
 
     fn roll(&mut self) -> io::Result<()> {
@@ -437,6 +443,7 @@ impl<S: LogSink> Runner<S> {
             }
         }
         self.after_sync = outputs;
+        self.sink.expect_write();
     }
 
     fn mark(&mut self) {

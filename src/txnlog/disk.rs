@@ -54,6 +54,8 @@ pub trait Segment: Send {
     fn grow(&mut self, len: u64) -> io::Result<()>;
     /// Makes all written bytes durable (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
+    /// The next write comes to `at`: what can be made ready for it is. Changes nothing that can be read.
+    fn expect_write(&mut self, _at: u64) {}
 }
 
 /// Sequential writing (snapshots, epoch files).

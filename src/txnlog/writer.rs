@@ -215,6 +215,13 @@ impl<D: Dir> LogWriter<D> {
         Ok(())
     }
 
+    /// Makes the place of the next record ready, when there is nothing else to do: see [`Segment::expect_write`].
+    pub fn expect_write(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.segment.expect_write(open.end);
+        }
+    }
+
     /// Ends the current file; the next append opens a new one. What was appended is made durable first, `forceSync` or not, so
     /// that damage in a file that is not the last can never be a crash's. The blocks behind the last record are given back.
     pub fn roll(&mut self) -> io::Result<()> {
