@@ -544,6 +544,30 @@ fn a_damaged_snapshot_falls_back_only_when_the_log_covers_it() {
 }
 
 #[test]
+fn a_snapshot_that_ends_before_the_zxid_of_its_name_is_not_one() {
+    let disk = three_files();
+    let state = open(&disk).unwrap().state;
+    let first_six = Seen(state.0.iter().take(6).map(|(z, d)| (*z, d.clone())).collect());
+    let name = take_snapshot(&disk, &first_six, Zxid(6), Compression::None).unwrap();
+    let renamed = |to: &str| {
+        let disk = disk.fork();
+        disk.clone().rename(&name, to).unwrap();
+        disk
+    };
+    // It would leave out 7 and 8. The log has them.
+    let r = open(&renamed("snapshot.8")).unwrap();
+    assert_eq!((r.state, r.report.replayed), (state.clone(), 9));
+    let [(bad, why)] = &r.report.bad_snapshots[..] else { panic!("{:?}", r.report.bad_snapshots) };
+    assert!(bad == "snapshot.8" && why.contains("ends at 0x6, before the 0x8 of its name"), "{bad}: {why}");
+    // And here nothing has them.
+    let e = open(&renamed("snapshot.c")).unwrap_err();
+    assert!(matches!(e, RecoveryError::EndsBeforeSnapshot { last: Zxid(9), .. }), "{e}");
+    // Apache's may end behind it: it writes them while it goes on.
+    let r = open(&renamed("snapshot.5")).unwrap();
+    assert_eq!((r.state, r.report.replayed), (state, 4));
+}
+
+#[test]
 fn every_cut_and_flip_of_a_snapshot_is_found() {
     let disk = TestDisk::new();
     let name = take_snapshot(&disk, &Seen([(1, vec![1; 40])].into()), Zxid(1), Compression::None).unwrap();

@@ -280,7 +280,7 @@ impl Run {
             self.image = Some(taking);
             return;
         }
-        let file = seal(&taking.bytes, Blocks::default());
+        let file = seal(&taking.bytes, taking.zxid, Blocks::default());
         let loaded = load(&file, Compression::None, taking.zxid).expect("an image of ours loads").tree;
         // Loading counts usage anew, so only without quotas is everything the same.
         if loaded.all_quotas().next().is_none() {
