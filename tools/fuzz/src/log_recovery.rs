@@ -18,12 +18,13 @@ use zabra::txnlog::record::{FILE_HEADER, FRAME_LEN, Framed, Trailer};
 use zabra::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
 use zabra::txnlog::restore::recover_tree;
 use zabra::txnlog::testdisk::TestDisk;
+use zabra::txnlog::testreplica::{SMALL, Seen, put_apache};
 use zabra::txnlog::truncate::truncate;
 use zabra::txnlog::verify;
 use zabra::txnlog::writer::LogWriter;
 use zabra::types::{AclId, Cxid, SessionId, StatPersisted, Zxid, op};
 
-use crate::history::{History, SMALL, Seen, put_apache};
+use crate::history::History;
 use crate::input::Input;
 use crate::mutation::{Overwritten, mutate};
 use crate::snapshot::{Blocks, LAST, OPTIONS, seal};

@@ -18,10 +18,10 @@ use zabra::txnlog::names::Compression;
 use zabra::txnlog::recovery::RecoveryOptions;
 use zabra::txnlog::restore::recover_tree;
 use zabra::txnlog::testdisk::TestDisk;
+use zabra::txnlog::testreplica::SMALL;
 use zabra::txnlog::writer::LogWriter;
 use zabra::types::{Acl, Cxid, Id, Now, SessionId, Zxid, op, perms};
 
-use crate::history::SMALL;
 use crate::input::Input;
 use crate::request::{apply, check_encoding};
 use crate::snapshot::{Blocks, OPTIONS, begin_image, load, save, seal};
