@@ -383,7 +383,9 @@ impl FsWriter {
 
 impl Write for FsWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = named(self.buffer.write(bytes), &self.path, "write")?;
+        let room = WRITE_BEHIND - (self.len - self.sent);
+        let now = &bytes[..bytes.len().min(room as usize)];
+        let n = named(self.buffer.write(now), &self.path, "write")?;
         self.len += n as u64;
         if self.len - self.sent >= WRITE_BEHIND {
             self.write_behind()?;
