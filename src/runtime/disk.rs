@@ -8,15 +8,19 @@
 //!
 //! A failed sync is final; nothing here tries one again.
 
-use crate::txnlog::disk::{Dir, Reader, Segment, Writer};
+mod removal;
+mod writer;
+
+pub use writer::FsWriter;
+
+use crate::txnlog::disk::{Dir, Reader, Segment};
 use memmap2::{Advice, MmapMut, MmapOptions, RemapOptions, UncheckedAdvice};
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// How a segment's bytes are made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -43,6 +47,8 @@ pub struct FsDir {
     /// Open for fsync.
     dir: File,
     sync: SyncMethod,
+    /// Files are removed in steps.
+    gentle: bool,
 }
 
 /// Adds the file and what was tried to an error, keeping its kind.
@@ -75,7 +81,12 @@ impl FsDir {
             &path,
             "open the directory",
         )?;
-        Ok(FsDir { path, dir, sync })
+        Ok(FsDir { path, dir, sync, gentle: false })
+    }
+
+    /// For a directory that others write to meanwhile: removing a file takes longer and holds them up less.
+    pub fn gentle(self) -> FsDir {
+        FsDir { gentle: true, ..self }
     }
 
     /// Takes the lock that keeps a second server out of this directory; it lasts as long as the value. `None`: taken.
@@ -187,6 +198,9 @@ impl Dir for FsDir {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let path = self.at(name);
+        if self.gentle {
+            return removal::remove_in_steps(&path);
+        }
         named(fs::remove_file(&path), &path, "remove the file")
     }
 
@@ -333,78 +347,6 @@ impl Segment for FsSegment {
     }
 }
 
-/// Bytes of a file that are written before they are sent to the disk: a snapshot of a gigabyte that waits in memory until its one
-/// sync holds up every sync of the log behind it, and so does each piece on its way. At the few hundred megabytes per second of
-/// a usual disk this is a millisecond.
-const WRITE_BEHIND: u64 = 256 << 10;
-
-/// How much longer the disk is left to others than it took to write a piece.
-const REST: u32 = 3;
-
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_millis(50);
-
-/// A file being written from its start.
-pub struct FsWriter {
-    buffer: BufWriter<File>,
-    path: PathBuf,
-    /// Bytes taken.
-    len: u64,
-    /// Bytes sent to the disk.
-    sent: u64,
-}
-
-impl FsWriter {
-    fn new(file: File, path: PathBuf) -> FsWriter {
-        FsWriter { buffer: BufWriter::with_capacity(1 << 16, file), path, len: 0, sent: 0 }
-    }
-
-    /// Writes to the disk what came since the last time, then leaves it to others for a while. Durable only after a sync, but an
-    /// error is told here, and only here.
-    fn write_behind(&mut self) -> io::Result<()> {
-        self.flush()?;
-        let began = Instant::now();
-        let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        let (from, bytes) = (self.sent as i64, (self.len - self.sent) as i64);
-        // SAFETY: no pointers; the descriptor is open.
-        let done = unsafe { libc::sync_file_range(self.buffer.get_ref().as_raw_fd(), from, bytes, flags) };
-        self.sent = self.len;
-        if done == 0 {
-            std::thread::sleep((began.elapsed() * REST).min(LONGEST_REST));
-            return Ok(());
-        }
-        match io::Error::last_os_error() {
-            // A file system or a sandbox without it: then all is left to the sync.
-            e if [Some(libc::ENOSYS), Some(libc::EPERM), Some(libc::ESPIPE)].contains(&e.raw_os_error()) => Ok(()),
-            e => named(Err(e), &self.path, "write"),
-        }
-    }
-}
-
-impl Write for FsWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = WRITE_BEHIND - (self.len - self.sent);
-        let now = &bytes[..bytes.len().min(room as usize)];
-        let n = named(self.buffer.write(now), &self.path, "write")?;
-        self.len += n as u64;
-        if self.len - self.sent >= WRITE_BEHIND {
-            self.write_behind()?;
-        }
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        named(self.buffer.flush(), &self.path, "write")
-    }
-}
-
-impl Writer for FsWriter {
-    fn sync(&mut self) -> io::Result<()> {
-        self.flush()?;
-        named(self.buffer.get_ref().sync_all(), &self.path, "sync the file")
-    }
-}
-
 /// A file being read from its start.
 pub struct FsReader {
     buffer: BufReader<File>,
@@ -428,6 +370,8 @@ impl Reader for FsReader {
 mod tests {
     use super::*;
     use crate::runtime::in_own_process;
+    use crate::txnlog::disk::Writer;
+    use std::io::Write;
     use std::os::unix::fs::MetadataExt;
 
     fn open(at: &Path, sync: SyncMethod) -> FsDir {
@@ -436,25 +380,6 @@ mod tests {
 
     fn content(at: &Path) -> Vec<u8> {
         fs::read(at).unwrap()
-    }
-
-    #[test]
-    fn a_long_file_is_sent_to_the_disk_while_it_is_written() {
-        let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("long");
-        let mut w = FsWriter::new(File::create(&path).unwrap(), path.clone());
-        let piece: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
-        for n in 1..=50 {
-            w.write_all(&piece).unwrap();
-            assert_eq!(w.len, n * 100_000);
-            assert!(w.len - w.sent < WRITE_BEHIND && w.sent <= fs::metadata(&path).unwrap().len());
-        }
-        w.sync().unwrap();
-        assert!(content(&path) == piece.repeat(50));
-        // What cannot be written says so.
-        let mut w = FsWriter::new(File::open("/dev/full").unwrap(), "/dev/full".into());
-        let outcome = (0..50).try_for_each(|_| w.write_all(&piece)).and_then(|()| w.sync());
-        assert!(outcome.is_err());
     }
 
     #[test]
