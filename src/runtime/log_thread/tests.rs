@@ -151,6 +151,8 @@ impl LogSink for Gate {
         Ok(self.last)
     }
 
+    fn prepare(&mut self) {}
+
     fn roll(&mut self) -> io::Result<()> {
         Ok(())
     }
