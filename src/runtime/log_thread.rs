@@ -31,6 +31,8 @@ pub trait LogSink: Send + 'static {
     fn sync(&mut self) -> io::Result<Zxid>;
     /// Makes the place of the next record ready: after a sync, when nobody waits.
     fn expect_write(&mut self);
+    /// A `roll` comes soon.
+    fn prepare(&mut self);
     /// Ends the current file.
     fn roll(&mut self) -> io::Result<()>;
     /// Whether [`LogSink::mark`] has nothing to do.
@@ -55,6 +57,10 @@ where
 
     fn expect_write(&mut self) {
         LogWriter::expect_write(self)
+    }
+
+    fn prepare(&mut self) {
+        LogWriter::prepare(self);
     }
 
     fn roll(&mut self) -> io::Result<()> {
@@ -412,6 +418,7 @@ impl<S: LogSink> Runner<S> {
         for output in outputs.drain(..) {
             match output {
                 Output::Sync => self.sync(),
+                Output::RollComes => self.sink.prepare(),
                 Output::Roll => self.roll(),
                 Output::Snapshot => self.events.send(LogEvent::SnapshotDue),
                 Output::SnapshotSkipped => self.events.send(LogEvent::SnapshotSkipped),

@@ -88,6 +88,9 @@ fn serve(disk: &TestDisk, history: &[Zxid], run: &mut Run) -> Result<(), String>
             assert_eq!(log.sync().map_err(|e| e.to_string())?, *z);
             run.acked = i + 1;
         }
+        if i % 7 == 4 {
+            log.prepare();
+        }
         if i % 7 == 6 {
             log.roll().map_err(|e| e.to_string())?;
             run.acked = i + 1;

@@ -153,6 +153,8 @@ impl LogSink for Gate {
 
     fn expect_write(&mut self) {}
 
+    fn prepare(&mut self) {}
+
     fn roll(&mut self) -> io::Result<()> {
         Ok(())
     }
