@@ -10,6 +10,9 @@ pub const OUT_HIGH_WATER: usize = 1 << 20;
 /// reply before that may be longer.
 pub const OUT_LIMIT: usize = 64 << 20;
 
+/// Capacity a buffer of a connection may keep when it holds little or nothing: what it was for may not come again.
+pub const KEPT_CAPACITY: usize = 64 << 10;
+
 /// Bytes of requests a connection may have undecoded before its socket is no longer read (beyond one unfinished frame).
 pub const IN_HIGH_WATER: usize = 64 << 10;
 

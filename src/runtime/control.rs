@@ -1,5 +1,5 @@
-//! The control thread's housekeeping: purges, and the watchdog that ends a process one of whose cores is stuck. Mirrors
-//! `DatadirCleanupManager`.
+//! The control thread's housekeeping: purges, and the watchdog that ends a process one of whose cores is stuck and gives
+//! memory back that is not needed any more. Mirrors `DatadirCleanupManager`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::boot::StartError;
 use super::cores;
 use super::disk::{FsDir, SyncMethod};
 use super::fatal::fatal;
+use super::memory;
 use super::shared::{Shared, WordRequest};
 use crate::config::{Config, ExitCode};
 use crate::txnlog::purge::purge;
@@ -69,6 +70,7 @@ fn watch(shared: &Shared) {
     let mut watchdog = Watchdog::new(shared.turns.len());
     loop {
         std::thread::sleep(LOOK);
+        memory::give_back();
         if let Some(core) = watchdog.look(shared.turns.iter().map(|t| t.load(Ordering::Relaxed))) {
             fatal(ExitCode::Unexpected, format!("core {core} has not turned for {STUCK_LOOKS} seconds"));
         }

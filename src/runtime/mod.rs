@@ -13,6 +13,7 @@ pub mod disk;
 pub mod fatal;
 pub mod log_thread;
 pub mod mailbox;
+mod memory;
 mod settings;
 pub mod shared;
 pub mod signals;

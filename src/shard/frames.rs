@@ -104,6 +104,9 @@ impl Shard {
             return;
         }
         input.drain(..used);
+        if input.capacity() > limits::KEPT_CAPACITY.max(4 * input.len()) {
+            input.shrink_to(limits::KEPT_CAPACITY);
+        }
         if let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase != Phase::Ended) {
             c.input = input;
         }

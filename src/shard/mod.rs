@@ -230,6 +230,10 @@ impl Shard {
             std::mem::swap(to, &mut c.out);
         } else {
             to.append(&mut c.out);
+            if c.out.capacity() > crate::limits::KEPT_CAPACITY {
+                // The client reads slower than it asks: its next reply may be far away.
+                c.out = Vec::new();
+            }
         }
     }
 

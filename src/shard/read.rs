@@ -14,6 +14,9 @@ use crate::tree::{Tree, Znode};
 use crate::types::acl::permits;
 use crate::types::{Acl, ErrorCode, Id, Now, Zxid, op, perms};
 
+/// Bytes of a stat.
+const STAT: usize = 6 * 8 + 5 * 4;
+
 /// How a read ends when it does not succeed.
 enum Refusal {
     /// This code in the reply.
@@ -144,9 +147,12 @@ impl Shard {
                 if *watch {
                     self.watch_data(conn, path);
                 }
+                let len = node.data().map_or(0, <[u8]>::len);
+                // At once: a large reply that grows takes twice its bytes.
+                reply.reserve(4 + len + STAT);
                 reply.put_buffer(node.data());
                 put_stat(reply, &node.stat());
-                self.count_read(path, node.data().map_or(0, <[u8]>::len));
+                self.count_read(path, len);
             }
             Request::GetChildren { path, watch } => {
                 let node = self.readable(conn, path, tree)?;
@@ -200,7 +206,6 @@ impl Shard {
 
     /// For `read_per_namespace`: what was read, its path and a stat.
     fn count_read(&mut self, path: &str, len: usize) {
-        const STAT: usize = 6 * 8 + 5 * 4;
         self.stats.reads.record(path, (path.len() + len + STAT) as u64);
     }
 
@@ -288,6 +293,9 @@ impl Shard {
 }
 
 fn put_children(reply: &mut Vec<u8>, node: &Znode<'_>) {
+    // Siblings mostly have names of one kind; one that differs may be as long as it likes.
+    let name = node.children().next().map_or(0, str::len);
+    reply.reserve((node.num_children().max(0) as usize).saturating_mul(4 + name).min(limits::OUT_HIGH_WATER));
     reply.put_i32(node.num_children());
     for name in node.children() {
         reply.put_string(name);

@@ -38,8 +38,70 @@ struct Image {
     /// The next slot to write, and the end of the slots there were.
     cursor: u32,
     end: u32,
-    /// Records of slots that changed before the walk reached them; `None` for a slot that was free.
-    kept: HashMap<u32, Option<Box<[u8]>>>,
+    kept: Kept,
+}
+
+/// Records of slots that changed before the walk reached them.
+///
+/// They lie one behind the other in large blocks: an allocation for each would stand between those of the znodes, and hold on to
+/// their pages after it is gone.
+#[derive(Default)]
+struct Kept {
+    places: HashMap<u32, Place>,
+    blocks: Vec<Block>,
+    /// The record in the making.
+    scratch: Vec<u8>,
+}
+
+/// Where a record is; a slot that was free has one of no bytes.
+struct Place {
+    block: u32,
+    at: u32,
+    len: u32,
+}
+
+struct Block {
+    bytes: Vec<u8>,
+    /// Records not taken yet.
+    left: u32,
+}
+
+impl Kept {
+    const BLOCK: usize = 1 << 20;
+
+    fn contains(&self, slot: u32) -> bool {
+        self.places.contains_key(&slot)
+    }
+
+    /// Keeps what `put` appends as the record of `slot`.
+    fn keep(&mut self, slot: u32, put: impl FnOnce(&mut Vec<u8>)) {
+        self.scratch.clear();
+        put(&mut self.scratch);
+        let len = self.scratch.len();
+        if self.blocks.last().is_none_or(|b| b.bytes.capacity() - b.bytes.len() < len) {
+            self.blocks.push(Block { bytes: Vec::with_capacity(len.max(Kept::BLOCK)), left: 0 });
+        }
+        let block = self.blocks.len() - 1;
+        let Block { bytes, left } = &mut self.blocks[block];
+        self.places.insert(slot, Place { block: block as u32, at: bytes.len() as u32, len: len as u32 });
+        bytes.extend_from_slice(&self.scratch);
+        *left += 1;
+        if self.scratch.capacity() > Kept::BLOCK {
+            self.scratch = Vec::new();
+        }
+    }
+
+    /// Appends the record of `slot` and forgets it; `false` if there is none.
+    fn take(&mut self, slot: u32, out: &mut Vec<u8>) -> bool {
+        let Some(Place { block, at, len }) = self.places.remove(&slot) else { return false };
+        let Block { bytes, left } = &mut self.blocks[block as usize];
+        out.extend_from_slice(&bytes[at as usize..][..len as usize]);
+        *left -= 1;
+        if *left == 0 {
+            *bytes = Vec::new();
+        }
+        true
+    }
 }
 
 /// All images that have begun.
@@ -56,7 +118,7 @@ impl Tree {
         let id = ImageId(self.images.last);
         let head =
             ImageHead { zxid: self.last_zxid, digest: self.digest, nodes: self.slab.live(), acls: self.acls.lists() };
-        self.images.open.push(Image { id, head, cursor: 0, end: self.slab.end(), kept: HashMap::new() });
+        self.images.open.push(Image { id, head, cursor: 0, end: self.slab.end(), kept: Kept::default() });
         id
     }
 
@@ -86,10 +148,8 @@ impl Tree {
             let slot = image.cursor;
             image.cursor += 1;
             looks -= 1;
-            match image.kept.remove(&slot) {
-                Some(Some(record)) => out.extend_from_slice(&record),
-                Some(None) => {}
-                None => self.put_node(slot, &mut parent, out),
+            if !image.kept.take(slot, out) {
+                self.put_node(slot, &mut parent, out);
             }
         }
         let done = image.cursor == image.end;
@@ -120,10 +180,8 @@ impl Tree {
     fn keep_for_images(&mut self, slot: u32) {
         let mut images = std::mem::take(&mut self.images);
         for image in &mut images.open {
-            if (image.cursor..image.end).contains(&slot) && !image.kept.contains_key(&slot) {
-                let mut record = Vec::new();
-                self.put_node(slot, &mut ParentPath::default(), &mut record);
-                image.kept.insert(slot, (!record.is_empty()).then(|| record.into_boxed_slice()));
+            if (image.cursor..image.end).contains(&slot) && !image.kept.contains(slot) {
+                image.kept.keep(slot, |record| self.put_node(slot, &mut ParentPath::default(), record));
             }
         }
         self.images = images;

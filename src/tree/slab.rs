@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use super::node::{FREE, Node};
 
-const CHUNK_BITS: u32 = 12;
+/// 7 MiB a chunk: an allocation of its own, of whole pages. (4,096 nodes were rounded up by a seventh, to a size class of the
+/// allocator.) What is not used yet of a chunk takes no memory.
+const CHUNK_BITS: u32 = 16;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
 /// Where the nodes live.

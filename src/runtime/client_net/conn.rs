@@ -1,5 +1,6 @@
 //! The connections of one core: a slab with generations, and the send buffers they share.
 
+use crate::limits::KEPT_CAPACITY;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
@@ -188,8 +189,6 @@ pub(super) struct Spares(Vec<Vec<u8>>);
 impl Spares {
     /// How many are kept.
     const KEPT: usize = 256;
-    /// Buffers that grew beyond this are given back to the allocator.
-    const MAX_CAPACITY: usize = 64 * 1024;
     const FIRST_CAPACITY: usize = 1024;
 
     pub(super) fn new() -> Spares {
@@ -201,7 +200,7 @@ impl Spares {
     }
 
     pub(super) fn put(&mut self, mut v: Vec<u8>) {
-        if (1..=Spares::MAX_CAPACITY).contains(&v.capacity()) && self.0.len() < Spares::KEPT {
+        if (1..=KEPT_CAPACITY).contains(&v.capacity()) && self.0.len() < Spares::KEPT {
             v.clear();
             self.0.push(v);
         }
@@ -234,7 +233,7 @@ mod tests {
     #[test]
     fn spares_keep_no_giants() {
         let mut s = Spares::new();
-        s.put(Vec::with_capacity(Spares::MAX_CAPACITY + 1));
+        s.put(Vec::with_capacity(KEPT_CAPACITY + 1));
         assert_eq!(s.take().capacity(), Spares::FIRST_CAPACITY);
         let mut v = Vec::with_capacity(4096);
         v.push(1);
