@@ -108,6 +108,18 @@ def zookeeper_serves(port):
     return "Mode: standalone" in word(port, "srvr", 5)
 
 
+# The kernel closes the sockets of an io_uring a moment after its process has been killed and reaped.
+PORT_PATIENCE = 2
+
+
+def is_taken(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+        return True
+    except OSError:
+        return False
+
+
 class Server:
     """A server on a port of 127.0.0.1; may be started and ended any number of times. Its output is added to the file `log`."""
 
@@ -128,12 +140,11 @@ class Server:
 
     def launch(self):
         """Starts it and does not wait."""
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 0.2).close()
-        except OSError:
-            pass
-        else:
-            raise Trouble(f"{self.name}: port {self.port} is taken by somebody else")
+        end = time.monotonic() + PORT_PATIENCE
+        while is_taken(self.port):
+            if time.monotonic() > end:
+                raise Trouble(f"{self.name}: port {self.port} is taken by somebody else")
+            time.sleep(0.02)
         self.spawn()
 
     def spawn(self):
