@@ -1,8 +1,10 @@
 """Runs loads and the brackets around them."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 
 from zkserver import Trouble, own_child
 
@@ -27,6 +29,25 @@ def generator(command, what, limit):
         return json.loads(out)
     except json.JSONDecodeError as e:
         raise Trouble(f"{what}: its output is no JSON: {e}") from None
+
+
+# What a load leaves behind is not waited for any longer than this.
+LONGEST_REST_S = 10
+
+
+def settle(pids):
+    """Waits until what the last load left behind is done, so that it is not charged to the next one: its data are on the disk and
+    the servers (snapshots, garbage collections) are idle. Seconds; LONGEST_REST_S at most, then the run goes ahead."""
+    began = time.monotonic()
+    os.sync()
+    spent = sum(map(machine.process_seconds, pids))
+    while (waited := time.monotonic() - began) < LONGEST_REST_S:
+        time.sleep(0.25)
+        now = sum(map(machine.process_seconds, pids))
+        if now - spent <= 0.02:
+            return time.monotonic() - began
+        spent = now
+    return waited
 
 
 # A comparison with more failed runs than this is none.
@@ -68,13 +89,14 @@ class Measurement:
     def run(self, load, name, seconds, warm_up):
         """One run; its JSON and how busy the machine was."""
         self.servers[name].check()
+        rested = settle([s.pid for s in self.servers.values()])
         watch = machine.Watch([s.pid for s in self.servers.values()])
         try:
             result = generator(self.command(load, name, seconds, warm_up), f"{load.name} on {name}", 120 + 3 * (seconds + warm_up))
         finally:
             # A server that has ended is the better explanation.
             self.servers[name].check()
-        return result, watch.end()
+        return result, watch.end() | {"rested_s": round(rested, 2)}
 
     def attempt(self, load, name, n, seconds, warm_up):
         """As `run`; a run that fails while the server lives is reported and the comparison goes on, without a result."""
