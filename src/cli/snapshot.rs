@@ -106,7 +106,7 @@ fn load(file: &Path) -> Result<Snapshot, Trouble> {
     let tree = TreeLoader::new(TreeOptions { extended, digest_enabled: true });
     let mut loading = Loading { tree, sessions: Vec::new() };
     let damaged = |what: String| Trouble::Damaged(format!("{}: {what}", file.display()));
-    let tail = read_file(reader, compression, &mut loading).map_err(|e| damaged(e.to_string()))?;
+    let tail = read_file(reader, zxid, compression, &mut loading).map_err(|e| damaged(e.to_string()))?;
     let tree = loading.tree.finish(zxid).map_err(|e| damaged(e.to_string()))?;
     loading.sessions.sort();
     Ok(Snapshot { tree, sessions: loading.sessions, tail, zxid })

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::ensemble::Ensemble;
+use crate::session::throttle::ThrottleSettings;
 
 /// Everything a server is told before it starts. `Default` is ZooKeeper 3.9's, but for the purge, which is on.
 #[derive(Clone, PartialEq, Debug)]
@@ -206,51 +207,6 @@ impl Default for Storage {
     }
 }
 
-/// The token bucket for new connections. Mirrors `BlueThrottle`.
-#[derive(Clone, PartialEq, Debug)]
-pub struct ConnectionThrottle {
-    /// Size of the bucket; 0 is off.
-    pub tokens: i32,
-    /// Time between refills.
-    pub fill_time_ms: i32,
-    /// Tokens per refill.
-    pub fill_count: i32,
-    /// Time between changes of the drop probability; -1 never drops at random.
-    pub freeze_time_ms: i32,
-    /// Added to the drop probability when the bucket is empty.
-    pub drop_increase: f64,
-    /// Taken from the drop probability when the bucket is full enough.
-    pub drop_decrease: f64,
-    /// "Full enough", as a part of the bucket.
-    pub decrease_ratio: f64,
-    /// Connections cost different numbers of tokens.
-    pub weighted: bool,
-    /// Cost of a global session.
-    pub global_weight: i32,
-    /// Cost of a local session.
-    pub local_weight: i32,
-    /// Cost of resuming a session.
-    pub renew_weight: i32,
-}
-
-impl Default for ConnectionThrottle {
-    fn default() -> Self {
-        ConnectionThrottle {
-            tokens: 0,
-            fill_time_ms: 1,
-            fill_count: 1,
-            freeze_time_ms: -1,
-            drop_increase: 0.02,
-            drop_decrease: 0.002,
-            decrease_ratio: 0.0,
-            weighted: false,
-            global_weight: 3,
-            local_weight: 1,
-            renew_weight: 2,
-        }
-    }
-}
-
 /// The gate before the pipeline. Mirrors `RequestThrottler`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestThrottle {
@@ -284,7 +240,7 @@ pub struct Limits {
     /// Requests in the server before it stops reading from clients.
     pub global_outstanding: i32,
     /// New connections.
-    pub connections: ConnectionThrottle,
+    pub connections: ThrottleSettings,
     /// Requests.
     pub requests: RequestThrottle,
     /// A request that waited longer in the queue is answered THROTTLEDOP; 0 is off.
@@ -303,7 +259,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             global_outstanding: 1000,
-            connections: ConnectionThrottle::default(),
+            connections: ThrottleSettings::default(),
             requests: RequestThrottle::default(),
             throttled_op_wait_ms: 0,
             large_request_max_bytes: 100 << 20,

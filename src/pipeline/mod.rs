@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod exchange;
+pub mod judge;
 pub mod model;
 pub mod prep;
 

@@ -140,7 +140,7 @@ mod tests {
     fn creates_with_a_flag_that_java_cannot_use_are_unreadable() {
         let acl = Vec::new();
         let readable = |op, flags| {
-            let create = CreateRequest { path: "/a".into(), data: None, acl: acl.clone(), flags, ttl_ms: None };
+            let create = CreateRequest { path: "/a".into(), data: None, acl: acl.clone().into(), flags, ttl_ms: None };
             MultiOp::Create(op, create).is_readable()
         };
         assert!((0..5).all(|flags| readable(op::CREATE, flags)) && readable(op::CREATE_TTL, 7));

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use super::multi::{MultiOp, MultiReadOp, read_multi, read_multi_read};
 use crate::jute::acl::read_acls;
 use crate::jute::{JuteError, Put, Reader};
-use crate::types::{Acl, Zxid, op};
+use crate::types::acl::AclList;
+use crate::types::{Zxid, op};
 
 /// Text inside a frame; owned only when it was not UTF-8.
 pub type Text<'a> = Cow<'a, str>;
@@ -49,7 +50,7 @@ impl RequestHeader {
 pub struct CreateRequest<'a> {
     pub path: Text<'a>,
     pub data: Option<&'a [u8]>,
-    pub acl: Vec<Acl>,
+    pub acl: AclList,
     pub flags: i32,
     /// Only createTTL carries it.
     pub ttl_ms: Option<i64>,
@@ -110,7 +111,7 @@ pub enum Request<'a> {
     },
     SetAcl {
         path: Text<'a>,
-        acl: Vec<Acl>,
+        acl: AclList,
         version: i32,
     },
     /// getChildren and getChildren2.
@@ -255,6 +256,7 @@ pub fn is_write(op: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Acl;
 
     #[test]
     fn create_vector() {
@@ -272,7 +274,7 @@ mod tests {
         .concat();
         let Ok(Some(Request::Create(c))) = Request::read(op::CREATE, &body) else { panic!() };
         assert_eq!((c.path.as_ref(), c.data, c.flags), ("/a", Some(&b"x"[..]), 0));
-        assert_eq!(c.acl, [Acl::world_all()]);
+        assert_eq!(c.acl[..], [Acl::world_all()]);
         for cut in 0..body.len() {
             assert!(Request::read(op::CREATE, &body[..cut]).is_err(), "{cut}");
         }

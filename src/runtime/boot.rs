@@ -310,6 +310,7 @@ impl Server {
         let snapshots = snapshot_thread::start(snap, settings::snapshot(&config), shared.clone(), parts_rx)
             .map_err(thread_error)?;
         let (log_events, events) = mailbox::mailbox::<LogEvent>(Bell::Core(wakers[peer_core].clone()));
+        let log = log.with_segments_ahead().map_err(|e| StartError::new(ExitCode::DataDir, e))?;
         let writer = LogWriter::new(log, last, settings::log(&config));
         let log = LogThread::start(writer, settings::log_thread(&config, loaded.replayed, all_cpus), log_events)
             .map_err(thread_error)?;

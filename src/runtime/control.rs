@@ -10,6 +10,7 @@ use crossbeam::channel::Receiver;
 
 use super::admin::{self, Startup};
 use super::boot::StartError;
+use super::cores;
 use super::disk::{FsDir, SyncMethod};
 use super::fatal::fatal;
 use super::memory;
@@ -50,8 +51,9 @@ fn start_purges(config: &Config) -> Result<(), StartError> {
     let keep = config.storage.purge_retain.max(0) as usize;
     let dirs = [config.data_dir.join("version-2"), config.data_log_dir.join("version-2")];
     let run = move || {
+        cores::let_others_go_first();
         loop {
-            let open = |path: &PathBuf| FsDir::open(path, false, SyncMethod::default());
+            let open = |path: &PathBuf| FsDir::open(path, false, SyncMethod::default()).map(FsDir::gentle);
             match open(&dirs[0]).and_then(|mut snap| purge(&mut snap, &mut open(&dirs[1])?, keep)) {
                 Ok(purged) => tracing::info!(?purged, keep, "purged"),
                 Err(error) => tracing::warn!(%error, "cannot purge old snapshots and logs"),

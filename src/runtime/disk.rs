@@ -8,15 +8,21 @@
 //!
 //! A failed sync is final; nothing here tries one again.
 
-use crate::txnlog::disk::{Dir, Reader, Segment, Writer};
+mod ahead;
+mod removal;
+mod writer;
+
+pub use writer::FsWriter;
+
+use crate::txnlog::disk::{Dir, Reader, Segment};
+use ahead::Ahead;
 use memmap2::{Advice, MmapMut, MmapOptions, RemapOptions, UncheckedAdvice};
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// How a segment's bytes are made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -43,6 +49,9 @@ pub struct FsDir {
     /// Open for fsync.
     dir: File,
     sync: SyncMethod,
+    /// Files are removed in steps.
+    gentle: bool,
+    ahead: Option<Ahead>,
 }
 
 /// Adds the file and what was tried to an error, keeping its kind.
@@ -75,7 +84,46 @@ impl FsDir {
             &path,
             "open the directory",
         )?;
-        Ok(FsDir { path, dir, sync })
+        Ok(FsDir { path, dir, sync, gentle: false, ahead: None })
+    }
+
+    /// For a directory that others write to meanwhile: removing a file takes longer and holds them up less.
+    pub fn gentle(self) -> FsDir {
+        FsDir { gentle: true, ..self }
+    }
+
+    /// For the directory of a log: segments are made before they are needed and cut after they are closed, on another thread, which
+    /// ends with this.
+    ///
+    /// # Errors
+    /// No thread can be made, or what an earlier process left cannot be removed.
+    pub fn with_segments_ahead(self) -> io::Result<FsDir> {
+        let (new, sync) = (self.at(NEW_SEGMENT), self.sync);
+        let make = Box::new(move |len, head: &[u8]| make_segment(&new, &new, len, head, sync));
+        Ok(FsDir { ahead: Some(Ahead::start(&self.path, make)?), ..self })
+    }
+
+    /// Takes what was made ahead, if it was and is as wanted.
+    fn take_made(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Option<FsSegment>> {
+        let path = self.at(name);
+        let Some(mut segment) = self.ahead.as_mut().and_then(Ahead::take).filter(|s| s.map.starts_with(head)) else {
+            return Ok(None);
+        };
+        segment.grow(len)?;
+        match fs::rename(&segment.path, &path) {
+            // Somebody tidied up.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            outcome => named(outcome, &path, "name the file")?,
+        }
+        segment.path = path;
+        Ok(Some(segment))
+    }
+
+    /// What another thread does with the directory's files is done.
+    fn settle(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.settle();
+        }
     }
 
     /// Takes the lock that keeps a second server out of this directory; it lasts as long as the value. `None`: taken.
@@ -121,25 +169,33 @@ impl Dir for FsDir {
         if named(path.try_exists(), &path, "look for the file")? {
             return named(Err(io::Error::from(io::ErrorKind::AlreadyExists)), &path, "create the file");
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true);
-        if self.sync == SyncMethod::Dsync {
-            options.custom_flags(libc::O_DSYNC);
+        if let Some(segment) = self.take_made(name, len, head)? {
+            return Ok(segment);
         }
-        let file = named(options.open(&new), &new, "create the file")?;
-        let made = allocate(&file, &path, 0, len)
-            .and_then(|()| named(file.write_all_at(head, 0).and_then(|()| file.sync_data()), &path, "begin the file"))
-            .and_then(|()| map(&file, &path, len))
-            .and_then(|map| named(fs::rename(&new, &path), &path, "name the file").map(|()| map));
-        let map = match made {
-            Ok(map) => map,
-            Err(e) => {
-                // It is of no use to anyone; leaving it is harmless if this fails too.
-                let _ = fs::remove_file(&new);
-                return Err(e);
+        let mut segment = make_segment(&new, &path, len, head, self.sync)?;
+        segment.path.clone_from(&path);
+        let outcome = named(fs::rename(&new, &path), &path, "name the file");
+        if outcome.is_err() {
+            // It is of no use to anyone; leaving it is harmless if this fails too.
+            let _ = fs::remove_file(&new);
+        }
+        outcome.map(|()| segment)
+    }
+
+    fn prepare_segment(&mut self, len: u64, head: &[u8]) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.prepare(len, head);
+        }
+    }
+
+    fn close_segment(&mut self, segment: FsSegment, len: u64) -> io::Result<()> {
+        match &self.ahead {
+            Some(ahead) => {
+                ahead.cut(segment, len);
+                Ok(())
             }
-        };
-        Ok(FsSegment { file, path, map, len, sync: self.sync, pending: Vec::new(), dirty: None })
+            None => segment.cut(len),
+        }
     }
 
     fn create(&mut self, name: &str) -> io::Result<FsWriter> {
@@ -159,13 +215,14 @@ impl Dir for FsDir {
     }
 
     fn set_len(&mut self, name: &str, len: u64) -> io::Result<()> {
+        self.settle();
         let path = self.at(name);
         let file = named(OpenOptions::new().write(true).open(&path), &path, "open the file")?;
-        named(file.set_len(len), &path, format_args!("cut the file to {len} bytes"))?;
-        named(file.sync_all(), &path, "sync the file")
+        set_len(&file, &path, len)
     }
 
     fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()> {
+        self.settle();
         let path = self.at(name);
         let file = named(OpenOptions::new().read(true).write(true).open(&path), &path, "open the file")?;
         let mut buffer = vec![0u8; (to - from).min(1 << 20) as usize];
@@ -181,18 +238,49 @@ impl Dir for FsDir {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.settle();
         let (from, to) = (self.at(from), self.at(to));
         named(fs::rename(&from, &to), &from, format_args!("rename the file to {}", to.display()))
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.settle();
         let path = self.at(name);
+        if self.gentle {
+            return removal::remove_in_steps(&path);
+        }
         named(fs::remove_file(&path), &path, "remove the file")
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {
         named(self.dir.sync_all(), &self.path, "sync the directory")
     }
+}
+
+/// Makes the file `at`, which is called `name` in errors, a segment: allocated, begun, synced, mapped. What is there is replaced.
+fn make_segment(at: &Path, name: &Path, len: u64, head: &[u8], sync: SyncMethod) -> io::Result<FsSegment> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    if sync == SyncMethod::Dsync {
+        options.custom_flags(libc::O_DSYNC);
+    }
+    let file = named(options.open(at), at, "create the file")?;
+    let made = allocate(&file, name, 0, len)
+        .and_then(|()| named(file.write_all_at(head, 0).and_then(|()| file.sync_data()), name, "begin the file"))
+        .and_then(|()| map(&file, name, len));
+    match made {
+        Ok(map) => Ok(FsSegment { file, path: at.into(), map, len, sync, pending: Vec::new(), dirty: None }),
+        Err(e) => {
+            // It is of no use to anyone; leaving it is harmless if this fails too.
+            let _ = fs::remove_file(at);
+            Err(e)
+        }
+    }
+}
+
+fn set_len(file: &File, path: &Path, len: u64) -> io::Result<()> {
+    named(file.set_len(len), path, format_args!("cut the file to {len} bytes"))?;
+    named(file.sync_all(), path, "sync the file")
 }
 
 /// Allocates the blocks of `from..to` and makes the file `to` bytes long.
@@ -256,6 +344,14 @@ pub struct FsSegment {
 const UNMAP_FROM: usize = 3;
 
 impl FsSegment {
+    /// Unmaps it, whose bytes are durable, and gives back what is behind `len`.
+    fn cut(self, len: u64) -> io::Result<()> {
+        let FsSegment { file, path, map, .. } = self;
+        // A mapped file must not become shorter.
+        drop(map);
+        set_len(&file, &path, len)
+    }
+
     /// Unmaps what was written since the last sync; the page cache keeps it, dirty. Otherwise the write-back takes each page's
     /// write permission away singly, and each time interrupts the CPUs that run this process (a third of a large sync's cost).
     fn let_go_of_pages(&self) -> io::Result<()> {
@@ -309,6 +405,14 @@ impl Segment for FsSegment {
         Ok(())
     }
 
+    /// A sync takes the write permission away from the pages it wrote: the next record's first byte would fault.
+    fn expect_write(&mut self, at: u64) {
+        if self.sync != SyncMethod::Dsync && at < self.len {
+            // SAFETY: populating changes no byte. An error (an older kernel) leaves the fault to the write.
+            let _ = self.map.advise_range(Advice::PopulateWrite, at as usize & !(PAGE - 1), PAGE);
+        }
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         let outcome = match self.sync {
             SyncMethod::Fdatasync => self.let_go_of_pages().and_then(|()| self.file.sync_data()),
@@ -330,76 +434,6 @@ impl Segment for FsSegment {
             _ => self.pending.clear(),
         }
         Ok(())
-    }
-}
-
-/// Bytes of a file that are written before they are sent to the disk: a snapshot of a gigabyte that waits in memory until its one
-/// sync holds up every sync of the log behind it, and so does each piece on its way. At the few hundred megabytes per second of
-/// a usual disk this is a millisecond.
-const WRITE_BEHIND: u64 = 256 << 10;
-
-/// How much longer the disk is left to others than it took to write a piece.
-const REST: u32 = 3;
-
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_millis(50);
-
-/// A file being written from its start.
-pub struct FsWriter {
-    buffer: BufWriter<File>,
-    path: PathBuf,
-    /// Bytes taken.
-    len: u64,
-    /// Bytes sent to the disk.
-    sent: u64,
-}
-
-impl FsWriter {
-    fn new(file: File, path: PathBuf) -> FsWriter {
-        FsWriter { buffer: BufWriter::with_capacity(1 << 16, file), path, len: 0, sent: 0 }
-    }
-
-    /// Writes to the disk what came since the last time, then leaves it to others for a while. Durable only after a sync, but an
-    /// error is told here, and only here.
-    fn write_behind(&mut self) -> io::Result<()> {
-        self.flush()?;
-        let began = Instant::now();
-        let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        let (from, bytes) = (self.sent as i64, (self.len - self.sent) as i64);
-        // SAFETY: no pointers; the descriptor is open.
-        let done = unsafe { libc::sync_file_range(self.buffer.get_ref().as_raw_fd(), from, bytes, flags) };
-        self.sent = self.len;
-        if done == 0 {
-            std::thread::sleep((began.elapsed() * REST).min(LONGEST_REST));
-            return Ok(());
-        }
-        match io::Error::last_os_error() {
-            // A file system or a sandbox without it: then all is left to the sync.
-            e if [Some(libc::ENOSYS), Some(libc::EPERM), Some(libc::ESPIPE)].contains(&e.raw_os_error()) => Ok(()),
-            e => named(Err(e), &self.path, "write"),
-        }
-    }
-}
-
-impl Write for FsWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = named(self.buffer.write(bytes), &self.path, "write")?;
-        self.len += n as u64;
-        if self.len - self.sent >= WRITE_BEHIND {
-            self.write_behind()?;
-        }
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        named(self.buffer.flush(), &self.path, "write")
-    }
-}
-
-impl Writer for FsWriter {
-    fn sync(&mut self) -> io::Result<()> {
-        self.flush()?;
-        named(self.buffer.get_ref().sync_all(), &self.path, "sync the file")
     }
 }
 
@@ -426,6 +460,8 @@ impl Reader for FsReader {
 mod tests {
     use super::*;
     use crate::runtime::in_own_process;
+    use crate::txnlog::disk::Writer;
+    use std::io::Write;
     use std::os::unix::fs::MetadataExt;
 
     fn open(at: &Path, sync: SyncMethod) -> FsDir {
@@ -437,22 +473,31 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_is_sent_to_the_disk_while_it_is_written() {
+    fn the_next_page_is_there_before_it_is_written_and_reads_as_before() {
         let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("long");
-        let mut w = FsWriter::new(File::create(&path).unwrap(), path.clone());
-        let piece: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
-        for n in 1..=50 {
-            w.write_all(&piece).unwrap();
-            assert_eq!(w.len, n * 100_000);
-            assert!(w.len - w.sent < WRITE_BEHIND && w.sent <= fs::metadata(&path).unwrap().len());
+        for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
+            let name = format!("log.{}", sync as u8 + 1);
+            let mut s = open(tmp.path(), sync).create_segment(&name, 4 * PAGE as u64, b"head").unwrap();
+            let resident = |s: &FsSegment, page: usize| {
+                let mut pages = [0u8; 4];
+                // SAFETY: the range is the mapping's, and there is a byte for each of its pages.
+                let done = unsafe { libc::mincore(s.map.as_ptr() as *mut _, 4 * PAGE, pages.as_mut_ptr()) };
+                assert_eq!(done, 0);
+                pages[page] & 1 == 1
+            };
+            assert!(!resident(&s, 2));
+            s.expect_write(2 * PAGE as u64 + 17);
+            assert_eq!(resident(&s, 2), sync != SyncMethod::Dsync);
+            // Behind the last byte there is nothing to expect.
+            s.expect_write(4 * PAGE as u64);
+            s.write(2 * PAGE as u64 + 17, b"record");
+            s.sync().unwrap();
+            s.expect_write(2 * PAGE as u64 + 23);
+            let mut whole = vec![0; 4 * PAGE];
+            whole[..4].copy_from_slice(b"head");
+            whole[2 * PAGE + 17..][..6].copy_from_slice(b"record");
+            assert!(content(&tmp.path().join(&name)) == whole, "{sync:?}");
         }
-        w.sync().unwrap();
-        assert!(content(&path) == piece.repeat(50));
-        // What cannot be written says so.
-        let mut w = FsWriter::new(File::open("/dev/full").unwrap(), "/dev/full".into());
-        let outcome = (0..50).try_for_each(|_| w.write_all(&piece)).and_then(|()| w.sync());
-        assert!(outcome.is_err());
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub trait LogSink: Send + 'static {
     fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
     /// Makes everything appended durable; the last zxid that is.
     fn sync(&mut self) -> io::Result<Zxid>;
+    /// Makes the place of the next record ready: after a sync, when nobody waits.
+    fn expect_write(&mut self);
+    /// A `roll` comes soon.
+    fn prepare(&mut self);
     /// Ends the current file.
     fn roll(&mut self) -> io::Result<()>;
     /// Whether [`LogSink::mark`] has nothing to do.
@@ -49,6 +53,14 @@ where
 
     fn sync(&mut self) -> io::Result<Zxid> {
         LogWriter::sync(self)
+    }
+
+    fn expect_write(&mut self) {
+        LogWriter::expect_write(self)
+    }
+
+    fn prepare(&mut self) {
+        LogWriter::prepare(self);
     }
 
     fn roll(&mut self) -> io::Result<()> {
@@ -406,6 +418,7 @@ impl<S: LogSink> Runner<S> {
         for output in outputs.drain(..) {
             match output {
                 Output::Sync => self.sync(),
+                Output::RollComes => self.sink.prepare(),
                 Output::Roll => self.roll(),
                 Output::Snapshot => self.events.send(LogEvent::SnapshotDue),
                 Output::SnapshotSkipped => self.events.send(LogEvent::SnapshotSkipped),
@@ -437,6 +450,7 @@ impl<S: LogSink> Runner<S> {
             }
         }
         self.after_sync = outputs;
+        self.sink.expect_write();
     }
 
     fn mark(&mut self) {

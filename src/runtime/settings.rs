@@ -14,7 +14,7 @@ use crate::pipeline::exchange::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::pipeline::prep::auth::{DigestAlg, Providers};
 use crate::proto::four_letter;
-use crate::session::throttle::{LargeRequests, SharedConnectionThrottle, ThrottleSettings, Weights};
+use crate::session::throttle::{LargeRequests, SharedConnectionThrottle};
 use crate::shard::ShardOptions;
 use crate::shard::gate::{RequestThrottle, Throttles};
 use crate::tree::TreeOptions;
@@ -77,25 +77,11 @@ pub(super) fn peer(c: &Config, shards: usize) -> PeerOptions {
 
 /// What keeps floods out of one of `shards` shards; what all of them share is made here, once.
 pub(super) fn throttles(c: &Config, shards: usize, now: Now, seed: u64) -> Throttles {
-    let (l, t, r) = (&c.limits, &c.limits.connections, &c.limits.requests);
-    let connections = ThrottleSettings {
-        tokens: t.tokens,
-        fill_time_ms: t.fill_time_ms,
-        fill_count: t.fill_count,
-        freeze_time_ms: t.freeze_time_ms,
-        drop_increase: t.drop_increase,
-        drop_decrease: t.drop_decrease,
-        decrease_ratio: t.decrease_ratio,
-        weights: t.weighted.then_some(Weights {
-            global: t.global_weight,
-            local: t.local_weight,
-            renew: t.renew_weight,
-        }),
-    };
-    let bucket = || Arc::new(SharedConnectionThrottle::new(connections, now.mono_ms, seed));
+    let (l, r) = (&c.limits, &c.limits.requests);
+    let bucket = || Arc::new(SharedConnectionThrottle::new(l.connections, now.mono_ms, seed));
     let large = || Arc::new(LargeRequests::new(l.large_request_max_bytes, l.large_request_threshold_bytes));
     Throttles {
-        connections: (t.tokens > 0).then(bucket),
+        connections: (l.connections.tokens > 0).then(bucket),
         large: Some(large()),
         requests: RequestThrottle {
             max_requests: match usize::try_from(r.max_requests) {

@@ -23,8 +23,10 @@ pub struct ThrottleSettings {
     pub drop_decrease: f64,
     /// `decrease_ratio`: nearly full means that at most this share of the tokens is missing.
     pub decrease_ratio: f64,
-    /// The weights, if `weight_enabled`.
-    pub weights: Option<Weights>,
+    /// `weight_enabled`: connect requests cost different numbers of tokens.
+    pub weighted: bool,
+    /// Which, if so.
+    pub weights: Weights,
 }
 
 impl Default for ThrottleSettings {
@@ -37,7 +39,8 @@ impl Default for ThrottleSettings {
             drop_increase: 0.02,
             drop_decrease: 0.002,
             decrease_ratio: 0.0,
-            weights: None,
+            weighted: false,
+            weights: Weights::DEFAULT,
         }
     }
 }
@@ -85,6 +88,8 @@ pub enum Wanted {
 #[derive(Clone, Debug)]
 pub struct ConnectionThrottle {
     settings: ThrottleSettings,
+    /// What each kind costs, if not one token.
+    weights: Option<Weights>,
     max_tokens: i64,
     fill_count: i64,
     tokens: i64,
@@ -96,11 +101,12 @@ pub struct ConnectionThrottle {
 impl ConnectionThrottle {
     /// A full bucket. With weights, tokens and fill count are understood as numbers of global sessions.
     pub fn new(settings: ThrottleSettings, now_ms: i64) -> ConnectionThrottle {
-        let settings = ThrottleSettings { weights: settings.weights.map(Weights::corrected), ..settings };
-        let unit = i64::from(settings.weights.map_or(1, |w| w.global));
+        let weights = settings.weighted.then(|| settings.weights.corrected());
+        let unit = i64::from(weights.map_or(1, |w| w.global));
         let max_tokens = i64::from(settings.tokens.max(0)) * unit;
         ConnectionThrottle {
             settings,
+            weights,
             max_tokens,
             fill_count: i64::from(settings.fill_count.max(0)) * unit,
             tokens: max_tokens,
@@ -151,7 +157,7 @@ impl ConnectionThrottle {
     }
 
     fn need(&self, wanted: Wanted) -> i64 {
-        i64::from(self.settings.weights.map_or(1, |w| match wanted {
+        i64::from(self.weights.map_or(1, |w| match wanted {
             Wanted::Global => w.global,
             Wanted::Local => w.local,
             Wanted::Renew => w.renew,
@@ -361,7 +367,7 @@ mod tests {
 
     #[test]
     fn weights_scale_bucket_and_cost() {
-        let settings = ThrottleSettings { weights: Some(Weights::DEFAULT), ..bucket(2, 1_000, 1) };
+        let settings = ThrottleSettings { weighted: true, ..bucket(2, 1_000, 1) };
         let mut t = ConnectionThrottle::new(settings, 0);
         assert!(t.admit(0, Wanted::Global, 0.5) && t.admit(0, Wanted::Renew, 0.5) && t.admit(0, Wanted::Local, 0.5));
         assert!(!t.admit(0, Wanted::Local, 0.5));

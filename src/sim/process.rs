@@ -397,6 +397,7 @@ impl Log {
             match output {
                 appender::Output::Sync if sync_ms > 0 => self.syncing = Some(now.mono_ms + sync_ms),
                 appender::Output::Sync => self.finish_sync(now, events)?,
+                appender::Output::RollComes => self.writer.prepare(),
                 appender::Output::Roll => self.writer.roll()?,
                 appender::Output::Snapshot => events.push_back(peer::Input::SnapshotDue),
                 appender::Output::SnapshotSkipped => {}

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::jute::acl::{put_acls, read_acls};
+use crate::jute::acl::{put_acls, put_open_acl, read_acls};
 use crate::jute::{JuteError, Put, Reader};
-use crate::types::acl::SharedAcl;
-use crate::types::{Acl, op};
+use crate::types::acl::{AclList, SharedAcl, is_open};
+use crate::types::op;
 
 /// What sort of node a create makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,20 +88,14 @@ pub struct SubTxn {
 }
 
 /// `None` for `world:anyone:ALL`, else the list itself.
-pub fn share(acls: Vec<Acl>) -> SharedAcl {
-    let open = matches!(&acls[..], [a] if a.perms == crate::types::perms::ALL && a.id.scheme == "world" && a.id.id == "anyone");
-    if open { None } else { Some(Arc::from(acls)) }
+pub fn share(acls: impl Into<AclList>) -> SharedAcl {
+    let acls = acls.into();
+    if is_open(&acls) { None } else { Some(Arc::from(acls.into_owned())) }
 }
 
 fn put_shared_acl(out: &mut Vec<u8>, acl: &SharedAcl) {
     match acl {
-        None => {
-            // world:anyone, all permissions
-            out.put_i32(1);
-            out.put_i32(crate::types::perms::ALL);
-            out.put_string("world");
-            out.put_string("anyone");
-        }
+        None => put_open_acl(out),
         Some(list) => put_acls(out, list),
     }
 }
@@ -216,6 +210,7 @@ fn read_multi(r: &mut Reader<'_>) -> Result<Vec<SubTxn>, JuteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Acl;
     use crate::types::Id;
 
     fn round_trip(op: i32, txn: &Txn) {

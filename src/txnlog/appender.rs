@@ -42,6 +42,10 @@ impl Default for AppenderOptions {
     }
 }
 
+/// The next log file is made ready when this part of what lies between two snapshots is left: at the default settings and the
+/// highest rates, some tenths of a second. Not from the beginning: its blocks are free for the last snapshot meanwhile.
+const AHEAD: u64 = 8;
+
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Input {
@@ -77,6 +81,8 @@ pub enum Output {
     Sync,
     /// Tell the server that everything up to this zxid is durable.
     Durable(Zxid),
+    /// A [`Output::Roll`] comes soon: make the next log file ready.
+    RollComes,
     /// End the current log file.
     Roll,
     /// Take a snapshot beside the running server, then say [`Input::SnapshotDone`].
@@ -102,6 +108,8 @@ pub struct Appender {
     due_records: u64,
     due_bytes: u64,
     snapshot_running: bool,
+    /// [`Output::RollComes`] was said.
+    roll_comes: bool,
 }
 
 impl Appender {
@@ -120,6 +128,7 @@ impl Appender {
             due_records: 0,
             due_bytes: 0,
             snapshot_running: false,
+            roll_comes: false,
         };
         a.vary(random);
         a
@@ -172,12 +181,19 @@ impl Appender {
     fn count(&mut self, bytes: u64, random: u64, out: &mut Vec<Output>) {
         self.records += 1;
         self.bytes += bytes;
-        if self.records > self.due_records || self.options.snap_size_bytes > 0 && self.bytes > self.due_bytes {
-            (self.records, self.bytes) = (0, 0);
+        let bytes = if self.options.snap_size_bytes > 0 { self.bytes } else { 0 };
+        if self.records > self.due_records || bytes > self.due_bytes {
+            (self.records, self.bytes, self.roll_comes) = (0, 0, false);
             self.vary(random);
             out.push(Output::Roll);
             out.push(if self.snapshot_running { Output::SnapshotSkipped } else { Output::Snapshot });
             self.snapshot_running = true;
+        } else if !self.roll_comes
+            && (self.records >= self.due_records - self.due_records / AHEAD
+                || bytes >= self.due_bytes - self.due_bytes / AHEAD)
+        {
+            self.roll_comes = true;
+            out.push(Output::RollComes);
         }
     }
 
@@ -294,24 +310,45 @@ mod tests {
         // 5 + 3 % 5 records may pass; the one behind them makes the snapshot due.
         assert_eq!(first, 0);
         assert_eq!(append(&mut a, 0, 9), [Output::Roll, Output::Snapshot]);
-        for z in 10..=14 {
+        for z in 10..=13 {
             assert_eq!(append(&mut a, 0, z), []);
         }
+        assert_eq!(append(&mut a, 0, 14), [Output::RollComes]);
         assert_eq!(append(&mut a, 0, 15), [Output::Roll, Output::SnapshotSkipped]);
         step(&mut a, 0, Input::SnapshotDone);
-        for z in 16..=20 {
+        for z in 16..=19 {
             assert_eq!(append(&mut a, 0, z), []);
         }
+        assert_eq!(append(&mut a, 0, 20), [Output::RollComes]);
         assert_eq!(append(&mut a, 0, 21), [Output::Roll, Output::Snapshot]);
+    }
+
+    #[test]
+    fn a_roll_is_announced_once_when_an_eighth_is_left() {
+        let options = AppenderOptions { snap_count: 160, ..AppenderOptions::default() };
+        let mut a = Appender::new(options, 30, 0);
+        // Due behind 80 records, of which there were 30.
+        for around in 0..3 {
+            let (said, rolled) = if around == 0 { (40, 51) } else { (70, 81) };
+            for n in 1..=rolled {
+                let out = append(&mut a, 0, 100 * around + n);
+                match n {
+                    n if n == said => assert_eq!(out, [Output::RollComes]),
+                    n if n == rolled => assert_eq!(out[0], Output::Roll),
+                    _ => assert_eq!(out, []),
+                }
+            }
+        }
     }
 
     #[test]
     fn log_bytes_make_a_snapshot_due() {
         let options = AppenderOptions { snap_size_bytes: 1000, ..AppenderOptions::default() };
         let mut a = Appender::new(options, 0, 0);
-        for z in 1..=5 {
+        for z in 1..=4 {
             assert_eq!(append(&mut a, 0, z), []);
         }
+        assert_eq!(append(&mut a, 0, 5), [Output::RollComes]);
         assert_eq!(append(&mut a, 0, 6), [Output::Roll, Output::Snapshot]);
         let mut a = Appender::new(AppenderOptions { snap_size_bytes: 0, ..options }, 0, 0);
         assert!((1..=100).all(|z| append(&mut a, 0, z).is_empty()));

@@ -1,58 +1,19 @@
 //! Crash, damage and recovery over [`TestDisk`].
 
-use std::collections::BTreeMap;
+use std::io;
 
 use super::disk::Dir;
-use super::mark::{self, Mark};
+use super::mark;
 use super::names::{Compression, log_name};
 use super::record::Record;
-use super::recovery::{Builder, Recovered, RecoveryError, RecoveryOptions, Replica, recover};
-use super::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
-use super::snapshot_read::Node;
-use super::tail;
-use super::testdisk::{Fault, TestDisk};
-use super::writer::{LogOptions, LogWriter};
+use super::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
+use super::testdisk::TestDisk;
+use super::testreplica::{SMALL, Seen, digest_of};
+use super::writer::LogWriter;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
-use crate::types::{Acl, AclId, Cxid, Epoch, SessionId, StatPersisted, Zxid, op};
+use crate::types::{Cxid, Epoch, SessionId, Zxid, op};
 
-/// A state that remembers every transaction it was given.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Seen(pub(crate) BTreeMap<i64, Vec<u8>>);
-
-impl Replica for Seen {
-    fn apply(&mut self, header: &TxnHeader, txn: &Txn) {
-        let Txn::SetData { data, .. } = txn else { return };
-        self.0.insert(header.zxid.0, data.as_deref().unwrap_or_default().to_vec());
-    }
-    fn digest(&self) -> Option<u64> {
-        Some(digest_of(self.0.keys().copied()))
-    }
-}
-
-impl Builder for Seen {
-    type Replica = Seen;
-    fn acl(&mut self, _: AclId, _: Vec<Acl>) -> Result<(), String> {
-        Ok(())
-    }
-    fn node(&mut self, node: Node<'_>) -> Result<(), String> {
-        if let Ok(z) = node.path.trim_start_matches('/').parse() {
-            self.0.insert(z, node.data.unwrap_or_default().to_vec());
-        }
-        Ok(())
-    }
-    fn finish(self, _: Zxid) -> Result<Seen, String> {
-        Ok(self)
-    }
-    fn fresh(self) -> Seen {
-        self
-    }
-}
-
-fn digest_of(zxids: impl Iterator<Item = i64>) -> u64 {
-    zxids.fold(0, |d, z| d.wrapping_add(z as u64 ^ 0x9e37))
-}
-
-pub(crate) fn data_of(z: Zxid) -> Vec<u8> {
+fn data_of(z: Zxid) -> Vec<u8> {
     // Some larger than a sector, so that a batch is torn inside.
     vec![z.0 as u8 | 1; 20 + (z.0 as usize * 131) % 900]
 }
@@ -76,32 +37,29 @@ fn history() -> Vec<Zxid> {
     all
 }
 
-pub(crate) const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true };
-
 pub(crate) fn open(disk: &TestDisk) -> Result<Recovered<Seen>, RecoveryError> {
     recover(&mut disk.clone(), &mut disk.clone(), Seen::default, RecoveryOptions::default())
 }
 
-pub(crate) fn take_snapshot(
-    disk: &TestDisk,
-    state: &Seen,
-    z: Zxid,
-    compression: Compression,
-) -> std::io::Result<String> {
-    let mut disk = disk.clone();
-    let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
-    let mut w = SnapshotWriter::begin(&mut disk, z, options)?;
-    let mut image = Vec::new();
-    put_sessions(&mut image, [(SessionId(5), 4000)].into_iter());
-    put_acl_table(&mut image, [(AclId(1), &[Acl::world_all()][..])].into_iter());
-    put_node(&mut image, "", None, AclId::OPEN, &StatPersisted::default());
-    w.put(&image)?;
-    for (z, data) in &state.0 {
-        image.clear();
-        put_node(&mut image, &format!("/{z}"), Some(data), AclId(1), &StatPersisted::default());
-        w.put(&image)?;
+pub(crate) fn take_snapshot(disk: &TestDisk, state: &Seen, z: Zxid, compression: Compression) -> io::Result<String> {
+    state.save(disk, z, &[(SessionId(5), 4000)], compression)
+}
+
+/// Transactions 1 to `last`: after every `each` of them the log begins a new file and a snapshot is taken.
+pub(crate) fn with_snapshots(last: i64, each: i64) -> TestDisk {
+    let disk = TestDisk::new();
+    let mut state = Seen::default();
+    take_snapshot(&disk, &state, Zxid::ZERO, Compression::None).unwrap();
+    let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+    for z in 1..=last {
+        log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+        state.0.insert(z, payload(Zxid(z), None));
+        if z % each == 0 {
+            log.roll().unwrap();
+            take_snapshot(&disk, &state, Zxid(z), Compression::None).unwrap();
+        }
     }
-    w.finish(&mut disk, None, z)
+    disk
 }
 
 /// What one run of a server got through before it died.
@@ -123,12 +81,15 @@ fn serve(disk: &TestDisk, history: &[Zxid], run: &mut Run) -> Result<(), String>
     }
     let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
     for (i, z) in history.iter().enumerate().skip(from) {
-        state.0.insert(z.0, data_of(*z));
+        state.0.insert(z.0, payload(*z, None));
         run.proposed = i + 1;
         log.append(*z, &payload(*z, Some(digest_of(state.0.keys().copied())))).map_err(|e| e.to_string())?;
         if i % 3 == 2 || i + 1 == history.len() {
             assert_eq!(log.sync().map_err(|e| e.to_string())?, *z);
             run.acked = i + 1;
+        }
+        if i % 7 == 4 {
+            log.prepare();
         }
         if i % 7 == 6 {
             log.roll().map_err(|e| e.to_string())?;
@@ -179,7 +140,7 @@ fn every_synced_record_survives_a_crash_at_every_operation() {
                 r.report
             );
             for (z, data) in history.iter().zip(r.state.0.iter()) {
-                assert_eq!((z.0, data_of(*z)), (*data.0, data.1.clone()));
+                assert_eq!((z.0, payload(*z, None)), (*data.0, data.1.clone()));
             }
             assert_eq!(r.report.digest_mismatch_count, 0);
             assert_eq!(r.report.bad_snapshots, []);
@@ -188,7 +149,7 @@ fn every_synced_record_survives_a_crash_at_every_operation() {
 }
 
 /// A log of `n` synced records, each synced alone, and a first snapshot.
-fn small_log(n: i64, with_digest: bool) -> TestDisk {
+pub(super) fn small_log(n: i64, with_digest: bool) -> TestDisk {
     let disk = TestDisk::new();
     take_snapshot(&disk, &Seen::default(), Zxid::ZERO, Compression::None).unwrap();
     let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
@@ -239,165 +200,6 @@ fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
             }
         }
     }
-}
-
-/// What a sync was for is in memory, taken for clean, and not on the disk: readers see it until power fails.
-/// A log of 1 to 4 and behind it some of 5 to 8, which the process that ended read or wrote in memory, and the disk may not have.
-fn left_by_a_failed_sync(seed: u64) -> TestDisk {
-    let disk = small_log(3, false);
-    let r = open(&disk).unwrap();
-    let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
-    log.append(Zxid(4), &payload(Zxid(4), None)).unwrap();
-    log.sync().unwrap();
-    for z in 5..=8 {
-        log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
-    }
-    disk.fault_at(disk.ops(), Fault::SyncFails, seed);
-    assert!(log.sync().is_err());
-    drop(log);
-    disk.restart();
-    disk
-}
-
-/// A server starts, answers from what it found, acknowledges what it writes behind it, and loses power. Returns the last found.
-fn serve_and_lose_power(disk: &TestDisk, seed: u64) -> Zxid {
-    let last = open(disk).unwrap_or_else(|e| panic!("seed {seed}: {e}")).last;
-    assert!(last >= Zxid(4), "seed {seed}");
-    let mut log = LogWriter::new(disk.clone(), last, SMALL);
-    let next = Zxid(last.0 + 1);
-    log.append(next, &payload(next, None)).unwrap();
-    log.sync().unwrap();
-    disk.power_cycle(seed);
-    let r = open(disk).unwrap_or_else(|e| panic!("seed {seed}, after {last} was served: {e}"));
-    assert_eq!(r.last, next, "seed {seed}");
-    last
-}
-
-#[test]
-fn what_a_failed_sync_left_in_memory_only_is_written_again_before_anything_is_built_on_it() {
-    let found = (0..60).map(|seed| serve_and_lose_power(&left_by_a_failed_sync(seed), seed));
-    let kept = found.filter(|last| *last > Zxid(4)).count();
-    assert!(kept > 10, "{kept}: too little was left in memory");
-}
-
-#[test]
-fn a_recovery_that_is_killed_leaves_nothing_that_the_next_one_believes() {
-    for (seed, op) in (0..40).flat_map(|seed| (0..12).map(move |op| (seed, op))) {
-        for fault in [Fault::Crash, Fault::SyncFails] {
-            let disk = left_by_a_failed_sync(seed);
-            disk.fault_at(disk.ops() + op, fault, seed);
-            // It may also be through before that.
-            let _ = open(&disk);
-            disk.restart();
-            serve_and_lose_power(&disk, seed);
-        }
-    }
-}
-
-#[test]
-fn a_page_that_is_dropped_while_recovery_works_is_noticed() {
-    let disk = small_log(3, false);
-    let mut end = tail::FileEnd {
-        name: "log.1".into(),
-        len: disk.bytes("log.1").len() as u64,
-        at: 0,
-        durable: 0,
-        mark: Mark { last: Zxid(3), chain: 0 },
-        is_marked: false,
-    };
-    let mut log = super::scan::LogReader::open(&disk, "log.1").unwrap();
-    while log.next_record().unwrap().is_some() {}
-    (end.at, end.durable, end.mark) = (log.position(), log.durable(), log.mark());
-    assert!(end.durable > 16 && end.durable < end.at, "{end:?}");
-    let whole = disk.fork();
-    tail::make_durable(&mut whole.clone(), std::slice::from_ref(&end)).unwrap();
-    assert_eq!(whole.bytes("log.1").len() as u64, end.at + 28);
-    disk.damage("log.1", |b| b[end.durable as usize + 200] ^= 1);
-    let e = tail::make_durable(&mut disk.clone(), &[end]).unwrap_err();
-    assert!(matches!(e, RecoveryError::Changed { .. }), "{e}");
-}
-
-/// Once the log was idle for a moment, closed, or recovered, its last record has a witness too.
-#[test]
-fn rot_in_the_last_record_is_found_once_it_is_marked() {
-    let marked: [fn(&TestDisk); 3] = [
-        |disk| {
-            let mut log = LogWriter::new(disk.clone(), Zxid(4), SMALL);
-            log.append(Zxid(5), &payload(Zxid(5), None)).unwrap();
-            assert!(log.is_marked(), "nothing is to be marked before the sync");
-            log.sync().unwrap();
-            assert!(!log.is_marked());
-            log.mark().unwrap();
-            assert!(log.is_marked());
-        },
-        |disk| {
-            let mut log = LogWriter::new(disk.clone(), Zxid(4), SMALL);
-            log.append(Zxid(5), &payload(Zxid(5), None)).unwrap();
-            log.roll().unwrap();
-            assert!(log.is_marked());
-        },
-        |disk| {
-            let mut log = LogWriter::new(disk.clone(), Zxid(4), SMALL);
-            log.append(Zxid(5), &payload(Zxid(5), None)).unwrap();
-            log.sync().unwrap();
-            drop(log);
-            assert_eq!(open(disk).unwrap().last, Zxid(5));
-        },
-    ];
-    for (how, mark) in marked.into_iter().enumerate() {
-        let disk = small_log(4, true);
-        mark(&disk);
-        disk.power_cycle(how as u64);
-        let bytes = disk.bytes("log.5");
-        let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
-        for at in 16..used {
-            let hurt = disk.fork();
-            hurt.damage("log.5", |b| b[at] ^= 1 << (at % 8));
-            match open(&hurt) {
-                // The mark itself.
-                _ if at >= used - 28 => assert_eq!(open(&hurt).unwrap().last, Zxid(5), "way {how} byte {at}"),
-                Err(RecoveryError::Corrupt { later: Some((_, Zxid(5))), .. }) => {}
-                other => panic!("way {how}, byte {at}: {:?}", other.map(|r| r.last)),
-            }
-        }
-        // Nothing to be cut, nothing to be warned of; and it goes on, over the mark.
-        let r = open(&disk).unwrap();
-        assert_eq!((r.last, r.report.cuts), (Zxid(5), vec![]));
-    }
-}
-
-#[test]
-fn a_torn_batch_over_a_mark_is_a_torn_batch() {
-    for seed in 0..60 {
-        let disk = small_log(2, true);
-        let mut log = LogWriter::new(disk.clone(), Zxid(2), SMALL);
-        log.append(Zxid(3), &payload(Zxid(3), None)).unwrap();
-        log.sync().unwrap();
-        log.mark().unwrap();
-        for z in 4..=9 {
-            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
-        }
-        disk.power_cycle(seed);
-        let r = open(&disk).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        assert!((Zxid(3)..=Zxid(9)).contains(&r.last), "seed {seed}: {}", r.last);
-        let bytes = disk.bytes("log.3");
-        assert_eq!(
-            Mark::read(&bytes[bytes.len() - mark::LEN..], (bytes.len() - mark::LEN) as u64).unwrap().last,
-            r.last
-        );
-        assert_eq!(open(&disk).unwrap().report.cuts, []);
-    }
-}
-
-#[test]
-fn a_mark_of_other_records_is_damage() {
-    let disk = small_log(2, false);
-    open(&disk).unwrap();
-    let bytes = disk.bytes("log.1");
-    let at = bytes.len() - 28;
-    disk.damage("log.1", |b| b[at..].copy_from_slice(&Mark { last: Zxid(3), chain: 7 }.bytes(at as u64)));
-    let e = open(&disk).unwrap_err();
-    assert!(matches!(e, RecoveryError::Corrupt { later: Some((_, Zxid(3))), .. }), "{e}");
 }
 
 #[test]
@@ -541,6 +343,30 @@ fn a_damaged_snapshot_falls_back_only_when_the_log_covers_it() {
         let e = open(&hurt).unwrap_err();
         assert!(matches!(e, RecoveryError::EndsBeforeSnapshot { last: Zxid(3), .. }), "{e}");
     }
+}
+
+#[test]
+fn a_snapshot_that_ends_before_the_zxid_of_its_name_is_not_one() {
+    let disk = three_files();
+    let state = open(&disk).unwrap().state;
+    let first_six = Seen(state.0.iter().take(6).map(|(z, d)| (*z, d.clone())).collect());
+    let name = take_snapshot(&disk, &first_six, Zxid(6), Compression::None).unwrap();
+    let renamed = |to: &str| {
+        let disk = disk.fork();
+        disk.clone().rename(&name, to).unwrap();
+        disk
+    };
+    // It would leave out 7 and 8. The log has them.
+    let r = open(&renamed("snapshot.8")).unwrap();
+    assert_eq!((r.state, r.report.replayed), (state.clone(), 9));
+    let [(bad, why)] = &r.report.bad_snapshots[..] else { panic!("{:?}", r.report.bad_snapshots) };
+    assert!(bad == "snapshot.8" && why.contains("ends at 0x6, before the 0x8 of its name"), "{bad}: {why}");
+    // And here nothing has them.
+    let e = open(&renamed("snapshot.c")).unwrap_err();
+    assert!(matches!(e, RecoveryError::EndsBeforeSnapshot { last: Zxid(9), .. }), "{e}");
+    // Apache's may end behind it: it writes them while it goes on.
+    let r = open(&renamed("snapshot.5")).unwrap();
+    assert_eq!((r.state, r.report.replayed), (state, 4));
 }
 
 #[test]

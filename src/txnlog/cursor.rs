@@ -79,8 +79,9 @@ fn bad(what: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txnlog::crash_tests::{SMALL, payload};
+    use crate::txnlog::crash_tests::payload;
     use crate::txnlog::testdisk::TestDisk;
+    use crate::txnlog::testreplica::SMALL;
     use crate::txnlog::writer::LogWriter;
 
     fn zxids(disk: &TestDisk, from: i64) -> io::Result<Vec<i64>> {

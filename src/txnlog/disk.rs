@@ -22,6 +22,12 @@ pub trait Dir: Send {
     /// write), and maps it. Whenever the name is there, `head` is too, and durable. Fails if the name exists. The name is not
     /// durable before `sync_dir`.
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Self::Segment>;
+    /// Says that a segment of about `len` bytes which begins with `head` will be created soon, so that it may be made ready. Nothing
+    /// of it is to be seen under a log's name before. That it cannot be made is no error here: `create_segment` will tell.
+    fn prepare_segment(&mut self, len: u64, head: &[u8]);
+    /// Closes a segment all of whose bytes are durable, and gives back what was allocated behind the first `len`, at once or later:
+    /// a crash may leave the zeros that are there.
+    fn close_segment(&mut self, segment: Self::Segment, len: u64) -> io::Result<()>;
     /// Creates (or empties) a file for sequential writing.
     fn create(&mut self, name: &str) -> io::Result<Self::Writer>;
     /// Opens a file for reading.
@@ -54,6 +60,8 @@ pub trait Segment: Send {
     fn grow(&mut self, len: u64) -> io::Result<()>;
     /// Makes all written bytes durable (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
+    /// The next write comes to `at`: what can be made ready for it is. Changes nothing that can be read.
+    fn expect_write(&mut self, _at: u64) {}
 }
 
 /// Sequential writing (snapshots, epoch files).

@@ -1,6 +1,6 @@
 //! Which records may follow which: epochs, installed snapshots, Apache's peculiarities; and hostile bytes.
 
-use super::crash_tests::{SMALL, Seen, data_of, open, payload, take_snapshot};
+use super::crash_tests::{open, payload, take_snapshot};
 use super::disk::Dir;
 use super::names::{Compression, log_name};
 use super::record::{FILE_HEADER, Record};
@@ -8,6 +8,7 @@ use super::recovery::RecoveryError;
 use super::scan::{End, LogReader};
 use super::snapshot_read::{self, Node, Sink};
 use super::testdisk::TestDisk;
+use super::testreplica::{SMALL, Seen, put_apache};
 use super::verify;
 use super::writer::{LogOptions, LogWriter};
 use crate::jute::Put;
@@ -22,9 +23,7 @@ fn zxid(epoch: i64, counter: u32) -> Zxid {
 fn apache_file(disk: &TestDisk, payloads: &[Vec<u8>]) {
     let mut bytes = FILE_HEADER.to_vec();
     for p in payloads {
-        bytes.put_i64(i64::from(simd_adler32::adler32(&&p[..])));
-        bytes.put_buffer(Some(p));
-        bytes.push(b'B');
+        put_apache(&mut bytes, p);
     }
     bytes.resize(bytes.len() + 500, 0);
     let first = Record::parse(&payloads[0]).unwrap().header.zxid;
@@ -88,7 +87,7 @@ fn a_log_may_jump_where_a_snapshot_was_installed() {
         let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
         for z in 1..=3 {
             log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
-            state.0.insert(z, data_of(Zxid(z)));
+            state.0.insert(z, payload(Zxid(z), None));
         }
         log.sync().unwrap();
         state.0.insert(zxid(2, 7).0, vec![9]);

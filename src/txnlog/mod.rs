@@ -25,6 +25,7 @@ pub mod snapshot;
 pub mod snapshot_read;
 mod tail;
 pub mod testdisk;
+pub mod testreplica;
 pub mod truncate;
 pub mod verify;
 pub mod writer;
@@ -37,3 +38,5 @@ mod crash_tests;
 mod history_tests;
 mod pack;
 pub mod replay;
+#[cfg(test)]
+mod tail_tests;

@@ -9,7 +9,9 @@ use flate2::write::GzEncoder;
 use super::disk;
 use super::names::Compression;
 
-const BUFFER: usize = 1 << 20;
+/// What is packed goes to the file in such pieces: each is one that the log may have to wait for, so not more than the file writes to
+/// the disk at a time.
+const BUFFER: usize = 128 << 10;
 /// snappy-java: magic, version 1, readable by version 1.
 const SNAPPY_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// Plain bytes per snappy block: snappy-java's default.

@@ -70,28 +70,14 @@ pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purge
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txnlog::crash_tests::{SMALL, Seen, data_of, open, payload, take_snapshot};
-    use crate::txnlog::names::Compression;
+    use crate::txnlog::crash_tests::{open, with_snapshots};
     use crate::txnlog::recovery::RecoveryError;
     use crate::txnlog::testdisk::TestDisk;
-    use crate::txnlog::writer::LogWriter;
     use crate::types::Zxid;
 
     /// Files log.1, log.4, … log.16, and a snapshot at every third transaction.
     fn history() -> TestDisk {
-        let disk = TestDisk::new();
-        let mut state = Seen::default();
-        take_snapshot(&disk, &state, Zxid::ZERO, Compression::None).unwrap();
-        let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
-        for z in 1..=18 {
-            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
-            state.0.insert(z, data_of(Zxid(z)));
-            if z % 3 == 0 {
-                log.roll().unwrap();
-                take_snapshot(&disk, &state, Zxid(z), Compression::None).unwrap();
-            }
-        }
-        disk
+        with_snapshots(18, 3)
     }
 
     #[test]

@@ -341,7 +341,7 @@ fn load_one<D: Dir, B: Builder>(
 ) -> Result<Loaded<B::Replica>, String> {
     let file = snap.open(name).map_err(|e| e.to_string())?;
     let mut loading = Loading { builder, sessions: HashMap::new() };
-    let tail: Tail = snapshot_read::read_file(file, compression, &mut loading).map_err(|e| e.to_string())?;
+    let tail: Tail = snapshot_read::read_file(file, zxid, compression, &mut loading).map_err(|e| e.to_string())?;
     let state = loading.builder.finish(zxid)?;
     // A digest of before the snapshot: a leader took it at its epoch's zxid. It says nothing about a fuzzy image.
     let digest = tail.digest.filter(|d| d.zxid >= zxid);

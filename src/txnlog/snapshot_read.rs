@@ -63,7 +63,7 @@ pub trait Sink {
 pub struct Tail {
     /// The digest block, if there is one that says something.
     pub digest: Option<ZxidDigest>,
-    /// The last processed zxid, if it is there. A file's name counts, not this.
+    /// The last processed zxid, if it is there: never below the one in the file's name, which is the one that counts.
     pub last_zxid: Option<Zxid>,
     /// Seals that were there and right: 1 to 3.
     pub seals: u32,
@@ -71,9 +71,11 @@ pub struct Tail {
     pub bytes: u64,
 }
 
-/// Reads a snapshot file into `sink` and checks every seal.
+/// Reads a snapshot file into `sink` and checks every seal. `named` is the zxid in its name: a file that says of itself that it
+/// ends before that was renamed. Apache takes the name's word for it, and with it transactions that are nowhere.
 pub fn read_file<R: disk::Reader>(
     file: R,
+    named: Zxid,
     compression: Compression,
     sink: &mut impl Sink,
 ) -> Result<Tail, SnapshotError> {
@@ -83,7 +85,13 @@ pub fn read_file<R: disk::Reader>(
     }
     s.advance(FILE_HEADER.len());
     read_image_from(&mut s, sink)?;
-    read_tail(s)
+    let tail = read_tail(&mut s)?;
+    match tail.last_zxid.filter(|last| *last < named) {
+        Some(last) => {
+            Err(s.bad(&format!("it says that it ends at {last}, before the {named} of its name: was it renamed?")))
+        }
+        None => Ok(tail),
+    }
 }
 
 /// Reads the image a leader sends in a SNAP: sessions to terminator, not one byte more.
@@ -156,7 +164,7 @@ fn decode(e: JuteError) -> SnapshotError {
 
 /// The blocks behind the image. Which of them are there is told by how much is left, so it does not matter which settings the
 /// writer had.
-fn read_tail<S: Read>(mut s: Stream<S>) -> Result<Tail, SnapshotError> {
+fn read_tail<S: Read>(s: &mut Stream<S>) -> Result<Tail, SnapshotError> {
     let mut left = s.rest()?;
     let mut tail = Tail::default();
     s.seal(&mut left, &mut tail)?;

@@ -9,6 +9,9 @@ use super::disk::{Dir, Reader, Segment, Writer};
 
 const SECTOR: usize = 512;
 
+/// The name of a segment that was made ahead.
+const PREPARED: &str = "new.segment";
+
 /// A name that changed since the last `sync_dir`.
 #[derive(Clone, Debug)]
 enum NameOp {
@@ -94,6 +97,9 @@ struct State {
     plan: Option<(u64, Fault, u64)>,
     /// The plan has come true.
     fired: bool,
+    /// A segment was made ahead, by this process: one that an earlier process named and that lost its name again may have records in
+    /// it.
+    ready: Option<usize>,
 }
 
 impl State {
@@ -142,7 +148,7 @@ impl State {
 
     /// After the end of the process: files without a name are gone, and no fault is planned.
     fn rest(&mut self) {
-        (self.plan, self.fired) = (None, false);
+        (self.plan, self.fired, self.ready) = (None, false, None);
         let named: Vec<usize> = self.live.values().chain(self.durable.values()).copied().collect();
         let waiting = |op: &NameOp| match op {
             NameOp::Set { inode, .. } | NameOp::Rename { inode, .. } => Some(*inode),
@@ -161,6 +167,15 @@ impl State {
         let inode = self.inodes.len() - 1;
         self.live.insert(name.to_owned(), inode);
         self.pending.push(NameOp::Set { name: name.to_owned(), inode });
+        inode
+    }
+
+    /// A file of zeros, and `head` before them, durable.
+    fn segment(&mut self, name: &str, len: u64, head: &[u8]) -> usize {
+        let mut bytes = vec![0; len as usize];
+        bytes[..head.len()].copy_from_slice(head);
+        let inode = self.inode(name, bytes);
+        self.inodes[inode].durable = head.to_vec();
         inode
     }
 
@@ -277,6 +292,7 @@ impl TestDisk {
             ops: s.ops,
             plan: s.plan,
             fired: s.fired,
+            ready: s.ready,
         };
         TestDisk(Arc::new(Mutex::new(copy)))
     }
@@ -328,15 +344,44 @@ impl Dir for TestDisk {
 
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<TestSegment> {
         let mut s = self.state();
-        s.op(Need::Space)?;
+        let ready = s.ready.take().filter(|inode| s.inodes[*inode].live.len() as u64 >= len);
+        s.op(if ready.is_some() { Need::Nothing } else { Need::Space })?;
         if s.live.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, name.to_owned()));
         }
-        let mut bytes = vec![0; len as usize];
-        bytes[..head.len()].copy_from_slice(head);
-        let inode = s.inode(name, bytes);
-        s.inodes[inode].durable = head.to_vec();
+        let inode = match ready {
+            Some(inode) => {
+                s.live.remove(PREPARED);
+                s.live.insert(name.to_owned(), inode);
+                s.pending.push(NameOp::Rename { from: PREPARED.to_owned(), to: name.to_owned(), inode });
+                inode
+            }
+            None => s.segment(name, len, head),
+        };
+        let len = s.inodes[inode].live.len() as u64;
         Ok(TestSegment { disk: self.clone(), inode, len })
+    }
+
+    /// By chance the file is not ready in time.
+    fn prepare_segment(&mut self, len: u64, head: &[u8]) {
+        let mut s = self.state();
+        let fired = s.fired;
+        let may = s.op(Need::Space).is_ok();
+        // Nobody is told of a fault here: it is met by what needs the space.
+        s.fired = fired;
+        if may && s.ready.is_none() && s.ops % 4 > 0 {
+            s.ready = Some(s.segment(PREPARED, len, head));
+        }
+    }
+
+    /// By chance the process ends before it is cut; that it was may be lost with the power.
+    fn close_segment(&mut self, segment: TestSegment, len: u64) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Nothing)?;
+        if s.ops % 2 > 0 {
+            s.inodes[segment.inode].live.truncate(len as usize);
+        }
+        Ok(())
     }
 
     fn create(&mut self, name: &str) -> io::Result<TestWriter> {

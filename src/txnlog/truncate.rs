@@ -101,25 +101,13 @@ fn end_of<D: Dir>(log: &D, file: &LogFile, target: Zxid, base: Zxid) -> Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txnlog::crash_tests::{SMALL, Seen, data_of, open, payload, take_snapshot};
-    use crate::txnlog::names::Compression;
+    use crate::txnlog::crash_tests::{open, payload, with_snapshots};
     use crate::txnlog::testdisk::TestDisk;
+    use crate::txnlog::testreplica::SMALL;
     use crate::txnlog::writer::LogWriter;
 
     fn history() -> TestDisk {
-        let disk = TestDisk::new();
-        let mut state = Seen::default();
-        take_snapshot(&disk, &state, Zxid::ZERO, Compression::None).unwrap();
-        let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
-        for z in 1..=12 {
-            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
-            state.0.insert(z, data_of(Zxid(z)));
-            if z % 4 == 0 {
-                log.roll().unwrap();
-                take_snapshot(&disk, &state, Zxid(z), Compression::None).unwrap();
-            }
-        }
-        disk
+        with_snapshots(12, 4)
     }
 
     #[test]

@@ -129,10 +129,10 @@ impl Sink for Counts {
 
 /// Reads a snapshot file into `sink`, every seal checked.
 pub fn read_snapshot<D: Dir>(dir: &D, name: &str, sink: &mut impl Sink) -> Result<Tail, SnapshotError> {
-    let (_, compression) = parse_snapshot_name(name).ok_or_else(|| {
+    let (zxid, compression) = parse_snapshot_name(name).ok_or_else(|| {
         SnapshotError::Io(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a snapshot's name")))
     })?;
-    read_file(dir.open(name)?, compression, sink)
+    read_file(dir.open(name)?, zxid, compression, sink)
 }
 
 /// Whether a snapshot is whole, by reading all of it.

@@ -194,8 +194,11 @@ impl<D: Dir> LogWriter<D> {
         self.usable()?;
         self.sync_open(self.options.force_sync).inspect_err(|_| self.failed = true)?;
         let limit = self.options.roll_at_bytes.unwrap_or(u64::MAX);
-        if self.open.as_ref().is_some_and(|o| o.end > limit) {
+        let end = self.open.as_ref().map_or(0, |o| o.end);
+        if end > limit {
             self.close().inspect_err(|_| self.failed = true)?;
+        } else if end > limit - limit / 8 {
+            self.prepare();
         }
         Ok(self.durable)
     }
@@ -215,6 +218,20 @@ impl<D: Dir> LogWriter<D> {
         Ok(())
     }
 
+    /// Makes the place of the next record ready, when there is nothing else to do: see [`Segment::expect_write`].
+    pub fn expect_write(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.segment.expect_write(open.end);
+        }
+    }
+
+    /// Says that [`LogWriter::roll`] will come soon: the next file is made ready meanwhile.
+    pub fn prepare(&mut self) {
+        if self.open.is_some() && !self.failed {
+            self.dir.prepare_segment(padded(FILE_HEADER.len() as u64, self.options.prealloc_bytes), &FILE_HEADER);
+        }
+    }
+
     /// Ends the current file; the next append opens a new one. What was appended is made durable first, `forceSync` or not, so
     /// that damage in a file that is not the last can never be a crash's. The blocks behind the last record are given back.
     pub fn roll(&mut self) -> io::Result<()> {
@@ -224,15 +241,10 @@ impl<D: Dir> LogWriter<D> {
 
     fn close(&mut self) -> io::Result<()> {
         self.sync_open(true)?;
-        if !self.is_marked() {
-            // Cutting the file syncs the mark as well.
-            self.put_mark();
-        }
+        self.mark()?;
         if let Some(open) = self.open.take() {
             self.closed_bytes += open.end;
-            // A mapped file must not become shorter.
-            drop(open.segment);
-            self.dir.set_len(&self.name, open.end + mark::LEN as u64)?;
+            self.dir.close_segment(open.segment, open.end + mark::LEN as u64)?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Access control entries and identities. Mirrors `ACL`, `Id` and `ZooDefs.Ids`.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Permission bits.
 #[allow(missing_docs)]
@@ -70,6 +71,20 @@ pub struct AclId(pub i64);
 impl AclId {
     /// `world:anyone`, all permissions.
     pub const OPEN: AclId = AclId(-1);
+}
+
+/// A list as it was read. The one that most requests bring, [`open`]'s, is borrowed: it costs no allocation.
+pub type AclList = Cow<'static, [Acl]>;
+
+/// `world:anyone` with all permissions: `ZooDefs.Ids.OPEN_ACL_UNSAFE`.
+pub fn open() -> &'static [Acl] {
+    static OPEN: LazyLock<[Acl; 1]> = LazyLock::new(|| [Acl::world_all()]);
+    &*OPEN
+}
+
+/// Whether a list is [`open`]'s.
+pub fn is_open(acls: &[Acl]) -> bool {
+    matches!(acls, [a] if a.perms == perms::ALL && a.id.scheme == "world" && a.id.id == "anyone")
 }
 
 /// An interned list, shared; `None` stands for [`AclId::OPEN`]'s list, so that the common case costs nothing.

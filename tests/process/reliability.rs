@@ -27,7 +27,7 @@ fn a_flood_of_expiries_takes_nobody_along() {
         .map(|t| {
             thread::spawn(move || {
                 let made = (0..150).map(|i| {
-                    let mut client = Client::with_timeout(addr, 600);
+                    let mut client = Client::with_timeout(addr, 2000);
                     for n in 0..4 {
                         client.create_mode(&format!("/dead/{t}-{i}-{n}"), b"", 1).expect("new");
                     }

@@ -13,7 +13,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from comparing import figures, loads, measure, page, plot, servers  # noqa: E402
+from comparing import figures, loads, measure, page, plot  # noqa: E402
+from zkserver import Server, Trouble  # noqa: E402
 
 
 def result(rate, p50, cpu=10.0, held=None, generator=0.5, cpus=0.5):
@@ -185,14 +186,14 @@ class Rounds(unittest.TestCase):
 
         def run(load, name, *_):
             if name == "etcd" and load.load == "get":
-                raise servers.Trouble("no answer")
+                raise Trouble("no answer")
             return result(1, 1), {}
         m.run = run
         chosen = loads.chosen(["get 64x1", "set 1x1"])
         for n in range(measure.MOST_FAILURES):
             m.round(chosen, n)
         self.assertEqual((len(m.failures), len(m.runs)), (measure.MOST_FAILURES, 5 * measure.MOST_FAILURES))
-        with self.assertRaisesRegex(servers.Trouble, "no answer"):
+        with self.assertRaisesRegex(Trouble, "no answer"):
             m.round(chosen, 9)
 
 
@@ -229,17 +230,17 @@ class Program(unittest.TestCase):
         self.assertEqual(measure.generator([*say, "print('{\"a\": 1}')"], "x", 20), {"a": 1})
         self.assertEqual(measure.generator([*say, "print('{}'); exit(3)"], "x", 20), {})
         for program, words in [("exit(1)", "exit status 1"), ("print('{')", "no JSON"), ("import time; time.sleep(60)", "no end after")]:
-            with self.assertRaisesRegex(servers.Trouble, words):
+            with self.assertRaisesRegex(Trouble, words):
                 measure.generator([*say, program], "x", 1)
 
     def test_a_taken_port_and_a_server_that_ends_are_said(self):
         import socket
         with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
-            with self.assertRaisesRegex(servers.Trouble, "is taken"):
-                servers.Server("x", ["true"], taken.getsockname()[1], Path(folder))
+            with self.assertRaisesRegex(Trouble, "is taken"):
+                Server("x", ["true"], taken.getsockname()[1], Path(folder, "x.log")).start()
             taken.close()
-            with self.assertRaisesRegex(servers.Trouble, "(?s)x ended.*no heap"):
-                servers.Server("x", ["sh", "-c", "echo no heap; exit 3"], 1, Path(folder))
+            with self.assertRaisesRegex(Trouble, "(?s)x ended.*no heap"):
+                Server("x", ["sh", "-c", "echo no heap; exit 3"], 1, Path(folder, "x.log")).start()
 
 
 if __name__ == "__main__":

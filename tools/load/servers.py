@@ -1,23 +1,22 @@
-"""Servers to measure: Apache ZooKeeper and Zabra as processes with a data directory, restarted as often as a figure needs."""
+"""The servers that these scripts measure: with data that stays over restarts, and the options every script here has."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "tools/compare"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compare"))
 
-from comparing.servers import ZOO_CFG, raise_priority  # noqa: E402
+from comparing.machine import Watch  # noqa: E402
+from comparing.measure import generator  # noqa: E402
+from zkserver import (  # noqa: E402
+    JARS, REPO, ZOO_CFG, Trouble, check_measurable, own_child, raise_priority, zabra_command, zookeeper_command)
+import zkserver  # noqa: E402
 
 
 def add_arguments(parser):
     """Options every script here has."""
-    parser.add_argument("--jars", type=Path, default=REPO / "tools/interop/.work/lib", help="Apache ZooKeeper's jars")
+    parser.add_argument("--jars", type=Path, default=JARS, help="Apache ZooKeeper's jars")
     parser.add_argument("--zabra", type=Path, default=REPO / "target/release/zabra")
     parser.add_argument("--load", type=Path, default=REPO / "target/release/zabra-load")
     parser.add_argument("--heap", default="1000m", help="Apache's -Xmx; zkServer.sh's is 1000m")
@@ -31,11 +30,7 @@ def add_arguments(parser):
 def check(args, keep=False):
     """Refuses what cannot work, before anything is started; `keep` leaves the data of an earlier run there."""
     names = args.server or ["apache", "zabra"]
-    if "apache" in names and not list(args.jars.glob("zookeeper-3.*.jar")):
-        sys.exit(f"no Apache ZooKeeper in {args.jars}: run tools/interop/run --install, or name it with --jars")
-    for binary in (args.zabra, args.load):
-        if not binary.exists():
-            sys.exit(f"no {binary}: cargo build --release -p zabra -p zabra-load")
+    check_measurable(args.jars if "apache" in names else None, args.zabra, args.load)
     raise_priority(args.nice)
     if not keep:
         shutil.rmtree(args.work, ignore_errors=True)
@@ -43,82 +38,31 @@ def check(args, keep=False):
     return names
 
 
-class Server:
+class Server(zkserver.Server):
     """One server and its data; `lines` are added to zoo.cfg, `label` names it in tables and on the disk."""
 
     def __init__(self, args, kind, number, lines="", label=None):
-        self.args, self.kind, self.label = args, kind, label or kind
-        self.port = args.port + number
-        self.lines = lines
-        self.data = args.work / self.label
-        self.process = None
+        self.args, self.kind, self.lines = args, kind, lines
+        name = label or kind
+        self.data = args.work / name
+        self.config = args.work / f"{name}.cfg"
+        command = (zookeeper_command(args.jars, self.config, args.heap) if kind == "apache"
+                   else zabra_command(args.zabra, self.config))
+        super().__init__(name, command, args.port + number, args.work / f"{name}.log")
 
     def launch(self):
-        """Starts it and does not wait."""
         self.data.mkdir(parents=True, exist_ok=True)
-        config = self.args.work / f"{self.label}.cfg"
-        config.write_text(ZOO_CFG.format(data=self.data, port=self.port) + self.lines)
-        if self.kind == "apache":
-            command = ["java", f"-Xmx{self.args.heap}", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp",
-                       f"{self.args.jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
-        else:
-            command = [str(self.args.zabra), "serve", str(config)]
-        with open(self.args.work / f"{self.label}.log", "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.config.write_text(ZOO_CFG.format(data=self.data, port=self.port) + self.lines)
+        super().launch()
 
     def start(self, patience=120):
-        """Starts it and waits until it serves."""
-        self.launch()
-        end = time.monotonic() + patience
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                sys.exit(f"{self.label} did not start: see {self.args.work}/{self.label}.log")
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 1) as s:
-                    s.sendall(b"srvr")
-                    # Apache answers ruok before it serves.
-                    if b"Mode: standalone" in b"".join(iter(lambda: s.recv(4096), b"")):
-                        return self
-            except OSError:
-                pass
-            time.sleep(0.05)
-        self.stop()
-        sys.exit(f"{self.label} does not answer: see {self.args.work}/{self.label}.log")
+        return super().start(patience)
 
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def memory(self):
-        """Resident and not backed by a file, bytes: Zabra's mapped log does not count."""
-        try:
-            text = Path(f"/proc/{self.pid}/status").read_text()
-        except OSError:
-            return 0
-        return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
-
-    def stop(self):
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def load_command(self, *load, seconds, warm_up):
-        return [str(self.args.load), *map(str, load), "--server", f"127.0.0.1:{self.port}", "--server-pid", str(self.pid),
-                "--seconds", str(seconds), "--warm-up", str(warm_up), "--json", "--quiet"]
-
-
-def machine():
-    """What else the machine does: to be written beside every figure."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    return {"load_average": os.getloadavg()[0], "steal_ticks": int(fields[7]), "ticks": sum(map(int, fields))}
-
-
-def steal(before, after):
-    """Share of CPU time that the host took away in between."""
-    return (after["steal_ticks"] - before["steal_ticks"]) / max(1, after["ticks"] - before["ticks"])
+    def load(self, *load, seconds, warm_up):
+        """Runs zabra-load over it: its JSON, and what else the machine did."""
+        watch = Watch([self.pid])
+        command = [self.args.load, *load, "--server", f"127.0.0.1:{self.port}", "--server-pid", self.pid, "--seconds", seconds,
+                   "--warm-up", warm_up, "--json", "--quiet"]
+        result = generator(command, f"{' '.join(map(str, load))} on {self.name}", 600 + 3 * (seconds + warm_up))
+        busy = watch.end()
+        return result | {"load_average": busy["load_average"], "steal": busy["steal_percent"] / 100}

@@ -61,17 +61,17 @@ pub(super) const KEYS: &[Key] = &[
     property(
         "connection_throttle_global_session_weight",
         "3",
-        int(1, |c, v| c.limits.connections.global_weight = v as i32),
+        int(1, |c, v| c.limits.connections.weights.global = v as i32),
     ),
     property(
         "connection_throttle_local_session_weight",
         "1",
-        int(1, |c, v| c.limits.connections.local_weight = v as i32),
+        int(1, |c, v| c.limits.connections.weights.local = v as i32),
     ),
     property(
         "connection_throttle_renew_session_weight",
         "2",
-        int(1, |c, v| c.limits.connections.renew_weight = v as i32),
+        int(1, |c, v| c.limits.connections.weights.renew = v as i32),
     ),
     property("request_throttle_max_requests", "0", int(0, |c, v| c.limits.requests.max_requests = v as i32)),
     property("request_throttle_stall_time", "100", int(1, |c, v| c.limits.requests.stall_ms = v as i32)),

@@ -5,7 +5,7 @@ use hashbrown::HashSet;
 
 use super::auth::Providers;
 use crate::txn::body::share;
-use crate::types::acl::{SharedAcl, permits};
+use crate::types::acl::{AclList, SharedAcl, is_open, permits};
 use crate::types::{Acl, ErrorCode, Id};
 
 /// Turns the list a client sent into the one that is stored: doubles dropped, `auth` replaced by whoever asks.
@@ -13,13 +13,16 @@ use crate::types::{Acl, ErrorCode, Id};
 /// # Errors
 /// `InvalidAcl`: an empty list, a scheme this server does not have, an id its scheme does not take, `auth` from somebody
 /// who is not authenticated. `MarshallingError`: `auth` made the list longer than `max_bytes`.
-pub fn fixup(providers: &Providers, asker: &[Id], acls: Vec<Acl>, max_bytes: usize) -> Result<SharedAcl, ErrorCode> {
+pub fn fixup(providers: &Providers, asker: &[Id], acls: AclList, max_bytes: usize) -> Result<SharedAcl, ErrorCode> {
     if acls.is_empty() {
         return Err(ErrorCode::InvalidAcl);
     }
+    if is_open(&acls) {
+        return Ok(None);
+    }
     let mut stored: Vec<Acl> = Vec::with_capacity(acls.len());
     let mut expanded_bytes = 0;
-    for acl in without_doubles(acls) {
+    for acl in without_doubles(acls.into_owned()) {
         match (acl.id.scheme.as_str(), acl.id.id.as_str()) {
             ("world", "anyone") => stored.push(acl),
             ("auth", _) => {
@@ -82,7 +85,7 @@ mod tests {
     }
 
     fn fix(asker: &[Id], acls: Vec<Acl>) -> Result<Vec<Acl>, ErrorCode> {
-        fixup(&Providers::default(), asker, acls, 1000)
+        fixup(&Providers::default(), asker, acls.into(), 1000)
             .map(|a| a.map_or_else(|| vec![Acl::world_all()], |a| a.to_vec()))
     }
 
@@ -101,7 +104,7 @@ mod tests {
         assert_eq!(fix(&me, vec![acl(3, "super", "")]), Err(ErrorCode::InvalidAcl));
         assert_eq!(fix(&me, vec![acl(3, "digest", "nohash")]), Err(ErrorCode::InvalidAcl));
         assert_eq!(fix(&me, vec![Acl::world_all(), acl(3, "nope", "x")]), Err(ErrorCode::InvalidAcl));
-        assert_eq!(fixup(&Providers::default(), &me, vec![Acl::world_all()], 0), Ok(None));
+        assert_eq!(fixup(&Providers::default(), &me, vec![Acl::world_all()].into(), 0), Ok(None));
         let many: Vec<Acl> = (0..30).map(|perms| acl(perms, "auth", "")).collect();
         assert_eq!(fix(&me, many), Err(ErrorCode::MarshallingError));
     }

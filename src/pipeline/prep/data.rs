@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::state::{Sessions, State};
 use super::{Outcome, Step, acl, next_version, validate};
 use crate::txn::Txn;
-use crate::types::{Acl, op, perms};
+use crate::types::acl::AclList;
+use crate::types::{op, perms};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
     pub(super) fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: i32) -> Outcome {
@@ -25,7 +26,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok((op::SET_DATA, Txn::SetData { path: path.to_owned(), data: data.map(|d| self.own(d)), version }))
     }
 
-    pub(super) fn set_acl(&mut self, path: &str, acls: Vec<Acl>, version: i32) -> Outcome {
+    pub(super) fn set_acl(&mut self, path: &str, acls: AclList, version: i32) -> Outcome {
         self.check_session()?;
         validate(path)?;
         let acl = acl::fixup(&self.options.providers, &self.request.auth, acls, self.options.max_txn_bytes)?;
@@ -59,6 +60,7 @@ mod tests {
     use super::*;
     use crate::pipeline::model::ModelOp;
     use crate::pipeline::prep::fixture::{Fixture, check, create, create_acl, set, set_acl, world};
+    use crate::types::Acl;
     use crate::types::{ErrorCode, Id, SessionId};
 
     #[test]

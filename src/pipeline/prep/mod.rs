@@ -350,7 +350,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
 /// The parent's path of a create or delete: all before the last slash. Not validated further, as in ZooKeeper, where a
 /// missing parent is found before a malformed path.
 fn parent_of(path: &str) -> Result<&str, ErrorCode> {
-    if path.as_bytes().contains(&0) {
+    if memchr::memchr(0, path.as_bytes()).is_some() {
         return Err(ErrorCode::BadArguments);
     }
     match path::last_slash(path) {

@@ -151,6 +151,10 @@ impl LogSink for Gate {
         Ok(self.last)
     }
 
+    fn expect_write(&mut self) {}
+
+    fn prepare(&mut self) {}
+
     fn roll(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 
+from zkserver import Trouble, own_child
+
 from . import machine
-from .servers import Trouble, own_child
 
 
 def generator(command, what, limit):

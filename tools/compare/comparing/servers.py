@@ -1,65 +1,12 @@
-"""Starting and ending the servers; every process started here is ended by its pid."""
+"""What is compared: installed or built once, and started."""
 
-import ctypes
-import os
-import resource
 import shutil
-import signal
-import socket
 import subprocess
-import time
-from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[3]
+from zkserver import JARS, REPO, ZOO_CFG, Server, Trouble, answer, has_jars, zabra_command, zookeeper_command
+
 COMPARE = REPO / "tools/compare"
 INSTALLED = COMPARE / ".work"
-
-ZOO_CFG = """tickTime=2000
-dataDir={data}
-clientPort={port}
-clientPortAddress=127.0.0.1
-maxClientCnxns=0
-admin.enableServer=false
-4lw.commands.whitelist=*
-autopurge.snapRetainCount=3
-autopurge.purgeInterval=1
-"""
-
-
-class Trouble(Exception):
-    """Something is missing or failed; the text says what to do."""
-
-
-LIBC = ctypes.CDLL(None)
-
-
-def own_child():
-    """In a child, before exec: it ends when whoever started it is gone, however that happened, and a Ctrl-C is for us alone.
-
-    A process group, not a session: the kernel shares CPUs between sessions (autogroups), and all of this is to be one."""
-    pr_set_pdeathsig = 1
-    os.setpgid(0, 0)
-    LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
-
-
-def raise_open_files():
-    """Thousands of connections: the soft limit on open files becomes the hard one, for all children."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def raise_priority(nice):
-    if nice == 0:
-        return
-    os.nice(nice)
-    group = Path("/proc/self/autogroup")
-    if group.exists():
-        # With autogroups a priority only counts inside its terminal session: raise a session of our own.
-        try:
-            os.setsid()
-        except PermissionError:
-            pass  # already the leader of one
-        group.write_text(str(nice))
 
 
 def run(command, what, **more):
@@ -78,10 +25,10 @@ def run(command, what, **more):
 def zookeeper_jars(say, given=None):
     """The folder with Apache ZooKeeper's jars; Maven brings them when no test suite has done so."""
     if given:
-        if not list(given.glob("zookeeper-3.*.jar")):
+        if not has_jars(given):
             raise Trouble(f"no zookeeper-3.*.jar in {given}")
         return given
-    for folder in (REPO / "tools/interop/.work/lib", INSTALLED / "jars"):
+    for folder in (JARS, INSTALLED / "jars"):
         if list(folder.glob("zookeeper-3.9.*.jar")):
             return folder
     folder = INSTALLED / "jars"
@@ -110,17 +57,7 @@ def zabra_programs(say):
     return REPO / "target/release/zabra", REPO / "target/release/zabra-load"
 
 
-# --- commands ---
-
-def zookeeper_command(jars, config):
-    # zkServer.sh's heap; the JVM's own choice of collector.
-    return ["java", "-Xmx1000m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*",
-            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
-
-
-def zabra_command(binary, config):
-    return [str(binary), "serve", str(config)]
-
+# --- servers ---
 
 def etcd_command(binary, data, port):
     """Defaults but for: addresses; gRPC on a port of its own, as etcd recommends; room for the history of long runs."""
@@ -131,70 +68,8 @@ def etcd_command(binary, data, port):
             "--quota-backend-bytes", str(8 << 30), "--log-level", "warn"]
 
 
-def zookeeper_serves(port):
-    with socket.create_connection(("127.0.0.1", port), 1) as s:
-        s.sendall(b"srvr")
-        # Apache answers ruok before it serves.
-        return b"Mode: standalone" in b"".join(iter(lambda: s.recv(4096), b""))
-
-
 def etcd_serves(port):
-    with socket.create_connection(("127.0.0.1", port + 2), 1) as s:
-        s.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-        return b'"health":"true"' in b"".join(iter(lambda: s.recv(4096), b""))
-
-
-class Server:
-    """A running server."""
-
-    def __init__(self, name, command, port, work, serves=zookeeper_serves):
-        self.name, self.command, self.port, self.log = name, command, port, work / f"{name}.log"
-        try:
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
-        except OSError:
-            pass
-        else:
-            raise Trouble(f"{name}: port {port} is taken by somebody else")
-        with open(self.log, "wb") as log:
-            try:
-                self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=work,
-                                                preexec_fn=own_child)
-            except FileNotFoundError:
-                raise Trouble(f"{name}: '{command[0]}' is not there") from None
-        try:
-            self.wait_until(serves)
-        except BaseException:
-            self.stop()
-            raise
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def wait_until(self, serves):
-        for _ in range(600):
-            self.check()
-            try:
-                if serves(self.port):
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        raise Trouble(f"{self.name} does not answer on port {self.port}: see {self.log}")
-
-    def check(self):
-        if self.process.poll() is not None:
-            tail = self.log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise Trouble(f"{self.name} ended (status {self.process.returncode}), its log ({self.log}) says:\n" + "\n".join(tail))
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+    return b'"health":"true"' in answer(port + 2, b"GET /health HTTP/1.0\r\n\r\n", 5)
 
 
 def fresh(folder):
@@ -211,8 +86,8 @@ def start_zookeeper(name, work, port, jars=None, binary=None):
     config = work / f"{name}.cfg"
     config.write_text(ZOO_CFG.format(data=data, port=port))
     command = zabra_command(binary, config) if binary else zookeeper_command(jars, config)
-    return Server(name, command, port, work)
+    return Server(name, command, port, work / f"{name}.log", cwd=work).start()
 
 
 def start_etcd(work, port, binary):
-    return Server("etcd", etcd_command(binary, work / "etcd", port), port, work, etcd_serves)
+    return Server("etcd", etcd_command(binary, work / "etcd", port), port, work / "etcd.log", etcd_serves, work).start()

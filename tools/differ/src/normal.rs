@@ -301,7 +301,7 @@ fn lone(unit: u16) -> char {
 
 /// The order of an ACL counts, but for what `auth` stands for: there it is a hash set's.
 fn acl(r: &mut Reader<'_>) -> Result<String, JuteError> {
-    let mut list = read_acls(r)?;
+    let mut list = read_acls(r)?.into_owned();
     for run in list.chunk_by_mut(|a, b| a.perms == b.perms && a.id.scheme == "digest" && b.id.scheme == "digest") {
         run.sort_by(|a, b| a.id.cmp(&b.id));
     }

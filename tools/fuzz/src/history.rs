@@ -1,69 +1,16 @@
 //! A valid history on a disk: transactions in log files of ours and of Apache's, in batches, with rolls, epochs and snapshots.
-//! And a replica that remembers every transaction it was given, byte by byte.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use zabra::jute::Put;
 use zabra::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnDigest, TxnHeader};
 use zabra::txnlog::names::{Compression, log_name};
-use zabra::txnlog::record::{END, FILE_HEADER};
-use zabra::txnlog::recovery::{Builder, Replica};
-use zabra::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
-use zabra::txnlog::snapshot_read::Node;
+use zabra::txnlog::record::FILE_HEADER;
 use zabra::txnlog::testdisk::TestDisk;
-use zabra::txnlog::writer::{LogOptions, LogWriter};
-use zabra::types::{Acl, AclId, Cxid, Epoch, SessionId, StatPersisted, Zxid, op};
+use zabra::txnlog::testreplica::{SMALL, Seen, digest_of, encoded, put_apache};
+use zabra::txnlog::writer::LogWriter;
+use zabra::types::{Cxid, Epoch, SessionId, Zxid, op};
 
 use crate::input::Input;
-
-pub(crate) const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true };
-
-/// A state that remembers every transaction it was given.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Seen(pub(crate) BTreeMap<i64, Vec<u8>>);
-
-/// Header and transaction as they are compared. A closeSession without paths is logged with an empty list.
-pub(crate) fn encoded(header: &TxnHeader, txn: &Txn) -> Vec<u8> {
-    let mut out = Vec::new();
-    header.put(&mut out);
-    match txn {
-        Txn::CloseSession { paths: None } => out.put_i32(0),
-        other => other.put(&mut out),
-    }
-    out
-}
-
-pub(crate) fn digest_of(zxids: impl Iterator<Item = i64>) -> u64 {
-    zxids.fold(0, |d, z| d.wrapping_add(z as u64 ^ 0x9e37))
-}
-
-impl Replica for Seen {
-    fn apply(&mut self, header: &TxnHeader, txn: &Txn) {
-        self.0.insert(header.zxid.0, encoded(header, txn));
-    }
-    fn digest(&self) -> Option<u64> {
-        Some(digest_of(self.0.keys().copied()))
-    }
-}
-
-impl Builder for Seen {
-    type Replica = Seen;
-    fn acl(&mut self, _: AclId, _: Vec<Acl>) -> Result<(), String> {
-        Ok(())
-    }
-    fn node(&mut self, node: Node<'_>) -> Result<(), String> {
-        if let Ok(z) = node.path.trim_start_matches('/').parse() {
-            self.0.insert(z, node.data.unwrap_or_default().to_vec());
-        }
-        Ok(())
-    }
-    fn finish(self, _: Zxid) -> Result<Seen, String> {
-        Ok(self)
-    }
-    fn fresh(self) -> Seen {
-        self
-    }
-}
 
 /// One transaction of the history.
 #[derive(Clone, Debug)]
@@ -189,17 +136,9 @@ impl History {
     }
 
     fn snapshot(&mut self, zxid: Zxid, compression: Compression) {
-        let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
-        let mut w = SnapshotWriter::begin(&mut self.disk, zxid, options).expect("a disk without faults");
-        let mut image = Vec::new();
-        put_sessions(&mut image, self.sessions(self.all.len()).into_iter().collect::<Vec<_>>().into_iter());
-        put_acl_table(&mut image, [(AclId(1), &[Acl::world_all()][..])].into_iter());
-        put_node(&mut image, "", None, AclId::OPEN, &StatPersisted::default());
-        for l in &self.all {
-            put_node(&mut image, &format!("/{}", l.zxid.0), Some(&l.bytes), AclId(1), &StatPersisted::default());
-        }
-        w.put(&image).expect("a disk without faults");
-        w.finish(&mut self.disk, None, zxid).expect("a disk without faults");
+        let sessions: Vec<_> = self.sessions(self.all.len()).into_iter().collect();
+        let seen = Seen(self.all.iter().map(|l| (l.zxid.0, l.bytes.clone())).collect());
+        seen.save(&self.disk, zxid, &sessions, compression).expect("a disk without faults");
     }
 
     /// The sessions that are open after the first `n` transactions.
@@ -214,13 +153,6 @@ impl History {
         }
         open
     }
-}
-
-/// A record as Apache writes it: no trailer.
-pub(crate) fn put_apache(file: &mut Vec<u8>, payload: &[u8]) {
-    file.put_i64(i64::from(simd_adler32::adler32(&payload)));
-    file.put_buffer(Some(payload));
-    file.push(END);
 }
 
 /// One transaction of any kind.

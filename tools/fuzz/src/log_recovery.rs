@@ -13,19 +13,21 @@ use zabra::jute::stat::put_stat_persisted;
 use zabra::tree::Tree;
 use zabra::txn::{Txn, TxnDigest, TxnHeader};
 use zabra::txnlog::cursor::LogCursor;
+use zabra::txnlog::names::parse_snapshot_name;
 use zabra::txnlog::record::{FILE_HEADER, FRAME_LEN, Framed, Trailer};
 use zabra::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
 use zabra::txnlog::restore::recover_tree;
 use zabra::txnlog::testdisk::TestDisk;
+use zabra::txnlog::testreplica::{SMALL, Seen, put_apache};
 use zabra::txnlog::truncate::truncate;
 use zabra::txnlog::verify;
 use zabra::txnlog::writer::LogWriter;
 use zabra::types::{AclId, Cxid, SessionId, StatPersisted, Zxid, op};
 
-use crate::history::{History, SMALL, Seen, put_apache};
+use crate::history::History;
 use crate::input::Input;
 use crate::mutation::{Overwritten, mutate};
-use crate::snapshot::{Blocks, OPTIONS, seal};
+use crate::snapshot::{Blocks, LAST, OPTIONS, seal};
 
 /// Input: the mode, then what it needs.
 pub fn run(data: &[u8]) {
@@ -63,7 +65,8 @@ fn raw(input: &mut Input<'_>) {
         if flags & 1 != 0 && name.starts_with("log") {
             bytes = repair(&bytes);
         } else if flags & 1 != 0 && name.starts_with("snapshot") && !name.contains(['g', 'y']) {
-            bytes = seal(&bytes, Blocks::default());
+            let last = parse_snapshot_name(name).map_or(LAST, |(named, _)| named.max(LAST));
+            bytes = seal(&bytes, last, Blocks::default());
         }
         disk.put(name, &bytes);
     }
@@ -131,7 +134,7 @@ fn forged(input: &mut Input<'_>) {
         zxid += 1;
     }
     let disk = TestDisk::new();
-    disk.put("snapshot.0", &seal(&root_only(), Blocks::default()));
+    disk.put("snapshot.0", &seal(&root_only(), LAST, Blocks::default()));
     disk.put("log.1", &file);
     into_a_tree(disk);
 }
@@ -280,7 +283,7 @@ fn go_on(disk: &TestDisk, r: Recovered<Seen>) {
     assert_eq!((again.last, &again.state, again.report.cuts), (r.last, &r.state, vec![]));
     if r.fresh {
         // Then it begins with a snapshot.
-        disk.put("snapshot.0", &seal(&root_only(), Blocks::default()));
+        disk.put("snapshot.0", &seal(&root_only(), LAST, Blocks::default()));
     }
     let zxid = Zxid(r.last.0 + 1);
     let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 9, op: op::ERROR };

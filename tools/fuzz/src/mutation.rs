@@ -1,8 +1,10 @@
 //! Damage to the files of a directory: what disks, file systems and people do to them.
 
 use zabra::txnlog::disk::Dir;
+use zabra::txnlog::names::{parse_snapshot_name, snapshot_name};
 use zabra::txnlog::scan::LogReader;
 use zabra::txnlog::testdisk::TestDisk;
+use zabra::types::Zxid;
 
 use crate::input::Input;
 
@@ -67,10 +69,14 @@ fn remove(disk: &mut TestDisk, name: &str) -> Option<Overwritten> {
     None
 }
 
-/// Gives a log the name of another transaction. Not a snapshot: its name is all that says what it holds.
+/// Gives a log the name of another transaction, or a snapshot that of a later one. An earlier one is no damage: Apache's may end
+/// behind the zxid of their name.
 fn rename(disk: &mut TestDisk, name: &str, input: &mut Input<'_>) -> Option<Overwritten> {
-    let to = format!("log.{:x}", input.below(30));
-    if name.starts_with("log.") && !disk.names().contains(&to) {
+    let to = match parse_snapshot_name(name) {
+        Some((zxid, packing)) => snapshot_name(Zxid(zxid.0 + 1 + input.below(30) as i64), packing),
+        None => format!("log.{:x}", input.below(30)),
+    };
+    if !disk.names().contains(&to) {
         disk.rename(name, &to).expect("a disk without faults");
     }
     None

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zabra::jute::{Put, Reader};
-use zabra::pipeline::prep::Sessions;
+use zabra::pipeline::judge::{self, Table, check_encoding};
 use zabra::pipeline::{AfterReply, Origin, Prep, PrepOptions, Proposal, WriteRequest, put_write_reply};
 use zabra::proto::Request;
 use zabra::proto::request::is_write;
 use zabra::shard::Input as Step;
 use zabra::tree::Tree;
-use zabra::txn::{Txn, TxnDigest, TxnHeader};
 use zabra::types::{Cxid, Id, Now, SessionId, Zxid, op};
 
 use crate::input::Input;
@@ -85,17 +84,6 @@ pub fn number_of(op: i32) -> Option<u8> {
     OPS.iter().position(|o| *o == op).map(|at| at as u8)
 }
 
-struct Known;
-
-impl Sessions for Known {
-    fn is_known(&self, session: SessionId) -> bool {
-        session == OWNER
-    }
-    fn is_closing(&self, _session: SessionId) -> bool {
-        false
-    }
-}
-
 fn write(op: i32, flags: u8, body: &[u8]) {
     let mut tree = tree();
     let enforce_quota = flags & 2 != 0;
@@ -112,7 +100,7 @@ fn write(op: i32, flags: u8, body: &[u8]) {
     };
     let zxid = Zxid(tree.last_zxid().0 + 1);
     let now = Now { wall_ms: 2000, ..Now::default() };
-    let proposal = prep.handle(&tree, &Known, now, zxid, &request);
+    let proposal = prep.handle(&tree, &Table([OWNER].into()), now, zxid, &request);
     prep.check();
     check_encoding(&proposal);
     apply(&mut tree, &proposal);
@@ -120,30 +108,9 @@ fn write(op: i32, flags: u8, body: &[u8]) {
     assert_eq!(prep.status().outstanding_changes, 0);
 }
 
-/// The record reads back as what it was made of.
-pub(crate) fn check_encoding(p: &Proposal) {
-    let r = &mut Reader::new(&p.record);
-    assert_eq!(TxnHeader::read(r), Ok(p.header));
-    let at = r.position();
-    assert_eq!(Txn::read(p.header.op, r).as_ref(), Ok(&p.txn));
-    assert_eq!(p.txn_bytes(), &p.record[at..r.position()]);
-    assert_eq!(TxnDigest::read(r).ok(), p.digest);
-    assert!(r.is_empty());
-}
-
 /// Applies what prep proposed: the tree must find nothing wrong with it, and the client is answered in one frame.
 pub(crate) fn apply(tree: &mut Tree, p: &Proposal) {
-    let applied = tree.apply(&p.header, &p.txn, &mut |_| {});
-    assert_eq!(Some(tree.digest()), p.digest.map(|d| d.digest), "digest after {:?}", p.txn);
-    match &p.txn {
-        Txn::Error { err } => assert_eq!(applied.err, *err),
-        Txn::Multi(subs) => {
-            let results: Vec<i32> = applied.subs.iter().flatten().map(|s| s.err).collect();
-            let wanted = subs.iter().map(|s| if let Txn::Error { err } = s.txn { err } else { 0 });
-            assert!(results.into_iter().eq(wanted), "{:?}", p.txn);
-        }
-        _ => assert_eq!(applied.err, 0, "{:?}", p.txn),
-    }
+    let applied = judge::apply(tree, p);
     tree.check().unwrap_or_else(|e| panic!("{e} after {:?}", p.txn));
     let mut out = Vec::new();
     match put_write_reply(&mut out, p.op, p.header.cxid.0, p.header.zxid, &p.txn, &applied) {

@@ -23,6 +23,8 @@ use crate::world::{EXTENDED, OWNER, tree};
 
 pub(crate) const OPTIONS: TreeOptions = TreeOptions { extended: EXTENDED, digest_enabled: true };
 const PACKINGS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Snappy];
+/// Of files that are put together here.
+pub(crate) const LAST: Zxid = Zxid(77);
 const SESSIONS: [(SessionId, i32); 2] = [(OWNER, 4000), (SessionId(-3), i32::MIN)];
 
 /// Input: a byte of flags (2 bits the packing, 2 bits the mode, then which blocks follow the image), then the bytes.
@@ -38,14 +40,14 @@ pub fn run(data: &[u8]) {
             loads(bytes, packing);
         }
         // Not the terminator: the input may have its own.
-        1 | 2 => loads(&pack(&seal(input.rest(), blocks), packing), packing),
+        1 | 2 => loads(&pack(&seal(input.rest(), LAST, blocks), packing), packing),
         _ => damaged(&mut input, packing),
     }
 }
 
 /// If the file loads: it is sound, and survives being written and loaded again.
 fn loads(file: &[u8], packing: Compression) {
-    let Ok(mut first) = load(file, packing, Zxid(77)) else { return };
+    let Ok(mut first) = load(file, packing, LAST) else { return };
     first.tree.check().unwrap_or_else(|e| panic!("{e}"));
     let unresolved = first.tree.unresolved_acls();
     let contents = contents(&first.tree);
@@ -53,7 +55,7 @@ fn loads(file: &[u8], packing: Compression) {
     for packing in PACKINGS {
         let mut disk = TestDisk::new();
         let name = save(&mut first.tree, &sessions, &mut disk, packing);
-        let again = load(&disk.bytes(&name), packing, Zxid(77)).expect("what was written loads");
+        let again = load(&disk.bytes(&name), packing, LAST).expect("what was written loads");
         again.tree.check().unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(again.sessions, first.sessions);
         assert_eq!(again.tree.unresolved_acls(), unresolved);
@@ -75,9 +77,10 @@ fn image_stream(bytes: &[u8]) {
 /// A snapshot of ours with one byte changed, or cut.
 fn damaged(input: &mut Input<'_>, packing: Compression) {
     let mut disk = TestDisk::new();
-    let name = save(&mut tree(), &SESSIONS, &mut disk, packing);
+    let mut tree = tree();
+    let (zxid, name) = (tree.last_zxid(), save(&mut tree, &SESSIONS, &mut disk, packing));
     let whole = disk.bytes(&name);
-    let before = contents(&load(&whole, packing, Zxid(77)).expect("a snapshot of ours loads").tree);
+    let before = contents(&load(&whole, packing, zxid).expect("a snapshot of ours loads").tree);
     let mut bytes = whole.clone();
     let cut = input.flag();
     let at = usize::from(input.u16()) % bytes.len();
@@ -86,7 +89,7 @@ fn damaged(input: &mut Input<'_>, packing: Compression) {
     } else {
         bytes[at] ^= input.u8();
     }
-    if let Ok(read) = load(&bytes, packing, Zxid(77)) {
+    if let Ok(read) = load(&bytes, packing, zxid) {
         assert_eq!(contents(&read.tree), before, "byte {at} of {}", whole.len());
     }
 }
@@ -114,8 +117,8 @@ impl Default for Blocks {
     }
 }
 
-/// The file that has `image` in it: header, terminator and seals added.
-pub(crate) fn seal(image: &[u8], blocks: Blocks) -> Vec<u8> {
+/// The file that has `image` in it, taken at `last`: header, terminator and seals added.
+pub(crate) fn seal(image: &[u8], last: Zxid, blocks: Blocks) -> Vec<u8> {
     fn put_seal(out: &mut Vec<u8>) {
         let sum = simd_adler32::adler32(&&out[..]);
         out.put_i64(i64::from(sum));
@@ -124,13 +127,13 @@ pub(crate) fn seal(image: &[u8], blocks: Blocks) -> Vec<u8> {
     let mut out = [&FILE_HEADER, image, &TERMINATOR].concat();
     put_seal(&mut out);
     if blocks.digest {
-        out.put_i64(77);
+        out.put_i64(last.0);
         out.put_i32(2);
         out.put_i64(1);
         put_seal(&mut out);
     }
     if blocks.last_zxid {
-        out.put_i64(77);
+        out.put_i64(last.0);
         put_seal(&mut out);
     }
     out
@@ -192,7 +195,7 @@ pub(crate) struct Loaded {
 /// Reads a snapshot file, in short reads.
 pub(crate) fn load(file: &[u8], packing: Compression, zxid: Zxid) -> Result<Loaded, String> {
     let mut loading = Loading::new();
-    read_file(Pieces { bytes: file, size: 333 }, packing, &mut loading).map_err(|e| {
+    read_file(Pieces { bytes: file, size: 333 }, zxid, packing, &mut loading).map_err(|e| {
         let text = e.to_string();
         assert!(!text.is_empty());
         text

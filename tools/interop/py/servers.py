@@ -5,15 +5,21 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import zkserver  # noqa: E402
+from zkserver import word  # noqa: E402
 
 HOME = os.environ["INTEROP_HOME"] if "INTEROP_HOME" in os.environ else os.path.dirname(
     os.path.dirname(os.path.abspath(__file__)))
 # Everything of one run of `tools/interop/run`, and in it the part of this suite against this target.
 RUN = os.environ.get("INTEROP_RUN") or os.path.join(HOME, ".work", "run", str(os.getpid()))
+PIDS = os.path.join(RUN, "pids")
 DIR = os.environ.get("INTEROP_DIR") or RUN
 # Suites against Apache and against Zabra run at the same time: each has its own ports.
 PORT_BASE = int(os.environ.get("INTEROP_PORT_BASE", "21000"))
@@ -39,110 +45,50 @@ def free_port():
     raise RuntimeError(f"no free port in {PORTS}")
 
 
-def word(port, text, timeout=10):
-    """The whole answer to a four-letter word (bytes are sent as given)."""
-    data = text.encode() if isinstance(text, str) else text
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as s:
-        s.sendall(data)
-        out = b""
-        while True:
-            part = s.recv(65536)
-            if not part:
-                return out.decode("utf-8", "replace")
-            out += part
-
-
-class Server:
+class Server(zkserver.Server):
     """One server process; `data` may be shared by several Server objects, one running at a time."""
 
     def __init__(self, kind, name, extra="", props=(), data=None):
         self.kind = kind
-        self.name = name
         self.dir = os.path.join(DIR, f"{name}-{kind}")
         self.data = data or os.path.join(self.dir, "data")
-        self.props = list(props)
         self.extra = extra
-        self.port = free_port()
-        self.process = None
-        os.makedirs(self.dir, exist_ok=True)
-        os.makedirs(self.data, exist_ok=True)
-        os.makedirs(os.path.join(RUN, "pids"), exist_ok=True)
+        self.config = os.path.join(self.dir, "zoo.cfg")
+        for folder in (self.dir, self.data, PIDS):
+            os.makedirs(folder, exist_ok=True)
+        command = [os.path.join(HOME, "launch"), kind, self.config, *props]
+        # A server may be started by a thread that ends before it: nothing ends it then but the suite, or `run` by its pid.
+        super().__init__(f"{kind} ({name})", command, free_port(), os.path.join(self.dir, "server.log"), before_exec=None)
         _all.append(self)
 
-    @property
-    def log_path(self):
-        return os.path.join(self.dir, "server.log")
+    def text(self):
+        """Its output so far."""
+        return self.log.read_text(errors="replace")
 
-    def log(self):
-        with open(self.log_path, errors="replace") as f:
-            return f.read()
-
-    def start(self, wait=60):
+    def spawn(self):
         with open(os.path.join(HOME, "zoo.cfg.in")) as f:
             config = f.read().replace("@DATA@", self.data).replace("@PORT@", str(self.port))
-        path = os.path.join(self.dir, "zoo.cfg")
-        with open(path, "w") as f:
+        with open(self.config, "w") as f:
             f.write(config + ZOOCFG_EXTRA + self.extra + "\n")
-        with open(self.log_path, "a") as log:
-            self.process = subprocess.Popen(
-                [os.path.join(HOME, "launch"), self.kind, path, *self.props],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        super().spawn()
         open(self._pid_file(), "w").close()
-        end = time.monotonic() + wait
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                status = self.process.returncode
-                self._reaped()
-                raise RuntimeError(f"{self.kind} ended with {status} while starting: {self._tail()}")
-            try:
-                if word(self.port, "ruok", 5) == "imok" and "Mode: " in word(self.port, "srvr", 5):
-                    return self
-            except OSError:
-                pass
-            time.sleep(0.05)
-        raise RuntimeError(f"{self.kind} not ready after {wait} s: {self._tail()}")
-
-    def _tail(self):
-        return " | ".join(self.log().splitlines()[-5:])
 
     def _pid_file(self):
-        return os.path.join(RUN, "pids", str(self.process.pid))
+        return os.path.join(PIDS, str(self.pid))
 
-    def _reaped(self):
+    def gone(self):
         try:
             os.remove(self._pid_file())
         except FileNotFoundError:
             pass
-        self.process = None
 
-    def stop(self):
+    def stop(self, patience=20):
         """SIGTERM, then wait until it is gone."""
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise RuntimeError(f"{self.kind} still alive 20 s after SIGTERM") from None
-        self._reaped()
-
-    def kill(self):
-        """SIGKILL."""
-        if self.process is None:
-            return
-        self.process.kill()
-        self.process.wait(20)
-        self._reaped()
+        if not super().stop(patience):
+            raise zkserver.Trouble(f"{self.name} still alive {patience} s after SIGTERM")
 
     def zxid(self):
         return int(re.search(r"Zxid: 0x([0-9a-f]+)", word(self.port, "srvr")).group(1), 16)
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.kill()
 
 
 @atexit.register

@@ -150,7 +150,7 @@ pub(crate) fn read_data(r: &mut Reader<'_>) -> Result<(Option<Vec<u8>>, Stat), J
 
 /// ACL and stat.
 pub(crate) fn read_acl(r: &mut Reader<'_>) -> Result<(Vec<Acl>, Stat), JuteError> {
-    Ok((read_acls(r)?, read_stat(r)?))
+    Ok((read_acls(r)?.into_owned(), read_stat(r)?))
 }
 
 /// Names and stat.
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!((c.path.as_ref(), c.data, c.flags, c.ttl_ms), ("/a", None, 5, Some(9)));
         let body = set_acl_body("/a", &acl, 3);
         let Ok(Some(Request::SetAcl { path, acl: a, version })) = Request::read(op::SET_ACL, &body) else { panic!() };
-        assert_eq!((path.as_ref(), a.as_slice(), version), ("/a", &acl[..], 3));
+        assert_eq!((path.as_ref(), &a[..], version), ("/a", &acl[..], 3));
         let body = multi_delete_body(&["/a".into(), "/b".into()]);
         let Ok(Some(Request::Multi(ops))) = Request::read(op::MULTI, &body) else { panic!() };
         assert_eq!(ops[1], MultiOp::Delete { path: "/b".into(), version: -1 });

@@ -1,0 +1,225 @@
+//! What the log thread need not wait for when it goes on with a new segment, done on a thread of its own: the next segment is
+//! allocated, begun and mapped before it is needed, all but its name, and the closed one's unused blocks are given back
+//! afterwards. Plays the part of `FilePadding`, which does it while writes wait.
+//!
+//! Nothing rests on it. A segment that could not be made ahead is made when it is needed, and the error told then; one that was
+//! and is not needed, or was left by a process that was killed, is removed. A file that was not shortened has zeros behind its last
+//! record and its mark, as every log of ZooKeeper's.
+
+use super::{FsSegment, NEW_SEGMENT, named};
+use crate::runtime::fatal;
+use crossbeam::channel::{self, Receiver, Sender};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+/// Makes a segment of a length that begins with these bytes, under [`NEW_SEGMENT`]'s name.
+pub(super) type Make = Box<dyn FnMut(u64, &[u8]) -> io::Result<FsSegment> + Send>;
+
+enum Job {
+    Make { len: u64, head: Vec<u8> },
+    Cut { segment: FsSegment, len: u64 },
+    Settle(Sender<()>),
+}
+
+/// The handle of the thread, which ends with it.
+pub(super) struct Ahead {
+    jobs: Option<Sender<Job>>,
+    made: Receiver<io::Result<FsSegment>>,
+    /// A segment is being made, or waits to be taken.
+    asked: bool,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    /// Starts the thread for the directory `dir`. What an earlier process had made ahead is removed.
+    pub(super) fn start(dir: &Path, mut make: Make) -> io::Result<Ahead> {
+        let left = dir.join(NEW_SEGMENT);
+        remove(&left)?;
+        let (jobs, todo) = channel::unbounded::<Job>();
+        let (tell, made) = channel::bounded(1);
+        let run = move || {
+            for job in todo {
+                match job {
+                    // Nobody listens any more: then it is removed below.
+                    Job::Make { len, head } => drop(tell.send(make(len, &head))),
+                    Job::Cut { segment, len } => {
+                        if let Err(e) = segment.cut(len) {
+                            fatal::fatal(fatal::TXN_LOG, format_args!("giving back a log's unused blocks failed: {e}"));
+                        }
+                    }
+                    Job::Settle(done) => drop(done.send(())),
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("segments".into()).spawn(run)?;
+        Ok(Ahead { jobs: Some(jobs), made, asked: false, thread: Some(thread) })
+    }
+
+    /// Has a segment made, unless one is.
+    pub(super) fn prepare(&mut self, len: u64, head: &[u8]) {
+        if !self.asked {
+            self.asked = true;
+            self.job(Job::Make { len, head: head.to_vec() });
+        }
+    }
+
+    /// The segment that was made ahead, if it could be. Waits for it: another one could not be made sooner.
+    pub(super) fn take(&mut self) -> Option<FsSegment> {
+        if !std::mem::take(&mut self.asked) {
+            return None;
+        }
+        match self.made.recv().ok()? {
+            Ok(segment) => Some(segment),
+            Err(error) => {
+                tracing::warn!(%error, "the next log segment could not be made ahead");
+                None
+            }
+        }
+    }
+
+    /// Unmaps a segment that is durable and cuts its file to `len` bytes, some time.
+    pub(super) fn cut(&self, segment: FsSegment, len: u64) {
+        self.job(Job::Cut { segment, len });
+    }
+
+    /// Waits until nothing is under way.
+    pub(super) fn settle(&self) {
+        let (done, wait) = channel::bounded(0);
+        self.job(Job::Settle(done));
+        // An error: the thread has ended, and nothing is under way.
+        let _ = wait.recv();
+    }
+
+    fn job(&self, job: Job) {
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        assert!(sent, "the segments' thread is gone");
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            fatal::fatal(fatal::TXN_LOG, "the segments' thread panicked");
+        }
+        if let Some(segment) = self.take()
+            && let Err(error) = remove(&segment.path)
+        {
+            tracing::warn!(%error, "a log segment that was made ahead is left behind");
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => named(outcome, path, "remove the file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::runtime::disk::{FsDir, FsSegment, NEW_SEGMENT, SyncMethod};
+    use crate::txnlog::disk::{Dir, Segment};
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    fn open(at: &Path, sync: SyncMethod) -> FsDir {
+        FsDir::open(at, true, sync).unwrap().with_segments_ahead().unwrap()
+    }
+
+    fn names(d: &FsDir) -> Vec<String> {
+        let mut names: Vec<String> = d.list().unwrap().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        names
+    }
+
+    /// Writes to it, then to the file's end, and looks into the file.
+    fn check(mut s: FsSegment, at: &Path, len: u64) {
+        assert_eq!((s.len(), fs::metadata(at).unwrap().len()), (len, len));
+        s.write(4, b"record");
+        s.write(len - 3, b"end");
+        s.sync().unwrap();
+        let bytes = fs::read(at).unwrap();
+        assert!(bytes.starts_with(b"headrecord\0") && bytes.ends_with(b"\0end"));
+    }
+
+    #[test]
+    fn a_segment_made_ahead_is_the_one_that_is_created() {
+        for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
+            let tmp = tempfile::tempdir().unwrap();
+            let mut d = open(tmp.path(), sync);
+            d.prepare_segment(1 << 16, b"head");
+            d.prepare_segment(1 << 16, b"head");
+            d.settle();
+            assert_eq!(names(&d), [NEW_SEGMENT], "nothing bears a log's name before it is created");
+            let made = fs::metadata(tmp.path().join(NEW_SEGMENT)).unwrap();
+            assert!(made.blocks() * 512 >= 1 << 16);
+            let s = d.create_segment("log.1", 1 << 16, b"head").unwrap();
+            assert_eq!(names(&d), ["log.1"]);
+            assert_eq!(fs::metadata(tmp.path().join("log.1")).unwrap().ino(), made.ino());
+            check(s, &tmp.path().join("log.1"), 1 << 16);
+            // The next is not, and the one after it again.
+            check(d.create_segment("log.2", 1 << 16, b"head").unwrap(), &tmp.path().join("log.2"), 1 << 16);
+            d.prepare_segment(1 << 16, b"head");
+            check(d.create_segment("log.3", 3 << 16, b"head").unwrap(), &tmp.path().join("log.3"), 3 << 16);
+            d.prepare_segment(1 << 16, b"else");
+            check(d.create_segment("log.4", 1 << 16, b"head").unwrap(), &tmp.path().join("log.4"), 1 << 16);
+            assert_eq!(names(&d), ["log.1", "log.2", "log.3", "log.4"]);
+        }
+    }
+
+    #[test]
+    fn what_was_made_ahead_and_not_needed_is_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let left = tmp.path().join(NEW_SEGMENT);
+        fs::write(&left, b"of a process that was killed").unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        assert!(!left.exists());
+        d.prepare_segment(1 << 16, b"head");
+        d.settle();
+        assert!(left.exists());
+        drop(d);
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_made_ahead_is_made_when_it_is_needed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        // As on a full disk.
+        d.prepare_segment(1 << 62, b"head");
+        d.settle();
+        assert_eq!(names(&d), [""; 0]);
+        check(d.create_segment("log.1", 1 << 16, b"head").unwrap(), &tmp.path().join("log.1"), 1 << 16);
+        d.prepare_segment(1 << 62, b"head");
+        let e = d.create_segment("log.2", 1 << 62, b"head").err().unwrap();
+        assert!(e.to_string().contains("log.2: cannot allocate"), "{e}");
+        // Somebody tidies up.
+        d.prepare_segment(1 << 16, b"head");
+        d.settle();
+        fs::remove_file(tmp.path().join(NEW_SEGMENT)).unwrap();
+        check(d.create_segment("log.3", 1 << 16, b"head").unwrap(), &tmp.path().join("log.3"), 1 << 16);
+        assert_eq!(names(&d), ["log.1", "log.3"]);
+    }
+
+    #[test]
+    fn a_closed_segment_is_cut() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        let mut s = d.create_segment("log.1", 1 << 20, b"head").unwrap();
+        s.write(4, b"record");
+        s.sync().unwrap();
+        d.close_segment(s, 9).unwrap();
+        // What else is done to the files comes after it.
+        d.rename("log.1", "log.2").unwrap();
+        assert_eq!(fs::read(tmp.path().join("log.2")).unwrap(), b"headrecor");
+        let s = d.create_segment("log.3", 1 << 20, b"head").unwrap();
+        d.close_segment(s, 4).unwrap();
+        drop(d);
+        assert_eq!(fs::read(tmp.path().join("log.3")).unwrap(), b"head");
+    }
+}

@@ -1,0 +1,208 @@
+"""Servers as processes: Apache ZooKeeper and Zabra (and whatever else is compared with them), started, waited for, asked four-letter
+words, and ended by their pid. Every script in tools/ that needs a server starts it through here."""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+JARS = REPO / "tools/interop/.work/lib"
+
+# Beside the defaults: no limit of 60 connections per address, no admin server, all four-letter words, purge on.
+ZOO_CFG = """tickTime=2000
+dataDir={data}
+clientPort={port}
+clientPortAddress=127.0.0.1
+maxClientCnxns=0
+admin.enableServer=false
+4lw.commands.whitelist=*
+autopurge.snapRetainCount=3
+autopurge.purgeInterval=1
+"""
+
+
+class Trouble(RuntimeError):
+    """Something is missing or failed; the text says what to do."""
+
+
+# --- what servers and generators inherit ---
+
+LIBC = ctypes.CDLL(None)
+
+
+def own_child():
+    """In a child, before exec: it ends when whoever started it is gone, however that happened, and a Ctrl-C is for us alone.
+
+    A process group, not a session: the kernel shares CPUs between sessions (autogroups), and all of this is to be one."""
+    pr_set_pdeathsig = 1
+    os.setpgid(0, 0)
+    LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def raise_open_files():
+    """Thousands of connections: the soft limit on open files becomes the hard one, for all children."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def raise_priority(nice):
+    if nice == 0:
+        return
+    os.nice(nice)
+    group = Path("/proc/self/autogroup")
+    if group.exists():
+        # With autogroups a priority only counts inside its terminal session: raise a session of our own.
+        try:
+            os.setsid()
+        except PermissionError:
+            pass  # already the leader of one
+        group.write_text(str(nice))
+
+
+# --- commands ---
+
+def has_jars(folder):
+    return any(folder.glob("zookeeper-3.*.jar"))
+
+
+def check_measurable(jars, zabra, load):
+    """Refuses what cannot work before anything is started; without `jars` Apache is not wanted."""
+    if jars and not has_jars(jars):
+        raise Trouble(f"no Apache ZooKeeper in {jars}: run tools/interop/run --install, or name it with --jars")
+    for binary in (zabra, load):
+        if not binary.exists():
+            raise Trouble(f"no {binary}: cargo build --release -p zabra -p zabra-load")
+
+
+def zookeeper_command(jars, config, heap="1000m"):
+    """zkServer.sh's heap; the JVM's own choice of collector."""
+    return ["java", f"-Xmx{heap}", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*",
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
+
+
+def zabra_command(binary, config):
+    return [str(binary), "serve", str(config)]
+
+
+# --- asking ---
+
+def answer(port, request, timeout=10):
+    """All that the server sends to these bytes until it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout) as s:
+        s.sendall(request)
+        return b"".join(iter(lambda: s.recv(65536), b""))
+
+
+def word(port, text, timeout=10):
+    """The whole answer to a four-letter word."""
+    return answer(port, text.encode(), timeout).decode("utf-8", "replace")
+
+
+def zookeeper_serves(port):
+    # Apache answers ruok before it serves.
+    return "Mode: standalone" in word(port, "srvr", 5)
+
+
+class Server:
+    """A server on a port of 127.0.0.1; may be started and ended any number of times. Its output is added to the file `log`."""
+
+    def __init__(self, name, command, port, log, serves=zookeeper_serves, cwd=None, before_exec=own_child):
+        self.name, self.command, self.port, self.log = name, [str(c) for c in command], port, Path(log)
+        self.serves, self.cwd, self.before_exec = serves, cwd, before_exec
+        self.process = None
+
+    def start(self, patience=60):
+        """Starts it and waits until it serves, so many seconds at most."""
+        self.launch()
+        try:
+            self.wait(patience)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def launch(self):
+        """Starts it and does not wait."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+        except OSError:
+            pass
+        else:
+            raise Trouble(f"{self.name}: port {self.port} is taken by somebody else")
+        self.spawn()
+
+    def spawn(self):
+        """As `launch`, even if the port is taken."""
+        with open(self.log, "ab") as log:
+            try:
+                self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.cwd,
+                                                preexec_fn=self.before_exec)
+            except FileNotFoundError:
+                raise Trouble(f"{self.name}: '{self.command[0]}' is not there") from None
+
+    def wait(self, patience):
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            self.check()
+            try:
+                if self.serves(self.port):
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise Trouble(f"{self.name} does not serve port {self.port} after {patience} s: see {self.log}")
+
+    def check(self):
+        """Whether it lives."""
+        if self.process.poll() is not None:
+            tail = self.log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise Trouble(f"{self.name} ended with {self.process.returncode}, its log ({self.log}) says:\n" + "\n".join(tail))
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def memory(self):
+        """Resident and not backed by a file, bytes: Zabra's mapped log does not count. 0 when it has ended."""
+        try:
+            text = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
+
+    def stop(self, patience=30):
+        """SIGTERM, and SIGKILL if it still lives after so many seconds: then the answer is False."""
+        if self.process is None:
+            return True
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(patience)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            self.kill()
+
+    def kill(self):
+        """SIGKILL, if it lives."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.gone()
+        self.process = None
+
+    def gone(self):
+        """Its process has ended; for whoever keeps account of pids."""
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
