@@ -1,19 +1,20 @@
 //! Memory that a burst needed goes back to the system when it is over. ZooKeeper leaves that to the JVM.
 //!
-//! mimalloc gives freed pages back a second later, but only when something else is freed then: after a burst it would keep them.
-//! And it asks the kernel for huge pages (a cargo feature, `no_thp`, stops that), with which nothing can be given back but two
-//! megabytes at a time: the kernel fills holes in a huge page again, with zeros.
+//! mimalloc, the binary's allocator, gives back what was freed a second ago, but only when something else is freed then: after
+//! a burst it would keep all. And it asks the kernel for huge pages unless its feature `no_thp` is on. With them little can be
+//! given back: the kernel fills the holes in a huge page again, with zeros.
 
-// The allocator of the binary, and whose functions are called here.
+// Its C half is linked wherever the crate is used.
 use mimalloc as _;
 
 unsafe extern "C" {
-    /// Gives back what the whole process has freed a while ago; `force`: also what was freed just now.
+    /// Gives back what the whole process has freed, and of the calling thread what it holds ready.
     fn mi_collect(force: bool);
 }
 
-/// Gives back what nobody has needed for about a second. To be called by a thread that nobody waits for; it does not stop others.
+/// Gives back what is free now. To be called now and then by a thread that holds little and that nobody waits for. Does not stop
+/// others: what they need again they get again.
 pub(super) fn give_back() {
-    // SAFETY: it may be called by any thread at any time, also when mimalloc is not the allocator.
-    unsafe { mi_collect(false) };
+    // SAFETY: any thread may call it at any time, also where mimalloc is not the allocator.
+    unsafe { mi_collect(true) };
 }

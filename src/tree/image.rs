@@ -219,3 +219,32 @@ impl Default for ParentPath {
         ParentPath { slot: super::NONE, path: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_set_aside_come_back_once_and_their_blocks_go_with_the_last() {
+        let mut kept = Kept::default();
+        let record = |slot: u32| vec![slot as u8; (slot as usize * 7919) % 3000];
+        for slot in 0..3000 {
+            kept.keep(slot, |out| out.extend(record(slot)));
+        }
+        kept.keep(3000, |out| out.resize(3 * Kept::BLOCK, 1));
+        kept.keep(3001, |_| {});
+        assert!(kept.blocks.len() > 4 && kept.scratch.capacity() <= Kept::BLOCK);
+        for slot in (0..3000).rev() {
+            let mut out = vec![9];
+            assert!(kept.contains(slot) && kept.take(slot, &mut out) && !kept.contains(slot));
+            assert!(out[0] == 9 && out[1..] == record(slot), "slot {slot}");
+            assert!(!kept.take(slot, &mut out));
+        }
+        assert_eq!(kept.blocks.iter().filter(|b| b.bytes.capacity() > 0).count(), 1, "only the long one is left");
+        let mut out = Vec::new();
+        assert!(kept.take(3000, &mut out) && out.len() == 3 * Kept::BLOCK);
+        assert!(kept.take(3001, &mut out) && out.len() == 3 * Kept::BLOCK, "a free slot has no bytes");
+        kept.keep(1, |out| out.push(5));
+        assert!(kept.take(1, &mut out) && out.ends_with(&[1, 5]));
+    }
+}

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use super::node::{FREE, Node};
 
-/// 7 MiB a chunk: an allocation of its own, of whole pages. (4,096 nodes were rounded up by a seventh, to a size class of the
-/// allocator.) What is not used yet of a chunk takes no memory.
+/// 7 MiB a chunk: an allocation of its own, of whole pages. (4,096 nodes fell into a size class a seventh larger.) What is not
+/// used yet of a chunk takes no memory.
 const CHUNK_BITS: u32 = 16;
 const CHUNK: usize = 1 << CHUNK_BITS;
+const _: () = assert!((CHUNK * size_of::<Node>()).is_multiple_of(256 << 10), "the allocator would round it up");
 
 /// Where the nodes live.
 #[derive(Default)]
