@@ -342,6 +342,10 @@ impl Dir for Memory {
         bytes[..head.len()].copy_from_slice(head);
         Ok(MemorySegment(bytes))
     }
+    fn prepare_segment(&mut self, _: u64, _: &[u8]) {}
+    fn close_segment(&mut self, _: MemorySegment, _: u64) -> io::Result<()> {
+        Ok(())
+    }
     fn create(&mut self, _: &str) -> io::Result<Nothing> {
         Ok(Nothing)
     }
