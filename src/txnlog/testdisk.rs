@@ -369,7 +369,7 @@ impl Dir for TestDisk {
         let may = s.op(Need::Space).is_ok();
         // Nobody is told of a fault here: it is met by what needs the space.
         s.fired = fired;
-        if may && s.ready.is_none() && s.ops % 4 > 0 {
+        if may && s.ready.is_none() && !s.ops.is_multiple_of(4) {
             s.ready = Some(s.segment(PREPARED, len, head));
         }
     }
@@ -378,7 +378,7 @@ impl Dir for TestDisk {
     fn close_segment(&mut self, segment: TestSegment, len: u64) -> io::Result<()> {
         let mut s = self.state();
         s.op(Need::Nothing)?;
-        if s.ops % 2 > 0 {
+        if !s.ops.is_multiple_of(2) {
             s.inodes[segment.inode].live.truncate(len as usize);
         }
         Ok(())
