@@ -111,7 +111,7 @@ fn many_who_do_not_read_keep_two_replies_each() {
         assert_eq!((reply.xid, reply.err, reply.body.len()), (xid, 0, 4 + 1_000_000 + 68));
     }
     drop(deaf);
-    wait_until("the server gives back what they needed", || scene.grown() < 8 * MIB);
+    wait_until("the server gives back what they needed", || scene.grown() < 16 * MIB);
     scene.bystander.is_served();
 }
 
