@@ -1,8 +1,8 @@
 //! [`txnlog::disk::Dir`](crate::txnlog::disk::Dir) over a real directory. Plays the part of `FilePadding` and of the streams
 //! of `FileTxnLog`.
 //!
-//! Segments are allocated with `fallocate` under another name, then mapped and named. A store into a mapping cannot report an error, it raises SIGBUS:
-//! allocated blocks rule out the everyday cause (a full disk), what is left is a failing device, for which
+//! Segments are allocated with `fallocate` under another name, then mapped and named. A store into a mapping cannot report an
+//! error, it raises SIGBUS: allocated blocks rule out the everyday cause (a full disk), what is left is a failing device, for which
 //! [`signals`](super::signals) installs a handler that ends the process. Files are never filled with zeros through the page
 //! cache (that makes large folios, and each sync then writes a whole one back), except where the file system cannot allocate.
 //!

@@ -100,8 +100,9 @@ mod tests {
         w.sync().unwrap();
         assert!(fs::read(&path).unwrap() == piece.repeat(50));
         // What cannot be written says so.
-        let mut w = FsWriter::new(File::open("/dev/full").unwrap(), "/dev/full".into());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut w = FsWriter::new(full, "/dev/full".into());
         let outcome = (0..50).try_for_each(|_| w.write_all(&piece)).and_then(|()| w.sync());
-        assert!(outcome.is_err());
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }
