@@ -117,6 +117,40 @@ fn records_reach_the_files_before_they_are_told_durable() {
 }
 
 #[test]
+fn rolls_find_their_segments_ready_and_leave_nothing_behind() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = FsDir::open(tmp.path(), false, SyncMethod::default()).unwrap().with_segments_ahead().unwrap();
+    let (tx, ear) = ear();
+    let appender = AppenderOptions { snap_count: 16, ..AppenderOptions::default() };
+    let thread = LogThreadOptions { appender, ..LogThreadOptions::default() };
+    let t = LogThread::start(LogWriter::new(dir, Zxid::ZERO, options()), thread, tx).unwrap();
+    let mut rolls = 0;
+    for z in 1..=200 {
+        t.append(batch(&t, [z]));
+        loop {
+            match ear.next() {
+                LogEvent::Synced { zxid, .. } if zxid.0 == z => break,
+                LogEvent::Synced { .. } => {}
+                LogEvent::SnapshotDue => {
+                    rolls += 1;
+                    t.snapshot_done();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    t.shutdown();
+    assert!(rolls >= 10, "{rolls}");
+    let dir = FsDir::open(tmp.path(), false, SyncMethod::default()).unwrap();
+    let logs = crate::txnlog::names::list_logs(&dir).unwrap();
+    // Nothing else is there, and all but the last, which was not closed, are no longer than what is in them.
+    assert_eq!(logs.len(), dir.list().unwrap().len());
+    assert!(logs.len() > 10 && logs[..logs.len() - 1].iter().all(|f| f.len < 16 << 10), "{logs:?}");
+    let all: Vec<i64> = logs.iter().flat_map(|f| read(tmp.path(), &f.name)).collect();
+    assert_eq!(all, (1..=200).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_restart_comes_after_what_was_queued_and_the_next_epoch_after_it() {
     let tmp = tempfile::tempdir().unwrap();
     let dir = FsDir::open(tmp.path(), false, SyncMethod::default()).unwrap();
