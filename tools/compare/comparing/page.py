@@ -321,8 +321,9 @@ machine did.</p>
 <h2>What is not comparable</h2>
 <ul>{"".join(f"<li>{escape(n)}</li>" for n in NOT_COMPARABLE)}</ul>
 <h2>How it was measured</h2>
-<p>All servers run at the same time, and only one load at a time: every round runs each load on every server, one directly after the other, the first one
-alternating. Before the first round each closed loop is run once on each server and thrown away. Every reply is checked. CPU is user and system time of the
+<p>All servers run at the same time, and only one load at a time: every round runs each load on every server, one after the other, the first one
+alternating. Before the first round each closed loop is run once on each server and thrown away.
+Before each run the disk is synced and all servers have come to rest, 10 s at most. Every reply is checked. CPU is user and system time of the
 server's process; CPUs of others are all that no process of this comparison used. Percentiles come from HdrHistograms of three digits.</p>
 {how(doc)}
 <h2>Every run</h2>
