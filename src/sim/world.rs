@@ -453,6 +453,8 @@ impl World {
         if !open.is_empty() {
             return Err(format!("sessions {open:?} never expire"));
         }
+        // The last of them may have been proposed just now.
+        self.settle("expiries")?;
         self.peek(0, last)
     }
 
@@ -461,9 +463,9 @@ impl World {
         for _ in 0..2000 {
             self.clock.advance(1);
             self.everybody()?;
-            let open = |c: &Client| c.phase == Phase::Open && c.pending() == 0;
+            let served = |c: &Client| self.over || c.phase == Phase::Open && c.pending() == 0;
             let idle = self.nodes.iter().all(|n| n.process.as_ref().is_some_and(Process::is_idle));
-            if idle && self.net.is_quiet() && self.clients.iter().all(open) {
+            if idle && self.net.is_quiet() && self.clients.iter().all(served) {
                 return Ok(());
             }
         }
