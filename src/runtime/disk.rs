@@ -408,7 +408,7 @@ impl Segment for FsSegment {
     /// A sync takes the write permission away from the pages it wrote: the next record's first byte would fault.
     fn expect_write(&mut self, at: u64) {
         if self.sync != SyncMethod::Dsync && at < self.len {
-            // SAFETY: populating changes no byte. An error (an older kernel) leaves the fault to the write.
+            // Changes no byte. What cannot be done ahead (a device that fails, no memory) is met by the write, and told there.
             let _ = self.map.advise_range(Advice::PopulateWrite, at as usize & !(PAGE - 1), PAGE);
         }
     }
