@@ -5,12 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use zabra::auth::Providers;
 use zabra::jute::Put;
 use zabra::jute::acl::put_acls;
 use zabra::jute::stat::put_stat;
 use zabra::peer::apply::Cursors;
 use zabra::peer::{self, Peer, PeerOptions};
-use zabra::pipeline::prep::auth::Providers;
 use zabra::pipeline::prep::{Prep, PrepOptions, WriteRequest};
 use zabra::pipeline::{Origin, Proposal};
 use zabra::proto::reply::put_reply_header;

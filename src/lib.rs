@@ -7,6 +7,7 @@ pub mod types;
 
 pub mod jute;
 
+pub mod auth;
 pub mod proto;
 pub mod txn;
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use super::ask::{ask, connect};
-use super::site::{Client, Site};
+use super::server_paths::{Client, Site};
 use super::{ControlArgs, daemon};
 use crate::config::ExitCode;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Outbox, Peer, Waiting};
 use crate::limits;
-use crate::pipeline::apply::{AfterReply, put_write_reply};
-use crate::pipeline::exchange::{Entry, Event, Outcome, ToShard};
+use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
+use crate::pipeline::reply::{AfterReply, put_write_reply};
 use crate::pipeline::{Origin, Proposal, SERVER};
 use crate::tree::{Applied, Tree};
 use crate::txn::Txn;
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::peer::{Input, PeerOptions, SweepOptions};
     use crate::pipeline::WriteRequest;
-    use crate::pipeline::exchange::ToPeer;
+    use crate::pipeline::messages::ToPeer;
     use crate::pipeline::prep::PrepOptions;
     use crate::session::LargeRequests;
     use crate::tree::TreeOptions;

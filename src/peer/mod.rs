@@ -6,8 +6,8 @@
 //! (so nothing is answered) before [`Input::Synced`] told that it is durable.
 
 pub mod apply;
-mod containers;
-mod image;
+mod container_manager;
+mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::pipeline::exchange::{Event, ToPeer, ToShard, touch_interval_ms};
+use crate::pipeline::messages::{Event, ToPeer, ToShard, touch_interval_ms};
 use crate::pipeline::prep::{Prep, PrepOptions, Proposal, WriteRequest};
 use crate::pipeline::{Origin, SERVER};
 use crate::quorum::{Majority, Verifier};
@@ -27,10 +27,10 @@ use crate::session::tracker::{Owner, SessionTracker};
 use crate::tree::Tree;
 use crate::types::{Cxid, Now, ServerId, SessionId, Zxid, op};
 use crate::zab::Leader;
-use containers::Sweep;
-pub use containers::SweepOptions;
-use image::Imaging;
-pub use image::SnapshotPart;
+use container_manager::Sweep;
+pub use container_manager::SweepOptions;
+use snapshot::Imaging;
+pub use snapshot::SnapshotPart;
 use status::PeerStats;
 
 /// Settings of the peer core.
@@ -43,7 +43,7 @@ pub struct PeerOptions {
     /// Settings of validation.
     pub prep: PrepOptions,
     /// Settings of the container and TTL sweep.
-    pub sweep: containers::SweepOptions,
+    pub sweep: container_manager::SweepOptions,
     /// Number of shards.
     pub shards: usize,
 }

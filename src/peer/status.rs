@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::Peer;
-pub use super::image::Finished;
+pub use super::snapshot::Finished;
 use crate::pipeline::prep::PrepStatus;
 use crate::tree::{QuotaState, Tree};
 use crate::txn::{SubTxn, Txn};

@@ -3,7 +3,7 @@
 use super::*;
 use crate::jute::{Put, Reader};
 use crate::peer::apply::Cursors;
-use crate::pipeline::exchange::{Entry, Outcome};
+use crate::pipeline::messages::{Entry, Outcome};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;

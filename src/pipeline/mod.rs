@@ -1,17 +1,17 @@
 //! The stages of a write: `prep` validates it and makes a transaction of it, `apply` tells the client what became of it.
 //! Mirrors the chain of `RequestProcessor`s.
 
-pub mod apply;
-pub mod exchange;
 pub mod judge;
+pub mod messages;
 pub mod model;
 pub mod prep;
+pub mod reply;
 
 #[cfg(test)]
 mod random_tests;
 
-pub use apply::{AfterReply, put_write_reply};
 pub use prep::{Prep, PrepOptions, Proposal, WriteRequest};
+pub use reply::{AfterReply, put_write_reply};
 
 /// Where a request came from: carried through the pipeline unread, so that the answer finds its way back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -20,7 +20,7 @@ use super::disk::FsDir;
 use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::{self, Bell};
 use super::shared::{CoreMail, Shared, WordRequest};
-use super::{control, settings, signals, snapshot_thread};
+use super::{housekeeping, settings, signals, snapshot_thread};
 use crate::config::{self, Config, ExitCode};
 use crate::peer::Peer;
 use crate::shard::Shard;
@@ -332,7 +332,7 @@ impl Server {
                 .send(parts)
                 .map_err(|_| StartError::new(ExitCode::Unexpected, format!("core {number} has ended")))?;
         }
-        control::start(config.clone(), shared.clone(), words, startup)?;
+        housekeeping::start(config.clone(), shared.clone(), words, startup)?;
         Ok(Server { config, shared, cores: core_threads, snapshots, address })
     }
 

@@ -22,7 +22,7 @@ use super::shared::{CoreMail, Shared, WordRequest};
 use crate::config::ExitCode;
 use crate::limits;
 use crate::peer::{self, Peer, SnapshotPart};
-use crate::pipeline::exchange::{ToPeer, ToShard};
+use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::{self, CloseHow, Input, Shard};
 use crate::tree::Tree;
 use crate::txnlog::writer::LogWriter;

@@ -13,7 +13,7 @@ use super::mailbox::Sender;
 use crate::limits;
 use crate::peer::apply::Cursors;
 use crate::peer::status::PeerStatus;
-use crate::pipeline::exchange::{ToPeer, ToShard};
+use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::status::{Detail, ShardStatus};
 use crate::tree::Tree;
 use crate::types::Zxid;

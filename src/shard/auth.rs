@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{CloseHow, Outbox, Shard};
+use crate::auth::AuthFailed;
 use crate::jute::{Put, Reader};
-use crate::pipeline::prep::auth::AuthFailed;
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader};
 use crate::types::{ErrorCode, Id, Now, Zxid, op};

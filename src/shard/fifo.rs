@@ -4,7 +4,7 @@
 use super::conn::{Pending, Phase};
 use super::{CloseHow, Outbox, Shard};
 use crate::limits;
-use crate::pipeline::exchange::{Entry, Outcome, ToShard};
+use crate::pipeline::messages::{Entry, Outcome, ToShard};
 use crate::proto::reply::put_event;
 use crate::proto::request::RequestHeader;
 use crate::tree::Tree;

@@ -8,7 +8,7 @@ use super::{CloseHow, Outbox, Shard};
 use crate::jute::Reader;
 use crate::limits;
 use crate::pipeline::WriteRequest;
-use crate::pipeline::exchange::ToPeer;
+use crate::pipeline::messages::ToPeer;
 use crate::proto::four_letter;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::tree::Tree;

@@ -2,7 +2,7 @@
 
 use super::conn::Phase;
 use super::{CloseHow, Outbox, Shard};
-use crate::pipeline::exchange::ToPeer;
+use crate::pipeline::messages::ToPeer;
 use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::session::passwd::passwd_matches;
 use crate::session::throttle::Wanted;

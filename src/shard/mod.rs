@@ -26,9 +26,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use crate::auth::Providers;
 use crate::pipeline::Origin;
-use crate::pipeline::exchange::{ToPeer, ToShard};
-use crate::pipeline::prep::auth::Providers;
+use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::tree::Tree;
 use crate::types::{Now, SessionId};
 use crate::watch::{ConnId, WatchTable};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::jute::{Put, Reader};
-use crate::pipeline::exchange::{Entry, Event, Outcome};
+use crate::pipeline::messages::{Entry, Event, Outcome};
 use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};

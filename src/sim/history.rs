@@ -9,7 +9,7 @@ use super::node::{EXTENDED, TICK_MS};
 use super::process::{Cause, Proposed};
 use crate::jute::Reader;
 use crate::pipeline::WriteRequest;
-use crate::pipeline::exchange::touch_interval_ms;
+use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::model::{self as naive, Asker, ModelOp, Outcome};
 use crate::tree::model::{Model, ModelChange};
 use crate::tree::{Applied, Tree, TreeOptions};

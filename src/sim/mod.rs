@@ -56,7 +56,7 @@
 //! | recovery: `make_durable` | 1 | a hole in the log |
 //! | recovery: `follows` does not ask for the previous zxid | 2 | a flipped bit makes another history |
 //! | purge: one log too many | 15 | a hole in the log |
-//! | `tail::make_durable`: the log's end is not written again | 3 | the server does not start: damage in what was durable |
+//! | `rewrite_tail::make_durable`: the log's end is not written again | 3 | the server does not start: damage in what was durable |
 //! | `LogReader`: a mark is no proof | 5 | a flipped bit: lost |
 //! | `Peer`: a resumption is answered at once | 0 | stamp 0x25 on a new connection, its own 0x28 was under way before |
 //!

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::net::NodeId;
 use super::process::{self, Parts, Process};
+use crate::auth::Providers;
 use crate::peer::{Peer, PeerOptions, SweepOptions};
-use crate::pipeline::exchange::touch_interval_ms;
+use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
-use crate::pipeline::prep::auth::Providers;
 use crate::shard::ShardOptions;
 use crate::tree::{Tree, TreeOptions};
 use crate::txnlog::appender::{Appender, AppenderOptions};

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::peer::apply::Cursors;
 use crate::peer::{self, Append, Peer, SnapshotPart};
 use crate::pipeline::WriteRequest;
-use crate::pipeline::exchange::{ToPeer, ToShard};
+use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::{self, CloseHow, Input, Shard};
 use crate::tree::Tree;
 use crate::txn::TxnDigest;

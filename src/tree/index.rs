@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 /// Sub-tables, so that a table that doubles moves a 256th of the entries at a time.
-const SHARDS: usize = 256;
+const SUBTABLES: usize = 256;
 
 /// A path's hash, as kept in the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new() -> Index {
-        Index { hasher: RandomState::default(), tables: (0..SHARDS).map(|_| HashTable::new()).collect() }
+        Index { hasher: RandomState::default(), tables: (0..SUBTABLES).map(|_| HashTable::new()).collect() }
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! The thread blocks in a sync; what arrives meanwhile waits in its mailbox and becomes the next batch. That is the whole of
 //! group commit, but for a short wait that keeps clients from falling into two groups (`company`).
 
-use super::company::Company;
+use super::commit_delay::Company;
 use crate::types::{Now, Zxid};
 
 /// Limits of the log thread.

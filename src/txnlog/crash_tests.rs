@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::Dir;
-use super::mark;
+use super::end_mark;
 use super::names::{Compression, log_name};
 use super::record::Record;
 use super::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
@@ -190,7 +190,7 @@ fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
                         let r = result.unwrap();
                         assert_eq!((r.state.0.len(), r.report.cuts.len()), (3, 1), "byte {at} bit {bit}");
                         assert_eq!(r.report.cuts[0].at, ends[2] as u64);
-                        assert_eq!(hurt.bytes("log.1").len(), ends[2] + mark::LEN);
+                        assert_eq!(hurt.bytes("log.1").len(), ends[2] + end_mark::LEN);
                     }
                     _ => {
                         let r = result.unwrap();
@@ -268,7 +268,7 @@ fn holes_between_files_are_refused() {
     for damage in [0, 1] {
         let hurt = disk.fork();
         hurt.damage("log.4", |b| {
-            let used = b.len() - mark::LEN;
+            let used = b.len() - end_mark::LEN;
             if damage == 0 { b.truncate(used - 3) } else { b[used - 30..].fill(0) }
         });
         let e = open(&hurt).unwrap_err();

@@ -206,7 +206,7 @@ fn segments_grow_roll_and_keep_zeros_behind_the_last_record() {
         assert_eq!(bytes.len().is_multiple_of(4096), !rolled);
         assert_eq!(bytes[bytes.len() - 12..] == [0; 12], !rolled);
         // Behind the last record of a file that is done with stands a mark.
-        let last = bytes.len() - super::mark::LEN;
+        let last = bytes.len() - super::end_mark::LEN;
         assert_eq!(bytes[last - 1] == b'B' && bytes[last..].starts_with(b"ZBRSYNC1"), rolled);
     }
     assert_eq!(disk.names(), ["log.1", "log.5", "snapshot.0"]);

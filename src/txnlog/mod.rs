@@ -3,27 +3,27 @@
 //!
 //! * Boot: [`restore::recover_tree`], then [`epoch::load`]; if the result is `fresh`, write a first snapshot before serving.
 //! * Serving: one thread owns a [`writer::LogWriter`] and asks an [`appender::Appender`] when to sync, roll and snapshot.
-//! * Beside it: [`snapshot::SnapshotWriter`], [`purge::purge`]; for learners [`cursor::LogCursor`] and [`truncate::truncate`].
+//! * Beside it: [`snapshot::SnapshotWriter`], [`purge::purge`]; for learners [`proposal_reader::LogCursor`] and [`truncate::truncate`].
 //! * Tools: [`verify`], [`scan::LogReader`].
 //!
 //! What is written is Apache's format, byte for byte, with two additions that Apache skips: a trailer behind each record (see
 //! [`record`]) and a mark behind a file's last one (`mark`).
 
 pub mod appender;
-mod company;
-pub mod cursor;
+mod commit_delay;
 pub mod disk;
+mod end_mark;
 pub mod epoch;
-mod mark;
 pub mod names;
+pub mod proposal_reader;
 pub mod purge;
 pub mod record;
 pub mod recovery;
 pub mod restore;
+mod rewrite_tail;
 pub mod scan;
 pub mod snapshot;
 pub mod snapshot_read;
-mod tail;
 pub mod testdisk;
 pub mod testreplica;
 pub mod truncate;
@@ -32,11 +32,11 @@ pub mod writer;
 
 #[cfg(test)]
 mod apache_tests;
+mod compress;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod history_tests;
-mod pack;
 pub mod replay;
 #[cfg(test)]
-mod tail_tests;
+mod rewrite_tail_tests;

@@ -16,10 +16,10 @@ use super::names::{
 };
 use super::record::{Damage, FILE_HEADER, Record};
 use super::replay::Replay;
+use super::rewrite_tail::{self, FileEnd};
 use super::scan::{End, LogReader};
 use super::snapshot::ZxidDigest;
 use super::snapshot_read::{self, Node, Sink, Tail};
-use super::tail::{self, FileEnd};
 use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, SessionId, Zxid};
 
@@ -383,7 +383,7 @@ fn make_durable<D: Dir>(
     }
     let is_left = |name: &str| report.cuts.iter().all(|c| c.file != name || !c.removed);
     let ends: Vec<FileEnd> = ends.iter().filter(|f| is_left(&f.name)).cloned().collect();
-    tail::make_durable(log, &ends)?;
+    rewrite_tail::make_durable(log, &ends)?;
     snap.sync_dir().map_err(|e| io_error(snap.path(), e))?;
     log.sync_dir().map_err(|e| io_error(log.path(), e))
 }

@@ -8,9 +8,9 @@ use super::record::{Damage, Record};
 use super::recovery::{
     Cut, DigestMismatch, Logged, Recovered, RecoveryError, RecoveryOptions, Replica, Report, cut_of, follows, io_error,
 };
+use super::rewrite_tail::FileEnd;
 use super::scan::{End, LogReader};
 use super::snapshot::ZxidDigest;
-use super::tail::FileEnd;
 use crate::jute::Reader;
 use crate::txn::{Txn, TxnDigest};
 use crate::types::{SessionId, Zxid, op};

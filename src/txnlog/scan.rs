@@ -6,7 +6,7 @@
 use std::io;
 
 use super::disk::{Dir, Reader as DiskReader};
-use super::mark::{self, Mark};
+use super::end_mark::{self, Mark};
 use super::record::{Damage, END, FILE_HEADER, FRAME_LEN, HEAD_LEN, Record, is_logged};
 use crate::jute::Reader;
 use crate::txn::TxnHeader;
@@ -277,7 +277,7 @@ impl<R: DiskReader> LogReader<R> {
                 return Ok(End::Corrupt { at: bad, damage, later: Some((self.at, found.last)) });
             }
             self.is_marked = true;
-            self.advance(mark::LEN);
+            self.advance(end_mark::LEN);
         }
         let mut budget = SEEK_BUDGET;
         let mut until = bad;
@@ -318,7 +318,7 @@ impl<R: DiskReader> LogReader<R> {
 
     /// The mark at the current place.
     fn mark_here(&mut self) -> io::Result<Option<Mark>> {
-        self.fill(mark::LEN)?;
+        self.fill(end_mark::LEN)?;
         Ok(Mark::read(self.window(), self.at))
     }
 

@@ -10,9 +10,9 @@
 
 use std::io;
 
+use super::compress::Packer;
 use super::disk::{Dir, Writer};
 use super::names::{Compression, SNAPSHOT_TMP_PREFIX, snapshot_name};
-use super::pack::Packer;
 use crate::jute::Put;
 use crate::jute::acl::put_acls;
 use crate::jute::stat::put_stat_persisted;

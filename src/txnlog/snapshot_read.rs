@@ -9,9 +9,9 @@ use std::io::{self, Read};
 
 use thiserror::Error;
 
+use super::compress::Unpacker;
 use super::disk;
 use super::names::Compression;
-use super::pack::Unpacker;
 use super::snapshot::{FILE_HEADER, TERMINATOR, ZxidDigest};
 use crate::jute::acl::read_id;
 use crate::jute::stat::read_stat_persisted;

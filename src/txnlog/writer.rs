@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::{Dir, Segment};
-use super::mark::{self, Mark};
+use super::end_mark::{self, Mark};
 use super::names::log_name;
 use super::record::{FILE_HEADER, Framed};
 use crate::types::Zxid;
@@ -244,7 +244,7 @@ impl<D: Dir> LogWriter<D> {
         self.mark()?;
         if let Some(open) = self.open.take() {
             self.closed_bytes += open.end;
-            self.dir.close_segment(open.segment, open.end + mark::LEN as u64)?;
+            self.dir.close_segment(open.segment, open.end + end_mark::LEN as u64)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zabra::jute::Reader;
 use zabra::peer::apply::Cursors;
 use zabra::peer::{self, Peer, PeerOptions};
-use zabra::pipeline::exchange::{ToPeer, ToShard};
+use zabra::pipeline::messages::{ToPeer, ToShard};
 use zabra::pipeline::prep::PrepOptions;
 use zabra::shard::gate::{RequestThrottle, Throttles};
 use zabra::shard::{self, Input, Shard, ShardOptions};

@@ -1,7 +1,7 @@
 //! Throttles and the settings beside them, as configured in a real server.
 
+use zabra::auth::{DigestAlg, generate_digest};
 use zabra::jute::Put;
-use zabra::pipeline::prep::auth::{DigestAlg, generate_digest};
 use zabra::types::op;
 
 use super::server::{Home, Server};

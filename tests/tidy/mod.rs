@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders of `src/`, lowest layer first; a part may import its own layer's line only where `SIBLINGS_MAY` says so.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 10] = [
     &["limits", "types"],
     &["jute"],
-    &["proto", "txn"],
+    &["auth", "proto", "txn"],
     &["quorum", "tree", "watch", "session", "txnlog"],
     &["pipeline", "zab"],
     &["peer", "shard"],
@@ -16,8 +16,6 @@ const LAYERS: [&[&str]; 12] = [
     &["sim", "runtime"],
     &["cli"],
     &["main"],
-    &[],
-    &[],
 ];
 
 /// (importer, imported) pairs allowed inside one layer, each for a reason.

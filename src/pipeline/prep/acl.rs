@@ -3,7 +3,7 @@
 
 use hashbrown::HashSet;
 
-use super::auth::Providers;
+use crate::auth::Providers;
 use crate::txn::body::share;
 use crate::types::acl::{AclList, SharedAcl, is_open, permits};
 use crate::types::{Acl, ErrorCode, Id};

@@ -13,7 +13,6 @@
 //! - in a failed multi the operations before the failing one are logged as "error 0", not in full.
 
 pub mod acl;
-pub mod auth;
 mod create;
 mod data;
 mod delete;
@@ -29,10 +28,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::auth::Providers;
 use self::outstanding::{Outstanding, SessionChange};
 pub use self::state::{QuotaState, Record, Sessions, State};
 use super::Origin;
+use crate::auth::Providers;
 use crate::proto::Request;
 use crate::tree::digest;
 use crate::txn::{Txn, TxnDigest, TxnHeader};

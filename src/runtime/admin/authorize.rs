@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use thiserror::Error;
 
 use super::Desk;
-use crate::pipeline::prep::auth::Providers;
+use crate::auth::Providers;
 use crate::runtime::settings;
 use crate::types::acl::permits;
 use crate::types::{Acl, Id, perms};

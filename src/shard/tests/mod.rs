@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::gate::{RequestThrottle, Throttles};
 use super::{CloseHow, Input, Outbox, Shard, ShardOptions};
 use crate::jute::Put;
-use crate::pipeline::exchange::{Entry, Outcome, ToPeer, ToShard};
+use crate::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use crate::proto::reply::put_reply;
 use crate::proto::request::RequestHeader;
 use crate::proto::{ConnectRequest, ConnectResponse};

@@ -1,7 +1,7 @@
 //! Handshakes, large requests, the outstanding limit, ensemble names.
 
 use super::*;
-use crate::pipeline::prep::auth::Providers;
+use crate::auth::Providers;
 use crate::session::throttle::{LargeRequests, SharedConnectionThrottle, ThrottleSettings};
 
 #[test]

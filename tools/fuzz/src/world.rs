@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use zabra::jute::{Put, Reader};
-use zabra::pipeline::exchange::{Entry, Event, Outcome, ToPeer, ToShard};
+use zabra::pipeline::messages::{Entry, Event, Outcome, ToPeer, ToShard};
 use zabra::proto::four_letter::WORDS;
 use zabra::session::throttle::LargeRequests;
 use zabra::shard::gate::{RequestThrottle, Throttles};

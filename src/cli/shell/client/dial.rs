@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::hosts::Host;
-use super::keeper::Input;
+use super::send_thread::Input;
 
 /// How long the `isro` probe may take.
 const PROBE: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ mod dial;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod hosts;
-mod keeper;
+mod send_thread;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub(crate) use error::{ClientError, code};
 pub(crate) use event::WatchedEvent;
-use keeper::{Input, Packet, Reply, WatchChange, Watcher};
+use send_thread::{Input, Packet, Reply, WatchChange, Watcher};
 use state::Shared;
 pub(crate) use state::State;
 use watches::{Registration, WatcherType};
@@ -74,7 +74,7 @@ impl Client {
     /// Starts a session with the servers of `connect`; returns at once. `watcher` runs on the session's thread.
     pub(crate) fn start(connect: hosts::ConnectString, options: Options, watcher: Watcher) -> Client {
         let request_timeout = options.request_timeout;
-        let (tx, shared) = keeper::start(options, connect.hosts, connect.chroot.clone(), watcher);
+        let (tx, shared) = send_thread::start(options, connect.hosts, connect.chroot.clone(), watcher);
         Client { tx, shared, chroot: connect.chroot, request_timeout }
     }
 

@@ -4,12 +4,12 @@
 //! helps. Or its sync failed, and it ended: then Linux may keep the pages, mark them clean, and no sync will ever write them.
 //! Served from, they would be gone after a loss of power, and the records written behind them would stand behind a hole. So
 //! the end of the log is written again, from the last place that is known to be durable: the last record's trailer says where
-//! that is, or a mark ([`super::mark`]); an Apache record says nothing, and its whole file is written once.
+//! that is, or a mark ([`super::end_mark`]); an Apache record says nothing, and its whole file is written once.
 //!
 //! Only the last file can end so: a file is left for the next one after a sync that succeeded, or after a recovery.
 
 use super::disk::Dir;
-use super::mark::{self, Mark};
+use super::end_mark::{self, Mark};
 use super::recovery::{RecoveryError, io_error};
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
@@ -35,7 +35,7 @@ pub(super) struct FileEnd {
 pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(), RecoveryError> {
     // Behind the last record there is nothing but preallocated zeros: their blocks are given back.
     for file in files {
-        let end = if file.is_marked { file.at + mark::LEN as u64 } else { file.at };
+        let end = if file.is_marked { file.at + end_mark::LEN as u64 } else { file.at };
         if !file.is_marked || file.len != end {
             // To its own length: that is a sync.
             log.set_len(&file.name, end).map_err(|e| io_error(file.name.clone(), e))?;

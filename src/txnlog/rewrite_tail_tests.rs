@@ -1,10 +1,10 @@
 //! The log's end after a failed sync, and the mark behind it.
 
 use super::crash_tests::{open, payload, small_log};
-use super::mark::{self, Mark};
+use super::end_mark::{self, Mark};
 use super::recovery::RecoveryError;
+use super::rewrite_tail::{self, FileEnd};
 use super::scan::LogReader;
-use super::tail::{self, FileEnd};
 use super::testdisk::{Fault, TestDisk};
 use super::testreplica::SMALL;
 use super::writer::LogWriter;
@@ -79,10 +79,10 @@ fn a_page_that_is_dropped_while_recovery_works_is_noticed() {
     (end.at, end.durable, end.mark) = (log.position(), log.durable(), log.mark());
     assert!(end.durable > 16 && end.durable < end.at, "{end:?}");
     let whole = disk.fork();
-    tail::make_durable(&mut whole.clone(), std::slice::from_ref(&end)).unwrap();
-    assert_eq!(whole.bytes("log.1").len() as u64, end.at + mark::LEN as u64);
+    rewrite_tail::make_durable(&mut whole.clone(), std::slice::from_ref(&end)).unwrap();
+    assert_eq!(whole.bytes("log.1").len() as u64, end.at + end_mark::LEN as u64);
     disk.damage("log.1", |b| b[end.durable as usize + 200] ^= 1);
-    let e = tail::make_durable(&mut disk.clone(), &[end]).unwrap_err();
+    let e = rewrite_tail::make_durable(&mut disk.clone(), &[end]).unwrap_err();
     assert!(matches!(e, RecoveryError::Changed { .. }), "{e}");
 }
 
@@ -124,7 +124,9 @@ fn rot_in_the_last_record_is_found_once_it_is_marked() {
             hurt.damage("log.5", |b| b[at] ^= 1 << (at % 8));
             match open(&hurt) {
                 // The mark itself.
-                _ if at >= used - mark::LEN => assert_eq!(open(&hurt).unwrap().last, Zxid(5), "way {how} byte {at}"),
+                _ if at >= used - end_mark::LEN => {
+                    assert_eq!(open(&hurt).unwrap().last, Zxid(5), "way {how} byte {at}")
+                }
                 Err(RecoveryError::Corrupt { later: Some((_, Zxid(5))), .. }) => {}
                 other => panic!("way {how}, byte {at}: {:?}", other.map(|r| r.last)),
             }
@@ -151,7 +153,7 @@ fn a_torn_batch_over_a_mark_is_a_torn_batch() {
         assert!((Zxid(3)..=Zxid(9)).contains(&r.last), "seed {seed}: {}", r.last);
         let bytes = disk.bytes("log.3");
         assert_eq!(
-            Mark::read(&bytes[bytes.len() - mark::LEN..], (bytes.len() - mark::LEN) as u64).unwrap().last,
+            Mark::read(&bytes[bytes.len() - end_mark::LEN..], (bytes.len() - end_mark::LEN) as u64).unwrap().last,
             r.last
         );
         assert_eq!(open(&disk).unwrap().report.cuts, []);
@@ -163,7 +165,7 @@ fn a_mark_of_other_records_is_damage() {
     let disk = small_log(2, false);
     open(&disk).unwrap();
     let bytes = disk.bytes("log.1");
-    let at = bytes.len() - mark::LEN;
+    let at = bytes.len() - end_mark::LEN;
     disk.damage("log.1", |b| b[at..].copy_from_slice(&Mark { last: Zxid(3), chain: 7 }.bytes(at as u64)));
     let e = open(&disk).unwrap_err();
     assert!(matches!(e, RecoveryError::Corrupt { later: Some((_, Zxid(3))), .. }), "{e}");
