@@ -8,12 +8,13 @@ use crate::auth::AuthFailed;
 use crate::jute::{Put, Reader};
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader};
+use crate::types::acl::host_address;
 use crate::types::{ErrorCode, Id, Now, Zxid, op};
 
 impl Shard {
     pub(super) fn auth_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
         let Some(c) = self.conns.get(conn) else { return };
-        let ip = c.peer.ip().to_string();
+        let ip = host_address(c.peer.ip());
         let ids = match Request::read(op::AUTH, body) {
             Ok(Some(Request::Auth { scheme, auth, .. })) => {
                 let ids = self.options.auth.handle_auth_packet(&scheme, auth, &ip);

@@ -10,6 +10,7 @@ use super::gate::Queued;
 use super::status::Latency;
 use crate::limits;
 use crate::session::throttle::Admitted;
+use crate::types::acl::host_address;
 use crate::types::{Id, Now, SessionId, Zxid};
 
 /// Where a connection is in its life.
@@ -148,15 +149,13 @@ impl Conn {
 
     /// A connection just accepted.
     pub fn new(peer: SocketAddr, now: Now) -> Conn {
-        // As Java prints an address: an IPv4 client of a dual-stack socket is an IPv4 client.
-        let ip = peer.ip().to_canonical().to_string();
         Conn {
             peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
             phase: Phase::Fresh,
             session: SessionId::NONE,
             timeout_ms: 0,
             read_only: None,
-            auth: Arc::from([Id::new("ip", &ip)]),
+            auth: Arc::from([Id::new("ip", &host_address(peer.ip()))]),
             input: Vec::new(),
             out: Vec::new(),
             is_dirty: false,

@@ -123,15 +123,18 @@ pub struct IpPattern {
 
 impl IpPattern {
     /// Reads `addr[/bits]`; `None` if it is neither IPv4 nor IPv6 or the bits do not fit.
+    ///
+    /// What is an address is ZooKeeper's rule, not that of other parsers, so that both servers take the same ACLs: numbers
+    /// may have leading zeros, and an IPv6 address has neither an IPv4 part (`::ffff:127.0.0.1`) nor a zone.
     pub fn parse(text: &str) -> Option<IpPattern> {
         let (addr, bits) = match text.split_once('/') {
             Some((a, b)) => (a, Some(b)),
             None => (text, None),
         };
-        let addr: std::net::IpAddr = addr.parse().ok()?;
-        let max = if addr.is_ipv4() { 32 } else { 128 };
+        let addr = if addr.contains(':') { parse_v6(addr)?.into() } else { parse_v4(addr)?.into() };
+        let max = if matches!(addr, std::net::IpAddr::V4(_)) { 32 } else { 128 };
         let bits = match bits {
-            Some(b) => b.parse::<u32>().ok().filter(|b| *b <= max)?,
+            Some(b) => b.parse::<i32>().ok().and_then(|b| u32::try_from(b).ok()).filter(|b| *b <= max)?,
             None => max,
         };
         Some(IpPattern { addr, bits })
@@ -149,6 +152,48 @@ impl IpPattern {
             (std::net::IpAddr::V6(p), Ok(std::net::IpAddr::V6(a))) => prefix_eq(&p.octets(), &a.octets(), self.bits),
             _ => false,
         }
+    }
+}
+
+/// Four numbers from 0 to 255, as `Integer.parseInt` reads them.
+fn parse_v4(text: &str) -> Option<[u8; 4]> {
+    let mut octets = [0; 4];
+    let mut parts = text.split('.');
+    for octet in &mut octets {
+        *octet = parts.next()?.parse::<i32>().ok().and_then(|v| u8::try_from(v).ok())?;
+    }
+    parts.next().is_none().then_some(octets)
+}
+
+/// Eight groups of up to four characters, or fewer around one `::`. A group may have a sign, as `Integer.parseInt` lets it.
+fn parse_v6(text: &str) -> Option<[u8; 16]> {
+    let groups = |part: &str| -> Option<Vec<[u8; 2]>> {
+        let read = |group: &str| {
+            let value = i32::from_str_radix(group, 16).ok().filter(|_| group.len() <= 4)?;
+            Some((value as u16).to_be_bytes())
+        };
+        if part.is_empty() { Some(Vec::new()) } else { part.split(':').map(read).collect() }
+    };
+    let (head, tail) = match text.split_once("::") {
+        Some((head, tail)) => (groups(head)?, groups(tail)?),
+        None => (groups(text)?, Vec::new()),
+    };
+    let fits = if text.contains("::") { head.len() + tail.len() < 8 } else { head.len() == 8 };
+    if !fits {
+        return None;
+    }
+    let mut octets = [0; 16];
+    octets[..2 * head.len()].copy_from_slice(head.as_flattened());
+    octets[16 - 2 * tail.len()..].copy_from_slice(tail.as_flattened());
+    Some(octets)
+}
+
+/// An address as the `ip` scheme and `whoAmI` show it. Mirrors `InetAddress.getHostAddress`: an IPv6 address is not
+/// shortened, and an IPv4 client of an IPv6 socket is an IPv4 client.
+pub fn host_address(ip: std::net::IpAddr) -> String {
+    match ip.to_canonical() {
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        std::net::IpAddr::V6(ip) => ip.segments().map(|s| format!("{s:x}")).join(":"),
     }
 }
 
@@ -183,6 +228,67 @@ mod tests {
         assert!(!IpPattern::parse("10.1.0.0/16").unwrap().matches("10.2.0.1"));
         assert!(IpPattern::parse("fe80::/10").unwrap().matches("fe80::1"));
         assert!(!IpPattern::parse("::1").unwrap().matches("127.0.0.1"));
+    }
+
+    /// What Apache 3.9.5's `IPAuthenticationProvider.isValid` says.
+    #[test]
+    fn ip_patterns_are_zookeepers() {
+        for (text, valid) in [
+            ("127.0.0.001", true),
+            ("127.0.0.1/08", true),
+            ("+127.0.0.-0/+8", true),
+            ("127.0.0.1/", false),
+            ("127.0.0.1/-1", false),
+            ("127.0.0.1/8/8", false),
+            ("1.2.3", false),
+            ("1.2.3.4.", false),
+            ("1.2.3.4.5", false),
+            ("127..0.1", false),
+            ("256.0.0.1", false),
+            ("1", false),
+            ("", false),
+            ("/", false),
+            ("::", true),
+            ("1::", true),
+            ("::ABCD/128", true),
+            ("::1/129", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:7f00:1", true),
+            ("::1%lo", false),
+            ("[::1]", false),
+            ("0:0:0:0:0:0:0:1", true),
+            ("1:2:3:4:5:6:7::", true),
+            ("::1:2:3:4:5:6:7", true),
+            ("1:2:3:4:5:6:7:8::", false),
+            ("1:2:3:4:5:6:7", false),
+            ("1::2::3", false),
+            (":1:2:3:4:5:6:7", false),
+            (":::", false),
+            ("0001::", true),
+            ("00001::", false),
+            ("::-1", true),
+            ("g::", false),
+            ("1.2:3", false),
+        ] {
+            assert_eq!(IpPattern::parse(text).is_some(), valid, "{text:?}");
+        }
+        let matches = |pattern, id| IpPattern::parse(pattern).is_some_and(|p| p.matches(id));
+        assert!(matches("127.0.0.001", "127.0.0.1") && matches("::1", "0:0:0:0:0:0:0:1"));
+        assert!(matches("128.0.0.1/0", "127.0.0.1") && matches("::0/0", "0:0:0:0:0:0:0:1"));
+        assert!(matches("0:0:0:0:0:0:0:a/127", "0:0:0:0:0:0:0:b") && !matches("::a", "0:0:0:0:0:0:0:b"));
+        assert!(!matches("::/0", "127.0.0.1") && !matches("127.0.0.1/0", "0:0:0:0:0:0:0:1"));
+    }
+
+    #[test]
+    fn addresses_are_shown_as_java_does() {
+        for (ip, shown) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("fe80::fc:ff:fe00:1", "fe80:0:0:0:fc:ff:fe00:1"),
+        ] {
+            assert_eq!(host_address(ip.parse().unwrap()), shown);
+        }
     }
 
     #[test]

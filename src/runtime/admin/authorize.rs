@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::Desk;
 use crate::auth::Providers;
 use crate::runtime::settings;
-use crate::types::acl::permits;
+use crate::types::acl::{host_address, permits};
 use crate::types::{Acl, Id, perms};
 
 /// Why not.
@@ -55,7 +55,7 @@ fn identities(providers: &Providers, proof: Option<&HeaderValue>, from: SocketAd
         Some(_) => return Err(Refusal::Unknown),
         None => (proof, None),
     };
-    let ip = from.ip().to_canonical().to_string();
+    let ip = host_address(from.ip());
     match providers.handle_auth_packet(scheme, data, &ip) {
         Ok(ids) if !ids.is_empty() => Ok(ids),
         _ => Err(Refusal::Unknown),

@@ -4,6 +4,8 @@
 use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::types::acl::host_address;
+
 /// A decimal as `Double.toString` writes it: at least one digit after the point, `1.0E7` from ten million on.
 pub(super) fn double(v: f64) -> String {
     if v.is_nan() {
@@ -74,10 +76,7 @@ pub(super) fn build_date(wall_s: i64) -> String {
 pub(super) fn socket_address(a: &SocketAddr) -> String {
     match a.ip().to_canonical() {
         IpAddr::V4(ip) => format!("{ip}:{}", a.port()),
-        IpAddr::V6(ip) => {
-            let groups: Vec<String> = ip.segments().iter().map(|s| format!("{s:x}")).collect();
-            format!("[{}]:{}", groups.join(":"), a.port())
-        }
+        ip => format!("[{}]:{}", host_address(ip), a.port()),
     }
 }
 
