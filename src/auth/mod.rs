@@ -6,37 +6,98 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
-use sha2::{Sha256, Sha512};
+use sha2::{Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256};
+use sha3::{Sha3_224, Sha3_256, Sha3_384, Sha3_512};
 use thiserror::Error;
 
 use crate::types::Id;
 use crate::types::acl::IpPattern;
 
-/// The hash of the `digest` scheme (`DigestAuthenticationProvider.digestAlg`).
+/// The hash of the `digest` scheme (`DigestAuthenticationProvider.digestAlg`): what the JDK's `MessageDigest` has, but for the
+/// broken MD2 and MD5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs)]
 pub enum DigestAlg {
     #[default]
     Sha1,
+    Sha224,
     Sha256,
+    Sha384,
     Sha512,
+    Sha512_224,
+    Sha512_256,
+    Sha3_224,
+    Sha3_256,
+    Sha3_384,
+    Sha3_512,
 }
 
 /// A value of `digestAlg` that names no hash we have.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("unknown digest algorithm {0:?}: use SHA1, SHA-256 or SHA-512")]
+#[error("digest algorithm {0:?} is not available: write {names}", names = DigestAlg::ALL.map(DigestAlg::name).join(", "))]
 pub struct UnknownDigestAlg(String);
+
+impl DigestAlg {
+    /// All of them.
+    pub const ALL: [DigestAlg; 11] = [
+        DigestAlg::Sha1,
+        DigestAlg::Sha224,
+        DigestAlg::Sha256,
+        DigestAlg::Sha384,
+        DigestAlg::Sha512,
+        DigestAlg::Sha512_224,
+        DigestAlg::Sha512_256,
+        DigestAlg::Sha3_224,
+        DigestAlg::Sha3_256,
+        DigestAlg::Sha3_384,
+        DigestAlg::Sha3_512,
+    ];
+
+    /// The name in Java's documentation.
+    pub fn name(self) -> &'static str {
+        match self {
+            DigestAlg::Sha1 => "SHA1",
+            DigestAlg::Sha224 => "SHA-224",
+            DigestAlg::Sha256 => "SHA-256",
+            DigestAlg::Sha384 => "SHA-384",
+            DigestAlg::Sha512 => "SHA-512",
+            DigestAlg::Sha512_224 => "SHA-512/224",
+            DigestAlg::Sha512_256 => "SHA-512/256",
+            DigestAlg::Sha3_224 => "SHA3-224",
+            DigestAlg::Sha3_256 => "SHA3-256",
+            DigestAlg::Sha3_384 => "SHA3-384",
+            DigestAlg::Sha3_512 => "SHA3-512",
+        }
+    }
+
+    /// The hash in base64.
+    fn encoded(self, bytes: &[u8]) -> String {
+        match self {
+            DigestAlg::Sha1 => STANDARD.encode(Sha1::digest(bytes)),
+            DigestAlg::Sha224 => STANDARD.encode(Sha224::digest(bytes)),
+            DigestAlg::Sha256 => STANDARD.encode(Sha256::digest(bytes)),
+            DigestAlg::Sha384 => STANDARD.encode(Sha384::digest(bytes)),
+            DigestAlg::Sha512 => STANDARD.encode(Sha512::digest(bytes)),
+            DigestAlg::Sha512_224 => STANDARD.encode(Sha512_224::digest(bytes)),
+            DigestAlg::Sha512_256 => STANDARD.encode(Sha512_256::digest(bytes)),
+            DigestAlg::Sha3_224 => STANDARD.encode(Sha3_224::digest(bytes)),
+            DigestAlg::Sha3_256 => STANDARD.encode(Sha3_256::digest(bytes)),
+            DigestAlg::Sha3_384 => STANDARD.encode(Sha3_384::digest(bytes)),
+            DigestAlg::Sha3_512 => STANDARD.encode(Sha3_512::digest(bytes)),
+        }
+    }
+}
 
 impl FromStr for DigestAlg {
     type Err = UnknownDigestAlg;
-    /// The names Java's `MessageDigest` takes, in any case.
+    /// The names Java's `MessageDigest` takes, in any case: `SHA` alone is SHA1, and SHA-2 goes without its hyphen too.
     fn from_str(name: &str) -> Result<DigestAlg, UnknownDigestAlg> {
-        match name.to_ascii_uppercase().as_str() {
-            "SHA1" | "SHA-1" | "SHA" => Ok(DigestAlg::Sha1),
-            "SHA-256" | "SHA256" => Ok(DigestAlg::Sha256),
-            "SHA-512" | "SHA512" => Ok(DigestAlg::Sha512),
-            _ => Err(UnknownDigestAlg(name.to_owned())),
-        }
+        let wanted = name.to_ascii_uppercase();
+        let is_it = |alg: &DigestAlg| match alg {
+            DigestAlg::Sha1 => ["SHA1", "SHA-1", "SHA"].contains(&wanted.as_str()),
+            alg => alg.name() == wanted || alg.name().replacen("SHA-", "SHA", 1) == wanted,
+        };
+        DigestAlg::ALL.into_iter().find(is_it).ok_or_else(|| UnknownDigestAlg(name.to_owned()))
     }
 }
 
@@ -153,13 +214,7 @@ impl Providers {
 /// `user:password` → `user:base64(hash(user:password))`.
 pub fn generate_digest(alg: DigestAlg, user_password: &str) -> String {
     let user = user_password.split(':').next().unwrap_or_default();
-    let bytes = user_password.as_bytes();
-    let hash = match alg {
-        DigestAlg::Sha1 => STANDARD.encode(Sha1::digest(bytes)),
-        DigestAlg::Sha256 => STANDARD.encode(Sha256::digest(bytes)),
-        DigestAlg::Sha512 => STANDARD.encode(Sha512::digest(bytes)),
-    };
-    format!("{user}:{hash}")
+    format!("{user}:{}", alg.encoded(user_password.as_bytes()))
 }
 
 /// How many parts Java's `split(":")` makes: empty ones at the end do not count, except that "" is one part.
@@ -221,8 +276,41 @@ mod tests {
         let longer = generate_digest(DigestAlg::Sha256, "a:b:c");
         assert!(longer.starts_with("a:") && longer.len() == 2 + 44, "{longer}");
         assert_eq!(generate_digest(DigestAlg::Sha512, "a:b").len(), 2 + 88);
-        assert_eq!("sha-256".parse(), Ok(DigestAlg::Sha256));
-        assert!("MD4".parse::<DigestAlg>().unwrap_err().to_string().contains("SHA-256"));
+    }
+
+    /// Names and values are those of a JDK's `MessageDigest`, over `a:b`.
+    #[test]
+    fn every_algorithm_is_java_s() {
+        for (name, hash) in [
+            ("SHA1", "3OptnM09ILoVSfbZtd3mB0IViII="),
+            ("SHA-224", "NO5ox74+wWKYdzIKr5itkCWCbJdqfZxBpaBhqg=="),
+            ("SHA-256", "Z4OjHqv2jMwGYPk1wIJigr3SJB86gKny0Q1Zrqnrtdg="),
+            ("SHA-384", "M/NiZn7HTqhVZ8t77kPIHIPTVGoTvNRnilTr5ieaJY334TdVUc5jsR1iIyM0tnOD"),
+            ("SHA-512", "mdoaJYs51sQ7xY1yh5/CxU2MLd6OyA+mb0neO06R7P3yavbdaDJ9XFm/4RaKEBLXUxeYO/0qTS5uXf3tYf0Smw=="),
+            ("SHA-512/224", "8b/dvq349B+GhaRmjmmEuURLjeEv8qp/LLJLww=="),
+            ("SHA-512/256", "OZzjuYX0pZ3N7Wm6zdI/j+Of9drLfO2EMf9IylYc9kQ="),
+            ("SHA3-224", "xUG45FovgCHfY6uJPFHPSB/BTsoY27AAOeVvgg=="),
+            ("SHA3-256", "ejvga8z66+WtMLJrmlP4mB2ikyi0ZnEdX7dJ2QqhVbg="),
+            ("SHA3-384", "XCsbsbQ8VMzkEzd3pfBut1KO09iPMOdqmY+VjSDBbQ2U6jtPU5iTtajvXRaQYUgK"),
+            ("SHA3-512", "+iQ01vZsS/KKa3tYbcDQCiSvKFghApgRg4c0xnxZ04YdCCoLNpe8Cd6ADfwYSBvLIcDub+4ghTFvLGxjcX0IgQ=="),
+        ] {
+            let alg: DigestAlg = name.parse().unwrap();
+            assert_eq!((alg.name(), generate_digest(alg, "a:b")), (name, format!("a:{hash}")));
+        }
+        for (name, alg) in [
+            ("SHA", DigestAlg::Sha1),
+            ("sha-1", DigestAlg::Sha1),
+            ("SHA256", DigestAlg::Sha256),
+            ("sha-384", DigestAlg::Sha384),
+            ("SHA512/256", DigestAlg::Sha512_256),
+            ("sha3-256", DigestAlg::Sha3_256),
+        ] {
+            assert_eq!(name.parse(), Ok(alg), "{name}");
+        }
+        for name in ["", "MD4", "MD5", "SHA3256", "SHA3_256", "SHAKE256", "SHA-3-256"] {
+            let said = name.parse::<DigestAlg>().unwrap_err().to_string();
+            assert!(said.contains(&format!("{name:?}")) && said.contains("SHA1, SHA-224, SHA-256"), "{said}");
+        }
     }
 
     #[test]

@@ -505,7 +505,7 @@ mod tests {
             ("zabra.logSync=fsync", "write fdatasync, msync or dsync"),
             ("metricsProvider.className=x.Y", "was not found"),
             ("admin.commandURL=commands", "is not a path"),
-            ("DigestAuthenticationProvider.digestAlg=MD5", "write SHA1, SHA-256 or SHA-512"),
+            ("DigestAuthenticationProvider.digestAlg=MD5", "\"MD5\" is not available: write SHA1, SHA-224, SHA-256"),
             ("ensembleAuthName=,", "holds no name"),
             ("enforce.auth.schemes=sasl", "not available in this version"),
             ("enforce.auth.enabled=true", "enforce.auth.schemes is not set"),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::ensemble::Ensemble;
+use crate::auth::DigestAlg;
 use crate::session::throttle::ThrottleSettings;
 
 /// Everything a server is told before it starts. `Default` is ZooKeeper 3.9's, but for the purge, which is on.
@@ -289,16 +290,6 @@ pub struct Auth {
     pub ensemble: bool,
     /// Names of ensembles that clients may expect here; empty accepts every name.
     pub ensemble_names: Vec<String>,
-}
-
-/// The hash of the digest scheme.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs)]
-pub enum DigestAlg {
-    #[default]
-    Sha1,
-    Sha256,
-    Sha512,
 }
 
 impl Default for Auth {

@@ -8,7 +8,7 @@ use super::client_net::{ListenAddr, ListenOptions};
 use super::cores;
 use super::disk::SyncMethod;
 use super::log_thread::LogThreadOptions;
-use crate::auth::{DigestAlg, Providers};
+use crate::auth::Providers;
 use crate::config::{self, Config};
 use crate::peer::{PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
@@ -40,11 +40,7 @@ pub(super) fn tree(c: &Config) -> TreeOptions {
 pub(super) fn providers(c: &Config) -> Providers {
     Providers {
         digest: c.auth.digest,
-        digest_alg: match c.auth.digest_alg {
-            config::DigestAlg::Sha1 => DigestAlg::Sha1,
-            config::DigestAlg::Sha256 => DigestAlg::Sha256,
-            config::DigestAlg::Sha512 => DigestAlg::Sha512,
-        },
+        digest_alg: c.auth.digest_alg,
         super_digest: c.auth.super_digest.clone(),
         sasl: false,
         x509: false,
@@ -194,6 +190,7 @@ pub(super) fn listen(c: &Config, shards: usize) -> (ListenAddr, ListenOptions) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::DigestAlg;
 
     #[test]
     fn throttles_are_off_by_default_and_shared_between_shards() {
@@ -220,7 +217,7 @@ mod tests {
         let mut c = Config::default();
         assert_eq!(providers(&c).ensemble, None);
         assert_eq!(log_thread(&c, 0, vec![]).appender, AppenderOptions::default());
-        c.auth.digest_alg = config::DigestAlg::Sha512;
+        c.auth.digest_alg = DigestAlg::Sha512;
         (c.auth.ensemble, c.auth.ensemble_names) = (true, vec!["blue".into()]);
         (c.storage.max_batch_size, c.storage.flush_delay_ms) = (-1, 7);
         let p = providers(&c);

@@ -2,7 +2,8 @@
 
 use super::Scope::{Bare, Property};
 use super::{Key, Set, property, refused};
-use crate::config::settings::{Config, DigestAlg};
+use crate::auth::DigestAlg;
+use crate::config::settings::Config;
 
 const SASL: &str = "SASL";
 const X509: &str = "authentication by TLS certificates";
@@ -22,7 +23,14 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         }),
     ),
-    property("DigestAuthenticationProvider.digestAlg", "SHA1", Set::Text(digest_alg)),
+    property(
+        "DigestAuthenticationProvider.digestAlg",
+        "SHA1",
+        Set::Text(|c, v| {
+            c.auth.digest_alg = v.parse::<DigestAlg>().map_err(|e| e.to_string())?;
+            Ok(())
+        }),
+    ),
     refused(Property, "X509AuthenticationProvider.superUser", "", X509),
     refused(Property, "superUser", "", SASL),
     refused(Property, "superUser.", "", SASL),
@@ -45,21 +53,6 @@ pub(super) const KEYS: &[Key] = &[
     refused(Bare, "java.security.auth.login.config", "", SASL),
     property("skipACL", "no", Set::YesNo(|c, v| c.auth.skip_acl = v)),
 ];
-
-/// The names that Java's `MessageDigest` takes, in any case.
-fn digest_alg(config: &mut Config, text: &str) -> Result<(), String> {
-    config.auth.digest_alg = match text.to_ascii_uppercase().as_str() {
-        "SHA1" | "SHA-1" | "SHA" => DigestAlg::Sha1,
-        "SHA-256" | "SHA256" => DigestAlg::Sha256,
-        "SHA-512" | "SHA512" => DigestAlg::Sha512,
-        _ => {
-            return Err(format!(
-                "digest algorithm {text:?} is not available in this version: write SHA1, SHA-256 or SHA-512"
-            ));
-        }
-    };
-    Ok(())
-}
 
 fn ensemble_names(config: &mut Config, text: &str) -> Result<(), String> {
     let names = text.split(',').map(str::trim).filter(|n| !n.is_empty());
