@@ -23,8 +23,12 @@ pub mod zab;
 pub mod peer;
 pub mod shard;
 
+#[cfg(any(test, feature = "sim"))]
+pub mod oracle;
+
 pub mod config;
 pub mod runtime;
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 pub mod cli;

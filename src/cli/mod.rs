@@ -14,6 +14,7 @@ mod log;
 mod serve;
 mod server_paths;
 pub mod shell;
+#[cfg(feature = "sim")]
 mod sim;
 mod snapshot;
 mod txn_text;
@@ -57,6 +58,7 @@ enum Command {
     /// Print or check a snapshot
     Snapshot(snapshot::SnapshotArgs),
     /// Run the server's machines in a simulated world from a seed, and judge what clients and disks see
+    #[cfg(feature = "sim")]
     Sim(sim::SimArgs),
     /// Print the version
     Version,
@@ -122,6 +124,7 @@ pub fn main(run: RunServer) -> process::ExitCode {
         Command::Shell(args) => shell::run(args),
         Command::Log(args) => log::run(&args).into(),
         Command::Snapshot(args) => snapshot::run(&args).into(),
+        #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(&args),
         Command::Version => {
             println!("Zabra version: {}", version());

@@ -1,4 +1,4 @@
-//! `zabra sim`: the simulator over many seeds.
+//! `zabra sim`: the simulator over many seeds. In a build with the feature `sim` only.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn say(line: &str) {
 /// How to see a failure again.
 fn replay(seed: u64, steps: u64) -> String {
     let steps = if steps == Options::default().steps { String::new() } else { format!(" --steps {steps}") };
-    format!("zabra sim --seeds 1 --start-seed {seed}{steps} -v")
+    format!("cargo run --release --features sim -- sim --seeds 1 --start-seed {seed}{steps} -v")
 }
 
 /// Runs the seeds; the first that fails ends it.
@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_replay_line_says_all_that_matters() {
-        assert_eq!(replay(7, Options::default().steps), "zabra sim --seeds 1 --start-seed 7 -v");
-        assert_eq!(replay(7, 5), "zabra sim --seeds 1 --start-seed 7 --steps 5 -v");
+        let again = "cargo run --release --features sim -- sim --seeds 1 --start-seed 7";
+        assert_eq!(replay(7, Options::default().steps), format!("{again} -v"));
+        assert_eq!(replay(7, 5), format!("{again} --steps 5 -v"));
     }
 }

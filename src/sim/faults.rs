@@ -4,8 +4,8 @@ use std::io;
 
 use super::node;
 use super::world::World;
+use crate::oracle::test_disk::{Fault, TestDisk};
 use crate::txnlog::recovery::RecoveryError;
-use crate::txnlog::testdisk::{Fault, TestDisk};
 use crate::types::{SessionId, Zxid};
 
 impl World {

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use super::node::{EXTENDED, TICK_MS};
 use super::process::{Cause, Proposed};
 use crate::jute::Reader;
+use crate::oracle::server_model::{self as naive, Asker, ModelOp, Outcome};
+use crate::oracle::tree_model::{Model, ModelChange};
 use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::touch_interval_ms;
-use crate::pipeline::model::{self as naive, Asker, ModelOp, Outcome};
-use crate::tree::model::{Model, ModelChange};
 use crate::tree::{Applied, Tree, TreeOptions};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::{Id, Now, SessionId, Zxid, op, path};
@@ -348,8 +348,11 @@ impl History {
 fn naive_of(tree: &Model, sessions: &BTreeMap<SessionId, i32>) -> naive::Model {
     let mut server = naive::Model::new(EXTENDED);
     server.sessions = sessions.keys().copied().collect();
-    let node =
-        |n: &crate::tree::model::ModelNode| naive::ModelNode { stat: n.stat, data: n.data.clone(), acl: n.acl.clone() };
+    let node = |n: &crate::oracle::tree_model::ModelNode| naive::ModelNode {
+        stat: n.stat,
+        data: n.data.clone(),
+        acl: n.acl.clone(),
+    };
     server.nodes = tree.nodes().iter().map(|(p, n)| (p.clone(), node(n))).collect();
     server
 }

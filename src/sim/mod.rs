@@ -1,6 +1,7 @@
 //! The standalone server whole, in one thread, from a seed: the shipped machines ([`Shard`](crate::shard::Shard),
 //! [`Peer`](crate::peer::Peer), [`LogWriter`](crate::txnlog::writer::LogWriter), the appender, the snapshot writer, recovery,
-//! the purge) over a virtual clock, a disk that forgets and fails, and clients that believe nothing. `zabra sim` runs it.
+//! the purge) over a virtual clock, a disk that forgets and fails, and clients that believe nothing. `zabra sim` runs it, in a
+//! build with the feature `sim`.
 //!
 //! * `world`: the scheduler, one random choice after another of who does what next; `faults`: what goes wrong.
 //! * `process`: the machines of one server process and the wiring of `runtime`, every step of a thread a call; `node`: its
@@ -20,12 +21,12 @@
 //!
 //! # What is judged
 //!
-//! * A proposal is what a naive server ([`pipeline::model`](crate::pipeline::model)) makes of the request, on the state before
+//! * A proposal is what a naive server ([`oracle::server_model`](crate::oracle::server_model)) makes of the request, on the state before
 //!   it; request by request once, in the session's order, never after the session moved. Its digest is that of a naive tree.
 //! * A server proposes to end only sessions that were silent for their timeout, only containers and TTL znodes that are due.
 //! * After every start, and on copies of the disks at any moment: every zxid that any client has seen is there, nothing else is
 //!   but proposals in their order; tree, sessions, ephemerals, ACLs, digest equal the naive tree's
-//!   ([`tree::model`](crate::tree::model)); replayed digests equal logged ones. A flipped bit is refused or does no harm; only
+//!   ([`oracle::tree_model`](crate::oracle::tree_model)); replayed digests equal logged ones. A flipped bit is refused or does no harm; only
 //!   in the log's last batch may it pass for a torn write, and not there once a mark tells of the log's end.
 //! * A disk's error ends the process.
 //! * Clients: replies in order, each byte of a write's reply and every field of a read's as the naive tree has it at the stamp;

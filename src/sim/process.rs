@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::net::LinkId;
 use crate::limits;
+use crate::oracle::test_disk::{TestDisk, TestWriter};
 use crate::peer::apply::Cursors;
 use crate::peer::{self, Append, Peer, SnapshotPart};
 use crate::pipeline::WriteRequest;
@@ -16,7 +17,6 @@ use crate::tree::Tree;
 use crate::txn::TxnDigest;
 use crate::txnlog::appender::{self, Appender};
 use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
-use crate::txnlog::testdisk::{TestDisk, TestWriter};
 use crate::txnlog::writer::LogWriter;
 use crate::types::{Acl, Now, Zxid};
 use crate::watch::{Interest, WatchTable};

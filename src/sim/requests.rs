@@ -2,7 +2,7 @@
 
 use crate::jute::Put;
 use crate::limits;
-use crate::pipeline::model::ModelOp;
+use crate::oracle::server_model::ModelOp;
 use crate::proto::multi::MultiHeader;
 use crate::proto::request::{RequestHeader, SetWatches, xid};
 use crate::types::{Acl, Id, op, perms};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::oracle::tree_model::{Model, ModelChange};
 use crate::proto::request::SetWatches;
-use crate::tree::model::{Model, ModelChange};
 use crate::types::acl::permits;
 use crate::types::{EventType, Id, Zxid, perms};
 

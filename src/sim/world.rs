@@ -8,7 +8,7 @@ use super::node::{Node, NodeOptions};
 use super::process::{Arrival, Process, Proposed};
 use super::requests::{self, Asked};
 use super::trace::Trace;
-use crate::pipeline::model::ModelOp;
+use crate::oracle::server_model::ModelOp;
 use crate::types::{SessionId, Zxid};
 
 /// Bytes a client may leave unread before the server is told; the true limit is far away from what happens here.
@@ -431,7 +431,7 @@ impl World {
         self.calm = true;
         self.trace.line(format_args!("coming to rest"));
         self.nodes.iter().for_each(|n| {
-            n.disks().into_iter().for_each(|d| d.fault_at(u64::MAX, crate::txnlog::testdisk::Fault::Crash, 0))
+            n.disks().into_iter().for_each(|d| d.fault_at(u64::MAX, crate::oracle::test_disk::Fault::Crash, 0))
         });
         self.settle("rest")?;
         // A session that expires while they are answered may add to it.

@@ -11,7 +11,6 @@ mod ephemerals;
 mod image;
 mod index;
 mod loader;
-pub mod model;
 mod node;
 pub mod quota;
 mod read;
@@ -402,7 +401,5 @@ impl Tree {
     }
 }
 
-#[cfg(test)]
-mod random_tests;
 #[cfg(test)]
 mod tests;

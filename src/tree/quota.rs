@@ -62,7 +62,7 @@ impl StatsTrack {
         self.value(BYTES_HARD)
     }
 
-    pub(super) fn set(&mut self, count: i64, bytes: i64) {
+    pub(crate) fn set(&mut self, count: i64, bytes: i64) {
         self.values.insert(COUNT.to_owned(), count);
         self.values.insert(BYTES.to_owned(), bytes);
     }

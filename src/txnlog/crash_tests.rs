@@ -7,9 +7,9 @@ use super::end_mark;
 use super::names::{Compression, log_name};
 use super::record::Record;
 use super::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
-use super::testdisk::TestDisk;
-use super::testreplica::{SMALL, Seen, digest_of};
 use super::writer::LogWriter;
+use crate::oracle::replica::{SMALL, Seen, digest_of};
+use crate::oracle::test_disk::TestDisk;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::{Cxid, Epoch, SessionId, Zxid, op};
 

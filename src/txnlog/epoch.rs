@@ -129,7 +129,7 @@ pub fn load<D: Dir>(dir: &mut D, last: Zxid) -> Result<Epochs, EpochError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::txnlog::testdisk::TestDisk;
+    use crate::oracle::test_disk::TestDisk;
 
     fn with(accepted: Option<&str>, current: Option<&str>, tmp: Option<&str>) -> TestDisk {
         let disk = TestDisk::new();

@@ -7,11 +7,11 @@ use super::record::{FILE_HEADER, Record};
 use super::recovery::RecoveryError;
 use super::scan::{End, LogReader};
 use super::snapshot_read::{self, Node, Sink};
-use super::testdisk::TestDisk;
-use super::testreplica::{SMALL, Seen, put_apache};
 use super::verify;
 use super::writer::{LogOptions, LogWriter};
 use crate::jute::Put;
+use crate::oracle::replica::{SMALL, Seen, put_apache};
+use crate::oracle::test_disk::TestDisk;
 use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, Cxid, Epoch, SessionId, Zxid, op};
 

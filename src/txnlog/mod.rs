@@ -24,8 +24,6 @@ mod rewrite_tail;
 pub mod scan;
 pub mod snapshot;
 pub mod snapshot_read;
-pub mod testdisk;
-pub mod testreplica;
 pub mod truncate;
 pub mod verify;
 pub mod writer;

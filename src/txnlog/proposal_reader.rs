@@ -79,9 +79,9 @@ fn bad(what: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::replica::SMALL;
+    use crate::oracle::test_disk::TestDisk;
     use crate::txnlog::crash_tests::payload;
-    use crate::txnlog::testdisk::TestDisk;
-    use crate::txnlog::testreplica::SMALL;
     use crate::txnlog::writer::LogWriter;
 
     fn zxids(disk: &TestDisk, from: i64) -> io::Result<Vec<i64>> {

@@ -70,9 +70,9 @@ pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purge
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::test_disk::TestDisk;
     use crate::txnlog::crash_tests::{open, with_snapshots};
     use crate::txnlog::recovery::RecoveryError;
-    use crate::txnlog::testdisk::TestDisk;
     use crate::types::Zxid;
 
     /// Files log.1, log.4, … log.16, and a snapshot at every third transaction.

@@ -5,9 +5,9 @@ use super::end_mark::{self, Mark};
 use super::recovery::RecoveryError;
 use super::rewrite_tail::{self, FileEnd};
 use super::scan::LogReader;
-use super::testdisk::{Fault, TestDisk};
-use super::testreplica::SMALL;
 use super::writer::LogWriter;
+use crate::oracle::replica::SMALL;
+use crate::oracle::test_disk::{Fault, TestDisk};
 use crate::types::Zxid;
 
 /// A log of 1 to 4, and behind it some of 5 to 8: what their sync, which failed, was for is in memory, taken for clean, and need

@@ -101,9 +101,9 @@ fn end_of<D: Dir>(log: &D, file: &LogFile, target: Zxid, base: Zxid) -> Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::replica::SMALL;
+    use crate::oracle::test_disk::TestDisk;
     use crate::txnlog::crash_tests::{open, payload, with_snapshots};
-    use crate::txnlog::testdisk::TestDisk;
-    use crate::txnlog::testreplica::SMALL;
     use crate::txnlog::writer::LogWriter;
 
     fn history() -> TestDisk {

@@ -10,7 +10,7 @@ pub mod setwatches;
 pub mod table;
 
 #[cfg(test)]
-mod model;
+mod random_tests;
 
 pub use interest::Interest;
 pub use modes::Modes;

@@ -1,13 +1,17 @@
-//! The standalone server in a simulated world: see `zabra::sim`. More seeds: `zabra sim --seeds N`.
+//! The standalone server in a simulated world: see `zabra::sim`. More seeds:
+//! `cargo run --release --features sim -- sim --seeds N`.
 
 use zabra::sim::{Options, Summary, run};
+
+/// What runs a seed again.
+const SIM: &str = "cargo run --release --features sim -- sim";
 
 /// Runs seeds and sees to it that they went through what they are there for.
 fn seeds(range: std::ops::Range<u64>) {
     let mut total = Summary::default();
     for seed in range {
         let s = run(seed, Options::default())
-            .unwrap_or_else(|e| panic!("seed {seed}: {e}\nzabra sim --seeds 1 --start-seed {seed} -v"));
+            .unwrap_or_else(|e| panic!("seed {seed}: {e}\n{SIM} --seeds 1 --start-seed {seed} -v"));
         total.txns += s.txns;
         total.events += s.events;
         total.expired += s.expired;

@@ -58,7 +58,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::model::ModelOp;
+    use crate::oracle::server_model::ModelOp;
     use crate::pipeline::prep::fixture::{Fixture, check, create, create_acl, set, set_acl, world};
     use crate::types::Acl;
     use crate::types::{ErrorCode, Id, SessionId};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Prep, PrepOptions, Proposal, Sessions, WriteRequest};
+use crate::oracle::server_model::ModelOp;
 use crate::pipeline::Origin;
-use crate::pipeline::model::ModelOp;
 use crate::tree::{Tree, TreeOptions};
 use crate::txn::Txn;
 use crate::types::stat::owner::ExtendedTypes;

@@ -379,7 +379,7 @@ mod tests {
     use super::fixture::{Fixture, create, create_acl, create_flag, delete, set};
     use super::*;
     use crate::jute::Put;
-    use crate::pipeline::model::ModelOp;
+    use crate::oracle::server_model::ModelOp;
     use crate::types::Acl;
 
     #[test]

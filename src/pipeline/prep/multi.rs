@@ -69,7 +69,7 @@ fn reselect(sub: MultiOp<'_>) -> Result<MultiOp<'_>, ErrorCode> {
 #[cfg(test)]
 mod tests {
     use crate::jute::Put;
-    use crate::pipeline::model::ModelOp;
+    use crate::oracle::server_model::ModelOp;
     use crate::pipeline::prep::fixture::{Fixture, check, create, create_flag, delete, set};
     use crate::proto::multi::MultiHeader;
     use crate::txn::{CreateKind, SubTxn, Txn};

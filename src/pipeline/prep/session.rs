@@ -65,7 +65,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
 
 #[cfg(test)]
 mod tests {
-    use crate::pipeline::model::ModelOp;
+    use crate::oracle::server_model::ModelOp;
     use crate::pipeline::prep::PrepOptions;
     use crate::pipeline::prep::fixture::{Fixture, create, create_flag, delete};
     use crate::txn::{Txn, TxnHeader};

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use zabra::oracle::replica::{SMALL, Seen, digest_of, encoded, put_apache};
+use zabra::oracle::test_disk::TestDisk;
 use zabra::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnDigest, TxnHeader};
 use zabra::txnlog::names::{Compression, log_name};
 use zabra::txnlog::record::FILE_HEADER;
-use zabra::txnlog::testdisk::TestDisk;
-use zabra::txnlog::testreplica::{SMALL, Seen, digest_of, encoded, put_apache};
 use zabra::txnlog::writer::LogWriter;
 use zabra::types::{Cxid, Epoch, SessionId, Zxid, op};
 

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use zabra::jute::Put;
 use zabra::jute::stat::put_stat_persisted;
+use zabra::oracle::replica::{SMALL, Seen, put_apache};
+use zabra::oracle::test_disk::TestDisk;
 use zabra::tree::Tree;
 use zabra::txn::{Txn, TxnDigest, TxnHeader};
 use zabra::txnlog::names::parse_snapshot_name;
@@ -17,8 +19,6 @@ use zabra::txnlog::proposal_reader::LogCursor;
 use zabra::txnlog::record::{FILE_HEADER, FRAME_LEN, Framed, Trailer};
 use zabra::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions, recover};
 use zabra::txnlog::restore::recover_tree;
-use zabra::txnlog::testdisk::TestDisk;
-use zabra::txnlog::testreplica::{SMALL, Seen, put_apache};
 use zabra::txnlog::truncate::truncate;
 use zabra::txnlog::verify;
 use zabra::txnlog::writer::LogWriter;

@@ -1,9 +1,9 @@
 //! Damage to the files of a directory: what disks, file systems and people do to them.
 
+use zabra::oracle::test_disk::TestDisk;
 use zabra::txnlog::disk::Dir;
 use zabra::txnlog::names::{parse_snapshot_name, snapshot_name};
 use zabra::txnlog::scan::LogReader;
-use zabra::txnlog::testdisk::TestDisk;
 use zabra::types::Zxid;
 
 use crate::input::Input;

@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use zabra::oracle::judge::{Choices, Judge, Table};
+use zabra::oracle::replica::SMALL;
+use zabra::oracle::server_model::ModelOp;
+use zabra::oracle::test_disk::TestDisk;
+use zabra::oracle::tree_model::Model as TreeModel;
 use zabra::pipeline::Proposal;
-use zabra::pipeline::judge::{Choices, Judge, Table};
-use zabra::pipeline::model::ModelOp;
-use zabra::tree::model::Model as TreeModel;
 use zabra::tree::{ImageId, Tree};
 use zabra::txnlog::names::Compression;
 use zabra::txnlog::recovery::RecoveryOptions;
 use zabra::txnlog::restore::recover_tree;
-use zabra::txnlog::testdisk::TestDisk;
-use zabra::txnlog::testreplica::SMALL;
 use zabra::txnlog::writer::LogWriter;
 use zabra::types::{SessionId, Zxid};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zabra::jute::{Put, Reader};
-use zabra::pipeline::judge::{self, Table, check_encoding};
+use zabra::oracle::judge::{self, Table, check_encoding};
 use zabra::pipeline::{AfterReply, Origin, Prep, PrepOptions, Proposal, WriteRequest, put_write_reply};
 use zabra::proto::Request;
 use zabra::proto::request::is_write;

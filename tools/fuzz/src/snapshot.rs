@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use zabra::jute::Put;
+use zabra::oracle::test_disk::TestDisk;
 use zabra::tree::{ImageId, Tree, TreeLoader, TreeOptions};
 use zabra::txnlog::disk::Reader;
 use zabra::txnlog::names::Compression;
@@ -14,7 +15,6 @@ use zabra::txnlog::snapshot::{
     FILE_HEADER, SnapshotOptions, SnapshotWriter, TERMINATOR, ZxidDigest, put_acl_table, put_sessions,
 };
 use zabra::txnlog::snapshot_read::{Node, Sink, read_file, read_image};
-use zabra::txnlog::testdisk::TestDisk;
 use zabra::types::acl::SharedAcl;
 use zabra::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 

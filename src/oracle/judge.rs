@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Origin;
-use super::model::{Asker, Model, ModelOp, Outcome};
-use super::prep::{Prep, PrepOptions, Proposal, Sessions, State, WriteRequest};
+use super::server_model::{Asker, Model, ModelOp, Outcome};
 use crate::jute::Reader;
+use crate::pipeline::Origin;
+use crate::pipeline::prep::{Prep, PrepOptions, Proposal, Sessions, State, WriteRequest};
 use crate::tree::{Applied, Tree};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Dir, Reader, Segment, Writer};
+use crate::txnlog::disk::{Dir, Reader, Segment, Writer};
 
 const SECTOR: usize = 512;
 

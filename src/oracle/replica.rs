@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::names::Compression;
-use super::record::END;
-use super::recovery::{Builder, Replica};
-use super::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
-use super::snapshot_read::Node;
-use super::testdisk::TestDisk;
-use super::writer::LogOptions;
+use super::test_disk::TestDisk;
 use crate::jute::Put;
 use crate::txn::{Txn, TxnHeader};
+use crate::txnlog::names::Compression;
+use crate::txnlog::record::END;
+use crate::txnlog::recovery::{Builder, Replica};
+use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_node, put_sessions};
+use crate::txnlog::snapshot_read::Node;
+use crate::txnlog::writer::LogOptions;
 use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 
 /// Segments that grow and roll with little in them.

@@ -1,89 +1,10 @@
-//! A naive twin of the table: a vector of (path, connection, table, mode), searched from end to end. Random operation lists
-//! are run on both and must not tell them apart.
+//! Random operation lists on the table and on its naive [`Model`], which must not tell them apart.
 
-use super::{ConnId, Fired, Interest, Kind, Modes, WatchTable, WatcherType};
-use crate::types::{EventType, path};
 use std::sync::Arc;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
-    Standard,
-    Persistent,
-    Recursive,
-}
-
-#[derive(Default)]
-struct Model {
-    watches: Vec<(String, ConnId, Kind, Mode)>,
-    /// (path, connection, table) in the order they got their first mode.
-    order: Vec<(String, ConnId, Kind)>,
-}
-
-impl Model {
-    fn add(&mut self, path: &str, conn: ConnId, kind: Kind, mode: Mode) -> bool {
-        let watch = (path.to_string(), conn, kind, mode);
-        if self.watches.contains(&watch) {
-            return false;
-        }
-        self.watches.push(watch);
-        if !self.order.contains(&(path.to_string(), conn, kind)) {
-            self.order.push((path.to_string(), conn, kind));
-        }
-        true
-    }
-
-    fn retain(&mut self, keep: impl Fn(&(String, ConnId, Kind, Mode)) -> bool) -> bool {
-        let before = self.watches.len();
-        self.watches.retain(keep);
-        let left = &self.watches;
-        self.order.retain(|(p, c, k)| left.iter().any(|w| (&w.0, w.1, w.2) == (p, *c, *k)));
-        left.len() != before
-    }
-
-    fn addressed(w: &(String, ConnId, Kind, Mode), path: &str, conn: ConnId, watcher: WatcherType) -> bool {
-        w.0 == path
-            && w.1 == conn
-            && match watcher {
-                WatcherType::Children => (w.2, w.3) == (Kind::Child, Mode::Standard),
-                WatcherType::Data => (w.2, w.3) == (Kind::Data, Mode::Standard),
-                WatcherType::Any => true,
-                WatcherType::Persistent => w.3 == Mode::Persistent,
-                WatcherType::PersistentRecursive => w.3 == Mode::Recursive,
-            }
-    }
-
-    /// Whom one table tells, nearest path first.
-    fn trigger(&mut self, path: &str, kind: Kind) -> Vec<ConnId> {
-        let mut told: Vec<ConnId> = Vec::new();
-        let mut at = Some(path);
-        while let Some(here) = at {
-            for (p, conn, k) in &self.order {
-                let listens = p == path || self.watches.contains(&(p.clone(), *conn, *k, Mode::Recursive));
-                if p == here && *k == kind && listens && !told.contains(conn) {
-                    told.push(*conn);
-                }
-            }
-            at = path::parent(here);
-        }
-        self.retain(|w| !(w.0 == path && w.2 == kind && w.3 == Mode::Standard));
-        told
-    }
-
-    fn fire(&mut self, event: EventType, path: &str) -> (Vec<ConnId>, Fired) {
-        let data = match event {
-            EventType::NodeChildrenChanged => Vec::new(),
-            _ => self.trigger(path, Kind::Data),
-        };
-        let child = match event {
-            EventType::NodeChildrenChanged | EventType::NodeDeleted => self.trigger(path, Kind::Child),
-            _ => Vec::new(),
-        };
-        let fired = Fired { data: data.len() as u32, child: child.len() as u32 };
-        let mut told = data.clone();
-        told.extend(child.into_iter().filter(|c| !data.contains(c)));
-        (told, fired)
-    }
-}
+use super::{ConnId, Interest, Kind, Modes, WatchTable, WatcherType};
+use crate::oracle::watch_model::{Mode, Model};
+use crate::types::EventType;
 
 const PATHS: [&str; 6] = ["/", "/a", "/a/b", "/a/bc", "/x", ""];
 /// More than a path's list can have without being indexed.
@@ -115,7 +36,7 @@ fn step(rng: &mut fastrand::Rng, crowded: bool, table: &mut WatchTable, model: &
             assert_eq!(table.remove(path, conn, watcher), removed, "{path} {conn:?} {watcher:?}");
         }
         74..78 => {
-            let gone = model.order.iter().filter(|w| w.1 == conn).count();
+            let gone = model.order().iter().filter(|w| w.1 == conn).count();
             model.retain(|w| w.1 != conn);
             assert_eq!(table.remove_conn(conn), gone);
         }
@@ -130,17 +51,17 @@ fn step(rng: &mut fastrand::Rng, crowded: bool, table: &mut WatchTable, model: &
 
 fn compare(table: &WatchTable, model: &Model) {
     table.check();
-    assert_eq!(table.watch_count(), model.order.len());
+    assert_eq!(table.watch_count(), model.order().len());
     for path in PATHS {
         for conn in (0..CONNS).map(ConnId) {
             for code in 1..=5 {
                 let watcher = WatcherType::from_code(code).unwrap();
-                let expected = model.watches.iter().any(|w| Model::addressed(w, path, conn, watcher));
+                let expected = model.watches().iter().any(|w| Model::addressed(w, path, conn, watcher));
                 assert_eq!(table.contains(path, conn, watcher), expected, "{path} {conn:?} {watcher:?}");
             }
         }
     }
-    let data: Vec<_> = model.order.iter().filter(|w| w.2 == Kind::Data).collect();
+    let data: Vec<_> = model.order().iter().filter(|w| w.2 == Kind::Data).collect();
     let mut paths: Vec<_> = data.iter().map(|w| &w.0).collect();
     paths.sort();
     paths.dedup();

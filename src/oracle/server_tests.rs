@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Origin;
 use super::judge::{Choices, Judge, Table, apply, check_encoding};
-use super::model::{Model, ModelOp};
-use super::prep::{Proposal, Sessions, State, WriteRequest};
+use super::server_model::{Model, ModelOp};
+use crate::pipeline::Origin;
+use crate::pipeline::prep::{Proposal, Sessions, State, WriteRequest};
 use crate::tree::{Tree, TreeOptions};
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Cxid, Now, SessionId, Zxid};

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::jute::Put;
+use crate::tree::{Applied, StatsTrack, SubApplied, Tree, TreeOptions, Znode};
 use crate::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnHeader};
 use crate::types::acl::SharedAcl;
 use crate::types::stat::owner::{self, Kind};
 use crate::types::{Acl, ErrorCode, EventType, Id, SessionId, Stat, StatPersisted, Zxid, op, path, perms};
-
-use super::{Applied, StatsTrack, SubApplied, Tree, TreeOptions, Znode};
 
 /// A node of the model.
 #[derive(Clone, PartialEq, Eq, Debug)]

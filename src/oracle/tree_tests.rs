@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 
-use super::model::{Model, ModelChange, ModelNode};
-use super::*;
+use super::tree_model::{Model, ModelChange, ModelNode};
 use crate::jute::Reader;
 use crate::jute::stat::read_stat_persisted;
+use crate::tree::{ImageHead, ImageId, Tree, TreeLoader, TreeOptions};
 use crate::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnHeader};
-use crate::types::{AclId, Cxid, op};
+use crate::types::acl::SharedAcl;
+use crate::types::stat::owner::ExtendedTypes;
+use crate::types::{Acl, AclId, Cxid, Id, SessionId, Zxid, op};
 
 fn options() -> TreeOptions {
     TreeOptions { extended: ExtendedTypes { enabled: true, emulate_353: false }, digest_enabled: true }
