@@ -11,9 +11,15 @@ use std::time::{Duration, Instant};
 pub(super) fn spawn(command: &mut Command, out: &Path) -> io::Result<Child> {
     let file = File::options().create(true).append(true).open(out)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    // SAFETY: setsid is async-signal-safe and touches no memory; it is all that runs between fork and exec.
+    // SAFETY: signal and setsid are async-signal-safe and touch no memory; they are all that runs between fork and exec.
     unsafe {
-        command.pre_exec(|| if libc::setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) });
+        command.pre_exec(|| {
+            // As nohup does for zkServer.sh: the end of a terminal or of a login is no reason to stop.
+            if libc::signal(libc::SIGHUP, libc::SIG_IGN) == libc::SIG_ERR || libc::setsid() == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
     }
     command.spawn()
 }

@@ -7,11 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::{RunServer, ServeArgs, version};
 use crate::config::{Config, ConfigError, ExitCode, Warning};
+use crate::runtime::logging;
 
 /// Reads the configuration, starts logging and runs the server.
 pub(super) fn serve(args: &ServeArgs, run: RunServer) -> ExitCode {
     if let Err(e) = start_logging(args) {
-        eprintln!("zabra: RUST_LOG: {e}: write a filter such as info or zabra=debug");
+        logging::say(&format!("zabra: {e}\n"));
         return ExitCode::InvalidInvocation;
     }
     match load(args) {
@@ -28,7 +29,7 @@ pub(super) fn serve(args: &ServeArgs, run: RunServer) -> ExitCode {
         }
         Err(e) => {
             tell(&e.warnings);
-            eprintln!("zabra: invalid configuration, the server does not start:\n{e}");
+            logging::say(&format!("zabra: invalid configuration, the server does not start:\n{e}\n"));
             e.exit_code()
         }
     }
@@ -57,10 +58,10 @@ fn start_logging(args: &ServeArgs) -> Result<(), String> {
         _ => "info",
     };
     let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).map_err(|e| format!("{text:?}: {e}"))?,
+        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text)
+            .map_err(|e| format!("RUST_LOG: {text:?}: {e}: write a filter such as info or zabra=debug"))?,
         _ => EnvFilter::new(level),
     };
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi);
-    subscriber.try_init().map_err(|e| e.to_string())
+    logging::start(filter, ansi)
 }

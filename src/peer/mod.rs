@@ -25,7 +25,7 @@ use crate::session::table::SessionTable;
 use crate::session::throttle::Admitted;
 use crate::session::tracker::{Owner, SessionTracker};
 use crate::tree::Tree;
-use crate::types::{Cxid, Now, ServerId, SessionId, Zxid, op};
+use crate::types::{CLIENT_LOG, Cxid, Now, ServerId, SessionId, Zxid, op};
 use crate::zab::Leader;
 use container_manager::Sweep;
 pub use container_manager::SweepOptions;
@@ -267,7 +267,7 @@ impl Peer {
     fn tick(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
         let heard = Now { mono_ms: now.mono_ms - self.touch_lag_ms(), ..now };
         for session in self.tracker.expire(heard) {
-            tracing::info!(%session, "session expired");
+            tracing::info!(target: CLIENT_LOG, %session, "session expired");
             self.stats.sessions_expired += 1;
             self.close_session(now, session, tree, out);
         }

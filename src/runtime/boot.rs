@@ -20,7 +20,8 @@ use super::disk::FsDir;
 use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::{self, Bell};
 use super::shared::{CoreMail, Shared, WordRequest};
-use super::{housekeeping, settings, signals, snapshot_thread};
+use super::signals::{Request, Signals};
+use super::{housekeeping, logging, settings, snapshot_thread, thread_dump};
 use crate::config::{self, Config, ExitCode};
 use crate::peer::Peer;
 use crate::shard::Shard;
@@ -50,13 +51,15 @@ impl StartError {
 
 /// Runs a server until it is told to stop. Everything that keeps it from starting is said on standard error.
 pub fn run(config: Config) -> ExitCode {
-    match serve(config) {
+    let code = match serve(config) {
         Ok(()) => ExitCode::Finished,
         Err(e) => {
-            eprintln!("zabra: {}", e.message);
+            logging::say(&format!("zabra: {}\n", e.message));
             e.code
         }
-    }
+    };
+    logging::finish();
+    code
 }
 
 /// What recovery left.
@@ -69,13 +72,7 @@ struct Loaded {
 }
 
 fn serve(config: Config) -> Result<(), StartError> {
-    let (stop_tx, stop) = channel::bounded::<()>(4);
-    let ring = Bell::Call(Arc::new(move || {
-        // Full means that stopping was asked for already.
-        let _ = stop_tx.try_send(());
-    }));
-    let shutdown =
-        signals::install(ring).map_err(|e| StartError::new(ExitCode::Unexpected, format!("signals: {e}")))?;
+    let signals = Signals::install().map_err(|e| StartError::new(ExitCode::Unexpected, format!("signals: {e}")))?;
     for (what, raised) in [("open files", cores::raise_open_files()), ("locked memory", cores::raise_locked_memory())] {
         if let Err(e) = raised {
             tracing::warn!("the limit of {what} cannot be raised: {e}");
@@ -98,9 +95,12 @@ fn serve(config: Config) -> Result<(), StartError> {
         "loaded"
     );
     let listeners = bind(&config, layout.shards.len())?;
+    signals.serving();
     let server = Server::start(config, layout, loaded, snap, log, listeners)?;
     server.announce();
-    while shutdown.requested().is_none() && stop.recv().is_ok() {}
+    while signals.next() == Request::ShowState {
+        thread_dump::log(&server.shared);
+    }
     server.stop();
     Ok(())
 }
@@ -338,7 +338,8 @@ impl Server {
 
     fn announce(&self) {
         let dir = self.config.data_dir.display();
-        println!("zabra {}: serving clients on {}, data in {dir}", env!("CARGO_PKG_VERSION"), self.address);
+        let (version, at) = (env!("CARGO_PKG_VERSION"), &self.address);
+        logging::announce(format!("zabra {version}: serving clients on {at}, data in {dir}"));
     }
 
     /// Nothing is accepted or answered any more; what was appended is synced; sessions live on for the next start.

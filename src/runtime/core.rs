@@ -26,7 +26,7 @@ use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::{self, CloseHow, Input, Shard};
 use crate::tree::Tree;
 use crate::txnlog::writer::LogWriter;
-use crate::types::Now;
+use crate::types::{CLIENT_LOG, Now};
 
 /// A core that has nothing to do looks up at least this often, for the watchdog.
 const LONGEST_PARK_MS: i64 = 1000;
@@ -207,7 +207,7 @@ impl Core {
                     shard.handle(now, Input::Accepted { conn: token.to_u64(), peer }, tree, out);
                 }
                 Err(reason) => {
-                    tracing::warn!(%peer, %reason, "refusing a connection");
+                    tracing::warn!(target: CLIENT_LOG, %peer, %reason, "refusing a connection");
                     refused.push(token);
                 }
             },
@@ -222,8 +222,12 @@ impl Core {
             NetEvent::Writable { token } => {
                 shard.handle(now, Input::Backlog { conn: token.to_u64(), bytes: 0 }, tree, out);
             }
-            NetEvent::Refused { peer } => tracing::warn!(%peer, "refusing a connection: no slots left"),
-            NetEvent::AcceptFailed { error, .. } => tracing::error!(%error, "cannot accept connections"),
+            NetEvent::Refused { peer } => {
+                tracing::warn!(target: CLIENT_LOG, %peer, "refusing a connection: no slots left")
+            }
+            NetEvent::AcceptFailed { error, .. } => {
+                tracing::error!(target: CLIENT_LOG, %error, "cannot accept connections")
+            }
             NetEvent::Woken => {}
         });
         busy |= reaped > 0;

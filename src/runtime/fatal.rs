@@ -1,18 +1,17 @@
 //! Ending the process when going on could break a promise. Plays the part of `ServiceUtils.requestSystemExit`.
 
-use std::io::Write;
+use super::logging;
 
 /// Writing or syncing the log, or taking a snapshot, failed (`ExitCode.TXNLOG_ERROR_TAKING_SNAPSHOT`).
 pub const TXN_LOG: i32 = 10;
 
-/// Logs one line and ends the process at once with `code`: no destructor runs, nothing is flushed to clients or to the disk,
-/// so nothing can be acknowledged any more by any thread.
+/// Says why and ends the process with `code`, also when nobody can be told: it waits for the log a second at most. No destructor
+/// runs, nothing is flushed to clients or to the disk. The caller must not go on meanwhile: what it has not acknowledged never is.
 pub fn fatal(code: impl Into<i32>, message: impl std::fmt::Display) -> ! {
     let code = code.into();
     tracing::error!("FATAL, exiting with code {code}: {message}");
-    // Also where no subscriber is installed, and in one write so that lines of other threads do not mix in.
-    let line = format!("zabra: FATAL, exiting with code {code}: {message}\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    // Also where the log's filter lets nothing through.
+    logging::say(&format!("zabra: FATAL, exiting with code {code}: {message}\n"));
     // SAFETY: ends the process; nothing is accessed.
     unsafe { libc::_exit(code) }
 }

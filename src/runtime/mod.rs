@@ -12,12 +12,14 @@ pub mod disk;
 pub mod fatal;
 pub mod housekeeping;
 pub mod log_thread;
+pub mod logging;
 pub mod mailbox;
 mod memory;
 mod settings;
 pub mod shared;
 pub mod signals;
 pub mod snapshot_thread;
+mod thread_dump;
 
 /// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits, mounts,
 /// signals) or ends it. Gives what it printed; fails unless it ends with `code` (0 if not given).

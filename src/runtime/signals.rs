@@ -1,57 +1,110 @@
-//! SIGTERM and SIGINT become a wake-up; SIGBUS, the failing device under the mapped log, ends the process.
+//! Signals. SIGTERM, SIGINT and SIGHUP ask for a clean stop, SIGQUIT for the state of the cores, SIGBUS (the device under the
+//! mapped log failed) ends the process. Plays the part of the JVM's signal handlers.
 
-use super::fatal;
-use super::mailbox::Bell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Whether the process was asked to end.
-#[derive(Clone)]
-pub struct Shutdown(Arc<AtomicI32>);
+use crossbeam::channel::{self, Receiver, Sender};
 
-impl Shutdown {
-    /// The signal (`SIGTERM`, `SIGINT`) that asked for it, once one came.
-    pub fn requested(&self) -> Option<i32> {
-        Some(self.0.load(Ordering::SeqCst)).filter(|&s| s != 0)
+use super::{fatal, logging};
+
+/// What a signal asks the server for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// SIGTERM, SIGINT, SIGHUP: to stop. Comes once.
+    Stop,
+    /// SIGQUIT: to log what the cores do, and to serve on.
+    ShowState,
+}
+
+/// More requests than these do not wait: what they ask for is asked for already.
+const WAITING: usize = 4;
+
+/// The signals of this process.
+pub struct Signals {
+    requests: Receiver<Request>,
+    is_serving: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Starts to listen. Call it before any thread is started that may take these signals: threads inherit that they are
+    /// blocked. SIGHUP and SIGINT stay ignored where they are (`nohup`, a job in the background). SIGPIPE and SIGXFSZ are
+    /// ignored, and SIGBUS ends the process with a line and exit code 10.
+    ///
+    /// # Errors
+    /// A system call fails, or the thread cannot be made.
+    pub fn install() -> io::Result<Signals> {
+        install_sigbus()?;
+        let mut set = empty();
+        // SAFETY: `set` was initialised; no other pointers.
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            // A file at the limit of file sizes (RLIMIT_FSIZE) is an error of the call that wanted it larger.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::sigaddset(&mut set, libc::SIGQUIT);
+            for signal in [libc::SIGINT, libc::SIGHUP] {
+                // A blocked signal is queued even if it is ignored, so these must not be in the set.
+                if !is_ignored(signal)? {
+                    libc::sigaddset(&mut set, signal);
+                }
+            }
+        }
+        mask(libc::SIG_BLOCK, &set)?;
+        // SAFETY: `set` is initialised; a non-negative result is a new descriptor that nobody else owns.
+        let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: as above.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let (to, requests) = channel::bounded(WAITING);
+        let is_serving = Arc::new(AtomicBool::new(false));
+        let serving = is_serving.clone();
+        thread::Builder::new().name("signals".into()).spawn(move || listen(&fd, &serving, &to))?;
+        Ok(Signals { requests, is_serving })
+    }
+
+    /// From now on there is something to stop. Before that a signal to stop ends the process at once, with 0: loading writes
+    /// nothing that a crash could damage.
+    pub fn serving(&self) {
+        self.is_serving.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits for the next request.
+    pub fn next(&self) -> Request {
+        // The thread that listens never ends. If it did, nobody could stop the server any more.
+        self.requests.recv().unwrap_or(Request::Stop)
     }
 }
 
-/// Starts to listen for SIGTERM and SIGINT and rings `bell` when one comes; a second one ends the process at once (130 or
-/// 143, as a shell would report it). Call it before any other thread is started: threads inherit that the signals are
-/// blocked. SIGPIPE and SIGXFSZ are ignored and SIGBUS ends the process with a line and exit code 10.
-pub fn install(bell: Bell) -> io::Result<Shutdown> {
-    install_sigbus()?;
-    let mut set = empty();
-    // SAFETY: `set` was initialised; no other pointers.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        // A file at the limit of file sizes (RLIMIT_FSIZE) is an error of the call that wanted it larger.
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        libc::sigaddset(&mut set, libc::SIGTERM);
-        libc::sigaddset(&mut set, libc::SIGINT);
-        let failed = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-        if failed != 0 {
-            return Err(io::Error::from_raw_os_error(failed));
-        }
+/// Runs `start`, which starts a thread, with all signals blocked, so that the thread takes none.
+pub(super) fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut all = empty();
+    // SAFETY: `all` is initialised.
+    unsafe { libc::sigfillset(&mut all) };
+    let before = mask(libc::SIG_SETMASK, &all)?;
+    let started = start();
+    mask(libc::SIG_SETMASK, &before)?;
+    started
+}
+
+/// Changes the calling thread's mask; what it was.
+fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = empty();
+    // SAFETY: both sets are initialised.
+    match unsafe { libc::pthread_sigmask(how, set, &mut before) } {
+        0 => Ok(before),
+        failed => Err(io::Error::from_raw_os_error(failed)),
     }
-    // SAFETY: `set` is initialised; a non-negative result is a new descriptor that nobody else owns.
-    let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: as above.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let shutdown = Shutdown(Arc::new(AtomicI32::new(0)));
-    let flag = shutdown.clone();
-    thread::Builder::new().name("signals".into()).spawn(move || listen(&fd, &flag, &bell))?;
-    Ok(shutdown)
 }
 
 fn empty() -> libc::sigset_t {
-    let mut set = std::mem::MaybeUninit::uninit();
+    let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises what it is given.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
@@ -59,7 +112,19 @@ fn empty() -> libc::sigset_t {
     }
 }
 
-fn listen(fd: &OwnedFd, flag: &Shutdown, bell: &Bell) {
+fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    // SAFETY: all zeroes is a valid sigaction, and a place for the result.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(signal, std::ptr::null(), &mut action) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(action.sa_sigaction == libc::SIG_IGN)
+    }
+}
+
+fn listen(fd: &OwnedFd, is_serving: &AtomicBool, to: &Sender<Request>) {
+    let mut is_stopping = false;
     loop {
         // SAFETY: all zeroes is a value of this plain record.
         let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
@@ -69,11 +134,23 @@ fn listen(fd: &OwnedFd, flag: &Shutdown, bell: &Bell) {
         if n != len as isize {
             continue; // interrupted
         }
-        let signal = info.ssi_signo as i32;
-        if flag.0.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            fatal::fatal(128 + signal, "a second signal to end came before the first was done with");
+        let signal = info.ssi_signo as libc::c_int;
+        if signal != libc::SIGQUIT && !is_serving.load(Ordering::SeqCst) {
+            tracing::info!(signal, "told to stop before it served");
+            logging::finish();
+            // SAFETY: ends the process; nothing is accessed.
+            unsafe { libc::_exit(0) }
         }
-        bell.ring();
+        let request = if signal == libc::SIGQUIT { Request::ShowState } else { Request::Stop };
+        if request == Request::Stop && std::mem::replace(&mut is_stopping, true) {
+            tracing::info!(signal, "already stopping");
+            continue;
+        }
+        match request {
+            // The one that must not get lost; whoever takes it takes what is before it first.
+            Request::Stop => drop(to.send(request)),
+            Request::ShowState => drop(to.try_send(request)),
+        }
     }
 }
 
@@ -93,9 +170,14 @@ extern "C" fn on_sigbus(_signal: libc::c_int) {
     const SAID: &[u8] =
         b"zabra: FATAL, exiting with code 10: SIGBUS: a mapped log page could not be read or written. The \
         device or file system under dataLogDir failed (see the kernel log), or the log was cut by another process\n";
-    // SAFETY: write and _exit are async-signal-safe; SAID is static.
+    /// A pipe that nobody reads must not keep the process.
+    const PATIENCE_MS: libc::c_int = 1000;
+    let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: poll, write and _exit are async-signal-safe; SAID is static.
     unsafe {
-        libc::write(2, SAID.as_ptr().cast(), SAID.len());
+        if libc::poll(&mut stderr, 1, PATIENCE_MS) > 0 {
+            libc::write(stderr.fd, SAID.as_ptr().cast(), SAID.len());
+        }
         libc::_exit(fatal::TXN_LOG);
     }
 }
@@ -113,37 +195,82 @@ mod tests {
         assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
     }
 
-    #[test]
-    fn the_first_signal_is_told_the_second_ends_the_process() {
-        let said = in_own_process!("terminated");
-        assert!(said.contains("a second signal"), "{said}");
-    }
-
-    /// In a fork, where the thread that calls `install` is the only one, as it is when the server starts.
-    #[test]
-    #[ignore = "run by the_first_signal_is_told_the_second_ends_the_process"]
-    fn terminated() {
+    /// Runs `child` in a fork, where the thread that installs is the only one, as it is when the server starts. Its exit code.
+    fn in_a_fork(child: impl FnOnce() -> i32) -> i32 {
         // SAFETY: the child has one thread and ends without returning from this function.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0);
         if pid == 0 {
-            let (tx, rx) = std::sync::mpsc::channel();
-            let s = install(Bell::Call(Arc::new(move || tx.send(()).unwrap()))).unwrap();
-            let before = s.requested();
-            kill(libc::SIGINT);
-            let rung = rx.recv_timeout(Duration::from_secs(20));
-            if before.is_none() && rung.is_ok() && s.requested() == Some(libc::SIGINT) {
-                kill(libc::SIGTERM);
-                thread::sleep(Duration::from_secs(20));
-            }
+            let code = child();
             // SAFETY: ends the child.
-            unsafe { libc::_exit(1) }
+            unsafe { libc::_exit(code) }
         }
         let mut status = 0;
         // SAFETY: our own child, and a valid place for its status.
         assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
         assert!(libc::WIFEXITED(status), "killed by {}", libc::WTERMSIG(status));
-        assert_eq!(libc::WEXITSTATUS(status), 128 + libc::SIGTERM);
+        libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn further_signals_to_stop_change_nothing_and_quit_asks_for_the_state() {
+        in_own_process!("signalled");
+    }
+
+    #[test]
+    #[ignore = "run by further_signals_to_stop_change_nothing_and_quit_asks_for_the_state"]
+    fn signalled() {
+        let code = in_a_fork(|| {
+            let signals = Signals::install().unwrap();
+            signals.serving();
+            kill(libc::SIGQUIT);
+            let quit = signals.next();
+            [libc::SIGTERM, libc::SIGTERM, libc::SIGINT, libc::SIGHUP].into_iter().for_each(kill);
+            let stop = signals.next();
+            // What comes after the stop is only for those who ask for the state.
+            kill(libc::SIGQUIT);
+            let last = signals.next();
+            if (quit, stop, last) == (Request::ShowState, Request::Stop, Request::ShowState) { 7 } else { 1 }
+        });
+        assert_eq!(code, 7);
+    }
+
+    #[test]
+    fn before_it_serves_a_signal_ends_the_process_at_once() {
+        in_own_process!("stopped_while_loading");
+    }
+
+    #[test]
+    #[ignore = "run by before_it_serves_a_signal_ends_the_process_at_once"]
+    fn stopped_while_loading() {
+        let code = in_a_fork(|| {
+            let _signals = Signals::install().unwrap();
+            kill(libc::SIGTERM);
+            thread::sleep(Duration::from_secs(20));
+            1
+        });
+        assert_eq!(code, 0);
+    }
+
+    #[test]
+    fn what_is_ignored_at_the_start_stays_ignored() {
+        in_own_process!("in_the_background");
+    }
+
+    #[test]
+    #[ignore = "run by what_is_ignored_at_the_start_stays_ignored"]
+    fn in_the_background() {
+        let code = in_a_fork(|| {
+            for signal in [libc::SIGHUP, libc::SIGINT] {
+                // SAFETY: no handler.
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
+            }
+            let signals = Signals::install().unwrap();
+            signals.serving();
+            [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT].into_iter().for_each(kill);
+            if signals.next() == Request::ShowState && signals.requests.is_empty() { 7 } else { 1 }
+        });
+        assert_eq!(code, 7);
     }
 
     #[test]

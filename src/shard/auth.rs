@@ -9,7 +9,7 @@ use crate::jute::{Put, Reader};
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader};
 use crate::types::acl::host_address;
-use crate::types::{ErrorCode, Id, Now, Zxid, op};
+use crate::types::{CLIENT_LOG, ErrorCode, Id, Now, Zxid, op};
 
 impl Shard {
     pub(super) fn auth_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
@@ -44,11 +44,11 @@ impl Shard {
             }
             Err(AuthFailed::WrongEnsemble) => {
                 // Without an answer, so that the client tries another server.
-                tracing::warn!(peer = %c.peer, "closing: the client looks for another ensemble");
+                tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: the client looks for another ensemble");
                 self.end(conn, CloseHow::Abort, out);
             }
             Err(reason) => {
-                tracing::warn!(peer = %c.peer, session = %c.session, %reason, "authentication failed");
+                tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, %reason, "authentication failed");
                 put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::AuthFailed);
                 self.stats.auth_failed += 1;
                 self.stats.replied(0, 20);
@@ -95,7 +95,7 @@ impl Shard {
 
     pub(super) fn refuse_unauthenticated(&mut self, conn: u64, header: RequestHeader, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
-        tracing::warn!(peer = %c.peer, session = %c.session, "closing: enforce.auth.schemes is not satisfied");
+        tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, "closing: enforce.auth.schemes is not satisfied");
         put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireSaslAuth);
         self.stats.replied(0, 20);
         self.mark_dirty(conn, out);

@@ -12,7 +12,7 @@ use crate::pipeline::messages::ToPeer;
 use crate::proto::four_letter;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::tree::Tree;
-use crate::types::{Cxid, Now, op};
+use crate::types::{CLIENT_LOG, Cxid, Now, op};
 
 /// Bytes of a request before its record.
 const HEADER_LEN: usize = 8;
@@ -204,7 +204,7 @@ impl Shard {
     fn refuse_length(&mut self, conn: u64, len: i32, fresh: bool, out: &mut Outbox) {
         if let Some(c) = self.conns.get(conn) {
             let limit = self.options.max_frame;
-            tracing::warn!(peer = %c.peer, session = %c.session, len, limit, "closing: packet length out of range (jute.maxbuffer)");
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, len, limit, "closing: packet length out of range (jute.maxbuffer)");
         }
         if fresh {
             self.stats.unsuccessful_handshakes += 1;
@@ -247,7 +247,7 @@ impl Shard {
     fn request(&mut self, now: Now, conn: u64, frame: &[u8], waited_ms: i64, tree: &Tree, out: &mut Outbox) {
         let mut r = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut r) else {
-            tracing::warn!(conn, "closing: a request shorter than its header");
+            tracing::warn!(target: CLIENT_LOG, conn, "closing: a request shorter than its header");
             self.end(conn, CloseHow::Abort, out);
             return;
         };

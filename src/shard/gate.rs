@@ -14,7 +14,7 @@ use crate::proto::reply::put_reply;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::session::throttle::{Admitted, LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
-use crate::types::{ErrorCode, Now, op};
+use crate::types::{CLIENT_LOG, ErrorCode, Now, op};
 
 /// What keeps floods out of a shard.
 #[derive(Clone, Debug, Default)]
@@ -343,7 +343,7 @@ impl Shard {
     /// A request that nobody can be waiting for any more; later ones of its connection must not overtake it.
     fn drop_stale(&mut self, conn: u64, waited_ms: i64, out: &mut Outbox) {
         if let Some(c) = self.conns.get(conn) {
-            tracing::warn!(peer = %c.peer, session = %c.session, waited_ms, "closing: a request went stale waiting for room");
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, waited_ms, "closing: a request went stale waiting for room");
         }
         self.stats.stale_requests_dropped += 1;
         self.end(conn, CloseHow::Flush, out);
@@ -391,7 +391,7 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn).filter(|c| !c.announced && c.phase == Phase::Open) else { return };
         c.announced = true;
         if let Err(reason) = large.announce(len) {
-            tracing::warn!(peer = %c.peer, session = %c.session, %reason, "closing: rejecting a large request");
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, %reason, "closing: rejecting a large request");
             self.stats.large_requests_rejected += 1;
             self.end(conn, CloseHow::Flush, out);
         }
@@ -411,7 +411,7 @@ impl Shard {
             c.called = false;
         }
         large.admit(len, is_write).map_err(|reason| {
-            tracing::warn!(conn, %reason, "closing: rejecting a large request");
+            tracing::warn!(target: CLIENT_LOG, conn, %reason, "closing: rejecting a large request");
             self.stats.large_requests_rejected += 1;
             self.end(conn, CloseHow::Flush, out);
         })

@@ -7,12 +7,12 @@ use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::session::passwd::passwd_matches;
 use crate::session::throttle::Wanted;
 use crate::tree::Tree;
-use crate::types::{Now, SessionId};
+use crate::types::{CLIENT_LOG, Now, SessionId};
 
 impl Shard {
     pub(super) fn connect(&mut self, now: Now, conn: u64, frame: &[u8], tree: &Tree, out: &mut Outbox) {
         let Ok(request) = ConnectRequest::read(frame) else {
-            tracing::warn!(conn, "closing: not a ZooKeeper handshake");
+            tracing::warn!(target: CLIENT_LOG, conn, "closing: not a ZooKeeper handshake");
             self.stats.unsuccessful_handshakes += 1;
             self.end(conn, CloseHow::Abort, out);
             return;
@@ -26,7 +26,7 @@ impl Shard {
         if let Some(throttle) = &self.options.throttles.connections {
             let wanted = if request.session == SessionId::NONE { Wanted::Global } else { Wanted::Renew };
             let Some(deficit) = throttle.admit(now.mono_ms, wanted) else {
-                tracing::warn!(peer = %c.peer, "closing: over the limit of the connection throttle");
+                tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: over the limit of the connection throttle");
                 self.stats.connections_rejected += 1;
                 self.end(conn, CloseHow::Flush, out);
                 return;
@@ -36,7 +36,7 @@ impl Shard {
         self.stats.connection_requests += 1;
         if request.last_zxid_seen > tree.last_zxid() {
             // Serving it would show it an older world than it knows.
-            tracing::warn!(peer = %c.peer, session = %request.session, seen = %request.last_zxid_seen,
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %request.session, seen = %request.last_zxid_seen,
                 ours = %tree.last_zxid(), "closing: the client has seen a later zxid than this server");
             self.stats.unsuccessful_handshakes += 1;
             self.end(conn, CloseHow::Flush, out);
@@ -51,7 +51,7 @@ impl Shard {
         } else {
             let passwd_matches = passwd_matches(request.session, &request.passwd);
             if !passwd_matches {
-                tracing::warn!(peer = %c.peer, session = %request.session, "refusing a session: wrong password");
+                tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %request.session, "refusing a session: wrong password");
             }
             self.stats.revalidations += 1;
             out.to_peer.push(ToPeer::Resume { origin, session: request.session, timeout_ms, passwd_matches });

@@ -30,7 +30,7 @@ use crate::auth::Providers;
 use crate::pipeline::Origin;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::tree::Tree;
-use crate::types::{Now, SessionId};
+use crate::types::{CLIENT_LOG, Now, SessionId};
 use crate::watch::{ConnId, WatchTable};
 use conn::{Conn, Phase};
 use conns::Conns;
@@ -285,7 +285,7 @@ impl Shard {
         let least = c.backlog.map_or(bytes, |least| least.min(bytes));
         c.backlog = Some(least);
         if bytes - least > crate::limits::OUT_LIMIT {
-            tracing::warn!(peer = %c.peer, session = %c.session, bytes, "closing a connection that does not read");
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, bytes, "closing a connection that does not read");
             self.end(conn, CloseHow::Abort, out);
         }
     }

@@ -16,3 +16,7 @@ pub use stat::{Stat, StatPersisted};
 pub use tally::{Namespaces, Tally};
 pub use time::Now;
 pub use zxid::{Epoch, Zxid};
+
+/// The target of every log line that a client can provoke. The log writes only a few of each kind and counts the others
+/// (`runtime::logging`).
+pub const CLIENT_LOG: &str = "zabra::client";

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -139,11 +139,30 @@ impl Home {
     }
 
     fn spawn(&self) -> Server {
-        let config = self.write_config();
         let open = |name: &str| fs::File::create(self.path().join(name)).expect("a file for output");
+        self.spawn_into(open("stdout").into(), open("stderr").into())
+    }
+
+    /// Starts a server with these outputs and waits until it serves.
+    pub fn start_into(&self, stdout: Stdio, stderr: Stdio) -> Server {
+        let mut server = self.spawn_into(stdout, stderr);
+        wait_until("the server answers", || {
+            assert_eq!(server.ended(), None, "the server ended instead of serving");
+            TcpStream::connect(self.addr()).is_ok() && server.word("srvr").contains("Mode: standalone")
+        });
+        server
+    }
+
+    /// Starts a server with these outputs that must refuse to serve; its exit code.
+    pub fn start_into_refused(&self, stdout: Stdio, stderr: Stdio) -> Option<i32> {
+        self.spawn_into(stdout, stderr).wait().code()
+    }
+
+    fn spawn_into(&self, stdout: Stdio, stderr: Stdio) -> Server {
+        let config = self.write_config();
         let mut command = Command::new(ZABRA);
         command.arg("serve").arg(config).args(&self.defines).current_dir(self.path()).env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).stdout(open("stdout")).stderr(open("stderr"));
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let limit = self.file_size_limit;
         // SAFETY: only calls that are safe between fork and exec.
         unsafe {
@@ -245,7 +264,7 @@ impl Server {
         status.expect("it ended")
     }
 
-    fn signal(&self, signal: i32) {
+    pub fn signal(&self, signal: i32) {
         // SAFETY: the child was not waited for, so the pid is still its.
         let sent = unsafe { libc::kill(self.pid() as i32, signal) };
         assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
@@ -284,7 +303,7 @@ impl Server {
 
     /// What a four-letter word answers.
     pub fn word(&self, word: &str) -> String {
-        let mut stream = std::net::TcpStream::connect(self.addr).expect("the server accepts");
+        let mut stream = TcpStream::connect(self.addr).expect("the server accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(word.as_bytes()).expect("the word is sent");
         let mut text = String::new();

@@ -178,6 +178,27 @@ fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
     found
 }
 
+/// Calls of tracing that a client can provoke and that are not marked so, as line numbers from 0.
+fn unmarked_log_lines(source: &str) -> Vec<usize> {
+    let shipped = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines: Vec<&str> = shipped.lines().collect();
+    let is_call = |line: &str| ["error!(", "warn!(", "info!(", "debug!("].iter().any(|call| line.contains(call));
+    // rustfmt may put the target on the next line.
+    let is_marked = |at: usize| lines[at..].iter().take(2).any(|l| l.contains("target: CLIENT_LOG"));
+    (0..lines.len()).filter(|at| is_call(lines[*at]) && !is_marked(*at)).collect()
+}
+
+#[test]
+fn what_a_client_can_make_a_shard_log_is_marked_so() {
+    let mut wrong = Vec::new();
+    for path in sources().into_iter().filter(|p| part(p) == "shard") {
+        let lines = unmarked_log_lines(&fs::read_to_string(&path).unwrap());
+        wrong.extend(lines.iter().map(|at| format!("{}:{}: no target: CLIENT_LOG", path.display(), at + 1)));
+    }
+    assert!(wrong.is_empty(), "a client could fill the log:\n{}", wrong.join("\n"));
+    assert_eq!(unmarked_log_lines("tracing::warn!(\n target: CLIENT_LOG, x);\ntracing::info!(y);\n"), [2]);
+}
+
 #[test]
 fn only_runtime_and_config_touch_the_world() {
     let banned = ["std::fs", "std::net::Tcp", "std::thread", "Instant::now", "SystemTime::now", "glommio::"];

@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::types::CLIENT_LOG;
+
 /// Connections of one port at a time; further ones wait in the system's queue.
 const CONNECTIONS: usize = 64;
 
@@ -64,7 +66,7 @@ impl Listener for Door {
                     return (Visitor { stream, idle: self.idle, patience, _place: place }, from);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the admin port cannot accept a connection");
+                    tracing::warn!(target: CLIENT_LOG, %error, "the admin port cannot accept a connection");
                     sleep(REST).await;
                 }
             }

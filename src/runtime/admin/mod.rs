@@ -32,6 +32,7 @@ pub use report::Startup;
 use super::boot::StartError;
 use super::shared::{CoreMail, NoAnswer, Shared, WordRequest};
 use crate::config::{Config, ExitCode};
+use crate::types::CLIENT_LOG;
 use report::{Figures, Report, Wanted};
 
 /// ZooKeeper's trace mask after the start; kept and shown, and nothing else.
@@ -163,7 +164,7 @@ impl Desk {
 
     fn answer(&self, request: &WordRequest) {
         let text = self.word(request.word, request.argument).unwrap_or_else(|error| {
-            tracing::error!(word = request.word, %error, "a four-letter word cannot be answered");
+            tracing::error!(target: CLIENT_LOG, word = request.word, %error, "a four-letter word cannot be answered");
             format!("{NOT_SERVING}\n")
         });
         self.shared.to_shard(request.shard, CoreMail::WordAnswer { conn: request.conn, text: text.into_bytes() });

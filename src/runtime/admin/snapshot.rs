@@ -26,7 +26,7 @@ use crate::peer::Input;
 use crate::runtime::settings;
 use crate::runtime::shared::CoreMail;
 use crate::txnlog::names::snapshot_name;
-use crate::types::Zxid;
+use crate::types::{CLIENT_LOG, Zxid};
 
 const COMMAND: &str = "snapshot";
 
@@ -59,7 +59,7 @@ pub(super) async fn serve(desk: Arc<Desk>, query: &str) -> Response {
         },
         Err(why) => {
             desk.snapshots_failed.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(why, "the snapshot command failed");
+            tracing::error!(target: CLIENT_LOG, why, "the snapshot command failed");
             refuse(StatusCode::INTERNAL_SERVER_ERROR, &why)
         }
     }

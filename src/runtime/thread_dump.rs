@@ -1,0 +1,80 @@
+//! What the threads of this process do, for the log: SIGQUIT asks for it, as it asks a JVM for its threads. Nothing here waits for a
+//! core, so that it also shows one that is stuck.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::shared::Shared;
+
+/// Logs a line for each core and for each thread.
+pub(super) fn log(shared: &Shared) {
+    for (core, (turns, mail)) in shared.turns.iter().zip(&shared.mail).enumerate() {
+        let shards: Vec<String> = (0..shared.shard_core.len())
+            .filter(|shard| shared.shard_core[*shard] == core)
+            .map(|shard| format!("shard {shard} at zxid {:#x}", shared.cursors[shard].load(Ordering::Relaxed)))
+            .collect();
+        let peer = if shared.peer_core == core { ", peer" } else { "" };
+        let (turns, letters) = (turns.load(Ordering::Relaxed), mail.len());
+        tracing::info!("core {core}: {turns} turns, {letters} letters waiting, {}{peer}", shards.join(", "));
+    }
+    match threads(Path::new("/proc/self/task")) {
+        Ok(threads) => threads.iter().for_each(|t| tracing::info!("{t}")),
+        Err(error) => tracing::warn!(%error, "the threads cannot be listed"),
+    }
+}
+
+/// A line for each thread, in order of their ids.
+fn threads(tasks: &Path) -> std::io::Result<Vec<String>> {
+    let mut ids: Vec<u32> =
+        std::fs::read_dir(tasks)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+    ids.sort_unstable();
+    // One that has ended meanwhile is left out.
+    Ok(ids.into_iter().filter_map(|id| thread(&tasks.join(id.to_string()), id)).collect())
+}
+
+fn thread(task: &Path, id: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+    // The name is in parentheses and may hold any character; behind it the fields begin with the third.
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    // SAFETY: only returns a number.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as f64;
+    let cpu_s = (ticks(11)? + ticks(12)?) as f64 / per_second;
+    let state = match *fields.first()? {
+        "R" => "runs",
+        "S" => "sleeps",
+        "D" => "waits for a device",
+        "T" | "t" => "is stopped",
+        other => other,
+    };
+    // Not readable everywhere, and 0 for one that runs.
+    let place = std::fs::read_to_string(task.join("wchan")).unwrap_or_default();
+    let place = if place.is_empty() || place == "0" { String::new() } else { format!(" in {place}") };
+    Some(format!("thread {name} ({id}): {state}{place}, {cpu_s:.2} s of CPU"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_has_a_line() {
+        let (to, wait) = std::sync::mpsc::channel::<()>();
+        let (running, runs) = std::sync::mpsc::channel();
+        let sleep = move || {
+            running.send(()).unwrap();
+            wait.recv()
+        };
+        let sleeper = std::thread::Builder::new().name("a (b) c".into()).spawn(sleep).unwrap();
+        // A thread takes its name itself.
+        runs.recv().unwrap();
+        let lines = threads(Path::new("/proc/self/task")).unwrap();
+        drop(to);
+        sleeper.join().unwrap().unwrap_err();
+        let named: Vec<&String> = lines.iter().filter(|l| l.starts_with("thread a (b) c (")).collect();
+        assert_eq!(named.len(), 1, "{lines:?}");
+        assert!(named[0].ends_with(" s of CPU"), "{named:?}");
+    }
+}
