@@ -1,8 +1,10 @@
 //! Sends a four-letter word to a server. Mirrors `FourLetterWordMain`.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
+
+use crate::config::socket_addresses;
 
 /// No answer is longer than a few kilobytes but for `dump`, `wchc` and `cons` on busy servers.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -21,7 +23,7 @@ pub(super) fn ask(host: &str, port: u16, word: &str, timeout: Duration) -> io::R
 /// A connection to the first address of the host that accepts.
 pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
+    for address in socket_addresses(host, port)? {
         match TcpStream::connect_timeout(&address, timeout) {
             Ok(socket) => return Ok(socket),
             Err(e) => last = e,
@@ -39,7 +41,15 @@ mod tests {
 
     #[test]
     fn the_answer_is_read_to_its_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        for (bound, host) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "[::1]"), ("[::1]:0", "::1%lo")] {
+            match TcpListener::bind(bound) {
+                Ok(listener) => answers(listener, host),
+                Err(e) => assert!(bound.starts_with('['), "only a host without IPv6 is excused: {e}"),
+            }
+        }
+    }
+
+    fn answers(listener: TcpListener, host: &str) {
         let port = listener.local_addr().expect("bound").port();
         let server = std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().expect("accepted");
@@ -49,8 +59,8 @@ mod tests {
                 socket.write_all(part).expect("written");
             }
         });
-        assert_eq!(ask("127.0.0.1", port, "srvr", SECOND).expect("answered"), "srvr one two");
+        assert_eq!(ask(host, port, "srvr", SECOND).expect("answered"), "srvr one two");
         server.join().expect("ended");
-        assert!(ask("127.0.0.1", port, "srvr", SECOND).is_err());
+        assert!(ask(host, port, "srvr", SECOND).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::ask::{ask, connect};
 use super::server_paths::{Client, Site};
 use super::{ControlArgs, daemon};
-use crate::config::ExitCode;
+use crate::config::{ExitCode, host_and_port};
 
 /// A server that loads for longer is left to it.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -71,8 +71,8 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
         && connect(&client.host, client.port, ASK_LIMIT).is_ok()
     {
         return fail(format!(
-            "port {} on {} is in use by another process: stop it or change clientPort",
-            client.port, client.host
+            "{} is in use by another process: stop it or change clientPort",
+            host_and_port(&client.host, client.port)
         ));
     }
     if let Err(what) = make_directories(site) {

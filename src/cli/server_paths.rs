@@ -2,6 +2,7 @@
 //! `status` also work on a configuration that Zabra would not start with, such as an Apache server's.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::ControlArgs;
@@ -122,10 +123,9 @@ fn own_line(pairs: &[(String, String)], data_dir: &Path) -> Option<Client> {
 
 /// One cannot connect to "every address".
 fn reachable(host: &str) -> String {
-    match host {
-        "0.0.0.0" | "::" | "[::]" => "localhost".into(),
-        other => other.into(),
-    }
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_every = address.is_ok_and(|ip| ip.is_unspecified());
+    if is_every { "localhost".into() } else { host.into() }
 }
 
 #[cfg(test)]
@@ -154,6 +154,13 @@ mod tests {
             client_of("clientPort=2181\nclientPortAddress=10.0.0.1", ""),
             Some(("10.0.0.1".into(), 2181, false))
         );
+        for every in ["::", "[::]", "0:0:0:0:0:0:0:0"] {
+            assert_eq!(client_of(&format!("clientPort=2181\nclientPortAddress={every}"), ""), local(2181, false));
+        }
+        for one in ["[::1]", "::1%lo", "fe80::1%eth0"] {
+            let found = client_of(&format!("clientPort=2181\nclientPortAddress={one}"), "");
+            assert_eq!(found, Some((one.into(), 2181, false)));
+        }
         assert_eq!(client_of("server.1=a:1:2;2200", "1\n"), local(2200, false));
         assert_eq!(client_of("server.1=a:1:2;h:2200", "1\n"), Some(("h".into(), 2200, false)));
         assert_eq!(client_of("dynamicConfigFile=DIR/dynamic", "2"), Some(("::1".into(), 2202, false)));

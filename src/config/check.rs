@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::address::HostAddr;
 use super::error::Problem;
-use super::keys;
 use super::load::Draft;
 use super::members::{Members, Role};
 use super::properties::{self, Entry};
@@ -266,7 +266,7 @@ fn client_port(draft: &mut Draft<'_>) {
         }
         return;
     };
-    let host = match keys::address(&client.host) {
+    let host = match HostAddr::parse(&client.host) {
         Ok(host) => host,
         Err(what) => return draft.wrong("server.N", what),
     };

@@ -225,9 +225,8 @@ impl Config {
     pub fn embedded_defaults() -> Config {
         let mut config =
             Config { data_dir: "./zabra-data".into(), data_log_dir: "./zabra-data".into(), ..Config::default() };
-        let local = std::net::IpAddr::from([127, 0, 0, 1]);
-        config.client.host = Some(local);
-        config.admin.host = local;
+        config.client.host = Some([127, 0, 0, 1].into());
+        config.admin.host = [127, 0, 0, 1].into();
         config.admin.required = false;
         config
     }
@@ -469,7 +468,7 @@ mod tests {
         let embedded = Config::embedded(&[]).expect("is good").0;
         assert_eq!(embedded, Config::embedded_defaults());
         assert_eq!(embedded.data_dir, Path::new("./zabra-data"));
-        assert!(!embedded.admin.required && embedded.client.host.is_some_and(|h| h.is_loopback()));
+        assert!(!embedded.admin.required && embedded.client.host.is_some_and(|h| h.ip.is_loopback()));
         let moved = Config::embedded(&pairs(&[("dataDir", "/x"), ("clientPort", "1")])).expect("is good").0;
         assert_eq!((moved.data_log_dir.as_path(), moved.client.port), (Path::new("/x"), 1));
     }

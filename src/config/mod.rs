@@ -1,6 +1,7 @@
 //! zoo.cfg, `-D` properties, `myid` and the dynamic file, made into one typed [`Config`]. Mirrors `QuorumPeerConfig` and
 //! `ServerConfig`. This module and `runtime` are the only ones that read files and names from the host.
 
+mod address;
 mod check;
 mod ensemble;
 mod error;
@@ -11,6 +12,7 @@ mod members;
 mod properties;
 mod settings;
 
+pub use address::{HostAddr, host_and_port, socket_addresses};
 pub use ensemble::Ensemble;
 pub use error::{ConfigError, Problem, Warning};
 pub use exit::ExitCode;

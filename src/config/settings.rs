@@ -2,9 +2,10 @@
 //! the statics that ZooKeeper reads from system properties.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use super::address::HostAddr;
 use super::ensemble::Ensemble;
 use crate::auth::DigestAlg;
 use crate::session::throttle::ThrottleSettings;
@@ -82,7 +83,7 @@ pub struct Source {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Client {
     /// Address to bind; none binds every address, IPv6 and IPv4, as Java does.
-    pub host: Option<IpAddr>,
+    pub host: Option<HostAddr>,
     /// Port to bind; 0 lets the system choose.
     pub port: u16,
     /// Argument of `listen`; -1 is the system's default.
@@ -313,7 +314,7 @@ pub struct Admin {
     /// Whether it runs.
     pub enabled: bool,
     /// Address to bind.
-    pub host: IpAddr,
+    pub host: HostAddr,
     /// Port to bind.
     pub port: u16,
     /// Path before the commands' names; begins with `/`.
@@ -332,7 +333,7 @@ impl Default for Admin {
     fn default() -> Self {
         Admin {
             enabled: true,
-            host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            host: Ipv4Addr::UNSPECIFIED.into(),
             port: 8080,
             command_url: "/commands".into(),
             idle_timeout_ms: 30_000,
@@ -361,14 +362,14 @@ pub struct Metrics {
     /// The provider.
     pub provider: MetricsProvider,
     /// Address of the Prometheus port.
-    pub http_host: IpAddr,
+    pub http_host: HostAddr,
     /// The Prometheus port, opened only by that provider.
     pub http_port: u16,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Metrics { provider: MetricsProvider::Default, http_host: IpAddr::V4(Ipv4Addr::UNSPECIFIED), http_port: 7000 }
+        Metrics { provider: MetricsProvider::Default, http_host: Ipv4Addr::UNSPECIFIED.into(), http_port: 7000 }
     }
 }
 

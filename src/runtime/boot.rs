@@ -244,7 +244,7 @@ fn bind(config: &Config, shards: usize) -> Result<Vec<std::net::TcpListener>, St
             // The system chose the port: the other shards share it.
             addr = match addr {
                 client_net::ListenAddr::Any(_) => client_net::ListenAddr::Any(at.port()),
-                client_net::ListenAddr::At(a) => client_net::ListenAddr::At((a.ip(), at.port()).into()),
+                client_net::ListenAddr::At(_) => client_net::ListenAddr::At(at),
             };
         }
         listeners.push(l);

@@ -1,6 +1,5 @@
 //! From the configuration to the settings of each part.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,7 +175,7 @@ pub(super) fn cores(c: &Config) -> cores::Cores {
 
 pub(super) fn listen(c: &Config, shards: usize) -> (ListenAddr, ListenOptions) {
     let addr = match c.client.host {
-        Some(ip) => ListenAddr::At(SocketAddr::new(ip, c.client.port)),
+        Some(host) => ListenAddr::At(host.at(c.client.port)),
         None => ListenAddr::Any(c.client.port),
     };
     let options = ListenOptions {

@@ -1,6 +1,6 @@
 //! `zabra start|stop|restart|status` on real processes, in zkServer.sh's words; and what `serve` says of a bad configuration.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -84,6 +84,38 @@ fn a_server_is_started_asked_restarted_and_stopped() {
     assert_eq!((code, out), (0, none));
 }
 
+/// `start` waits until the server answers, `status` asks it, the shell connects: all by the address in the configuration.
+#[test]
+fn every_form_of_an_ipv6_address_serves_every_command() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return eprintln!("left out: this host has no IPv6");
+    }
+    for (address, asked) in
+        [("[::1]", "[::1]"), ("::1", "::1"), ("::1%lo", "::1%lo"), ("[::1%lo]", "[::1%lo]"), ("[::]", "localhost")]
+    {
+        let admin = TcpListener::bind("[::1]:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let more = format!(
+            "clientPortAddress={address}\nadmin.enableServer=true\nadmin.serverPort={admin}\nadmin.serverAddress={address}\n"
+        );
+        let site = Site::new(&more);
+        let (code, out, err) = site.run("start");
+        assert_eq!((code, out.as_str()), (0, "Starting zookeeper ... STARTED\n"), "{address}: {err}");
+        let (code, out, err) = site.run("status");
+        let found = format!(
+            "Client port found: {}. Client address: {asked}. Client SSL: false.\nMode: standalone\n",
+            site.port
+        );
+        assert_eq!((code, out), (0, found), "{address}: {err}");
+        TcpStream::connect(("::1", admin)).expect("the admin server's port");
+        let server = format!("[{}]:{}", if address.contains('%') { "::1%lo" } else { "::1" }, site.port);
+        let (code, out, err) =
+            said(zabra(site.dir.path()).args(["shell", "-server", &server, "whoami"]).output().expect("runs"));
+        assert!(code == 0 && out.contains("ip: 0:0:0:0:0:0:0:1\n"), "{address}: {out} {err}");
+        let (code, out, err) = site.run("stop");
+        assert_eq!((code, out.as_str()), (0, "Stopping zookeeper ... STOPPED\n"), "{address}: {err}");
+    }
+}
+
 #[test]
 fn a_server_that_cannot_start_says_why() {
     let site = Site::new("tickTime=soon\n");
@@ -102,7 +134,7 @@ fn a_port_in_use_is_said_and_left_alone() {
     let taken = TcpListener::bind(("127.0.0.1", site.port)).expect("still free");
     let (code, out, err) = site.run("start");
     assert_eq!((code, out.as_str()), (1, "Starting zookeeper ... FAILED TO START\n"));
-    assert!(err.contains(&format!("port {} on 127.0.0.1 is in use", site.port)), "{err}");
+    assert!(err.contains(&format!("127.0.0.1:{} is in use", site.port)), "{err}");
     let (code, _, err) = site.run("serve");
     assert_eq!(code, 14, "{err}");
     drop(taken);

@@ -1,8 +1,8 @@
 //! Keys and properties of what an operator sees: four-letter words, admin server, metrics, logging; and of the Java VM.
 
 use super::Scope::{Bare, File, Property};
-use super::basics::address;
 use super::{Key, Set, file, int, meaningless, port, property, refused};
+use crate::config::address::HostAddr;
 use crate::config::settings::{Config, MetricsProvider};
 
 const ADMIN_TLS: &str = "TLS for the admin server";
@@ -19,7 +19,7 @@ pub(super) const KEYS: &[Key] = &[
         "admin.serverAddress",
         "0.0.0.0",
         Set::Text(|c, v| {
-            c.admin.host = address(v)?;
+            c.admin.host = HostAddr::parse(v)?;
             Ok(())
         }),
     ),
@@ -77,7 +77,7 @@ pub(super) const KEYS: &[Key] = &[
         "metricsProvider.httpHost",
         "0.0.0.0",
         Set::Text(|c, v| {
-            c.metrics.http_host = address(v)?;
+            c.metrics.http_host = HostAddr::parse(v)?;
             Ok(())
         }),
     ),

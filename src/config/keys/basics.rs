@@ -1,9 +1,9 @@
 //! Keys of a single server, and Zabra's own.
 
-use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use super::{Key, Scope, Set, file, int, meaningless, port, refused};
+use crate::config::address::HostAddr;
 use crate::config::settings::{Cores, LogSync};
 
 const JVM: &str = "there is no Java VM to watch";
@@ -31,7 +31,7 @@ pub(super) const KEYS: &[Key] = &[
         "clientPortAddress",
         "",
         Set::Text(|c, v| {
-            c.client.host = Some(address(v)?);
+            c.client.host = Some(HostAddr::parse(v)?);
             Ok(())
         }),
     ),
@@ -85,19 +85,6 @@ fn directory(text: &str) -> Result<PathBuf, String> {
         return Err("is empty: write a directory".into());
     }
     Ok(PathBuf::from(text))
-}
-
-/// An address, or a name that is resolved at once.
-pub(in crate::config) fn address(text: &str) -> Result<IpAddr, String> {
-    let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    if let Ok(ip) = text.parse() {
-        return Ok(ip);
-    }
-    let looked_up = (text, 0).to_socket_addrs().map_err(|e| e.to_string());
-    let first = looked_up.and_then(|mut all| all.next().ok_or_else(|| "no address".to_string()));
-    first.map(|a| a.ip()).map_err(|e| {
-        format!("{text:?} cannot be resolved ({e}): write an address of this host, or leave the key out to bind all")
-    })
 }
 
 /// Hours, or a number with ms, s, m, h or d.
@@ -167,13 +154,5 @@ mod tests {
         for text in ["", "a", "1,", "5-3", "1,1", "0-3,2", "0-99999999", "-1"] {
             assert!(cores(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn addresses() {
-        assert_eq!(address("127.0.0.1"), Ok(IpAddr::from([127, 0, 0, 1])));
-        assert_eq!(address("[::1]"), Ok("::1".parse().expect("an address")));
-        assert!(address("localhost").expect("resolves").is_loopback());
-        assert!(address("").is_err());
     }
 }

@@ -10,7 +10,6 @@ mod storage;
 mod tls;
 
 use super::settings::Config;
-pub(super) use basics::address;
 
 /// Where a key may be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

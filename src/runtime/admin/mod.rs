@@ -19,7 +19,6 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -95,7 +94,7 @@ fn start_http(desk: &Arc<Desk>) -> Result<(), StartError> {
     let mut ports: Vec<(std::net::TcpListener, Router)> = Vec::new();
     let admin = &desk.config.admin;
     if admin.enabled {
-        let address = SocketAddr::new(admin.host, admin.port);
+        let address = admin.host.at(admin.port);
         match door::bind(address) {
             Ok(listener) => {
                 tracing::info!(%address, url = admin.command_url, "admin server");
@@ -112,7 +111,7 @@ fn start_http(desk: &Arc<Desk>) -> Result<(), StartError> {
         }
     }
     if http::wants_prometheus(desk) {
-        let address = SocketAddr::new(desk.config.metrics.http_host, desk.config.metrics.http_port);
+        let address = desk.config.metrics.http_host.at(desk.config.metrics.http_port);
         let listener = door::bind(address).map_err(|e| {
             let what =
                 format!("metrics cannot be served on {address}: {e}. Set metricsProvider.httpPort to a free port");

@@ -2,13 +2,14 @@
 //! server whether it takes writes. Mirrors the socket half of `ClientCnxnSocketNIO`.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
 use super::hosts::Host;
 use super::send_thread::Input;
+use crate::config::socket_addresses;
 
 /// How long the `isro` probe may take.
 const PROBE: Duration = Duration::from_secs(1);
@@ -53,7 +54,7 @@ pub(crate) fn probe(host: Host, tx: SyncSender<Input>) {
 /// Tries every address of the name; the last one's error stands for all.
 fn connect(host: &Host, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-    for addr in (host.name.as_str(), host.port).to_socket_addrs()? {
+    for addr in socket_addresses(&host.name, host.port)? {
         match TcpStream::connect_timeout(&addr, timeout) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
