@@ -11,8 +11,8 @@ use zabra::jute::acl::put_acls;
 use zabra::jute::stat::put_stat;
 use zabra::peer::apply::Cursors;
 use zabra::peer::{self, Peer, PeerOptions};
+use zabra::pipeline::Proposal;
 use zabra::pipeline::prep::{Prep, PrepOptions, WriteRequest};
-use zabra::pipeline::{Origin, Proposal};
 use zabra::proto::reply::put_reply_header;
 use zabra::proto::{ConnectRequest, Request};
 use zabra::session::tracker::SessionTracker;
@@ -21,8 +21,10 @@ use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{Txn, TxnHeader};
 use zabra::txnlog::disk::{Dir, Reader, Segment, Writer};
 use zabra::txnlog::writer::{LogOptions, LogWriter};
-use zabra::types::{Acl, Cxid, ErrorCode, EventType, Id, Now, ServerId, SessionId, Stat, Zxid, op};
-use zabra::watch::{ConnId, Interest, WatchTable};
+use zabra::types::{
+    Acl, ConnId, Cxid, ErrorCode, EventType, Id, Now, Origin, ServerId, SessionId, ShardId, Stat, Zxid, op,
+};
+use zabra::watch::{Interest, WatchTable};
 
 /// One hot path: name, operations in one run, and what makes it. The making is not measured.
 pub type Case = (&'static str, u64, fn() -> Box<dyn FnMut()>);
@@ -49,8 +51,8 @@ const BATCH: u64 = 64;
 const ZNODES: u64 = 10_000;
 const VALUE: [u8; 100] = [7; 100];
 const SESSION: SessionId = SessionId(0x0100_0000_0000_0001);
-const SHARD: u32 = 0;
-const CONN: u64 = 1;
+const SHARD: ShardId = ShardId(0);
+const CONN: ConnId = ConnId(1);
 
 fn now() -> Now {
     Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000, mono_ns: 1_000_000_000 }
@@ -212,7 +214,7 @@ fn tree_apply_create_delete() -> Box<dyn FnMut()> {
 }
 
 fn watches() -> WatchTable {
-    WatchTable::new(SHARD as usize, Arc::new(Interest::new()))
+    WatchTable::new(SHARD.index(), Arc::new(Interest::new()))
 }
 
 fn watch_fire() -> Box<dyn FnMut()> {
@@ -241,7 +243,7 @@ fn watch_nobody() -> Box<dyn FnMut()> {
 // --- prep and log ---
 
 fn write_request(op: i32, body: Vec<u8>, auth: &Arc<[Id]>) -> WriteRequest {
-    let origin = Origin { shard: SHARD, conn: CONN };
+    let origin = Origin::Local { shard: SHARD, conn: CONN };
     WriteRequest { session: SESSION, cxid: Cxid(1), op, body: body.into(), auth: auth.clone(), moved: false, origin }
 }
 
@@ -432,7 +434,7 @@ struct Server {
 struct Current;
 
 impl Cursors for Current {
-    fn cursor(&self, _: u32) -> Zxid {
+    fn cursor(&self, _: ShardId) -> Zxid {
         Zxid(i64::MAX)
     }
 }

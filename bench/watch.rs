@@ -5,8 +5,8 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use zabra::types::EventType;
-use zabra::watch::{ConnId, Interest, Kind, WatchTable, WatcherType};
+use zabra::types::{ConnId, EventType};
+use zabra::watch::{Interest, Kind, WatchTable, WatcherType};
 
 fn table() -> WatchTable {
     WatchTable::new(0, Arc::new(Interest::new()))

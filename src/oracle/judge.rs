@@ -7,12 +7,11 @@ use bytes::Bytes;
 
 use super::server_model::{Asker, Model, ModelOp, Outcome};
 use crate::jute::Reader;
-use crate::pipeline::Origin;
 use crate::pipeline::prep::{Prep, PrepOptions, Proposal, Sessions, State, WriteRequest};
 use crate::tree::{Applied, Tree};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Acl, Cxid, Id, Now, SessionId, Zxid, op, perms};
+use crate::types::{Acl, ConnId, Cxid, Id, Now, Origin, SessionId, ShardId, Zxid, op, perms};
 
 const ODD_PATHS: [&str; 20] = [
     "",
@@ -182,7 +181,7 @@ impl Judge {
             body: Bytes::from(body),
             auth: Arc::from(ids),
             moved: false,
-            origin: Origin { shard: 1, conn: 2 },
+            origin: Origin::Local { shard: ShardId(1), conn: ConnId(2) },
         };
         let now = Now { wall_ms: self.time_ms, ..Now::default() };
         let proposal = self.prep.handle(state, sessions, now, self.zxid, &write);

@@ -8,11 +8,10 @@ use bytes::Bytes;
 
 use super::judge::{Choices, Judge, Table, apply, check_encoding};
 use super::server_model::{Model, ModelOp};
-use crate::pipeline::Origin;
 use crate::pipeline::prep::{Proposal, Sessions, State, WriteRequest};
 use crate::tree::{Tree, TreeOptions};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Cxid, Now, SessionId, Zxid};
+use crate::types::{Cxid, Now, Origin, SessionId, Zxid};
 
 const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
 
@@ -143,7 +142,7 @@ fn damaged_bodies_are_refused_or_taken_but_never_panic() {
             body: Bytes::from(body),
             auth: Arc::from([]),
             moved: false,
-            origin: Origin::default(),
+            origin: Origin::Server,
         };
         let proposal = run.judge.prep.handle(&tree, &table, Now::default(), run.judge.zxid, &write);
         check_encoding(&proposal);

@@ -1,7 +1,7 @@
 //! A naive twin of the watch table: a vector of (path, connection, table, mode), searched from end to end.
 
-use crate::types::{EventType, path};
-use crate::watch::{ConnId, Fired, Kind, WatcherType};
+use crate::types::{ConnId, EventType, path};
+use crate::watch::{Fired, Kind, WatcherType};
 
 /// How a watch stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
-use super::{Outbox, Peer, Waiting};
+use super::{Outbox, Peer, Waiting, close};
 use crate::limits;
+use crate::pipeline::Proposal;
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
 use crate::pipeline::reply::{AfterReply, put_write_reply};
-use crate::pipeline::{Origin, Proposal, SERVER};
 use crate::tree::{Applied, Tree};
 use crate::txn::Txn;
-use crate::types::Zxid;
+use crate::types::{Origin, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
 /// How far each shard has got: the zxid it answers reads at.
 pub trait Cursors {
     /// The cursor of `shard`.
-    fn cursor(&self, shard: u32) -> Zxid;
+    fn cursor(&self, shard: ShardId) -> Zxid;
 }
 
 impl Peer {
@@ -49,8 +49,10 @@ impl Peer {
     }
 
     fn may_apply(&self, w: &Waiting, cursors: &impl Cursors) -> bool {
-        let shard = w.proposal.origin.shard;
-        !w.behind_read || self.told.get(shard as usize).is_none_or(|told| cursors.cursor(shard) >= *told)
+        match w.proposal.origin {
+            Origin::Local { shard, .. } if w.behind_read => cursors.cursor(shard) >= self.told[shard.index()],
+            Origin::Local { .. } | Origin::Server => true,
+        }
     }
 
     fn apply_one(&mut self, w: Waiting, tree: &mut Tree, interest: &Interest, out: &mut Outbox) {
@@ -90,7 +92,7 @@ impl Peer {
     }
 
     fn outcome(&mut self, proposal: &Proposal, applied: &Applied) -> Option<Outcome> {
-        if proposal.origin == SERVER {
+        if proposal.origin == Origin::Server {
             return None;
         }
         let mut reply = Vec::with_capacity(128);
@@ -119,15 +121,18 @@ impl Peer {
     ) {
         // Most writes are watched by nobody: those share one empty list.
         let events: Arc<[Event]> = if events.is_empty() { Arc::clone(&self.no_events) } else { Arc::from(events) };
-        for shard in 0..self.options.shards as u32 {
-            let mine = if origin != SERVER && origin.shard == shard { outcome.take() } else { None };
-            if mine.is_none() && watching & (1 << shard) == 0 {
+        for shard in (0..self.options.shards as u32).map(ShardId) {
+            let mine = match origin {
+                Origin::Local { shard: asked, conn } if asked == shard => outcome.take().map(|o| (conn, o)),
+                Origin::Local { .. } | Origin::Server => None,
+            };
+            if mine.is_none() && watching & (1 << shard.0) == 0 {
                 continue;
             }
             if mine.is_some() {
-                self.told[shard as usize] = zxid;
+                self.told[shard.index()] = zxid;
             }
-            let entry = Entry { zxid, outcome: mine.map(|o| (origin.conn, o)), events: events.clone() };
+            let entry = Entry { zxid, outcome: mine, events: events.clone() };
             out.to_shards.push((shard, ToShard::Applied(entry)));
         }
     }
@@ -140,8 +145,8 @@ impl Peer {
                 self.sessions.commit(session, timeout_ms);
             }
             Txn::CloseSession { .. } => {
-                if let Some(owner) = self.owner(session).filter(|o| *o != proposal.origin) {
-                    out.to_shards.push((owner.shard, ToShard::Close { conn: owner.conn }));
+                if let Some(owner) = self.tracker.owner(session).filter(|o| *o != proposal.origin) {
+                    close(owner, out);
                 }
                 self.sessions.remove(session);
                 self.tracker.remove(session);
@@ -160,12 +165,12 @@ mod tests {
     use crate::pipeline::prep::PrepOptions;
     use crate::session::LargeRequests;
     use crate::tree::TreeOptions;
-    use crate::types::{Cxid, Now, ServerId, SessionId, op};
+    use crate::types::{ConnId, Cxid, Now, ServerId, SessionId, op};
 
     struct Everywhere;
 
     impl Cursors for Everywhere {
-        fn cursor(&self, _: u32) -> Zxid {
+        fn cursor(&self, _: ShardId) -> Zxid {
             Zxid(i64::MAX)
         }
     }
@@ -190,7 +195,7 @@ mod tests {
             body: bytes::Bytes::from_static(&[0; 100]),
             auth: [].into(),
             moved: false,
-            origin: Origin { shard: 0, conn: 1 },
+            origin: Origin::Local { shard: ShardId(0), conn: ConnId(1) },
         };
         let large = gate.admit(100, true).expect("there is room");
         let write = ToPeer::Write { request, behind_read: false, large };

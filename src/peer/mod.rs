@@ -19,13 +19,12 @@ use bytes::Bytes;
 
 use crate::pipeline::messages::{Event, ToPeer, ToShard, touch_interval_ms};
 use crate::pipeline::prep::{Prep, PrepOptions, Proposal, WriteRequest};
-use crate::pipeline::{Origin, SERVER};
 use crate::quorum::{Majority, Verifier};
 use crate::session::table::SessionTable;
 use crate::session::throttle::Admitted;
-use crate::session::tracker::{Owner, SessionTracker};
+use crate::session::tracker::SessionTracker;
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, Cxid, Now, ServerId, SessionId, Zxid, op};
+use crate::types::{CLIENT_LOG, Cxid, Now, Origin, ServerId, SessionId, ShardId, Zxid, op};
 use crate::zab::Leader;
 use container_manager::Sweep;
 pub use container_manager::SweepOptions;
@@ -94,7 +93,7 @@ pub struct Outbox {
     /// To the log, in order; synced as soon as possible.
     pub append: Vec<Append>,
     /// To the shards, in order.
-    pub to_shards: Vec<(u32, ToShard)>,
+    pub to_shards: Vec<(ShardId, ToShard)>,
     /// To the snapshot's writer, in order.
     pub snapshot: Vec<SnapshotPart>,
 }
@@ -117,7 +116,7 @@ pub struct Peer {
     waiting: VecDeque<Waiting>,
     /// Answers to resumptions, each once the session's own writes up to a zxid are applied: what the session asked on the
     /// connection it left is done before it can ask for the outcome on the new one.
-    resumed: Vec<(Zxid, u32, ToShard)>,
+    resumed: Vec<(Zxid, ShardId, ToShard)>,
     /// For each shard, the newest zxid whose outcome it was sent.
     told: Vec<Zxid>,
     sweep: Sweep,
@@ -192,7 +191,8 @@ impl Peer {
             ToPeer::Write { request, behind_read, large } => {
                 self.write(now, request, behind_read, large, tree, out);
             }
-            ToPeer::NewSession { origin, timeout_ms, auth } => {
+            ToPeer::NewSession { shard, conn, timeout_ms, auth } => {
+                let origin = Origin::Local { shard, conn };
                 let session = self.tracker.create(now, timeout_ms);
                 self.own(session, origin);
                 let body = Bytes::copy_from_slice(&timeout_ms.to_be_bytes());
@@ -200,14 +200,15 @@ impl Peer {
                     WriteRequest { session, cxid: Cxid(0), op: op::CREATE_SESSION, body, auth, moved: false, origin };
                 self.propose(now, request, false, None, tree, out);
             }
-            ToPeer::Resume { origin, session, timeout_ms, passwd_matches } => {
+            ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
+                let origin = Origin::Local { shard, conn };
                 let under_way = self.waiting.iter().rev().find(|w| w.proposal.header.session == session);
                 let last = under_way.map(|w| w.proposal.header.zxid);
                 let session = self.resume(now, origin, session, timeout_ms, passwd_matches, out);
-                let answer = ToShard::Resumed { conn: origin.conn, session };
+                let answer = ToShard::Resumed { conn, session };
                 match last.filter(|_| session.is_some()) {
-                    Some(zxid) => self.resumed.push((zxid, origin.shard, answer)),
-                    None => out.to_shards.push((origin.shard, answer)),
+                    Some(zxid) => self.resumed.push((zxid, shard, answer)),
+                    None => out.to_shards.push((shard, answer)),
                 }
             }
             ToPeer::Touch { session, heard_ms } => {
@@ -227,8 +228,8 @@ impl Peer {
     ) {
         let origin = request.origin;
         // The session moved to another connection: this one is closed and its requests have no effect (SESSIONMOVED).
-        if self.owner(request.session).is_some_and(|owner| owner != origin) {
-            out.to_shards.push((origin.shard, ToShard::Close { conn: origin.conn }));
+        if self.tracker.owner(request.session).is_some_and(|owner| owner != origin) {
+            close(origin, out);
             return;
         }
         self.propose(now, request, behind_read, large, tree, out);
@@ -282,7 +283,7 @@ impl Peer {
                 body: body.into(),
                 auth: [].into(),
                 moved: false,
-                origin: SERVER,
+                origin: Origin::Server,
             };
             self.propose(now, request, false, None, tree, out);
         }
@@ -296,7 +297,7 @@ impl Peer {
             body: Bytes::new(),
             auth: [].into(),
             moved: false,
-            origin: SERVER,
+            origin: Origin::Server,
         };
         self.propose(now, request, false, None, tree, out);
     }
@@ -353,11 +354,7 @@ impl Peer {
 
     fn own(&mut self, session: SessionId, origin: Origin) {
         // A session that is closing has no use for an owner any more.
-        let _ = self.tracker.set_owner(session, Owner { shard: u64::from(origin.shard), conn: origin.conn });
-    }
-
-    fn owner(&self, session: SessionId) -> Option<Origin> {
-        self.tracker.owner(session).map(|o| Origin { shard: o.shard as u32, conn: o.conn })
+        let _ = self.tracker.set_owner(session, origin);
     }
 
     /// The session and its timeout, if the connection may have it.
@@ -373,8 +370,8 @@ impl Peer {
         if !self.sessions.contains(session) || self.tracker.is_closing(session) {
             return None;
         }
-        if let Some(old) = self.owner(session).filter(|old| *old != origin) {
-            out.to_shards.push((old.shard, ToShard::Close { conn: old.conn }));
+        if let Some(old) = self.tracker.owner(session).filter(|old| *old != origin) {
+            close(old, out);
         }
         if !passwd_matches {
             return None;
@@ -382,5 +379,13 @@ impl Peer {
         self.own(session, origin);
         self.tracker.insert(session, timeout_ms, now);
         Some((session, timeout_ms))
+    }
+}
+
+/// Ends the connection of a session that is not its any more.
+fn close(owner: Origin, out: &mut Outbox) {
+    match owner {
+        Origin::Local { shard, conn } => out.to_shards.push((shard, ToShard::Close { conn })),
+        Origin::Server => {}
     }
 }

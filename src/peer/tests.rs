@@ -7,16 +7,16 @@ use crate::pipeline::messages::{Entry, Outcome};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Epoch, Id};
-use crate::watch::{ConnId, Interest, Kind, WatchTable};
+use crate::types::{ConnId, Epoch, Id};
+use crate::watch::{Interest, Kind, WatchTable};
 
 const TICK: i32 = 2000;
 
 struct At(Vec<Zxid>);
 
 impl Cursors for At {
-    fn cursor(&self, shard: u32) -> Zxid {
-        self.0[shard as usize]
+    fn cursor(&self, shard: ShardId) -> Zxid {
+        self.0[shard.index()]
     }
 }
 
@@ -30,8 +30,15 @@ struct World {
     appended: Zxid,
 }
 
-const A: Origin = Origin { shard: 0, conn: 11 };
-const B: Origin = Origin { shard: 1, conn: 22 };
+const A: Client = Client { shard: ShardId(0), conn: ConnId(11) };
+const B: Client = Client { shard: ShardId(1), conn: ConnId(22) };
+const C: Client = Client { shard: ShardId(0), conn: ConnId(12) };
+
+#[derive(Clone, Copy)]
+struct Client {
+    shard: ShardId,
+    conn: ConnId,
+}
 
 fn options() -> PeerOptions {
     PeerOptions {
@@ -91,7 +98,7 @@ impl World {
     }
 
     /// Syncs and applies all, and gives what the shards were sent.
-    fn settle(&mut self) -> Vec<(u32, ToShard)> {
+    fn settle(&mut self) -> Vec<(ShardId, ToShard)> {
         self.sync();
         while self.apply() > 0 {}
         std::mem::take(&mut self.out.to_shards)
@@ -108,36 +115,45 @@ impl World {
         std::mem::take(&mut self.out.append).into_iter().map(read).collect()
     }
 
-    fn session(&mut self, origin: Origin, timeout_ms: i32) -> SessionId {
-        self.shard(ToPeer::NewSession { origin, timeout_ms, auth: [].into() });
+    /// A handshake without a session.
+    fn begin(&mut self, client: Client) {
+        let Client { shard, conn } = client;
+        self.shard(ToPeer::NewSession { shard, conn, timeout_ms: 4000, auth: [].into() });
+    }
+
+    fn session(&mut self, client: Client, timeout_ms: i32) -> SessionId {
+        let Client { shard, conn } = client;
+        self.shard(ToPeer::NewSession { shard, conn, timeout_ms, auth: [].into() });
         let told = self.settle();
         let [(shard, ToShard::Applied(Entry { outcome: Some((conn, Outcome::SessionCreated { session, .. })), .. }))] =
             &told[..]
         else {
             panic!("{told:?}")
         };
-        assert_eq!((*shard, *conn), (origin.shard, origin.conn));
+        assert_eq!((*shard, *conn), (client.shard, client.conn));
         self.out.append.clear();
         *session
     }
 
-    fn write(&mut self, origin: Origin, session: SessionId, op: i32, body: Vec<u8>, behind_read: bool) {
+    fn write(&mut self, client: Client, session: SessionId, op: i32, body: Vec<u8>, behind_read: bool) {
         let auth = [Id::new("ip", "10.0.0.1")].into();
+        let origin = Origin::Local { shard: client.shard, conn: client.conn };
         let request = WriteRequest { session, cxid: Cxid(5), op, body: body.into(), auth, moved: false, origin };
         self.shard(ToPeer::Write { request, behind_read, large: None });
     }
 
-    fn create(&mut self, origin: Origin, session: SessionId, path: &str, flag: i32) {
+    fn create(&mut self, client: Client, session: SessionId, path: &str, flag: i32) {
         let mut body = Vec::new();
         body.put_string(path);
         body.put_buffer(None);
         crate::jute::acl::put_acls(&mut body, &[crate::types::Acl::world_all()]);
         body.put_i32(flag);
-        self.write(origin, session, op::CREATE, body, false);
+        self.write(client, session, op::CREATE, body, false);
     }
 
-    fn resume(&mut self, origin: Origin, session: SessionId, timeout_ms: i32, passwd_matches: bool) {
-        self.shard(ToPeer::Resume { origin, session, timeout_ms, passwd_matches });
+    fn resume(&mut self, client: Client, session: SessionId, timeout_ms: i32, passwd_matches: bool) {
+        let Client { shard, conn } = client;
+        self.shard(ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches });
     }
 
     fn tick_at(&mut self, mono_ms: i64) {
@@ -164,7 +180,7 @@ fn code(message: &ToShard) -> i32 {
 #[test]
 fn nothing_is_applied_before_it_is_durable() {
     let mut w = World::new();
-    w.shard(ToPeer::NewSession { origin: A, timeout_ms: 4000, auth: [].into() });
+    w.begin(A);
     assert!(!w.peer.has_work());
     assert_eq!((w.apply(), w.out.to_shards.len(), w.out.append.len()), (0, 0, 1));
     assert_eq!(w.peer.status(&w.tree, false).global_sessions, 0);
@@ -178,13 +194,13 @@ fn nothing_is_applied_before_it_is_durable() {
 #[test]
 fn a_session_that_is_not_applied_yet_cannot_be_resumed() {
     let mut w = World::new();
-    w.shard(ToPeer::NewSession { origin: A, timeout_ms: 4000, auth: [].into() });
+    w.begin(A);
     let session = w.proposed()[0].0.session;
     w.resume(B, session, 4000, true);
-    assert!(matches!(w.out.to_shards[..], [(1, ToShard::Resumed { conn: 22, session: None })]));
+    assert!(matches!(w.out.to_shards[..], [(ShardId(1), ToShard::Resumed { conn: ConnId(22), session: None })]));
     w.out.to_shards.clear();
     w.resume(B, SessionId(77), 4000, true);
-    assert!(matches!(w.out.to_shards[..], [(1, ToShard::Resumed { session: None, .. })]));
+    assert!(matches!(w.out.to_shards[..], [(ShardId(1), ToShard::Resumed { session: None, .. })]));
 }
 
 #[test]
@@ -193,11 +209,15 @@ fn a_resumed_session_moves_and_the_old_connection_is_closed() {
     let session = w.session(A, 4000);
     w.create(A, session, "/before", 0);
     w.resume(B, session, 8000, true);
-    assert!(matches!(w.out.to_shards[..], [(0, ToShard::Close { conn: 11 })]), "{:?}", w.out.to_shards);
+    assert!(
+        matches!(w.out.to_shards[..], [(ShardId(0), ToShard::Close { conn: ConnId(11) })]),
+        "{:?}",
+        w.out.to_shards
+    );
     w.out.to_shards.clear();
     // What the old connection sends now has no effect.
     w.create(A, session, "/after", 0);
-    assert!(matches!(w.out.to_shards[..], [(0, ToShard::Close { conn: 11 })]));
+    assert!(matches!(w.out.to_shards[..], [(ShardId(0), ToShard::Close { conn: ConnId(11) })]));
     w.out.to_shards.clear();
     w.write(A, session, op::CLOSE_SESSION, Vec::new(), false);
     // What it had proposed holds, and the new one may not read before that can be seen.
@@ -206,36 +226,39 @@ fn a_resumed_session_moves_and_the_old_connection_is_closed() {
         matches!(
             told[..],
             [
-                (0, ToShard::Close { conn: 11 }),
-                (0, ToShard::Applied(_)),
-                (1, ToShard::Resumed { conn: 22, session: Some((s, 8000)) })
+                (ShardId(0), ToShard::Close { conn: ConnId(11) }),
+                (ShardId(0), ToShard::Applied(_)),
+                (ShardId(1), ToShard::Resumed { conn: ConnId(22), session: Some((s, 8000)) })
             ] if s == session
         ),
         "{told:?}"
     );
     w.create(B, session, "/mine", 1);
-    assert!(matches!(w.settle()[..], [(1, ToShard::Applied(_))]));
+    assert!(matches!(w.settle()[..], [(ShardId(1), ToShard::Applied(_))]));
     assert_eq!(["/before", "/after", "/mine"].map(|p| w.tree.get(p).is_some()), [true, false, true]);
 }
 
 #[test]
 fn a_resumption_waits_for_its_own_session_only() {
     let mut w = World::new();
-    let (mine, other) = (w.session(A, 4000), w.session(Origin { shard: 0, conn: 12 }, 4000));
-    w.create(Origin { shard: 0, conn: 12 }, other, "/other", 0);
+    let (mine, other) = (w.session(A, 4000), w.session(C, 4000));
+    w.create(C, other, "/other", 0);
     w.resume(B, mine, 4000, true);
-    assert!(matches!(w.out.to_shards[..], [(0, ToShard::Close { conn: 11 }), (1, ToShard::Resumed { .. })]));
+    assert!(matches!(
+        w.out.to_shards[..],
+        [(ShardId(0), ToShard::Close { conn: ConnId(11) }), (ShardId(1), ToShard::Resumed { .. })]
+    ));
     w.settle();
     // Twice moved before anything is durable: both are answered, and the shard has closed the first meanwhile.
     w.create(B, mine, "/mine", 0);
     w.resume(A, mine, 4000, true);
     w.resume(B, mine, 4000, true);
-    w.create(Origin { shard: 0, conn: 12 }, other, "/later", 0);
+    w.create(C, other, "/later", 0);
     let told = w.settle();
     let kinds: Vec<_> = told.iter().map(|(shard, m)| (*shard, std::mem::discriminant(m))).collect();
     let close = |conn| std::mem::discriminant(&ToShard::Close { conn });
-    let resumed = std::mem::discriminant(&ToShard::Resumed { conn: 0, session: None });
-    assert_eq!((kinds[0], kinds[1]), ((1, close(0)), (0, close(0))), "{told:?}");
+    let resumed = std::mem::discriminant(&ToShard::Resumed { conn: ConnId(0), session: None });
+    assert_eq!((kinds[0], kinds[1]), ((ShardId(1), close(ConnId(0))), (ShardId(0), close(ConnId(0)))), "{told:?}");
     assert_eq!(kinds.iter().filter(|(_, k)| *k == resumed).count(), 2, "{told:?}");
     assert!(w.tree.get("/mine").is_some());
 }
@@ -247,11 +270,14 @@ fn a_wrong_password_closes_the_live_connection_and_takes_nothing() {
     w.resume(B, session, 4000, false);
     assert!(matches!(
         w.out.to_shards[..],
-        [(0, ToShard::Close { conn: 11 }), (1, ToShard::Resumed { session: None, .. })]
+        [(ShardId(0), ToShard::Close { conn: ConnId(11) }), (ShardId(1), ToShard::Resumed { session: None, .. })]
     ));
     w.out.to_shards.clear();
     w.resume(A, session, 4000, true);
-    assert!(matches!(w.out.to_shards[..], [(0, ToShard::Resumed { session: Some(_), .. })]), "nobody else is closed");
+    assert!(
+        matches!(w.out.to_shards[..], [(ShardId(0), ToShard::Resumed { session: Some(_), .. })]),
+        "nobody else is closed"
+    );
 }
 
 #[test]
@@ -271,10 +297,10 @@ fn a_session_expires_with_its_ephemerals_and_its_connection_is_closed() {
     assert_eq!((header.session, paths), (session, &vec!["/e".to_owned()]));
     // While it is closing nobody gets it back, and its writes are refused.
     w.resume(B, session, 4000, true);
-    assert!(matches!(w.out.to_shards.pop(), Some((1, ToShard::Resumed { session: None, .. }))));
+    assert!(matches!(w.out.to_shards.pop(), Some((ShardId(1), ToShard::Resumed { session: None, .. }))));
     w.create(A, session, "/late", 0);
     let told = w.settle();
-    assert!(matches!(told[0], (0, ToShard::Close { conn: 11 })), "{told:?}");
+    assert!(matches!(told[0], (ShardId(0), ToShard::Close { conn: ConnId(11) })), "{told:?}");
     assert_eq!((told.len(), code(&told[1].1)), (2, -112));
     assert!(w.tree.get("/e").is_none() && w.tree.get("/late").is_none());
     assert_eq!(w.peer.status(&w.tree, true).global_sessions, 0);
@@ -380,11 +406,13 @@ fn events_go_only_to_shards_that_watch() {
     let session = w.session(A, 4000);
     let mut table = WatchTable::new(1, w.interest.clone());
     w.create(A, session, "/a", 0);
-    assert_eq!(w.settle().iter().map(|(s, _)| *s).collect::<Vec<_>>(), [0]);
+    assert_eq!(w.settle().iter().map(|(s, _)| *s).collect::<Vec<_>>(), [ShardId(0)]);
     table.add(Kind::Child, "/a", ConnId(1));
     w.create(A, session, "/a/b", 0);
     let told = w.settle();
-    let [(0, ToShard::Applied(_)), (1, ToShard::Applied(Entry { outcome: None, events, zxid }))] = &told[..] else {
+    let [(ShardId(0), ToShard::Applied(_)), (ShardId(1), ToShard::Applied(Entry { outcome: None, events, zxid }))] =
+        &told[..]
+    else {
         panic!("{told:?}")
     };
     assert_eq!((events.len(), &*events[0].path, *zxid), (1, "/a", w.tree.last_zxid()));
@@ -411,9 +439,7 @@ fn a_used_up_epoch_is_followed_by_the_next() {
     let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: op::CREATE };
     tree.apply(&header, &Txn::Create(plain("/x")), &mut |_| ());
     let mut w = World::on(tree, &[]);
-    for conn in [1, 2] {
-        w.shard(ToPeer::NewSession { origin: Origin { shard: 0, conn }, timeout_ms: 4000, auth: [].into() });
-    }
+    [A, C].into_iter().for_each(|client| w.begin(client));
     let zxids: Vec<Zxid> = w.proposed().iter().map(|(h, _)| h.zxid).collect();
     assert_eq!(zxids, [Zxid::new(Epoch(1), u32::MAX), Zxid::new(Epoch(2), 1)]);
     assert_eq!(w.settle().len(), 2);

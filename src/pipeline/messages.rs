@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Origin, WriteRequest};
+use super::WriteRequest;
 use crate::session::throttle::Admitted;
 use crate::types::acl::SharedAcl;
-use crate::types::{EventType, Id, SessionId, Zxid};
+use crate::types::{ConnId, EventType, Id, SessionId, ShardId, Zxid};
 
 /// How often shards report the sessions they heard of, milliseconds. A session is expired so much later than its moment, for
 /// it may have been heard of in time and not been reported yet.
@@ -28,8 +28,10 @@ pub enum ToPeer {
     },
     /// A connection asks for a new session.
     NewSession {
-        /// Where the answer goes.
-        origin: Origin,
+        /// The shard that asks.
+        shard: ShardId,
+        /// Its connection.
+        conn: ConnId,
         /// Clamped.
         timeout_ms: i32,
         /// What the connection is known as.
@@ -37,8 +39,10 @@ pub enum ToPeer {
     },
     /// A connection asks for its session back.
     Resume {
-        /// Where the answer goes.
-        origin: Origin,
+        /// The shard that asks.
+        shard: ShardId,
+        /// Its connection.
+        conn: ConnId,
         /// Whose.
         session: SessionId,
         /// Clamped; replaces the earlier one.
@@ -88,7 +92,7 @@ pub struct Entry {
     /// Which.
     pub zxid: Zxid,
     /// What the shard's own connection gets, if the transaction came from it.
-    pub outcome: Option<(u64, Outcome)>,
+    pub outcome: Option<(ConnId, Outcome)>,
     /// Empty when no watch of this shard can match.
     pub events: Arc<[Event]>,
 }
@@ -101,13 +105,13 @@ pub enum ToShard {
     /// Answer to [`ToPeer::Resume`]; `None`: the session is gone.
     Resumed {
         /// The connection that asked.
-        conn: u64,
+        conn: ConnId,
         /// Its session and negotiated timeout.
         session: Option<(SessionId, i32)>,
     },
     /// The connection's session ended or moved elsewhere.
     Close {
         /// The connection.
-        conn: u64,
+        conn: ConnId,
     },
 }

@@ -30,7 +30,7 @@ use crate::txnlog::recovery::{RecoveryError, Report};
 use crate::txnlog::restore::recover_tree;
 use crate::txnlog::snapshot::{SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
 use crate::txnlog::writer::LogWriter;
-use crate::types::{SessionId, Zxid};
+use crate::types::{SessionId, ShardId, Zxid};
 use crate::watch::interest::MAX_SHARDS;
 use crate::watch::{Interest, WatchTable};
 
@@ -321,8 +321,8 @@ impl Server {
             let mail = inboxes.pop().expect("a mailbox for each core");
             let shard = (number < shards).then(|| {
                 let table = WatchTable::new(number, interest.clone());
-                let options = settings::shard(&config, number as u32, shards, throttles.clone());
-                ShardSeat::new(number as u32, Shard::new(options, table))
+                let options = settings::shard(&config, ShardId(number as u32), shards, throttles.clone());
+                ShardSeat::new(ShardId(number as u32), Shard::new(options, table))
             });
             let listener = if number < shards { listeners.next() } else { None };
             let peer = if number == peer_core { seat.take() } else { None };

@@ -26,23 +26,23 @@ use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::{self, CloseHow, Input, Shard};
 use crate::tree::Tree;
 use crate::txnlog::writer::LogWriter;
-use crate::types::{CLIENT_LOG, Now};
+use crate::types::{CLIENT_LOG, ConnId, Now, ShardId};
 
 /// A core that has nothing to do looks up at least this often, for the watchdog.
 const LONGEST_PARK_MS: i64 = 1000;
 
 /// A shard and what belongs to it on its core.
 pub(super) struct ShardSeat {
-    pub(super) number: u32,
+    pub(super) number: ShardId,
     pub(super) shard: Shard,
     out: shard::Outbox,
     stream: VecDeque<ToShard>,
-    addresses: HashMap<u64, IpAddr>,
+    addresses: HashMap<ConnId, IpAddr>,
     refused: Vec<Token>,
 }
 
 impl ShardSeat {
-    pub(super) fn new(number: u32, shard: Shard) -> ShardSeat {
+    pub(super) fn new(number: ShardId, shard: Shard) -> ShardSeat {
         ShardSeat {
             number,
             shard,
@@ -199,28 +199,28 @@ impl Core {
         shard.handle(now, Input::Drained, tree, out);
         let reaped = net.reap(&mut |event| match event {
             NetEvent::Data { token, bytes } => {
-                shard.handle(now, Input::Data { conn: token.to_u64(), bytes }, tree, out);
+                shard.handle(now, Input::Data { conn: ConnId(token.to_u64()), bytes }, tree, out);
             }
             NetEvent::Accepted { token, peer, .. } => match shared.conn_limits.admit(peer.ip()) {
                 Ok(()) => {
-                    addresses.insert(token.to_u64(), peer.ip());
-                    shard.handle(now, Input::Accepted { conn: token.to_u64(), peer }, tree, out);
+                    addresses.insert(ConnId(token.to_u64()), peer.ip());
+                    shard.handle(now, Input::Accepted { conn: ConnId(token.to_u64()), peer }, tree, out);
                 }
                 Err(reason) => {
                     tracing::warn!(target: CLIENT_LOG, %peer, %reason, "refusing a connection");
                     refused.push(token);
                 }
             },
-            NetEvent::Eof { token } => shard.handle(now, Input::Eof { conn: token.to_u64() }, tree, out),
+            NetEvent::Eof { token } => shard.handle(now, Input::Eof { conn: ConnId(token.to_u64()) }, tree, out),
             NetEvent::Closed { token, .. } => {
-                let conn = token.to_u64();
+                let conn = ConnId(token.to_u64());
                 if let Some(address) = addresses.remove(&conn) {
                     shared.conn_limits.release(address);
                 }
                 shard.handle(now, Input::Disconnected { conn }, tree, out);
             }
             NetEvent::Writable { token } => {
-                shard.handle(now, Input::Backlog { conn: token.to_u64(), bytes: 0 }, tree, out);
+                shard.handle(now, Input::Backlog { conn: ConnId(token.to_u64()), bytes: 0 }, tree, out);
             }
             NetEvent::Refused { peer } => {
                 tracing::warn!(target: CLIENT_LOG, %peer, "refusing a connection: no slots left")
@@ -259,7 +259,7 @@ impl Core {
     fn deliver(&mut self) {
         let Core { shard: Some(seat), peer, shared, net, .. } = self else { return };
         for (conn, pause) in seat.out.pause.drain(..) {
-            let token = Token::from_u64(conn);
+            let token = Token::from_u64(conn.0);
             if pause { net.pause_recv(token) } else { net.resume_recv(token) }
         }
         for (conn, word, argument) in seat.out.words.drain(..) {
@@ -358,7 +358,7 @@ fn publish(out: &mut peer::Outbox, local: &mut Option<ShardSeat>, shared: &Share
 fn send(net: &mut ClientNet, shard: &mut Shard, out: &mut shard::Outbox, tree: &Tree, now: Now) {
     let mut dirty = std::mem::take(&mut out.dirty);
     for conn in dirty.drain(..) {
-        let token = Token::from_u64(conn);
+        let token = Token::from_u64(conn.0);
         shard.take_output(conn, net.out(token));
         let queued = net.queued(token);
         if queued > limits::OUT_HIGH_WATER {
@@ -378,7 +378,7 @@ fn end(
     out: &mut shard::Outbox,
     tree: &Tree,
     now: Now,
-    addresses: &mut HashMap<u64, IpAddr>,
+    addresses: &mut HashMap<ConnId, IpAddr>,
     shared: &Shared,
 ) {
     let mut closing = std::mem::take(&mut out.close);
@@ -387,7 +387,7 @@ fn end(
             CloseHow::Flush => Close::Graceful,
             CloseHow::Abort => Close::Abort,
         };
-        net.close(Token::from_u64(conn), how);
+        net.close(Token::from_u64(conn.0), how);
         if let Some(address) = addresses.remove(&conn) {
             shared.conn_limits.release(address);
         }

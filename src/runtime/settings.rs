@@ -23,7 +23,7 @@ use crate::txnlog::recovery::RecoveryOptions;
 use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::writer::LogOptions;
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Now, ServerId};
+use crate::types::{Now, ServerId, ShardId};
 
 /// A standalone server's id, whatever `myid` says: sessions carry it in their top byte.
 const STANDALONE_ID: ServerId = ServerId(1);
@@ -92,7 +92,7 @@ pub(super) fn throttles(c: &Config, shards: usize, now: Now, seed: u64) -> Throt
     }
 }
 
-pub(super) fn shard(c: &Config, id: u32, shards: usize, throttles: Throttles) -> ShardOptions {
+pub(super) fn shard(c: &Config, id: ShardId, shards: usize, throttles: Throttles) -> ShardOptions {
     let all = c.limits.four_letter_words.iter().any(|w| w == "*");
     let allowed = |w: &&'static str| all || c.limits.four_letter_words.iter().any(|a| a == w);
     ShardOptions {
@@ -202,7 +202,7 @@ mod tests {
         c.limits.large_request_max_bytes = 20;
         c.limits.requests.max_requests = 5;
         let on = throttles(&c, 2, Now::default(), 1);
-        let (a, b) = (shard(&c, 0, 2, on.clone()).throttles, shard(&c, 1, 2, on).throttles);
+        let (a, b) = (shard(&c, ShardId(0), 2, on.clone()).throttles, shard(&c, ShardId(1), 2, on).throttles);
         assert_eq!((a.requests.max_requests, b.requests.max_requests), (3, 3));
         let connect =
             |t: &Throttles| t.connections.as_ref().unwrap().admit(1, crate::session::throttle::Wanted::Global);

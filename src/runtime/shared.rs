@@ -16,7 +16,7 @@ use crate::peer::status::PeerStatus;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::status::{Detail, ShardStatus};
 use crate::tree::Tree;
-use crate::types::Zxid;
+use crate::types::{ConnId, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
 /// A letter to a core.
@@ -30,7 +30,7 @@ pub enum CoreMail {
     /// To its shard: the answer to a four-letter word.
     WordAnswer {
         /// Who asked.
-        conn: u64,
+        conn: ConnId,
         /// What to send.
         text: Vec<u8>,
     },
@@ -65,9 +65,9 @@ pub enum CoreMail {
 #[derive(Debug)]
 pub struct WordRequest {
     /// The shard's number.
-    pub shard: u32,
+    pub shard: ShardId,
     /// Its connection.
-    pub conn: u64,
+    pub conn: ConnId,
     /// The word.
     pub word: &'static str,
     /// stmk's mask.
@@ -108,8 +108,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Shared {
     /// A letter to a shard's core.
-    pub fn to_shard(&self, shard: u32, letter: CoreMail) {
-        self.mail[self.shard_core[shard as usize]].send(letter);
+    pub fn to_shard(&self, shard: ShardId, letter: CoreMail) {
+        self.mail[self.shard_core[shard.index()]].send(letter);
     }
 
     /// A letter to the peer core.
@@ -118,8 +118,8 @@ impl Shared {
     }
 
     /// The shard has drained its stream up to `cursor`, and answered.
-    pub fn moved_on(&self, shard: u32, cursor: Zxid) {
-        self.cursors[shard as usize].store(cursor.0, Ordering::Release);
+    pub fn moved_on(&self, shard: ShardId, cursor: Zxid) {
+        self.cursors[shard.index()].store(cursor.0, Ordering::Release);
         // Against the swap in `peer_waits`: either the peer sees the cursor, or this sees that it waits.
         fence(Ordering::SeqCst);
         if self.peer_waiting.load(Ordering::Relaxed) && self.peer_waiting.swap(false, Ordering::SeqCst) {
@@ -153,7 +153,7 @@ impl Shared {
     pub fn shard_statuses(&self, detail: Detail) -> Result<Vec<ShardStatus>, NoAnswer> {
         let (reply, answers) = channel::unbounded();
         for shard in 0..self.shard_core.len() {
-            self.to_shard(shard as u32, CoreMail::ShardStatus { detail, reply: reply.clone() });
+            self.to_shard(ShardId(shard as u32), CoreMail::ShardStatus { detail, reply: reply.clone() });
         }
         let receive = |_| answers.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE));
         self.shard_core.iter().map(receive).collect()
@@ -171,7 +171,7 @@ impl Shared {
 }
 
 impl Cursors for Shared {
-    fn cursor(&self, shard: u32) -> Zxid {
-        Zxid(self.cursors[shard as usize].load(Ordering::Acquire))
+    fn cursor(&self, shard: ShardId) -> Zxid {
+        Zxid(self.cursors[shard.index()].load(Ordering::Acquire))
     }
 }

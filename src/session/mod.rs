@@ -10,7 +10,7 @@ pub use ids::SessionIds;
 pub use passwd::passwd_matches;
 pub use table::SessionTable;
 pub use throttle::{ConnectionThrottle, LargeRequests, SharedConnectionThrottle};
-pub use tracker::{Owner, SessionTracker};
+pub use tracker::SessionTracker;
 
 /// The timeout a session gets: the client's wish kept within the server's bounds, in milliseconds. Where the bounds cross,
 /// the upper one wins, as in ZooKeeper.

@@ -14,7 +14,7 @@
 //! [`deadline`](SessionTracker::deadline) due at once as long as more are waiting, so touches get in between.
 
 use super::ids::SessionIds;
-use crate::types::{ErrorCode, Now, ServerId, SessionId};
+use crate::types::{ErrorCode, Now, Origin, ServerId, SessionId};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,15 +28,6 @@ pub const EXPIRE_STEPS: usize = 8_000;
 /// A call this many ticks after the moment it was due (and after the call before) means that the process was paused.
 pub const LATE_TICKS: i64 = 2;
 
-/// Where a session's connection is. Opaque here: its parts are compared, never read.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Owner {
-    /// The shard, or the learner, the connection is at.
-    pub shard: u64,
-    /// The connection.
-    pub conn: u64,
-}
-
 struct Session {
     timeout_ms: i32,
     /// When it expires, unless touched.
@@ -44,7 +35,7 @@ struct Session {
     /// The bucket it stands in, never after `expires_ms`; `i64::MAX` once it has been returned as expired.
     bucket_ms: i64,
     closing: bool,
-    owner: Option<Owner>,
+    owner: Option<Origin>,
 }
 
 /// Tracks sessions to their expiry: the leader the global ones, a learner its local ones.
@@ -148,7 +139,7 @@ impl SessionTracker {
 
     /// Makes `owner` the connection that may write for this session: at createSession and when the session is resumed.
     /// `SESSIONEXPIRED` if it is unknown or closing.
-    pub fn set_owner(&mut self, id: SessionId, owner: Owner) -> Result<(), ErrorCode> {
+    pub fn set_owner(&mut self, id: SessionId, owner: Origin) -> Result<(), ErrorCode> {
         match self.sessions.get_mut(&id) {
             Some(session) if !session.closing => {
                 session.owner = Some(owner);
@@ -159,14 +150,14 @@ impl SessionTracker {
     }
 
     /// The connection that may write for this session, once one has.
-    pub fn owner(&self, id: SessionId) -> Option<Owner> {
+    pub fn owner(&self, id: SessionId) -> Option<Origin> {
         self.sessions.get(&id)?.owner
     }
 
     /// Whether a write of this session may come from `owner`, who becomes its owner if it has none (after a change of
     /// leader). `UNKNOWNSESSION` (which is `SESSIONEXPIRED` to a client of a global session), `SESSIONEXPIRED` when closing,
     /// `SESSIONMOVED` when another connection has taken the session over.
-    pub fn check_owner(&mut self, id: SessionId, owner: Owner) -> Result<(), ErrorCode> {
+    pub fn check_owner(&mut self, id: SessionId, owner: Origin) -> Result<(), ErrorCode> {
         let session = self.sessions.get_mut(&id).ok_or(ErrorCode::UnknownSession)?;
         if session.closing {
             return Err(ErrorCode::SessionExpired);
@@ -277,12 +268,17 @@ fn moment(heard_ms: i64, timeout_ms: i32, tick_ms: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{ConnId, ShardId};
 
     const TICK: i64 = 2_000;
 
     fn at(mono_ms: i64) -> Now {
         // The wall clock runs elsewhere, and backwards: nothing may depend on it.
         Now { mono_ms, wall_ms: 1_700_000_000_000 - 7 * mono_ms, ..Now::default() }
+    }
+
+    fn client(conn: u64) -> Origin {
+        Origin::Local { shard: ShardId(0), conn: ConnId(conn) }
     }
 
     fn tracker() -> SessionTracker {
@@ -332,7 +328,7 @@ mod tests {
         let mut t = tracker();
         let id = t.create(at(0), 5_000);
         assert!(t.mark_closing(id) && !t.mark_closing(id));
-        assert_eq!(t.set_owner(id, Owner { shard: 0, conn: 1 }), Err(ErrorCode::SessionExpired));
+        assert_eq!(t.set_owner(id, client(1)), Err(ErrorCode::SessionExpired));
         assert_eq!(drain(&mut t, 8_000), []);
         assert_eq!(t.count(), 1, "until its closeSession is applied");
         assert!(!t.mark_closing(SessionId(5)));
@@ -341,7 +337,7 @@ mod tests {
     #[test]
     fn a_write_from_another_connection_is_refused_once_the_session_moved() {
         let mut t = tracker();
-        let (a, b) = (Owner { shard: 0, conn: 1 }, Owner { shard: 0, conn: 2 });
+        let (a, b) = (client(1), client(2));
         let id = t.create(at(0), 5_000);
         assert_eq!(t.owner(id), None);
         assert_eq!(t.check_owner(id, a), Ok(()));
@@ -442,7 +438,7 @@ mod tests {
     /// The same sessions in a plain map, searched from end to end.
     #[derive(Default)]
     struct Model {
-        sessions: BTreeMap<SessionId, (i32, i64, bool, Option<Owner>)>,
+        sessions: BTreeMap<SessionId, (i32, i64, bool, Option<Origin>)>,
         given: Vec<SessionId>,
     }
 
@@ -469,7 +465,7 @@ mod tests {
         }
         let id = m.given[rng.usize(..m.given.len())];
         let known = m.sessions.get_mut(&id);
-        let owner = Owner { shard: rng.u64(..2), conn: rng.u64(..2) };
+        let owner = Origin::Local { shard: ShardId(rng.u32(..2)), conn: ConnId(rng.u64(..2)) };
         match rng.u32(..12) {
             0 => {
                 assert_eq!(t.insert(id, timeout_ms, at(now_ms)), known.is_none());

@@ -9,10 +9,10 @@ use crate::jute::{Put, Reader};
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader};
 use crate::types::acl::host_address;
-use crate::types::{CLIENT_LOG, ErrorCode, Id, Now, Zxid, op};
+use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Id, Now, Zxid, op};
 
 impl Shard {
-    pub(super) fn auth_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
+    pub(super) fn auth_packet(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], out: &mut Outbox) {
         let Some(c) = self.conns.get(conn) else { return };
         let ip = host_address(c.peer.ip());
         let ids = match Request::read(op::AUTH, body) {
@@ -72,7 +72,7 @@ impl Shard {
     }
 
     /// Without a SASL server a token is answered by a null token.
-    pub(super) fn sasl_packet(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], out: &mut Outbox) {
+    pub(super) fn sasl_packet(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], out: &mut Outbox) {
         if Reader::new(body).buffer().is_err() {
             self.end(conn, CloseHow::Abort, out);
             return;
@@ -88,12 +88,12 @@ impl Shard {
     }
 
     /// `enforce.auth`: whether the connection may do anything but authenticate.
-    pub(super) fn is_authenticated_enough(&self, conn: u64) -> bool {
+    pub(super) fn is_authenticated_enough(&self, conn: ConnId) -> bool {
         let schemes = &self.options.enforced_schemes;
         schemes.is_empty() || self.conns.get(conn).is_some_and(|c| c.auth.iter().any(|id| schemes.contains(&id.scheme)))
     }
 
-    pub(super) fn refuse_unauthenticated(&mut self, conn: u64, header: RequestHeader, out: &mut Outbox) {
+    pub(super) fn refuse_unauthenticated(&mut self, conn: ConnId, header: RequestHeader, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, "closing: enforce.auth.schemes is not satisfied");
         put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireSaslAuth);

@@ -2,17 +2,18 @@
 //! hash table.
 
 use super::conn::Conn;
+use crate::types::ConnId;
 
 /// Connections by number. The lower 32 bits of a number are its slot: small, used again by a later connection, whose upper
 /// bits then differ.
 #[derive(Default)]
 pub(super) struct Conns {
-    slots: Vec<Option<Box<(u64, Conn)>>>,
+    slots: Vec<Option<Box<(ConnId, Conn)>>>,
     len: usize,
 }
 
-fn slot(conn: u64) -> usize {
-    conn as u32 as usize
+fn slot(conn: ConnId) -> usize {
+    conn.0 as u32 as usize
 }
 
 impl Conns {
@@ -22,7 +23,7 @@ impl Conns {
     }
 
     #[inline]
-    pub(super) fn get(&self, conn: u64) -> Option<&Conn> {
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Conn> {
         match self.slots.get(slot(conn)) {
             Some(Some(entry)) if entry.0 == conn => Some(&entry.1),
             _ => None,
@@ -30,7 +31,7 @@ impl Conns {
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, conn: u64) -> Option<&mut Conn> {
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Conn> {
         match self.slots.get_mut(slot(conn)) {
             Some(Some(entry)) if entry.0 == conn => Some(&mut entry.1),
             _ => None,
@@ -41,17 +42,17 @@ impl Conns {
     ///
     /// # Panics
     /// If its slot is taken: the slots are ours.
-    pub(super) fn insert(&mut self, conn: u64, what: Conn) {
+    pub(super) fn insert(&mut self, conn: ConnId, what: Conn) {
         let at = slot(conn);
         if at >= self.slots.len() {
             self.slots.resize_with(at + 1, || None);
         }
-        assert!(self.slots[at].is_none(), "connection {conn:#x} opens in a slot that is in use");
+        assert!(self.slots[at].is_none(), "{conn:?} opens in a slot that is in use");
         self.slots[at] = Some(Box::new((conn, what)));
         self.len += 1;
     }
 
-    pub(super) fn remove(&mut self, conn: u64) -> Option<Conn> {
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Conn> {
         self.get(conn)?;
         let (_, c) = *self.slots[slot(conn)].take()?;
         self.len -= 1;
@@ -59,7 +60,7 @@ impl Conns {
     }
 
     /// All of them, by slot.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Conn)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
         self.slots.iter().flatten().map(|entry| (entry.0, &entry.1))
     }
 
@@ -80,12 +81,12 @@ mod tests {
     #[test]
     fn a_slot_used_again_is_another_connection() {
         let conn = |port| Conn::new(([127, 0, 0, 1], port).into(), Now::default());
-        let (first, later) = (3, 1 << 32 | 3);
+        let (first, later) = (ConnId(3), ConnId(1 << 32 | 3));
         let mut conns = Conns::default();
         conns.insert(first, conn(1));
-        conns.insert(0, conn(2));
-        assert!(conns.get(later).is_none() && conns.get(1).is_none() && conns.get(u64::MAX).is_none());
-        assert_eq!(conns.iter().map(|(n, _)| n).collect::<Vec<_>>(), [0, first]);
+        conns.insert(ConnId(0), conn(2));
+        assert!(conns.get(later).is_none() && [1, u64::MAX].iter().all(|n| conns.get(ConnId(*n)).is_none()));
+        assert_eq!(conns.iter().map(|(n, _)| n).collect::<Vec<_>>(), [ConnId(0), first]);
         assert!(conns.remove(later).is_none());
         assert_eq!(conns.remove(first).map(|c| c.peer.port()), Some(1));
         conns.insert(later, conn(3));

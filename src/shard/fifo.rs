@@ -9,7 +9,7 @@ use crate::proto::reply::put_event;
 use crate::proto::request::RequestHeader;
 use crate::tree::Tree;
 use crate::types::acl::permits;
-use crate::types::{Now, Zxid, op, perms};
+use crate::types::{ConnId, Now, Zxid, op, perms};
 
 impl Shard {
     pub(super) fn stream(&mut self, now: Now, message: ToShard, out: &mut Outbox) {
@@ -42,7 +42,7 @@ impl Shard {
     }
 
     /// `false`: the connection is gone, and its fifo with it.
-    fn write_answered(&mut self, now: Now, conn: u64, zxid: &Zxid, reply: &[u8], out: &mut Outbox) -> bool {
+    fn write_answered(&mut self, now: Now, conn: ConnId, zxid: &Zxid, reply: &[u8], out: &mut Outbox) -> bool {
         let Some(c) = self.conns.get_mut(conn) else { return false };
         if c.phase == Phase::Handshake {
             // What was refused is its createSession.
@@ -85,8 +85,8 @@ impl Shard {
             put_event(&mut self.scratch, entry.zxid, event.event, &event.path);
             let fired = std::mem::take(&mut self.fired);
             let mut told = 0;
-            for conn in &fired {
-                let Some(c) = self.conns.get_mut(conn.0) else { continue };
+            for conn in fired.iter().copied() {
+                let Some(c) = self.conns.get_mut(conn) else { continue };
                 let may_read = self.options.skip_acl || permits(event.acl.as_deref(), &c.auth, perms::READ);
                 if c.phase != Phase::Open || !may_read {
                     continue;
@@ -95,7 +95,7 @@ impl Shard {
                 c.sent += 1;
                 self.stats.since_reset.packets_sent += 1;
                 told += 1;
-                self.mark_dirty(conn.0, out);
+                self.mark_dirty(conn, out);
             }
             if told > 0 {
                 self.stats.watch_events[event.event as usize].record(told);
@@ -134,7 +134,7 @@ impl Shard {
         self.open_gate(now, tree, out);
     }
 
-    fn answer_waiting(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+    fn answer_waiting(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
         loop {
             let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Open) else { return };
             self.stalled -= c.unstall();
@@ -169,7 +169,7 @@ impl Shard {
     }
 
     /// Leaves the rest of a connection's requests for the next turn.
-    pub(super) fn defer(&mut self, conn: u64) {
+    pub(super) fn defer(&mut self, conn: ConnId) {
         if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.deferred) {
             c.deferred = true;
             self.ready.push(conn);

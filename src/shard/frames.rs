@@ -12,7 +12,7 @@ use crate::pipeline::messages::ToPeer;
 use crate::proto::four_letter;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, Cxid, Now, op};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, op};
 
 /// Bytes of a request before its record.
 const HEADER_LEN: usize = 8;
@@ -65,7 +65,7 @@ fn next(bytes: &[u8], max: usize) -> Next {
 }
 
 impl Shard {
-    pub(super) fn data(&mut self, now: Now, conn: u64, bytes: &[u8], tree: &Tree, out: &mut Outbox) {
+    pub(super) fn data(&mut self, now: Now, conn: ConnId, bytes: &[u8], tree: &Tree, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         if c.phase == Phase::Ended {
             return;
@@ -88,14 +88,14 @@ impl Shard {
     }
 
     /// Decodes what was kept, as far as it may be.
-    pub(super) fn decode_kept(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+    pub(super) fn decode_kept(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
         if self.may_decode(conn) {
             self.decode_input(now, conn, tree, out);
         }
         self.remember_arrivals(now, conn);
     }
 
-    fn decode_input(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+    fn decode_input(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         let mut input = std::mem::take(&mut c.input);
         let used = self.decode(now, conn, &input, tree, out);
@@ -112,14 +112,14 @@ impl Shard {
         }
     }
 
-    fn keep(&mut self, conn: u64, rest: &[u8]) {
+    fn keep(&mut self, conn: ConnId, rest: &[u8]) {
         if let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase != Phase::Ended) {
             c.input.extend_from_slice(rest);
         }
     }
 
     /// Stops or starts reading the socket by how much waits undecoded.
-    pub(super) fn hold_back(&mut self, conn: u64, out: &mut Outbox) {
+    pub(super) fn hold_back(&mut self, conn: ConnId, out: &mut Outbox) {
         let mut decodes = self.may_decode(conn);
         if decodes && let Some(c) = self.conns.get(conn) {
             // At the gate, or for large ones, only a whole request waits: the rest of one that is not whole must still be read.
@@ -142,7 +142,7 @@ impl Shard {
         }
     }
 
-    fn may_decode(&self, conn: u64) -> bool {
+    fn may_decode(&self, conn: ConnId) -> bool {
         let Some(c) = self.conns.get(conn) else { return false };
         match c.phase {
             Phase::Fresh => true,
@@ -163,7 +163,7 @@ impl Shard {
     }
 
     /// Decodes frames from the front of `bytes`; returns how many bytes are done with.
-    fn decode(&mut self, now: Now, conn: u64, bytes: &[u8], tree: &Tree, out: &mut Outbox) -> usize {
+    fn decode(&mut self, now: Now, conn: ConnId, bytes: &[u8], tree: &Tree, out: &mut Outbox) -> usize {
         let mut used = 0;
         while self.may_decode(conn) {
             let rest = &bytes[used..];
@@ -201,7 +201,7 @@ impl Shard {
         used
     }
 
-    fn refuse_length(&mut self, conn: u64, len: i32, fresh: bool, out: &mut Outbox) {
+    fn refuse_length(&mut self, conn: ConnId, len: i32, fresh: bool, out: &mut Outbox) {
         if let Some(c) = self.conns.get(conn) {
             let limit = self.options.max_frame;
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, len, limit, "closing: packet length out of range (jute.maxbuffer)");
@@ -215,7 +215,7 @@ impl Shard {
     }
 
     /// A four-letter word at the start of a fresh connection: how many bytes it took.
-    fn word(&mut self, conn: u64, bytes: &[u8], out: &mut Outbox) -> Option<usize> {
+    fn word(&mut self, conn: ConnId, bytes: &[u8], out: &mut Outbox) -> Option<usize> {
         let head = *bytes.first_chunk::<4>()?;
         if head == four_letter::TELNET_CLOSE {
             self.end(conn, CloseHow::Abort, out);
@@ -244,10 +244,10 @@ impl Shard {
     }
 
     /// One request of an open session.
-    fn request(&mut self, now: Now, conn: u64, frame: &[u8], waited_ms: i64, tree: &Tree, out: &mut Outbox) {
+    fn request(&mut self, now: Now, conn: ConnId, frame: &[u8], waited_ms: i64, tree: &Tree, out: &mut Outbox) {
         let mut r = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut r) else {
-            tracing::warn!(target: CLIENT_LOG, conn, "closing: a request shorter than its header");
+            tracing::warn!(target: CLIENT_LOG, %conn, "closing: a request shorter than its header");
             self.end(conn, CloseHow::Abort, out);
             return;
         };
@@ -273,7 +273,7 @@ impl Shard {
         }
     }
 
-    fn submit(&mut self, now: Now, conn: u64, header: RequestHeader, body: &[u8], late: Late, out: &mut Outbox) {
+    fn submit(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], late: Late, out: &mut Outbox) {
         let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), true, out) else { return };
         let origin = self.origin(conn);
         let arrived_ns = late.arrived_ns(now);
@@ -300,7 +300,7 @@ impl Shard {
     pub(super) fn read_request(
         &mut self,
         now: Now,
-        conn: u64,
+        conn: ConnId,
         header: RequestHeader,
         body: &[u8],
         late: Late,
@@ -330,7 +330,7 @@ impl Shard {
 
 impl Conn {
     /// The client lives.
-    pub(super) fn hear(&mut self, now: Now, conn: u64, touched: &mut Vec<u64>) {
+    pub(super) fn hear(&mut self, now: Now, conn: ConnId, touched: &mut Vec<ConnId>) {
         self.heard_ms = now.mono_ms;
         if !self.touched {
             self.touched = true;

@@ -14,7 +14,7 @@ use crate::proto::reply::put_reply;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::session::throttle::{Admitted, LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ErrorCode, Now, op};
+use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Now, op};
 
 /// What keeps floods out of a shard.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +115,7 @@ impl Queued {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// In order; connections that ended meanwhile are still in it.
-    queue: VecDeque<u64>,
+    queue: VecDeque<ConnId>,
     /// The connection that is let through now.
     served: Option<Box<Queued>>,
     next_look_ms: i64,
@@ -128,7 +128,7 @@ impl Gate {
     }
 
     /// Its invariants; `waiting` are the connections that say they wait.
-    pub(super) fn check(&self, mut waiting: impl Iterator<Item = u64>) {
+    pub(super) fn check(&self, mut waiting: impl Iterator<Item = ConnId>) {
         assert!(self.served.is_none());
         assert!(waiting.all(|conn| self.queue.iter().filter(|c| **c == conn).count() == 1));
     }
@@ -217,7 +217,7 @@ impl Shard {
     }
 
     /// Puts a connection where it will be called from.
-    pub(super) fn begin_wait(&mut self, now: Now, conn: u64, why: Wait) {
+    pub(super) fn begin_wait(&mut self, now: Now, conn: ConnId, why: Wait) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         match why {
             // Called when its reads are answered.
@@ -247,7 +247,7 @@ impl Shard {
     }
 
     /// Brings the memory of arrivals in step with what is undecoded now.
-    pub(super) fn remember_arrivals(&mut self, now: Now, conn: u64) {
+    pub(super) fn remember_arrivals(&mut self, now: Now, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         let Some(q) = &mut c.gate else { return };
         let undecoded = c.input.len();
@@ -285,7 +285,7 @@ impl Shard {
         self.stats.throttle_waits += u64::from(!self.gate.queue.is_empty());
     }
 
-    fn serve(&mut self, now: Now, conn: u64, tree: &Tree, out: &mut Outbox) {
+    fn serve(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
         let Some(queued) = self.conns.get_mut(conn).and_then(|c| c.gate.take()) else { return };
         let eof = queued.eof;
         self.gate.served = Some(queued);
@@ -309,7 +309,7 @@ impl Shard {
     pub(super) fn refuse_late(
         &mut self,
         now: Now,
-        conn: u64,
+        conn: ConnId,
         header: RequestHeader,
         waited_ms: i64,
         tree: &Tree,
@@ -341,7 +341,7 @@ impl Shard {
     }
 
     /// A request that nobody can be waiting for any more; later ones of its connection must not overtake it.
-    fn drop_stale(&mut self, conn: u64, waited_ms: i64, out: &mut Outbox) {
+    fn drop_stale(&mut self, conn: ConnId, waited_ms: i64, out: &mut Outbox) {
         if let Some(c) = self.conns.get(conn) {
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, waited_ms, "closing: a request went stale waiting for room");
         }
@@ -361,8 +361,8 @@ impl Shard {
                 let waited_ms = now.mono_ms - arrived;
                 (waited_ms > i64::from(c.timeout_ms)).then_some(waited_ms)
             };
-            let late = |conn: &u64| self.conns.get(*conn).and_then(is_late).map(|waited_ms| (*conn, waited_ms));
-            let stale: Vec<(u64, i64)> = self.gate.queue.iter().filter_map(late).collect();
+            let late = |conn: &ConnId| self.conns.get(*conn).and_then(is_late).map(|waited_ms| (*conn, waited_ms));
+            let stale: Vec<(ConnId, i64)> = self.gate.queue.iter().filter_map(late).collect();
             for (conn, waited_ms) in stale {
                 if let Some(c) = self.conns.get_mut(conn) {
                     c.gate = None;
@@ -375,7 +375,7 @@ impl Shard {
     }
 
     /// A client has gone while its requests wait at the gate, and they are to be executed all the same.
-    pub(super) fn outlives_its_client(&mut self, conn: u64) -> bool {
+    pub(super) fn outlives_its_client(&mut self, conn: ConnId) -> bool {
         let settings = self.options.throttles.requests;
         let drops = settings.drop_stale && settings.stale_connection_check;
         let queued = self.conns.get_mut(conn).and_then(|c| c.gate.as_mut()).filter(|_| !drops);
@@ -386,7 +386,7 @@ impl Shard {
     }
 
     /// A large request is announced by its length (0: not known yet): closes the connection if there is no room for it.
-    pub(super) fn announce(&mut self, conn: u64, len: usize, out: &mut Outbox) {
+    pub(super) fn announce(&mut self, conn: ConnId, len: usize, out: &mut Outbox) {
         let Some(large) = self.options.throttles.large.as_ref().filter(|_| len > 0) else { return };
         let Some(c) = self.conns.get_mut(conn).filter(|c| !c.announced && c.phase == Phase::Open) else { return };
         c.announced = true;
@@ -400,7 +400,7 @@ impl Shard {
     /// Counts a request in, if it is large. `Err`: there was no room for it and the connection is closed.
     pub(super) fn admit_large(
         &mut self,
-        conn: u64,
+        conn: ConnId,
         len: usize,
         is_write: bool,
         out: &mut Outbox,
@@ -411,7 +411,7 @@ impl Shard {
             c.called = false;
         }
         large.admit(len, is_write).map_err(|reason| {
-            tracing::warn!(target: CLIENT_LOG, conn, %reason, "closing: rejecting a large request");
+            tracing::warn!(target: CLIENT_LOG, %conn, %reason, "closing: rejecting a large request");
             self.stats.large_requests_rejected += 1;
             self.end(conn, CloseHow::Flush, out);
         })
@@ -421,7 +421,7 @@ impl Shard {
     pub(super) fn answer_throttled(
         &mut self,
         now: Now,
-        conn: u64,
+        conn: ConnId,
         header: RequestHeader,
         arrived_ns: u64,
         tree: &Tree,

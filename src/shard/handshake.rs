@@ -7,17 +7,17 @@ use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::session::passwd::passwd_matches;
 use crate::session::throttle::Wanted;
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, Now, SessionId};
+use crate::types::{CLIENT_LOG, ConnId, Now, SessionId};
 
 impl Shard {
-    pub(super) fn connect(&mut self, now: Now, conn: u64, frame: &[u8], tree: &Tree, out: &mut Outbox) {
+    pub(super) fn connect(&mut self, now: Now, conn: ConnId, frame: &[u8], tree: &Tree, out: &mut Outbox) {
         let Ok(request) = ConnectRequest::read(frame) else {
-            tracing::warn!(target: CLIENT_LOG, conn, "closing: not a ZooKeeper handshake");
+            tracing::warn!(target: CLIENT_LOG, %conn, "closing: not a ZooKeeper handshake");
             self.stats.unsuccessful_handshakes += 1;
             self.end(conn, CloseHow::Abort, out);
             return;
         };
-        let origin = self.origin(conn);
+        let shard = self.options.id;
         let Some(c) = self.conns.get_mut(conn) else { return };
         c.received += 1;
         c.heard_ms = now.mono_ms;
@@ -47,19 +47,20 @@ impl Shard {
         c.phase = Phase::Handshake;
         c.timeout_ms = timeout_ms;
         if request.session == SessionId::NONE {
-            out.to_peer.push(ToPeer::NewSession { origin, timeout_ms, auth: c.auth.clone() });
+            out.to_peer.push(ToPeer::NewSession { shard, conn, timeout_ms, auth: c.auth.clone() });
         } else {
             let passwd_matches = passwd_matches(request.session, &request.passwd);
             if !passwd_matches {
                 tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %request.session, "refusing a session: wrong password");
             }
             self.stats.revalidations += 1;
-            out.to_peer.push(ToPeer::Resume { origin, session: request.session, timeout_ms, passwd_matches });
+            let session = request.session;
+            out.to_peer.push(ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches });
         }
     }
 
     /// The session is there: what the client already sent behind its handshake may be decoded.
-    pub(super) fn session_up(&mut self, conn: u64, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
+    pub(super) fn session_up(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Handshake) else { return };
         c.phase = Phase::Open;
         c.session = session;
@@ -75,7 +76,7 @@ impl Shard {
     }
 
     /// The client learns that its session is gone, and is closed.
-    pub(super) fn session_refused(&mut self, conn: u64, out: &mut Outbox) {
+    pub(super) fn session_refused(&mut self, conn: ConnId, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         ConnectResponse::expired(c.read_only.map(|_| false)).put(&mut c.out);
         c.sent += 1;

@@ -27,11 +27,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::auth::Providers;
-use crate::pipeline::Origin;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, Now, SessionId};
-use crate::watch::{ConnId, WatchTable};
+use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
+use crate::watch::WatchTable;
 use conn::{Conn, Phase};
 use conns::Conns;
 use frames::Bodies;
@@ -42,7 +41,7 @@ use status::ShardStats;
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// This shard's number.
-    pub id: u32,
+    pub id: ShardId,
     /// `jute.maxbuffer`: longest frame of an established session, bytes.
     pub max_frame: usize,
     /// Session timeouts are clamped to this range, milliseconds.
@@ -79,27 +78,27 @@ pub enum CloseHow {
 pub enum Input<'a> {
     /// A client connected.
     Accepted {
-        /// A number never used again in this process. Its lower 32 bits are a slot, small and not in use by another.
-        conn: u64,
+        /// Its number.
+        conn: ConnId,
         /// Its address.
         peer: SocketAddr,
     },
     /// A client's bytes.
     Data {
         /// From whom.
-        conn: u64,
+        conn: ConnId,
         /// In stream order.
         bytes: &'a [u8],
     },
     /// The connection is gone.
     Disconnected {
         /// Which.
-        conn: u64,
+        conn: ConnId,
     },
     /// The client sends no more.
     Eof {
         /// Which.
-        conn: u64,
+        conn: ConnId,
     },
     /// From the peer core, in order.
     Stream(ToShard),
@@ -108,14 +107,14 @@ pub enum Input<'a> {
     /// Bytes of this connection that the kernel has not taken yet, told when they pass a limit and when they fall.
     Backlog {
         /// Which.
-        conn: u64,
+        conn: ConnId,
         /// How many.
         bytes: usize,
     },
     /// A four-letter word's text.
     WordAnswer {
         /// Who asked.
-        conn: u64,
+        conn: ConnId,
         /// Sent as it is, then the connection is closed.
         text: &'a [u8],
     },
@@ -127,37 +126,37 @@ pub enum Input<'a> {
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Connections whose [`Shard::take_output`] has bytes.
-    pub dirty: Vec<u64>,
+    pub dirty: Vec<ConnId>,
     /// To the peer core, in order.
     pub to_peer: Vec<ToPeer>,
     /// Connections to end: [`Input::Disconnected`] has to follow in the same turn. Reads of an ended connection are not answered,
     /// so a later turn's answer to a write behind them would find them in its way.
-    pub close: Vec<(u64, CloseHow)>,
+    pub close: Vec<(ConnId, CloseHow)>,
     /// Connections to read no more (`true`) or again (`false`).
-    pub pause: Vec<(u64, bool)>,
+    pub pause: Vec<(ConnId, bool)>,
     /// Four-letter words to answer; the argument is stmk's.
-    pub words: Vec<(u64, &'static str, i64)>,
+    pub words: Vec<(ConnId, &'static str, i64)>,
 }
 
 /// The machine.
 pub struct Shard {
     options: ShardOptions,
     conns: Conns,
-    sessions: HashMap<SessionId, u64, foldhash::fast::FixedState>,
+    sessions: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
     watches: WatchTable,
     /// Connections without a session yet, oldest first.
-    fresh: VecDeque<(i64, u64)>,
+    fresh: VecDeque<(i64, ConnId)>,
     /// Connections whose fifo moved or whose input waits for room.
-    ready: Vec<u64>,
-    throttled: Vec<u64>,
+    ready: Vec<ConnId>,
+    throttled: Vec<ConnId>,
     /// Connections whose large writes wait, in order; some may have ended meanwhile.
-    large: VecDeque<u64>,
+    large: VecDeque<ConnId>,
     next_large_ms: i64,
     /// Bytes of replies made in this turn.
     turn_replies: usize,
     gate: Gate,
     /// Connections heard of since the last report.
-    touched: Vec<u64>,
+    touched: Vec<ConnId>,
     next_touch_ms: i64,
     /// Requests in all fifos.
     outstanding: usize,
@@ -219,7 +218,7 @@ impl Shard {
     }
 
     /// Moves a connection's output into `to`.
-    pub fn take_output(&mut self, conn: u64, to: &mut Vec<u8>) {
+    pub fn take_output(&mut self, conn: ConnId, to: &mut Vec<u8>) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         c.is_dirty = false;
         if c.out.len() > crate::limits::OUT_HIGH_WATER {
@@ -237,13 +236,13 @@ impl Shard {
         }
     }
 
-    fn accepted(&mut self, now: Now, conn: u64, peer: SocketAddr) {
+    fn accepted(&mut self, now: Now, conn: ConnId, peer: SocketAddr) {
         self.stats.connections_accepted += 1;
         self.fresh.push_back((now.mono_ms, conn));
         self.conns.insert(conn, Conn::new(peer, now));
     }
 
-    fn disconnected(&mut self, conn: u64, out: &mut Outbox) {
+    fn disconnected(&mut self, conn: ConnId, out: &mut Outbox) {
         let Some(mut c) = self.conns.remove(conn) else { return };
         self.outstanding -= c.fifo.len();
         if self.throttled.len() > 2 * self.conns.len() {
@@ -255,7 +254,7 @@ impl Shard {
             self.large.retain(|waiting| *waiting != conn);
         }
         self.stats.stale_requests_dropped += u64::from(c.gate.is_some());
-        self.watches.remove_conn(ConnId(conn));
+        self.watches.remove_conn(conn);
         if self.sessions.get(&c.session) == Some(&conn) {
             self.sessions.remove(&c.session);
         }
@@ -265,7 +264,7 @@ impl Shard {
     }
 
     /// A client that half-closes after a four-letter word (`echo ruok | nc`) still wants its answer.
-    fn eof(&mut self, conn: u64, out: &mut Outbox) {
+    fn eof(&mut self, conn: ConnId, out: &mut Outbox) {
         if self.conns.get(conn).is_some_and(|c| c.phase != Phase::Word) {
             self.stats.connections_dropped += 1;
             if !self.outlives_its_client(conn) {
@@ -274,7 +273,7 @@ impl Shard {
         }
     }
 
-    fn backlog(&mut self, conn: u64, bytes: usize, out: &mut Outbox) {
+    fn backlog(&mut self, conn: ConnId, bytes: usize, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         if bytes <= crate::limits::OUT_HIGH_WATER {
             c.backlog = None;
@@ -290,7 +289,7 @@ impl Shard {
         }
     }
 
-    fn word_answer(&mut self, conn: u64, text: &[u8], out: &mut Outbox) {
+    fn word_answer(&mut self, conn: ConnId, text: &[u8], out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         c.out.extend_from_slice(text);
         self.stats.since_reset.packets_sent += 1;
@@ -329,7 +328,7 @@ impl Shard {
     }
 
     /// Ends a connection: nothing more is read from it, and after `how` it is gone.
-    fn end(&mut self, conn: u64, how: CloseHow, out: &mut Outbox) {
+    fn end(&mut self, conn: ConnId, how: CloseHow, out: &mut Outbox) {
         if let Some(c) = self.conns.get_mut(conn)
             && c.phase != Phase::Ended
         {
@@ -340,7 +339,7 @@ impl Shard {
         }
     }
 
-    fn mark_dirty(&mut self, conn: u64, out: &mut Outbox) {
+    fn mark_dirty(&mut self, conn: ConnId, out: &mut Outbox) {
         if let Some(c) = self.conns.get_mut(conn)
             && !c.is_dirty
         {
@@ -349,8 +348,8 @@ impl Shard {
         }
     }
 
-    fn origin(&self, conn: u64) -> Origin {
-        Origin { shard: self.options.id, conn }
+    fn origin(&self, conn: ConnId) -> Origin {
+        Origin::Local { shard: self.options.id, conn }
     }
 
     /// Its invariants.

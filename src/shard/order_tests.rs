@@ -11,7 +11,7 @@ use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::acl::SharedAcl;
-use crate::types::{Acl, Cxid, EventType, Id, Zxid, op, perms};
+use crate::types::{Acl, ConnId, Cxid, EventType, Id, ShardId, Zxid, op, perms};
 use crate::watch::Interest;
 
 const SESSION: SessionId = SessionId(0x0100_0000_0000_0007);
@@ -34,7 +34,7 @@ struct Got {
 
 fn options() -> ShardOptions {
     ShardOptions {
-        id: 3,
+        id: ShardId(3),
         max_frame: 1000,
         session_timeout_ms: (4000, 40_000),
         handshake_timeout_ms: 10_000,
@@ -132,11 +132,11 @@ impl World {
     }
 
     fn accept(&mut self, conn: u64) {
-        self.handle(Input::Accepted { conn, peer: ([10, 0, 0, 1], 5000).into() });
+        self.handle(Input::Accepted { conn: ConnId(conn), peer: ([10, 0, 0, 1], 5000).into() });
     }
 
     fn send(&mut self, conn: u64, bytes: &[u8]) {
-        self.handle(Input::Data { conn, bytes });
+        self.handle(Input::Data { conn: ConnId(conn), bytes });
     }
 
     /// A connection with a session of its own number.
@@ -165,11 +165,11 @@ impl World {
     }
 
     fn closes(&mut self) -> Vec<(u64, CloseHow)> {
-        std::mem::take(&mut self.out.close)
+        self.out.close.drain(..).map(|(conn, how)| (conn.0, how)).collect()
     }
 
     fn stream(&mut self, conn: u64, zxid: i64, outcome: Outcome) {
-        let entry = Entry { zxid: Zxid(zxid), outcome: Some((conn, outcome)), events: Arc::from([]) };
+        let entry = Entry { zxid: Zxid(zxid), outcome: Some((ConnId(conn), outcome)), events: Arc::from([]) };
         self.handle(Input::Stream(ToShard::Applied(entry)));
     }
 
@@ -193,8 +193,8 @@ impl World {
 
     fn output(&mut self, conn: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.shard.take_output(conn, &mut bytes);
-        self.out.dirty.retain(|c| *c != conn);
+        self.shard.take_output(ConnId(conn), &mut bytes);
+        self.out.dirty.retain(|c| c.0 != conn);
         bytes
     }
 
@@ -226,8 +226,8 @@ fn a_new_session_has_a_clamped_timeout_and_an_answer_of_the_clients_shape() {
             w.send(9, &bytes[..20]);
             assert!(w.submitted().is_empty());
             w.send(9, &bytes[20..]);
-            let [ToPeer::NewSession { origin, timeout_ms, .. }] = w.submitted()[..] else { panic!() };
-            assert_eq!((origin, timeout_ms), (Origin { shard: 3, conn: 9 }, given));
+            let [ToPeer::NewSession { shard, conn, timeout_ms, .. }] = w.submitted()[..] else { panic!() };
+            assert_eq!((shard, conn, timeout_ms), (ShardId(3), ConnId(9), given));
             w.stream(9, 3, Outcome::SessionCreated { session: SESSION, timeout_ms });
             let answer = w.output(9);
             assert_eq!(answer.len(), 4 + len);
@@ -256,7 +256,7 @@ fn handshakes_that_lead_nowhere() {
     *wrong.iter_mut().nth_back(3).unwrap() ^= 1;
     w.send(4, &wrong);
     assert!(matches!(w.submitted()[..], [ToPeer::Resume { session: SESSION, passwd_matches: false, .. }]));
-    w.handle(Input::Stream(ToShard::Resumed { conn: 4, session: None }));
+    w.handle(Input::Stream(ToShard::Resumed { conn: ConnId(4), session: None }));
     let answer = w.output(4);
     assert_eq!(ConnectResponse::read(&answer[4..]).unwrap(), ConnectResponse::expired(Some(false)));
     assert_eq!(w.closes(), [(4, CloseHow::Flush)]);
@@ -289,11 +289,11 @@ fn a_connection_that_ends_in_its_handshake_is_forgotten() {
     let mut w = World::new();
     w.accept(1);
     w.send(1, &hello(SessionId::NONE, 5000, 0, None));
-    w.handle(Input::Eof { conn: 1 });
-    w.handle(Input::Disconnected { conn: 1 });
+    w.handle(Input::Eof { conn: ConnId(1) });
+    w.handle(Input::Disconnected { conn: ConnId(1) });
     w.stream(1, 3, Outcome::SessionCreated { session: SESSION, timeout_ms: 5000 });
-    w.handle(Input::Stream(ToShard::Resumed { conn: 1, session: Some((SESSION, 5000)) }));
-    w.handle(Input::Stream(ToShard::Close { conn: 1 }));
+    w.handle(Input::Stream(ToShard::Resumed { conn: ConnId(1), session: Some((SESSION, 5000)) }));
+    w.handle(Input::Stream(ToShard::Close { conn: ConnId(1) }));
     w.handle(Input::Drained);
     assert!(w.out.dirty.is_empty() && !w.shard.has_ready());
 }
@@ -347,12 +347,12 @@ fn no_write_is_submitted_while_reads_before_it_could_be_answered() {
     w.open(1);
     w.send(1, &[set(1, "/a"), get(2, "/a", false)].concat());
     assert_eq!(w.writes(), [(1, false)]);
-    w.handle(Input::Backlog { conn: 1, bytes: crate::limits::OUT_HIGH_WATER + 1 });
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: crate::limits::OUT_HIGH_WATER + 1 });
     w.applied(1, 1, 3);
     w.handle(Input::Drained);
     assert_eq!(w.xids(1), [1], "its client does not read");
     // The client reads on and writes in the same turn.
-    w.handle(Input::Backlog { conn: 1, bytes: 0 });
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: 0 });
     w.send(1, &set(3, "/a"));
     assert_eq!(w.writes(), []);
     assert!(w.shard.has_ready());
@@ -369,11 +369,11 @@ fn a_client_that_does_not_read_is_not_answered_for_ever() {
     assert_eq!(w.xids(1), [1], "the rest of the turn is for others");
     w.handle(Input::Drained);
     assert_eq!(w.xids(1), [2]);
-    w.handle(Input::Backlog { conn: 1, bytes: 1_200_000 });
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: 1_200_000 });
     w.handle(Input::Drained);
     w.handle(Input::Drained);
     assert!(w.xids(1).is_empty());
-    w.handle(Input::Backlog { conn: 1, bytes: 0 });
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: 0 });
     w.handle(Input::Drained);
     assert_eq!(w.xids(1), [3]);
     w.handle(Input::Drained);
@@ -382,7 +382,7 @@ fn a_client_that_does_not_read_is_not_answered_for_ever() {
     for (bytes, closed) in
         [(first, 0), (first + crate::limits::OUT_LIMIT, 0), (first + crate::limits::OUT_LIMIT + 1, 1)]
     {
-        w.handle(Input::Backlog { conn: 1, bytes });
+        w.handle(Input::Backlog { conn: ConnId(1), bytes });
         assert_eq!(w.closes(), vec![(1, CloseHow::Abort); closed], "what comes on top of a long reply");
     }
 }
@@ -391,13 +391,13 @@ fn a_client_that_does_not_read_is_not_answered_for_ever() {
 fn a_socket_is_not_read_while_its_requests_may_not_be_taken() {
     let mut w = World::new();
     w.open(1);
-    w.handle(Input::Backlog { conn: 1, bytes: crate::limits::OUT_HIGH_WATER + 1 });
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: crate::limits::OUT_HIGH_WATER + 1 });
     let pings: Vec<u8> = (0..6000).flat_map(|_| ping()).collect();
     w.send(1, &pings);
-    assert_eq!(std::mem::take(&mut w.out.pause), [(1, true)]);
-    w.handle(Input::Backlog { conn: 1, bytes: 0 });
+    assert_eq!(std::mem::take(&mut w.out.pause), [(ConnId(1), true)]);
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: 0 });
     w.handle(Input::Drained);
-    assert_eq!(w.out.pause, [(1, false)]);
+    assert_eq!(w.out.pause, [(ConnId(1), false)]);
     assert_eq!(w.xids(1).len(), 6000);
 }
 
@@ -423,7 +423,9 @@ fn past_the_limit_whoever_has_something_outstanding_waits() {
             assert!(xid <= 2 * round + 3);
         }
         for conn in [2, 1] {
-            let Some(Pending::Write { xid, .. }) = w.shard.conns.get(conn).unwrap().fifo.front() else { continue };
+            let Some(Pending::Write { xid, .. }) = w.shard.conns.get(ConnId(conn)).unwrap().fifo.front() else {
+                continue;
+            };
             let xid = *xid;
             zxid += 1;
             w.applied(conn, xid, zxid);
@@ -448,7 +450,7 @@ fn an_event_comes_before_what_shows_the_change() {
     w.send(1, &get(3, "/a", false));
     w.output(1);
     let event = Event { event: EventType::NodeDataChanged, path: "/a".into(), acl: None };
-    let outcome = Some((1, Outcome::Reply(World::reply(2, 3))));
+    let outcome = Some((ConnId(1), Outcome::Reply(World::reply(2, 3))));
     w.handle(Input::Stream(ToShard::Applied(Entry { zxid: Zxid(3), outcome, events: [event].into() })));
     w.handle(Input::Drained);
     let got = w.got(1);
@@ -572,7 +574,7 @@ fn a_closed_session_is_answered_once_and_nothing_behind_it() {
     w.handle(Input::Drained);
     assert_eq!(w.xids(1), [1, 2]);
     assert_eq!(w.closes(), [(1, CloseHow::Flush)]);
-    w.handle(Input::Disconnected { conn: 1 });
+    w.handle(Input::Disconnected { conn: ConnId(1) });
     assert_eq!(w.shard.outstanding, 0);
 }
 
@@ -581,14 +583,14 @@ fn whoever_closes_an_expired_session_is_answered() {
     let mut w = World::new();
     w.open(1);
     w.send(1, &close_session(1));
-    w.handle(Input::Stream(ToShard::Close { conn: 1 }));
+    w.handle(Input::Stream(ToShard::Close { conn: ConnId(1) }));
     w.stream(1, 4, Outcome::Closed(World::reply(1, 4)));
     assert_eq!(w.xids(1), [1]);
     // But never past a request that was left without an answer.
     let mut w = World::new();
     w.open(2);
     w.send(2, &[set(1, "/a"), close_session(2)].concat());
-    w.handle(Input::Stream(ToShard::Close { conn: 2 }));
+    w.handle(Input::Stream(ToShard::Close { conn: ConnId(2) }));
     w.applied(2, 1, 5);
     w.stream(2, 6, Outcome::Closed(World::reply(2, 6)));
     assert!(w.xids(2).is_empty());
@@ -600,10 +602,10 @@ fn no_event_reaches_a_connection_that_ends() {
     w.open(1);
     w.send(1, &get(1, "/a", true));
     w.output(1);
-    w.handle(Input::Stream(ToShard::Close { conn: 1 }));
+    w.handle(Input::Stream(ToShard::Close { conn: ConnId(1) }));
     w.event(3, EventType::NodeDataChanged, "/a", None);
     assert!(w.output(1).is_empty());
-    w.handle(Input::Disconnected { conn: 1 });
+    w.handle(Input::Disconnected { conn: ConnId(1) });
     w.event(4, EventType::NodeDataChanged, "/a", None);
     assert!(w.out.dirty.is_empty());
 }
@@ -616,22 +618,22 @@ fn four_letter_words() {
     }
     w.send(1, b"ru");
     w.send(1, b"ok\n");
-    assert_eq!(std::mem::take(&mut w.out.words), [(1, "ruok", 0)]);
-    w.handle(Input::Eof { conn: 1 });
+    assert_eq!(std::mem::take(&mut w.out.words), [(ConnId(1), "ruok", 0)]);
+    w.handle(Input::Eof { conn: ConnId(1) });
     assert_eq!(w.closes(), [], "`echo ruok | nc` still wants its answer");
-    w.handle(Input::WordAnswer { conn: 1, text: b"imok" });
+    w.handle(Input::WordAnswer { conn: ConnId(1), text: b"imok" });
     assert_eq!((w.output(1), w.closes()), (b"imok".to_vec(), vec![(1, CloseHow::Flush)]));
     w.send(2, b"stmk\0\0\0\0");
     assert_eq!(w.out.words, [], "its mask is not all there");
     w.send(2, &[0, 0, 1, 2]);
-    assert_eq!(w.out.words, [(2, "stmk", 258)]);
+    assert_eq!(w.out.words, [(ConnId(2), "stmk", 258)]);
     w.send(3, b"dump");
     assert_eq!(w.output(3), b"dump is not executed because it is not in the whitelist.\n");
     assert_eq!(w.closes(), [(3, CloseHow::Flush)]);
     w.send(4, b"ru");
-    w.handle(Input::Eof { conn: 4 });
+    w.handle(Input::Eof { conn: ConnId(4) });
     assert_eq!(w.closes(), [(4, CloseHow::Flush)]);
-    w.handle(Input::WordAnswer { conn: 77, text: b"late" });
+    w.handle(Input::WordAnswer { conn: ConnId(77), text: b"late" });
 }
 
 #[test]
@@ -654,7 +656,7 @@ fn a_session_that_spoke_is_reported_once_an_interval_and_when_its_connection_goe
     assert!(matches!(w.submitted()[..], [ToPeer::Touch { heard_ms: 50_150, .. }]));
     w.now.mono_ms = 50_700;
     w.send(1, &ping());
-    w.handle(Input::Disconnected { conn: 1 });
+    w.handle(Input::Disconnected { conn: ConnId(1) });
     assert!(matches!(w.submitted()[..], [ToPeer::Touch { session: s, heard_ms: 50_700 }] if s == session));
     w.now.mono_ms = 60_000;
     w.handle(Input::Tick);
@@ -677,7 +679,7 @@ fn a_connection_that_says_nothing_is_closed() {
     w.now.mono_ms = 60_000;
     w.handle(Input::Tick);
     assert_eq!(w.closes(), [(1, CloseHow::Abort)]);
-    w.handle(Input::Disconnected { conn: 1 });
+    w.handle(Input::Disconnected { conn: ConnId(1) });
     w.now.mono_ms = 64_000;
     w.handle(Input::Tick);
     assert_eq!(w.closes(), [(2, CloseHow::Abort)], "half a handshake is none");
@@ -688,7 +690,7 @@ fn a_connection_that_says_nothing_is_closed() {
 fn a_client_whose_requests_have_to_wait_is_heard() {
     let mut w = World::new();
     w.open(1);
-    w.handle(Input::Backlog { conn: 1, bytes: crate::limits::OUT_HIGH_WATER + 1 });
+    w.handle(Input::Backlog { conn: ConnId(1), bytes: crate::limits::OUT_HIGH_WATER + 1 });
     w.now.mono_ms += 3000;
     w.send(1, &ping());
     assert!(w.output(1).is_empty());
@@ -707,13 +709,13 @@ fn connections_that_end_while_they_are_throttled_are_not_remembered() {
         w.send(conn, &[set(1, "/a"), set(2, "/a")].concat());
     }
     for conn in 3..=40 {
-        w.handle(Input::Disconnected { conn });
+        w.handle(Input::Disconnected { conn: ConnId(conn) });
     }
     for conn in 41..=300 {
         w.submitted();
         w.open(conn);
         w.send(conn, &[set(1, "/a"), set(2, "/a")].concat());
-        w.handle(Input::Disconnected { conn });
+        w.handle(Input::Disconnected { conn: ConnId(conn) });
     }
     assert!(w.shard.throttled.len() <= 6);
 }

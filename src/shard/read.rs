@@ -12,7 +12,7 @@ use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader, xid};
 use crate::tree::{Tree, Znode};
 use crate::types::acl::permits;
-use crate::types::{Acl, ErrorCode, Id, Now, Zxid, op, perms};
+use crate::types::{Acl, ConnId, ErrorCode, Id, Now, Zxid, op, perms};
 
 /// Bytes of a stat.
 const STAT: usize = 6 * 8 + 5 * 4;
@@ -37,7 +37,7 @@ impl Shard {
     pub(super) fn answer(
         &mut self,
         now: Now,
-        conn: u64,
+        conn: ConnId,
         header: RequestHeader,
         body: &[u8],
         arrived_ns: u64,
@@ -112,7 +112,7 @@ impl Shard {
         }
     }
 
-    fn give_back(&mut self, conn: u64, reply: &mut Vec<u8>) {
+    fn give_back(&mut self, conn: ConnId, reply: &mut Vec<u8>) {
         if let Some(c) = self.conns.get_mut(conn) {
             debug_assert!(c.out.is_empty());
             c.out = std::mem::take(reply);
@@ -122,7 +122,7 @@ impl Shard {
     fn read_into(
         &mut self,
         reply: &mut Vec<u8>,
-        conn: u64,
+        conn: ConnId,
         op: i32,
         request: &Request<'_>,
         tree: &Tree,
@@ -209,26 +209,26 @@ impl Shard {
         self.stats.reads.record(path, (path.len() + len + STAT) as u64);
     }
 
-    fn auth_of(&self, conn: u64) -> &[Id] {
+    fn auth_of(&self, conn: ConnId) -> &[Id] {
         self.conns.get(conn).map_or(&[], |c| &c.auth)
     }
 
-    fn allowed(&self, conn: u64, acl: Option<&[Acl]>, wanted: i32) -> bool {
+    fn allowed(&self, conn: ConnId, acl: Option<&[Acl]>, wanted: i32) -> bool {
         self.options.skip_acl || acl.is_none() || permits(acl, self.auth_of(conn), wanted)
     }
 
-    fn require(&self, conn: u64, node: &Znode<'_>, wanted: i32) -> Result<(), ErrorCode> {
+    fn require(&self, conn: ConnId, node: &Znode<'_>, wanted: i32) -> Result<(), ErrorCode> {
         if self.allowed(conn, node.acl(), wanted) { Ok(()) } else { Err(ErrorCode::NoAuth) }
     }
 
-    fn readable<'t>(&self, conn: u64, path: &str, tree: &'t Tree) -> Result<Znode<'t>, ErrorCode> {
+    fn readable<'t>(&self, conn: ConnId, path: &str, tree: &'t Tree) -> Result<Znode<'t>, ErrorCode> {
         let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
         self.require(conn, &node, perms::READ)?;
         Ok(node)
     }
 
     /// Without ADMIN the hashes of digest ids are hidden.
-    fn get_acl(&self, reply: &mut Vec<u8>, conn: u64, path: &str, tree: &Tree) -> Result<(), ErrorCode> {
+    fn get_acl(&self, reply: &mut Vec<u8>, conn: ConnId, path: &str, tree: &Tree) -> Result<(), ErrorCode> {
         let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
         self.require(conn, &node, perms::READ | perms::ADMIN)?;
         match node.acl() {
@@ -240,7 +240,7 @@ impl Shard {
         Ok(())
     }
 
-    fn get_ephemerals(&self, reply: &mut Vec<u8>, conn: u64, prefix: &str, tree: &Tree) {
+    fn get_ephemerals(&self, reply: &mut Vec<u8>, conn: ConnId, prefix: &str, tree: &Tree) {
         let Some(c) = self.conns.get(conn) else { return };
         let all = prefix.trim().is_empty() || prefix == "/";
         let paths: Vec<String> = tree.ephemerals_of(c.session).filter(|p| all || p.starts_with(prefix)).collect();
@@ -252,7 +252,7 @@ impl Shard {
     fn multi_read(
         &self,
         reply: &mut Vec<u8>,
-        conn: u64,
+        conn: ConnId,
         ops: &[MultiReadOp<'_>],
         tree: &Tree,
     ) -> Result<(), ErrorCode> {
@@ -282,7 +282,7 @@ impl Shard {
         Ok(())
     }
 
-    fn who_am_i(&self, reply: &mut Vec<u8>, conn: u64) {
+    fn who_am_i(&self, reply: &mut Vec<u8>, conn: ConnId) {
         let ids = self.auth_of(conn);
         reply.put_i32(ids.len() as i32);
         for id in ids {

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::Shard;
 use super::conn::Phase;
-use crate::types::{Namespaces, SessionId, Tally, Zxid, op};
+use crate::types::{ConnId, Namespaces, SessionId, Tally, Zxid, op};
 use crate::watch::Summary;
 
 /// Smallest, greatest, sum and count of latencies in milliseconds.
@@ -325,7 +325,7 @@ impl Shard {
 
     /// In order of arrival.
     fn list_connections(&self) -> Vec<ConnStatus> {
-        let mut connections: Vec<(u64, ConnStatus)> = self
+        let mut connections: Vec<(ConnId, ConnStatus)> = self
             .conns
             .iter()
             .filter(|(_, c)| c.phase != Phase::Ended)

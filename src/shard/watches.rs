@@ -5,40 +5,40 @@ use super::Shard;
 use crate::proto::reply::put_event;
 use crate::proto::request::SetWatches;
 use crate::tree::Tree;
-use crate::types::{SessionId, Zxid};
+use crate::types::{ConnId, SessionId, Zxid};
 use crate::watch::setwatches::{Listed, Replay, decide};
-use crate::watch::{ConnId, Kind, WatcherType};
+use crate::watch::{Kind, WatcherType};
 
 impl Shard {
-    pub(super) fn watch_data(&mut self, conn: u64, path: &str) {
-        self.watches.add(Kind::Data, path, ConnId(conn));
+    pub(super) fn watch_data(&mut self, conn: ConnId, path: &str) {
+        self.watches.add(Kind::Data, path, conn);
     }
 
-    pub(super) fn watch_children(&mut self, conn: u64, path: &str) {
-        self.watches.add(Kind::Child, path, ConnId(conn));
+    pub(super) fn watch_children(&mut self, conn: ConnId, path: &str) {
+        self.watches.add(Kind::Child, path, conn);
     }
 
     /// Modes 0 and 1; `false` for any other.
-    pub(super) fn add_watch(&mut self, conn: u64, path: &str, mode: i32) -> bool {
+    pub(super) fn add_watch(&mut self, conn: ConnId, path: &str, mode: i32) -> bool {
         if !matches!(mode, 0 | 1) {
             return false;
         }
-        self.watches.add_persistent(path, ConnId(conn), mode == 1);
+        self.watches.add_persistent(path, conn, mode == 1);
         true
     }
 
     /// `None`: no such watcher type.
-    pub(super) fn has_watch(&self, conn: u64, path: &str, kind: i32) -> Option<bool> {
-        Some(self.watches.contains(path, ConnId(conn), WatcherType::from_code(kind)?))
+    pub(super) fn has_watch(&self, conn: ConnId, path: &str, kind: i32) -> Option<bool> {
+        Some(self.watches.contains(path, conn, WatcherType::from_code(kind)?))
     }
 
     /// `None`: no such watcher type. `Some(false)`: there was nothing to remove.
-    pub(super) fn remove_watch(&mut self, conn: u64, path: &str, kind: i32) -> Option<bool> {
-        Some(self.watches.remove(path, ConnId(conn), WatcherType::from_code(kind)?))
+    pub(super) fn remove_watch(&mut self, conn: ConnId, path: &str, kind: i32) -> Option<bool> {
+        Some(self.watches.remove(path, conn, WatcherType::from_code(kind)?))
     }
 
     /// What happened while the client was away is told before the reply; the rest is armed again.
-    pub(super) fn set_watches(&mut self, conn: u64, wanted: &SetWatches, tree: &Tree) {
+    pub(super) fn set_watches(&mut self, conn: ConnId, wanted: &SetWatches, tree: &Tree) {
         let lists = [(Listed::Data, &wanted.data), (Listed::Exist, &wanted.exist), (Listed::Child, &wanted.child)];
         for (kind, paths) in lists {
             for path in paths {
@@ -62,10 +62,10 @@ impl Shard {
             }
         }
         for path in &wanted.persistent {
-            self.watches.add_persistent(path, ConnId(conn), false);
+            self.watches.add_persistent(path, conn, false);
         }
         for path in &wanted.persistent_recursive {
-            self.watches.add_persistent(path, ConnId(conn), true);
+            self.watches.add_persistent(path, conn, true);
         }
     }
 
@@ -73,7 +73,7 @@ impl Shard {
     pub(super) fn list_watches(&self) -> Vec<(SessionId, String)> {
         let mut all = Vec::new();
         for (conn, paths) in self.watches.by_conn() {
-            if let Some(c) = self.conns.get(conn.0) {
+            if let Some(c) = self.conns.get(conn) {
                 all.extend(paths.map(|path| (c.session, path.to_owned())));
             }
         }

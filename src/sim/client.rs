@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::history::History;
-use super::net::{LinkId, NodeId};
+use super::net::NodeId;
 use super::requests::{Asked, put_auth};
 use super::watches::{Armed, Known};
 use crate::auth::Providers;
@@ -17,7 +17,7 @@ use crate::proto::request::xid;
 use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::txn::Txn;
 use crate::types::acl::permits;
-use crate::types::{CreateMode, ErrorCode, EventType, Id, SessionId, Zxid, op, perms};
+use crate::types::{ConnId, CreateMode, ErrorCode, EventType, Id, SessionId, Zxid, op, perms};
 
 /// How far a client is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Seen {
 /// The client.
 pub(super) struct Client {
     /// Where it is connected, and as what.
-    pub(super) link: Option<(NodeId, LinkId)>,
+    pub(super) link: Option<(NodeId, ConnId)>,
     /// How far it is.
     pub(super) phase: Phase,
     /// Its session; [`SessionId::NONE`] before the first.
@@ -122,7 +122,7 @@ impl Client {
     }
 
     /// It has a connection now: the handshake's bytes.
-    pub(super) fn connect(&mut self, node: NodeId, link: LinkId, boots: u64) -> Vec<u8> {
+    pub(super) fn connect(&mut self, node: NodeId, link: ConnId, boots: u64) -> Vec<u8> {
         self.boots = boots;
         self.link = Some((node, link));
         self.phase = Phase::Connecting;

@@ -3,13 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::types::ConnId;
+
 /// A server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct NodeId(pub u32);
-
-/// A connection, never used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct LinkId(pub u64);
 
 /// One connection.
 #[derive(Debug)]
@@ -39,13 +37,13 @@ pub(super) struct Link {
 /// All connections.
 #[derive(Debug, Default)]
 pub(super) struct Net {
-    links: BTreeMap<LinkId, Link>,
+    links: BTreeMap<ConnId, Link>,
     last: u64,
 }
 
 impl Net {
     /// A client connects.
-    pub(super) fn connect(&mut self, client: usize, node: NodeId, shard: usize) -> LinkId {
+    pub(super) fn connect(&mut self, client: usize, node: NodeId, shard: usize) -> ConnId {
         self.last += 1;
         let link = Link {
             node,
@@ -59,17 +57,17 @@ impl Net {
             server_open: true,
             client_open: true,
         };
-        self.links.insert(LinkId(self.last), link);
-        LinkId(self.last)
+        self.links.insert(ConnId(self.last), link);
+        ConnId(self.last)
     }
 
     /// A connection, if either end still knows it.
-    pub(super) fn get(&mut self, id: LinkId) -> Option<&mut Link> {
+    pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Link> {
         self.links.get_mut(&id)
     }
 
     /// Connections of one shard of a server, oldest first.
-    pub(super) fn of_shard(&self, node: NodeId, shard: usize) -> Vec<LinkId> {
+    pub(super) fn of_shard(&self, node: NodeId, shard: usize) -> Vec<ConnId> {
         self.links
             .iter()
             .filter(|(_, l)| l.node == node && l.shard == shard && l.server_open)
@@ -89,7 +87,7 @@ impl Net {
     }
 
     /// The client closes its end.
-    pub(super) fn client_closes(&mut self, id: LinkId) {
+    pub(super) fn client_closes(&mut self, id: ConnId) {
         if let Some(link) = self.links.get_mut(&id) {
             link.client_open = false;
             link.down.clear();
@@ -98,7 +96,7 @@ impl Net {
     }
 
     /// The server closes its end; what it sent still arrives.
-    pub(super) fn server_closes(&mut self, id: LinkId) {
+    pub(super) fn server_closes(&mut self, id: ConnId) {
         if let Some(link) = self.links.get_mut(&id) {
             link.server_open = false;
             link.up.clear();

@@ -20,7 +20,7 @@ use crate::txnlog::restore::recover_tree;
 use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_sessions};
 use crate::txnlog::writer::{LogOptions, LogWriter};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Now, ServerId, SessionId, Zxid};
+use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
 
 /// TTL nodes are on.
@@ -85,7 +85,7 @@ impl NodeOptions {
     fn shard(&self, id: usize) -> ShardOptions {
         ShardOptions {
             throttles: Default::default(),
-            id: id as u32,
+            id: ShardId(id as u32),
             max_frame: 1 << 20,
             session_timeout_ms: (2 * TICK_MS, 20 * TICK_MS),
             handshake_timeout_ms: 10_000,

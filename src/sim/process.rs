@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use super::net::LinkId;
 use crate::limits;
 use crate::oracle::test_disk::{TestDisk, TestWriter};
 use crate::peer::apply::Cursors;
@@ -18,7 +17,7 @@ use crate::txn::TxnDigest;
 use crate::txnlog::appender::{self, Appender};
 use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
 use crate::txnlog::writer::LogWriter;
-use crate::types::{Acl, Now, Zxid};
+use crate::types::{Acl, ConnId, Now, ShardId, Zxid};
 use crate::watch::{Interest, WatchTable};
 
 /// Why something was proposed.
@@ -45,24 +44,24 @@ pub(super) struct Proposed {
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Bytes for clients, in order.
-    pub(super) sent: Vec<(LinkId, Vec<u8>)>,
+    pub(super) sent: Vec<(ConnId, Vec<u8>)>,
     /// Connections it ended after that.
-    pub(super) closed: Vec<LinkId>,
+    pub(super) closed: Vec<ConnId>,
 }
 
 /// What reaches a shard from its sockets.
 #[derive(Debug)]
 pub(super) enum Arrival {
     /// A client connected.
-    Accepted(LinkId),
+    Accepted(ConnId),
     /// Its bytes.
-    Bytes(LinkId, Vec<u8>),
+    Bytes(ConnId, Vec<u8>),
     /// It sends no more.
-    Eof(LinkId),
+    Eof(ConnId),
     /// It went away.
-    Gone(LinkId),
+    Gone(ConnId),
     /// It does not read what it is sent, or reads again.
-    Full(LinkId, bool),
+    Full(ConnId, bool),
 }
 
 struct Seat {
@@ -76,8 +75,8 @@ struct Seat {
 struct Cursor(Vec<Zxid>);
 
 impl Cursors for Cursor {
-    fn cursor(&self, shard: u32) -> Zxid {
-        self.0[shard as usize]
+    fn cursor(&self, shard: ShardId) -> Zxid {
+        self.0[shard.index()]
     }
 }
 
@@ -198,14 +197,14 @@ impl Process {
         shard.handle(now, Input::Drained, tree, out);
         for arrival in &arrivals {
             let input = match arrival {
-                Arrival::Accepted(id) => Input::Accepted { conn: id.0, peer: ([127, 0, 0, 1], 40_000).into() },
-                Arrival::Bytes(id, bytes) => Input::Data { conn: id.0, bytes },
-                Arrival::Eof(id) => Input::Eof { conn: id.0 },
+                Arrival::Accepted(id) => Input::Accepted { conn: *id, peer: ([127, 0, 0, 1], 40_000).into() },
+                Arrival::Bytes(id, bytes) => Input::Data { conn: *id, bytes },
+                Arrival::Eof(id) => Input::Eof { conn: *id },
                 Arrival::Full(id, full) => {
                     let bytes = if *full { limits::OUT_HIGH_WATER + 1 } else { 0 };
-                    Input::Backlog { conn: id.0, bytes }
+                    Input::Backlog { conn: *id, bytes }
                 }
-                Arrival::Gone(id) => Input::Disconnected { conn: id.0 },
+                Arrival::Gone(id) => Input::Disconnected { conn: *id },
             };
             shard.handle(now, input, tree, out);
         }
@@ -216,13 +215,13 @@ impl Process {
         for conn in std::mem::take(&mut out.dirty) {
             let mut bytes = Vec::new();
             shard.take_output(conn, &mut bytes);
-            turn.sent.push((LinkId(conn), bytes));
+            turn.sent.push((conn, bytes));
         }
         for (conn, how) in std::mem::take(&mut out.close) {
             if how == CloseHow::Abort {
-                turn.sent.retain(|(id, _)| id.0 != conn);
+                turn.sent.retain(|(id, _)| *id != conn);
             }
-            turn.closed.push(LinkId(conn));
+            turn.closed.push(conn);
             shard.handle(now, Input::Disconnected { conn }, tree, out);
         }
         cursor.0[number] = tree.last_zxid();
@@ -283,7 +282,7 @@ impl Process {
 
     fn publish(&mut self) {
         for (shard, message) in self.out.to_shards.drain(..) {
-            self.seats[shard as usize].stream.push_back(message);
+            self.seats[shard.index()].stream.push_back(message);
         }
     }
 
@@ -458,7 +457,7 @@ impl Snapshots {
 pub(super) fn shards(options: impl Iterator<Item = shard::ShardOptions>, interest: &Arc<Interest>) -> Vec<Shard> {
     options
         .map(|o| {
-            let table = WatchTable::new(o.id as usize, interest.clone());
+            let table = WatchTable::new(o.id.index(), interest.clone());
             Shard::new(o, table)
         })
         .collect()

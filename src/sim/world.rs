@@ -3,13 +3,13 @@
 use super::client::{Client, Phase, Seen};
 use super::clock::Clock;
 use super::history::History;
-use super::net::{LinkId, Net, NodeId};
+use super::net::{Net, NodeId};
 use super::node::{Node, NodeOptions};
 use super::process::{Arrival, Process, Proposed};
 use super::requests::{self, Asked};
 use super::trace::Trace;
 use crate::oracle::server_model::ModelOp;
-use crate::types::{SessionId, Zxid};
+use crate::types::{ConnId, SessionId, Zxid};
 
 /// Bytes a client may leave unread before the server is told; the true limit is far away from what happens here.
 const FULL: usize = 2000;
@@ -196,7 +196,7 @@ impl World {
         self.send_up(id, &bytes);
     }
 
-    fn send_up(&mut self, id: LinkId, bytes: &[u8]) {
+    fn send_up(&mut self, id: ConnId, bytes: &[u8]) {
         if let Some(link) = self.net.get(id).filter(|l| l.server_open) {
             link.up.extend_from_slice(bytes);
         }

@@ -1,4 +1,4 @@
-//! Ids of sessions, servers and client calls; the session password. Mirrors `SessionTrackerImpl.initializeNextSessionId`
+//! Ids of sessions, servers, connections, shards and client calls; the session password. Mirrors `SessionTrackerImpl.initializeNextSessionId`
 //! and `ZooKeeperServer.generatePasswd`.
 
 use std::fmt;
@@ -14,6 +14,36 @@ pub struct ServerId(pub i64);
 /// The number a client gives to a call of its own (xid on the wire, cxid in a transaction).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Cxid(pub i32);
+
+/// A client connection, never used again in the life of a process. Its lower 32 bits are a slot: small, and not in use by
+/// another connection of the same shard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u64);
+
+/// A shard, counted from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ShardId(pub u32);
+
+impl ShardId {
+    /// The shard's place in a list of all shards.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Where a request came from, and so where its answer goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Origin {
+    /// The server itself: nobody is answered.
+    Server,
+    /// A client of this server.
+    Local {
+        /// The shard that owns the connection.
+        shard: ShardId,
+        /// The connection.
+        conn: ConnId,
+    },
+}
 
 impl SessionId {
     /// "No session": a client that asks for a new one, and requests the server makes itself.
@@ -43,6 +73,12 @@ impl SessionId {
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

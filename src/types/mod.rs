@@ -11,7 +11,7 @@ pub mod zxid;
 
 pub use acl::{Acl, AclId, Id, perms};
 pub use code::{CreateMode, ErrorCode, EventType, op};
-pub use id::{Cxid, ServerId, SessionId};
+pub use id::{ConnId, Cxid, Origin, ServerId, SessionId, ShardId};
 pub use stat::{Stat, StatPersisted};
 pub use tally::{Namespaces, Tally};
 pub use time::Now;

@@ -1,7 +1,8 @@
 //! The plumbing of the watch table: records in and out of their lists and the index.
 
 use super::table::{Conn, List, NIL, Watch, WatchTable};
-use super::{ConnId, Kind, Modes};
+use super::{Kind, Modes};
+use crate::types::ConnId;
 use std::hash::BuildHasher;
 
 /// A path's list up to this length is searched from end to end; most are of length one, and stay out of the index.

@@ -18,10 +18,6 @@ pub use report::Summary;
 pub use setwatches::{Listed, Replay, decide};
 pub use table::{Fired, WatchTable};
 
-/// A client connection, unique in the life of a process. Watches belong to the connection, not to the session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ConnId(pub u64);
-
 /// Which of the two tables a one-shot watch is in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]

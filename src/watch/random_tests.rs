@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ConnId, Interest, Kind, Modes, WatchTable, WatcherType};
+use super::{Interest, Kind, Modes, WatchTable, WatcherType};
 use crate::oracle::watch_model::{Mode, Model};
-use crate::types::EventType;
+use crate::types::{ConnId, EventType};
 
 const PATHS: [&str; 6] = ["/", "/a", "/a/b", "/a/bc", "/x", ""];
 /// More than a path's list can have without being indexed.

@@ -4,7 +4,8 @@
 use super::interest::SLOTS;
 use super::link::SHORT;
 use super::table::{List, NIL, Watch, WatchTable};
-use super::{ConnId, Kind, Modes};
+use super::{Kind, Modes};
+use crate::types::ConnId;
 
 /// The figures of `wchs`: the data table only, as ZooKeeper reports them.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

@@ -8,8 +8,8 @@
 
 use super::interest::{Interest, MAX_SHARDS, SLOTS};
 use super::paths::Paths;
-use super::{ConnId, Kind, Modes, WatcherType};
-use crate::types::{EventType, path};
+use super::{Kind, Modes, WatcherType};
+use crate::types::{ConnId, EventType, path};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use zabra::jute::{Put, Reader};
 use zabra::proto::multi::MultiHeader;
 use zabra::proto::request::RequestHeader;
 use zabra::proto::{ConnectRequest, ConnectResponse};
-use zabra::types::{SessionId, Zxid, op};
+use zabra::types::{ConnId, SessionId, Zxid, op};
 
 /// The two znodes everybody writes.
 pub const PATHS: [&str; 2] = ["/a", "/b"];
@@ -35,7 +35,7 @@ pub enum Got {
 /// A client with its script.
 pub struct Client {
     /// Connection number.
-    pub conn: u64,
+    pub conn: ConnId,
     /// Its shard.
     pub shard: usize,
     /// What it will do.
@@ -52,7 +52,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(conn: u64, shard: usize, script: Vec<Op>) -> Client {
+    pub fn new(conn: ConnId, shard: usize, script: Vec<Op>) -> Client {
         let mut wire = Vec::new();
         ConnectRequest {
             protocol_version: 0,

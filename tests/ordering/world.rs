@@ -13,14 +13,14 @@ use zabra::shard::gate::{RequestThrottle, Throttles};
 use zabra::shard::{self, Input, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
-use zabra::types::{Cxid, Now, ServerId, SessionId, Zxid, op};
+use zabra::types::{ConnId, Cxid, Now, ServerId, SessionId, ShardId, Zxid, op};
 use zabra::watch::{Interest, WatchTable};
 
 struct Cursor(Vec<Zxid>);
 
 impl Cursors for Cursor {
-    fn cursor(&self, shard: u32) -> Zxid {
-        self.0[shard as usize]
+    fn cursor(&self, shard: ShardId) -> Zxid {
+        self.0[shard.index()]
     }
 }
 
@@ -67,7 +67,7 @@ impl World {
         let clients = (0..rng.usize(2..5))
             .map(|i| {
                 let script = (0..rng.usize(3..14)).map(|_| random_op(&mut rng)).collect();
-                Client::new(i as u64 + 1, rng.usize(..shards), script)
+                Client::new(ConnId(i as u64 + 1), rng.usize(..shards), script)
             })
             .collect();
         World {
@@ -202,7 +202,7 @@ impl World {
 
     fn publish(&mut self) {
         for (shard, message) in self.out.to_shards.drain(..) {
-            self.streams[shard as usize].push_back(message);
+            self.streams[shard.index()].push_back(message);
         }
     }
 
@@ -238,7 +238,7 @@ fn options_of(shard: usize, seed: u64) -> ShardOptions {
     // Every other world has little room in its pipeline.
     let max_requests = if seed.is_multiple_of(2) { usize::MAX } else { 1 + seed as usize / 2 % 3 };
     ShardOptions {
-        id: shard as u32,
+        id: ShardId(shard as u32),
         max_frame: 1 << 20,
         session_timeout_ms: (4000, 2_000_000),
         handshake_timeout_ms: 1_000_000,

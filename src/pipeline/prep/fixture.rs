@@ -7,11 +7,10 @@ use bytes::Bytes;
 
 use super::{Prep, PrepOptions, Proposal, Sessions, WriteRequest};
 use crate::oracle::server_model::ModelOp;
-use crate::pipeline::Origin;
 use crate::tree::{Tree, TreeOptions};
 use crate::txn::Txn;
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Acl, Cxid, Id, Now, SessionId, Zxid, op};
+use crate::types::{Acl, ConnId, Cxid, Id, Now, Origin, SessionId, ShardId, Zxid, op};
 
 /// Sessions by their state.
 #[derive(Default)]
@@ -80,7 +79,7 @@ impl Fixture {
             body: Bytes::from(body),
             auth: Arc::from(self.ids.as_slice()),
             moved: self.moved,
-            origin: Origin { shard: 4, conn: 5 },
+            origin: Origin::Local { shard: ShardId(4), conn: ConnId(5) },
         };
         let now = Now { wall_ms: self.wall_ms, ..Now::default() };
         let proposal = self.prep.handle(&self.tree, &self.table, now, Zxid(self.zxid), &request);

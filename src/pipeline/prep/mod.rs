@@ -30,13 +30,12 @@ use bytes::Bytes;
 
 use self::outstanding::{Outstanding, SessionChange};
 pub use self::state::{QuotaState, Record, Sessions, State};
-use super::Origin;
 use crate::auth::Providers;
 use crate::proto::Request;
 use crate::tree::digest;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner;
-use crate::types::{Cxid, ErrorCode, Id, Now, SessionId, Zxid, op, path};
+use crate::types::{Cxid, ErrorCode, Id, Now, Origin, SessionId, Zxid, op, path};
 
 /// What an operator can choose about validation.
 #[derive(Clone, Debug)]
@@ -380,7 +379,7 @@ mod tests {
     use super::*;
     use crate::jute::Put;
     use crate::oracle::server_model::ModelOp;
-    use crate::types::Acl;
+    use crate::types::{Acl, ConnId, ShardId};
 
     #[test]
     fn undecodable_writes_are_refused_under_a_zxid_of_their_own() {
@@ -409,7 +408,7 @@ mod tests {
         let header =
             TxnHeader { session: SessionId(1), cxid: Cxid(3), zxid: Zxid(2), time_ms: f.wall_ms, op: op::ERROR };
         assert_eq!((sent.header, sent.digest, sent.op), (header, digest, op::DELETE));
-        assert_eq!(sent.origin, Origin { shard: 4, conn: 5 });
+        assert_eq!(sent.origin, Origin::Local { shard: ShardId(4), conn: ConnId(5) });
         assert_eq!(&sent.txn_bytes()[..], (-101i32).to_be_bytes());
         assert_eq!(sent.record.len(), TxnHeader::LEN + 4 + TxnDigest::LEN);
     }

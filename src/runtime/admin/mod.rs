@@ -31,7 +31,7 @@ pub use report::Startup;
 use super::boot::StartError;
 use super::shared::{CoreMail, NoAnswer, Shared, WordRequest};
 use crate::config::{Config, ExitCode};
-use crate::types::CLIENT_LOG;
+use crate::types::{CLIENT_LOG, ShardId};
 use report::{Figures, Report, Wanted};
 
 /// ZooKeeper's trace mask after the start; kept and shown, and nothing else.
@@ -195,13 +195,14 @@ impl Desk {
     fn reset_stats(&self) {
         let metrics = !http::wants_prometheus(self);
         (0..self.shared.shard_core.len())
-            .for_each(|s| self.shared.to_shard(s as u32, CoreMail::ResetStats { metrics }));
+            .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetStats { metrics }));
         if metrics {
             self.shared.to_peer(CoreMail::ResetPeerStats);
         }
     }
 
     fn reset_connection_stats(&self) {
-        (0..self.shared.shard_core.len()).for_each(|s| self.shared.to_shard(s as u32, CoreMail::ResetConnectionStats));
+        (0..self.shared.shard_core.len())
+            .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetConnectionStats));
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{OUT_HIGH_WATER, OUT_LIMIT};
 
 fn backlog(world: &mut World, bytes: usize) -> bool {
-    world.step(Input::Backlog { conn: 1, bytes });
+    world.step(Input::Backlog { conn: ConnId(1), bytes });
     !world.closed.is_empty()
 }
 
@@ -40,11 +40,11 @@ fn a_client_that_does_not_read_holds_up_nobody_else() {
     (2..=3).for_each(|xid| w.get(1, xid));
     (1..=4).for_each(|xid| w.set(2, xid));
     assert_eq!(w.in_pipeline(), [(1, 1)], "one write and two reads behind it");
-    w.step(Input::Backlog { conn: 1, bytes: 2 * OUT_HIGH_WATER });
+    w.step(Input::Backlog { conn: ConnId(1), bytes: 2 * OUT_HIGH_WATER });
     w.answer();
     assert_eq!(w.in_pipeline(), [(2, 1), (2, 2), (2, 3)], "the reads wait for their own client only");
     assert_eq!(w.replies(1), [(1, OK)]);
-    w.step(Input::Backlog { conn: 1, bytes: 0 });
+    w.step(Input::Backlog { conn: ConnId(1), bytes: 0 });
     w.turn();
     assert_eq!(w.replies(1), [(2, OK), (3, OK)]);
     w.answer();
@@ -57,9 +57,9 @@ fn who_leaves_while_its_reads_wait_is_forgotten() {
     (1..=2).for_each(|conn| w.open(conn));
     w.set(1, 1);
     w.get(1, 2);
-    w.step(Input::Backlog { conn: 1, bytes: 2 * OUT_HIGH_WATER });
+    w.step(Input::Backlog { conn: ConnId(1), bytes: 2 * OUT_HIGH_WATER });
     w.answer();
-    w.step(Input::Disconnected { conn: 1 });
+    w.step(Input::Disconnected { conn: ConnId(1) });
     (1..=3).for_each(|xid| w.set(2, xid));
     assert_eq!(w.in_pipeline(), [(2, 1), (2, 2)]);
 }

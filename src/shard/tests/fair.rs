@@ -94,7 +94,7 @@ fn large_writes_go_one_after_the_other_and_small_ones_between() {
     w.answer();
     w.answer();
     assert_eq!(w.in_pipeline(), [(3, 1)]);
-    w.step(Input::Disconnected { conn: 3 });
+    w.step(Input::Disconnected { conn: ConnId(3) });
     w.turn();
     assert_eq!(w.in_pipeline(), [(3, 1)], "what was taken is done, and counts until then");
     w.answer();
@@ -123,7 +123,7 @@ fn who_waits_with_a_large_write_and_leaves_is_forgotten() {
     for conn in 1..=3 {
         w.data(conn, &set(1, LARGE_WRITES_IN_PIPELINE - 1000));
     }
-    w.step(Input::Disconnected { conn: 2 });
+    w.step(Input::Disconnected { conn: ConnId(2) });
     w.answer();
     assert_eq!(w.in_pipeline(), [(3, 1)]);
 }

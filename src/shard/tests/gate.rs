@@ -43,7 +43,7 @@ fn a_newcomer_does_not_overtake_those_that_wait() {
     w.set(1, 1);
     w.set(2, 1);
     // Room comes by a connection that ends, in the middle of a turn.
-    w.step(Input::Disconnected { conn: 1 });
+    w.step(Input::Disconnected { conn: ConnId(1) });
     w.set(3, 1);
     assert_eq!(w.in_pipeline(), [(1, 1)]);
     assert!(w.shard.has_ready(), "the next turn must come by itself");
@@ -224,7 +224,7 @@ fn requests_of_a_closed_connection_are_dropped_or_not() {
         (1..=2).for_each(|conn| w.open(conn));
         w.set(1, 1);
         w.data(2, &[set(1, 0), set(2, 0)].concat());
-        w.step(Input::Eof { conn: 2 });
+        w.step(Input::Eof { conn: ConnId(2) });
         let at_once = w.closed.len();
         w.answer();
         let first = w.in_pipeline();
@@ -243,7 +243,7 @@ fn requests_of_a_closed_connection_are_dropped_or_not() {
     (1..=2).for_each(|conn| w.open(conn));
     w.set(1, 1);
     w.set(2, 1);
-    w.step(Input::Disconnected { conn: 2 });
+    w.step(Input::Disconnected { conn: ConnId(2) });
     assert_eq!(w.shard.stats.stale_requests_dropped, 1);
     w.answer();
     assert_eq!((w.in_pipeline(), w.shard.has_ready()), (vec![], false));
@@ -257,14 +257,14 @@ fn who_waits_is_heard_and_who_is_in_the_middle_of_a_request_is_read() {
     w.set(2, 1);
     w.after(500);
     w.set(2, 2);
-    let c = w.shard.conns.get(2).unwrap();
+    let c = w.shard.conns.get(ConnId(2)).unwrap();
     assert!(c.touched && c.heard_ms == w.now.mono_ms, "its session must not expire for our being busy");
     w.data(3, &set(1, 100_000)[..80_000]);
     assert_eq!(w.pauses, [], "the rest of it must come before it can wait");
     let many: Vec<u8> = (3..3000).flat_map(|xid| set(xid, 0)).collect();
     w.data(2, &many);
     assert_eq!(w.pauses, [(2, true)]);
-    while w.shard.conns.get(2).unwrap().paused {
+    while w.shard.conns.get(ConnId(2)).unwrap().paused {
         w.answer();
     }
     assert_eq!(w.pauses, [(2, true), (2, false)]);

@@ -16,7 +16,7 @@ use crate::proto::request::RequestHeader;
 use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::session::throttle::Admitted;
 use crate::tree::{Tree, TreeOptions};
-use crate::types::{ErrorCode, Now, SessionId, Zxid, op};
+use crate::types::{ConnId, ErrorCode, Now, Origin, SessionId, ShardId, Zxid, op};
 use crate::watch::{Interest, WatchTable};
 
 const TIMEOUT_MS: i32 = 4000;
@@ -39,7 +39,7 @@ struct World {
 impl World {
     fn new(change: impl FnOnce(&mut ShardOptions)) -> World {
         let mut options = ShardOptions {
-            id: 0,
+            id: ShardId(0),
             max_frame: 1 << 20,
             session_timeout_ms: (TIMEOUT_MS, TIMEOUT_MS),
             handshake_timeout_ms: 1_000_000,
@@ -78,11 +78,12 @@ impl World {
         self.shard.check();
         for message in self.out.to_peer.drain(..) {
             if let ToPeer::Write { request, behind_read, large } = message {
-                self.pipeline.push((request.origin.conn, request.cxid.0, behind_read, large));
+                let Origin::Local { conn, .. } = request.origin else { panic!("{request:?}") };
+                self.pipeline.push((conn.0, request.cxid.0, behind_read, large));
             }
         }
-        self.closed.append(&mut self.out.close);
-        self.pauses.append(&mut self.out.pause);
+        self.closed.extend(self.out.close.drain(..).map(|(conn, how)| (conn.0, how)));
+        self.pauses.extend(self.out.pause.drain(..).map(|(conn, pause)| (conn.0, pause)));
     }
 
     fn connect(&mut self, conn: u64) {
@@ -96,8 +97,8 @@ impl World {
             read_only: Some(false),
         }
         .put(&mut hello);
-        self.step(Input::Accepted { conn, peer: ([127, 0, 0, 1], 1000).into() });
-        self.step(Input::Data { conn, bytes: &hello });
+        self.step(Input::Accepted { conn: ConnId(conn), peer: ([127, 0, 0, 1], 1000).into() });
+        self.data(conn, &hello);
     }
 
     /// A connection with a session.
@@ -106,13 +107,13 @@ impl World {
         let session = SessionId(100 + conn as i64);
         self.applied(conn, Outcome::SessionCreated { session, timeout_ms: TIMEOUT_MS });
         let mut hello = Vec::new();
-        self.shard.take_output(conn, &mut hello);
+        self.shard.take_output(ConnId(conn), &mut hello);
         assert_eq!(ConnectResponse::read(&hello[4..]).expect("a handshake").session, session);
     }
 
     fn applied(&mut self, conn: u64, outcome: Outcome) {
         self.zxid += 1;
-        let entry = Entry { zxid: Zxid(self.zxid), outcome: Some((conn, outcome)), events: Arc::from([]) };
+        let entry = Entry { zxid: Zxid(self.zxid), outcome: Some((ConnId(conn), outcome)), events: Arc::from([]) };
         self.step(Input::Stream(ToShard::Applied(entry)));
         self.turn();
     }
@@ -122,7 +123,7 @@ impl World {
     }
 
     fn data(&mut self, conn: u64, bytes: &[u8]) {
-        self.step(Input::Data { conn, bytes });
+        self.step(Input::Data { conn: ConnId(conn), bytes });
     }
 
     fn set(&mut self, conn: u64, xid: i32) {
@@ -154,7 +155,7 @@ impl World {
     /// (xid, error) of all replies since the last call.
     fn replies(&mut self, conn: u64) -> Vec<(i32, i32)> {
         let mut bytes = Vec::new();
-        self.shard.take_output(conn, &mut bytes);
+        self.shard.take_output(ConnId(conn), &mut bytes);
         let mut rest = &bytes[..];
         let mut replies = Vec::new();
         let int = |b: &[u8]| i32::from_be_bytes(*b.first_chunk().expect("four bytes"));

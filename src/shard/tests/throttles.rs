@@ -15,7 +15,7 @@ fn handshakes_over_the_limit_are_closed() {
     assert_eq!(w.closed, []);
     w.connect(3);
     assert_eq!(w.closed, [(3, CloseHow::Flush)]);
-    w.step(Input::Disconnected { conn: 3 });
+    w.step(Input::Disconnected { conn: ConnId(3) });
     let stats = &w.shard.stats;
     assert_eq!((stats.connections_rejected, stats.connection_requests), (1, 2));
     assert_eq!((stats.token_deficit.count, stats.token_deficit.max), (2, 2));
@@ -47,7 +47,7 @@ fn large_writes_are_counted_until_they_are_applied() {
     w.data(2, &set(1, 177));
     assert_eq!((w.closed.clone(), w.shard.stats.large_requests_rejected), (vec![(2, CloseHow::Flush)], 1));
     // The client is gone, its request is not.
-    w.step(Input::Disconnected { conn: 1 });
+    w.step(Input::Disconnected { conn: ConnId(1) });
     assert_eq!(large(&w).in_work(), 201);
     w.answer();
     assert_eq!(large(&w).in_work(), 0);
@@ -72,7 +72,7 @@ fn large_reads_are_counted_while_they_wait() {
     assert_eq!((large(&w).in_work(), w.replies(1).len()), (0, 1));
     w.set(1, 3);
     w.data(1, &exists);
-    w.step(Input::Disconnected { conn: 1 });
+    w.step(Input::Disconnected { conn: ConnId(1) });
     assert_eq!(large(&w).in_work(), 0);
 }
 

@@ -10,7 +10,7 @@ use zabra::session::passwd::passwd_matches;
 use zabra::shard::CloseHow;
 use zabra::types::SessionId;
 
-use crate::frame::{Seen, compare};
+use crate::frame::{FIRST, Seen, compare};
 use crate::input::Input;
 use crate::world::{Asked, TIMEOUT_MS, frames, last_zxid};
 
@@ -54,8 +54,8 @@ fn four_letters(word: &'static str, bytes: &[u8], seen: &Seen) {
     match (word, argument) {
         ("dump", _) => assert!(seen.sent.starts_with(b"dump is not executed") && seen.words.is_empty()),
         ("stmk", None) => assert!(seen.words.is_empty() && seen.sent.is_empty()),
-        ("stmk", Some(mask)) => assert_eq!(seen.words, [(1, word, mask)]),
-        _ => assert_eq!(seen.words, [(1, word, 0)]),
+        ("stmk", Some(mask)) => assert_eq!(seen.words, [(FIRST, word, mask)]),
+        _ => assert_eq!(seen.words, [(FIRST, word, 0)]),
     }
 }
 
@@ -82,9 +82,9 @@ fn handshake(len: i32, rest: &[u8], seen: &Seen) {
     let fits = passwd_matches(request.session, &request.passwd);
     let is_new = request.session == SessionId::NONE;
     let wanted = if is_new {
-        Asked::NewSession { conn: 1, timeout_ms: timeout }
+        Asked::NewSession { conn: FIRST, timeout_ms: timeout }
     } else {
-        Asked::Resume { conn: 1, session: request.session, timeout_ms: timeout, passwd_matches: fits }
+        Asked::Resume { conn: FIRST, session: request.session, timeout_ms: timeout, passwd_matches: fits }
     };
     assert_eq!(seen.asked.first(), Some(&wanted));
     let answer = frames(&seen.sent)[0];

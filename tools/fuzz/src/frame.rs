@@ -6,7 +6,7 @@
 //!   whole frames, and once everything is answered nothing is left waiting.
 
 use zabra::shard::{CloseHow, Input as Step};
-use zabra::types::EventType;
+use zabra::types::{ConnId, EventType};
 
 use crate::input::Input;
 use crate::world::{Asked, World, frames, hello, pieces};
@@ -28,15 +28,18 @@ pub(crate) struct Seen {
     pub(crate) sent: Vec<u8>,
     pub(crate) asked: Vec<Asked>,
     pub(crate) closed: Option<CloseHow>,
-    pub(crate) words: Vec<(u64, &'static str, i64)>,
+    pub(crate) words: Vec<(ConnId, &'static str, i64)>,
 }
+
+/// The connection of a world with one.
+pub(crate) const FIRST: ConnId = ConnId(1);
 
 /// Feeds the pieces to a fresh connection. Handshakes are answered at once, writes when `often` says so or else at the end.
 pub(crate) fn feed(pieces: &[&[u8]], often: bool) -> Seen {
     let mut world = World::new(false);
-    world.accept(1);
+    world.accept(FIRST);
     for piece in pieces {
-        world.step(Step::Data { conn: 1, bytes: piece });
+        world.step(Step::Data { conn: FIRST, bytes: piece });
         if often {
             world.settle();
         } else if world.handshake_waits() {
@@ -46,9 +49,9 @@ pub(crate) fn feed(pieces: &[&[u8]], often: bool) -> Seen {
     }
     world.settle();
     Seen {
-        sent: world.sent.remove(&1).unwrap_or_default(),
+        sent: world.sent.remove(&FIRST).unwrap_or_default(),
         asked: world.asked,
-        closed: world.closed.get(&1).copied(),
+        closed: world.closed.get(&FIRST).copied(),
         words: world.words,
     }
 }
@@ -87,18 +90,18 @@ fn one_stream(flags: u8, input: &mut Input<'_>) {
 fn many(flags: u8, input: &mut Input<'_>) {
     let mut world = World::new(flags & 2 != 0);
     let mut next = 1;
-    let mut open: Vec<u64> = Vec::new();
+    let mut open: Vec<ConnId> = Vec::new();
     for _ in 0..200 {
         if input.is_empty() {
             break;
         }
         let kind = input.u8();
-        let conn = if open.is_empty() { 0 } else { *input.pick(&open) };
+        let conn = if open.is_empty() { ConnId(0) } else { *input.pick(&open) };
         match kind % 16 {
             0 | 1 if open.len() < 6 => {
                 // A slot that is free, under a number that never was.
-                let slot = (0..).find(|s| open.iter().all(|c| *c as u32 != *s)).unwrap_or_default();
-                let conn = next << 32 | u64::from(slot);
+                let slot = (0..).find(|s| open.iter().all(|c| c.0 as u32 != *s)).unwrap_or_default();
+                let conn = ConnId(next << 32 | u64::from(slot));
                 next += 1;
                 if kind & 16 == 0 {
                     world.accept(conn);
@@ -133,7 +136,7 @@ fn many(flags: u8, input: &mut Input<'_>) {
 }
 
 /// All clients read what they have, and everything is answered: what they are sent is whole.
-fn finish(world: &mut World, open: &[u64]) {
+fn finish(world: &mut World, open: &[ConnId]) {
     for (conn, word, _) in std::mem::take(&mut world.words) {
         world.step(Step::WordAnswer { conn, text: word.as_bytes() });
         world.sent.remove(&conn);

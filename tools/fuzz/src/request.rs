@@ -9,13 +9,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zabra::jute::{Put, Reader};
 use zabra::oracle::judge::{self, Table, check_encoding};
-use zabra::pipeline::{AfterReply, Origin, Prep, PrepOptions, Proposal, WriteRequest, put_write_reply};
+use zabra::pipeline::{AfterReply, Prep, PrepOptions, Proposal, WriteRequest, put_write_reply};
 use zabra::proto::Request;
 use zabra::proto::request::is_write;
 use zabra::shard::Input as Step;
 use zabra::tree::Tree;
-use zabra::types::{Cxid, Id, Now, SessionId, Zxid, op};
+use zabra::types::{Cxid, Id, Now, Origin, SessionId, Zxid, op};
 
+use crate::frame::FIRST;
 use crate::input::Input;
 use crate::reencode;
 use crate::world::{EXTENDED, OWNER, World, frames, tree};
@@ -96,7 +97,7 @@ fn write(op: i32, flags: u8, body: &[u8]) {
         body: Bytes::copy_from_slice(body),
         auth: Arc::from(ids),
         moved: flags & 8 != 0,
-        origin: Origin::default(),
+        origin: Origin::Server,
     };
     let zxid = Zxid(tree.last_zxid().0 + 1);
     let now = Now { wall_ms: 2000, ..Now::default() };
@@ -127,7 +128,7 @@ pub(crate) fn apply(tree: &mut Tree, p: &Proposal) {
 
 fn read(op: i32, flags: u8, body: &[u8]) {
     let mut world = World::new(false);
-    world.open(1);
+    world.open(FIRST);
     let mut bytes = Vec::new();
     if flags & 1 != 0 {
         // Behind a write of its own session: it waits in the fifo, undecoded.
@@ -138,11 +139,11 @@ fn read(op: i32, flags: u8, body: &[u8]) {
     if bytes.len() > crate::world::MAX_FRAME {
         return;
     }
-    world.step(Step::Data { conn: 1, bytes: &bytes });
+    world.step(Step::Data { conn: FIRST, bytes: &bytes });
     world.settle();
-    let sent = world.sent.remove(&1).unwrap_or_default();
+    let sent = world.sent.remove(&FIRST).unwrap_or_default();
     let answers = frames(&sent).into_iter().filter(|f| f.starts_with(&XID.to_be_bytes())).count();
-    let ended = world.closed.contains_key(&1);
+    let ended = world.closed.contains_key(&FIRST);
     assert!(answers == 1 || answers == 0 && ended || has_own_xid(op), "{answers} answers, ended: {ended}");
     assert_eq!(world.outstanding(), 0);
 }

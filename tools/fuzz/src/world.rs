@@ -15,7 +15,7 @@ use zabra::shard::{CloseHow, Input, Outbox, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use zabra::types::stat::owner::ExtendedTypes;
-use zabra::types::{Acl, Cxid, EventType, Id, Now, SessionId, Zxid, op};
+use zabra::types::{Acl, ConnId, Cxid, EventType, Id, Now, Origin, SessionId, ShardId, Zxid, op};
 use zabra::watch::{Interest, WatchTable};
 
 pub(crate) const MAX_FRAME: usize = 4000;
@@ -28,9 +28,9 @@ pub(crate) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulat
 /// What the shard asked the peer core for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
-    NewSession { conn: u64, timeout_ms: i32 },
-    Resume { conn: u64, session: SessionId, timeout_ms: i32, passwd_matches: bool },
-    Write { conn: u64, session: SessionId, xid: i32, op: i32, body: Bytes },
+    NewSession { conn: ConnId, timeout_ms: i32 },
+    Resume { conn: ConnId, session: SessionId, timeout_ms: i32, passwd_matches: bool },
+    Write { conn: ConnId, session: SessionId, xid: i32, op: i32, body: Bytes },
 }
 
 /// The tree of every world: it stands still, so one is enough.
@@ -90,14 +90,14 @@ pub(crate) struct World {
     now: Now,
     out: Outbox,
     /// All a connection was sent.
-    pub(crate) sent: BTreeMap<u64, Vec<u8>>,
+    pub(crate) sent: BTreeMap<ConnId, Vec<u8>>,
     /// What was asked of the peer core and not answered (and whether a read waits in front of it), and all that ever was.
     waiting: VecDeque<(Asked, bool)>,
     pub(crate) asked: Vec<Asked>,
     /// How connections were ended.
-    pub(crate) closed: BTreeMap<u64, CloseHow>,
+    pub(crate) closed: BTreeMap<ConnId, CloseHow>,
     /// Four-letter words to answer.
-    pub(crate) words: Vec<(u64, &'static str, i64)>,
+    pub(crate) words: Vec<(ConnId, &'static str, i64)>,
     /// The stream was drained since the last answer: the peer core may apply what waits behind a read.
     is_drained: bool,
     steps: u32,
@@ -121,7 +121,7 @@ impl World {
             };
         }
         let options = ShardOptions {
-            id: 3,
+            id: ShardId(3),
             max_frame: MAX_FRAME,
             session_timeout_ms: TIMEOUT_MS,
             handshake_timeout_ms: 10_000,
@@ -186,12 +186,13 @@ impl World {
         for message in std::mem::take(&mut self.out.to_peer) {
             let behind_read = matches!(message, ToPeer::Write { behind_read: true, .. });
             let asked = match message {
-                ToPeer::NewSession { origin, timeout_ms, .. } => Asked::NewSession { conn: origin.conn, timeout_ms },
-                ToPeer::Resume { origin, session, timeout_ms, passwd_matches } => {
-                    Asked::Resume { conn: origin.conn, session, timeout_ms, passwd_matches }
+                ToPeer::NewSession { conn, timeout_ms, .. } => Asked::NewSession { conn, timeout_ms },
+                ToPeer::Resume { conn, session, timeout_ms, passwd_matches, .. } => {
+                    Asked::Resume { conn, session, timeout_ms, passwd_matches }
                 }
                 ToPeer::Write { request: r, .. } => {
-                    Asked::Write { conn: r.origin.conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body }
+                    let Origin::Local { conn, .. } = r.origin else { panic!("a client's write: {r:?}") };
+                    Asked::Write { conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body }
                 }
                 ToPeer::Touch { .. } => continue,
             };
@@ -202,12 +203,12 @@ impl World {
         self.out.pause.clear();
     }
 
-    pub(crate) fn accept(&mut self, conn: u64) {
+    pub(crate) fn accept(&mut self, conn: ConnId) {
         self.step(Input::Accepted { conn, peer: ([10, 0, 0, 1], 5000).into() });
     }
 
     /// An accepted connection with a session.
-    pub(crate) fn open(&mut self, conn: u64) {
+    pub(crate) fn open(&mut self, conn: ConnId) {
         self.accept(conn);
         self.step(Input::Data { conn, bytes: &hello() });
         self.settle();
