@@ -58,7 +58,7 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
         return FAILED;
     }
     begin("Starting zookeeper ... ");
-    if let Some(pid) = daemon::read_pid(&site.pid_file).filter(|pid| daemon::is_server(*pid)) {
+    if let Some(pid) = running(site) {
         println!("already running as process {pid}.");
         return FAILED;
     }
@@ -91,6 +91,12 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
         return FAILED;
     }
     await_serving(site, &mut child)
+}
+
+/// The server that has the data directory, or the Apache server that the pid file names.
+fn running(site: &Site) -> Option<i32> {
+    let ours = daemon::server_of(&site.data_dir).ok().flatten().map(|server| server.pid);
+    ours.or_else(|| daemon::read_pid(&site.pid_file).filter(|pid| daemon::is_apache(*pid)))
 }
 
 /// zkServer.sh's complaint when directories must not be created and are not there.
@@ -185,7 +191,7 @@ fn remove_pid_file(file: &Path) {
     }
 }
 
-/// Stops the server whose id is in the pid file, and waits until it is gone.
+/// Stops the server that has the data directory, and waits until it is gone.
 pub(super) fn stop(args: &ControlArgs) -> ExitCode {
     match site(args) {
         Ok(site) => stop_at(&site),
@@ -195,22 +201,22 @@ pub(super) fn stop(args: &ControlArgs) -> ExitCode {
 
 fn stop_at(site: &Site) -> ExitCode {
     begin("Stopping zookeeper ... ");
-    let file = site.pid_file.display();
-    if !site.pid_file.is_file() {
-        println!("no zookeeper to stop (could not find file {file})");
-        return OK;
-    }
-    let Some(pid) = daemon::read_pid(&site.pid_file).filter(|pid| daemon::is_server(*pid)) else {
-        println!("no zookeeper to stop (the process of {file} has ended)");
-        remove_pid_file(&site.pid_file);
-        return OK;
+    let server = match daemon::server_of(&site.data_dir) {
+        Ok(Some(server)) => server,
+        Ok(None) => return nothing_to_stop(site),
+        Err(e) => {
+            println!("FAILED TO STOP");
+            eprintln!("zabra: the server of {} cannot be found: {e}", site.data_dir.display());
+            return FAILED;
+        }
     };
-    if let Err(e) = daemon::terminate(pid) {
+    let pid = server.pid;
+    if let Err(e) = server.terminate() {
         println!("FAILED TO STOP");
         eprintln!("zabra: process {pid}: {e}: stop it as the user who started it");
         return FAILED;
     }
-    if !daemon::wait_until_gone(pid, STOP_LIMIT) {
+    if !server.wait(STOP_LIMIT) {
         println!("FAILED TO STOP");
         eprintln!("zabra: process {pid} was sent SIGTERM and still runs after {} s", STOP_LIMIT.as_secs());
         return FAILED;
@@ -219,6 +225,29 @@ fn stop_at(site: &Site) -> ExitCode {
         remove_pid_file(&site.pid_file);
     }
     println!("STOPPED");
+    OK
+}
+
+/// Nobody has the data directory locked. Whatever process the pid file names is left alone: its number may long since belong to
+/// something else.
+fn nothing_to_stop(site: &Site) -> ExitCode {
+    let file = site.pid_file.display();
+    if !site.pid_file.is_file() {
+        println!("no zookeeper to stop (could not find file {file})");
+        return OK;
+    }
+    match daemon::read_pid(&site.pid_file).filter(|pid| daemon::lives(*pid)) {
+        Some(pid) if daemon::is_apache(pid) => {
+            println!("FAILED TO STOP");
+            eprintln!("zabra: process {pid} of {file} is an Apache ZooKeeper server: stop it with zkServer.sh");
+            return FAILED;
+        }
+        Some(pid) => {
+            println!("no zookeeper to stop (process {pid} of {file} does not have {})", site.data_dir.display());
+        }
+        None => println!("no zookeeper to stop (the process of {file} has ended)"),
+    }
+    remove_pid_file(&site.pid_file);
     OK
 }
 

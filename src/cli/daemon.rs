@@ -1,9 +1,11 @@
-//! Processes: starting one apart from the terminal, asking whether one lives, ending one.
+//! Processes: starting one apart from the terminal, finding the server of a directory, ending it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,52 +13,120 @@ use std::time::{Duration, Instant};
 pub(super) fn spawn(command: &mut Command, out: &Path) -> io::Result<Child> {
     let file = File::options().create(true).append(true).open(out)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    // SAFETY: signal and setsid are async-signal-safe and touch no memory; they are all that runs between fork and exec.
+    // SAFETY: setsid is async-signal-safe and touches no memory; it is all that runs between fork and exec.
     unsafe {
-        command.pre_exec(|| {
-            // As nohup does for zkServer.sh: the end of a terminal or of a login is no reason to stop.
-            if libc::signal(libc::SIGHUP, libc::SIG_IGN) == libc::SIG_ERR || libc::setsid() == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        });
+        command.pre_exec(|| if libc::setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) });
     }
     command.spawn()
 }
 
 /// The process id in a file that `start` (or zkServer.sh) wrote, if it is one.
 pub(super) fn read_pid(file: &Path) -> Option<i32> {
-    std::fs::read_to_string(file).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
+    fs::read_to_string(file).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
 }
 
-/// Whether the process exists, is no zombie, and looks like a ZooKeeper server, ours or Apache's: a number in a file may long
-/// since belong to something else.
-pub(super) fn is_server(pid: i32) -> bool {
-    let proc = Path::new("/proc").join(pid.to_string());
-    let Ok(command) = std::fs::read(proc.join("cmdline")) else { return false };
-    let command = String::from_utf8_lossy(&command).to_lowercase();
-    let named = command.contains("zabra") || command.contains("zookeeper");
-    let stat = std::fs::read_to_string(proc.join("stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
-    named && !state.starts_with(['Z', 'X'])
+/// Whether the process exists and is no zombie.
+pub(super) fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(proc(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// Sends SIGTERM.
-pub(super) fn terminate(pid: i32) -> io::Result<()> {
-    // SAFETY: kill takes two integers and touches no memory.
-    if unsafe { libc::kill(pid, libc::SIGTERM) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Whether the process looks like an Apache ZooKeeper server, which takes no lock by which it could be known.
+pub(super) fn is_apache(pid: i32) -> bool {
+    let command = fs::read(proc(pid).join("cmdline")).unwrap_or_default();
+    lives(pid) && String::from_utf8_lossy(&command).contains("org.apache.zookeeper.server.")
 }
 
-/// Waits until the process is gone; false when it is not after `limit`.
-pub(super) fn wait_until_gone(pid: i32, limit: Duration) -> bool {
-    let start = Instant::now();
-    while is_server(pid) {
-        if start.elapsed() > limit {
-            return false;
+fn proc(pid: i32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+/// The server that has `data_dir` locked: a running Zabra keeps the lock for as long as it lives, and nobody else has it.
+///
+/// A lock held from another process id namespace (a container) is not seen.
+///
+/// # Errors
+/// `/proc/locks` cannot be read, or the process not be held on to.
+pub(super) fn server_of(data_dir: &Path) -> io::Result<Option<Process>> {
+    let Some(pid) = holder(data_dir)? else { return Ok(None) };
+    let process = Process::open(pid)?;
+    // The number could have gone to another process before it was opened; from now on it cannot.
+    Ok(process.filter(|_| holder(data_dir).is_ok_and(|again| again == Some(pid))))
+}
+
+/// The id of the process that holds the `flock` of a directory.
+fn holder(dir: &Path) -> io::Result<Option<i32>> {
+    let Ok(wanted) = fs::metadata(dir) else { return Ok(None) };
+    let locks = fs::read_to_string("/proc/locks")?;
+    let holders = locks.lines().filter_map(|line| flock_holder(line, wanted.ino()));
+    Ok(holders.into_iter().find(|pid| has_open(*pid, &wanted)))
+}
+
+/// The process of a line of `/proc/locks`, such as `1: FLOCK  ADVISORY  WRITE 1234 08:01:131138 0 EOF`, if it is an exclusive
+/// `flock` on that inode. A line that begins with `->` is of one that waits.
+fn flock_holder(line: &str, inode: u64) -> Option<i32> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [_, "FLOCK", _, "WRITE", pid, file, ..] = words.as_slice() else { return None };
+    let its_inode: u64 = file.rsplit(':').next()?.parse().ok()?;
+    pid.parse().ok().filter(|pid| *pid > 1 && its_inode == inode)
+}
+
+/// Whether the process has the file open: inode numbers are only unique within a file system, and the device numbers of
+/// `/proc/locks` are not always those of `stat`. One whose descriptors may not be seen may not be ended either; that is then said.
+fn has_open(pid: i32, wanted: &fs::Metadata) -> bool {
+    let Ok(descriptors) = fs::read_dir(proc(pid).join("fd")) else { return true };
+    let same = |file: fs::Metadata| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino());
+    descriptors.flatten().any(|d| fs::metadata(d.path()).is_ok_and(same))
+}
+
+/// A process held on to, so that its number cannot come to mean another one.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) pid: i32,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// `None`: there is none of that number.
+    fn open(pid: i32) -> io::Result<Option<Process>> {
+        // SAFETY: takes two integers; the descriptor that comes back is nobody else's.
+        match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } {
+            -1 => match io::Error::last_os_error() {
+                e if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+                e => Err(e),
+            },
+            // SAFETY: as above.
+            fd => Ok(Some(Process { pid, fd: unsafe { OwnedFd::from_raw_fd(fd as i32) } })),
         }
-        std::thread::sleep(Duration::from_millis(50));
     }
-    true
+
+    /// Sends SIGTERM.
+    pub(super) fn terminate(&self) -> io::Result<()> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: the descriptor is open; without an info the call reads no memory.
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGTERM, no_info, 0) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Waits until the process has ended; false when it has not after `limit`.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let left_ms = left.as_millis().min(i32::MAX as u128) as i32;
+            // SAFETY: one entry, which lives until the call returns.
+            match unsafe { libc::poll(&mut poll, 1, left_ms) } {
+                1 => return true,
+                0 if left.is_zero() => return false,
+                // Interrupted, or a little early.
+                _ => {}
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,26 +147,48 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_no_server_is_told_apart() {
-        let mut child = Command::new("sleep").arg("30").spawn().expect("started");
-        let pid = child.id() as i32;
-        assert!(!is_server(pid));
-        let mut named = Command::new("sh").args(["-c", "sleep 30; : zabra"]).process_group(0).spawn().expect("started");
-        let named_pid = named.id() as i32;
-        // The kernel lets the parent go on a moment before the new program's arguments can be read.
-        let start = Instant::now();
-        while !is_server(named_pid) {
-            assert!(start.elapsed() < Duration::from_secs(10), "sh does not appear");
-            std::thread::yield_now();
+    fn lines_of_proc_locks() {
+        let of = |line| flock_holder(line, 131138);
+        assert_eq!(of("1: FLOCK  ADVISORY  WRITE 1234 08:01:131138 0 EOF"), Some(1234));
+        for other in [
+            "1: FLOCK  ADVISORY  WRITE 1234 08:01:131139 0 EOF",
+            "1: -> FLOCK  ADVISORY  WRITE 1234 08:01:131138 0 EOF",
+            "1: FLOCK  ADVISORY  READ  1234 08:01:131138 0 EOF",
+            "1: POSIX  ADVISORY  WRITE 1234 08:01:131138 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE 0 08:01:131138 0 EOF",
+            "1: FLOCK  ADVISORY  WRITE -1 08:01:131138 0 EOF",
+            "",
+        ] {
+            assert_eq!(of(other), None, "{other}");
         }
-        assert!(!wait_until_gone(named_pid, Duration::from_millis(1)));
-        // SAFETY: ends the group that this test made.
-        unsafe { libc::kill(-named_pid, libc::SIGKILL) };
-        assert!(wait_until_gone(named_pid, Duration::from_secs(10)), "a zombie is gone");
-        named.wait().expect("reaped");
-        terminate(pid).expect("sent");
+    }
+
+    #[test]
+    fn the_server_of_a_directory_is_who_has_it_locked() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let found = || server_of(dir.path()).expect("asked").map(|p| p.pid);
+        assert_eq!(found(), None);
+        let open = File::open(dir.path()).expect("opened");
+        assert_eq!(found(), None, "open is not locked");
+        open.lock().expect("locked");
+        assert_eq!(found(), Some(std::process::id() as i32));
+        drop(open);
+        assert_eq!(found(), None);
+        assert!(server_of(&dir.path().join("none")).expect("asked").is_none());
+    }
+
+    #[test]
+    fn a_process_is_ended_and_waited_for() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("started");
+        let pid = child.id() as i32;
+        let process = Process::open(pid).expect("opened").expect("lives");
+        assert!(lives(pid) && !is_apache(pid) && !process.wait(Duration::from_millis(1)));
+        process.terminate().expect("sent");
+        assert!(process.wait(Duration::from_secs(60)), "a zombie has ended");
+        assert!(!lives(pid));
         child.wait().expect("reaped");
-        assert!(!is_server(named_pid));
+        assert!(Process::open(pid).expect("asked").is_none());
+        assert_eq!(process.terminate().expect_err("it has ended").raw_os_error(), Some(libc::ESRCH));
     }
 
     #[test]

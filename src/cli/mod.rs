@@ -45,7 +45,7 @@ enum Command {
     Serve(ServeArgs),
     /// Start a server in the background and wait until it serves
     Start(ControlArgs),
-    /// Stop the server that `start` started
+    /// Stop the server that has the configuration's data directory
     Stop(ControlArgs),
     /// Stop, then start
     Restart(ControlArgs),

@@ -1,8 +1,9 @@
 //! `zabra start|stop|restart|status` on real processes, in zkServer.sh's words; and what `serve` says of a bad configuration.
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 /// A configuration of its own, on a free port.
 struct Site {
@@ -140,19 +141,78 @@ fn a_port_in_use_is_said_and_left_alone() {
     drop(taken);
 }
 
+/// A process that is no server, whatever its command line says; ended with the test.
+struct Decoy(Child);
+
+impl Decoy {
+    fn new(words: &str) -> Decoy {
+        let mut command = Command::new("sleep");
+        // What `ps` shows first: the name of the program.
+        Decoy(command.arg0(words).arg("600").spawn().expect("started"))
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn is_untouched(&mut self) -> bool {
+        self.0.try_wait().expect("asked").is_none()
+    }
+}
+
+impl Drop for Decoy {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("ended");
+    }
+}
+
 #[test]
 fn a_stale_pid_file_does_not_hurt() {
     let site = Site::new("");
     std::fs::create_dir_all(site.dir.path().join("data")).expect("made");
-    // Alive, but no server.
-    let mut other = Command::new("sleep").arg("60").spawn().expect("started");
+    let file = site.pid_file();
+    let mut other = Decoy::new("/opt/zookeeper/bin/zabra serve");
+    for (pid, why) in [
+        (other.id().to_string(), format!("process {} of {} does not have", other.id(), file.display())),
+        ("4194999".into(), format!("the process of {} has ended", file.display())),
+    ] {
+        std::fs::write(&file, pid).expect("written");
+        let (code, out, _) = site.run("stop");
+        assert_eq!(code, 0);
+        assert!(out.starts_with(&format!("Stopping zookeeper ... no zookeeper to stop ({why}")), "{out}");
+        assert!(other.is_untouched() && !file.exists());
+    }
+    std::fs::write(&file, other.id().to_string()).expect("written");
+    let (code, out, err) = site.run("start");
+    assert_eq!((code, out.as_str()), (0, "Starting zookeeper ... STARTED\n"), "{err}");
+    assert!(other.is_untouched());
+}
+
+#[test]
+fn who_has_the_directory_is_stopped_and_nobody_else() {
+    let site = Site::new("");
+    let (code, _, err) = site.run("start");
+    assert_eq!(code, 0, "{err}");
+    let pid = std::fs::read_to_string(site.pid_file()).expect("a pid file");
+    let mut other = Decoy::new("/opt/zookeeper/bin/zabra serve");
     std::fs::write(site.pid_file(), other.id().to_string()).expect("written");
-    let (code, out, _) = site.run("stop");
-    let ended = format!(
-        "Stopping zookeeper ... no zookeeper to stop (the process of {} has ended)\n",
-        site.pid_file().display()
-    );
-    assert_eq!((code, out), (0, ended));
-    assert!(other.try_wait().expect("asked").is_none(), "a stranger's process was ended");
-    other.kill().and_then(|()| other.wait()).expect("ended");
+    let (code, out, _) = site.run("start");
+    assert_eq!((code, out), (1, format!("Starting zookeeper ... already running as process {pid}.\n")));
+    let (code, out, err) = site.run("stop");
+    assert_eq!((code, out.as_str()), (0, "Stopping zookeeper ... STOPPED\n"), "{err}");
+    assert!(other.is_untouched() && site.run("status").0 == 1);
+}
+
+#[test]
+fn an_apache_server_is_not_stopped_nor_started_over() {
+    let site = Site::new("");
+    std::fs::create_dir_all(site.dir.path().join("data")).expect("made");
+    let mut apache = Decoy::new("java org.apache.zookeeper.server.quorum.QuorumPeerMain");
+    std::fs::write(site.pid_file(), apache.id().to_string()).expect("written");
+    let (code, out, err) = site.run("stop");
+    assert_eq!((code, out.as_str()), (1, "Stopping zookeeper ... FAILED TO STOP\n"));
+    assert!(err.contains("stop it with zkServer.sh"), "{err}");
+    let (code, out, _) = site.run("start");
+    assert_eq!((code, out), (1, format!("Starting zookeeper ... already running as process {}.\n", apache.id())));
+    assert!(apache.is_untouched());
 }
