@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::ControlArgs;
 use crate::config::parse_properties;
+use crate::quorum::Member;
 
 /// What the commands need to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,10 +116,8 @@ fn own_line(pairs: &[(String, String)], data_dir: &Path) -> Option<Client> {
     let key = format!("server.{}", my_id.lines().next()?.trim());
     let dynamic = get(pairs, "dynamicConfigFile").and_then(|f| read_pairs(Path::new(f)).ok()).unwrap_or_default();
     let line = get(pairs, &key).or_else(|| get(&dynamic, &key))?;
-    let address = line.split(';').nth(1)?.trim();
-    let (host, port) = address.rsplit_once(':').unwrap_or(("localhost", address));
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Some(Client { host: reachable(host), port: port.parse().ok()?, tls: false })
+    let address = Member::parse(line).ok()?.client?;
+    Some(Client { host: reachable(&address.host), port: address.port, tls: false })
 }
 
 /// One cannot connect to "every address".
@@ -141,7 +140,7 @@ mod tests {
     fn client_of(text: &str, my_id: &str) -> Option<(String, u16, bool)> {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("myid"), my_id).expect("written");
-        std::fs::write(dir.path().join("dynamic"), "server.2=b:1:2;[::1]:2202\n").expect("written");
+        std::fs::write(dir.path().join("dynamic"), "server.2=b:1:2;[::1%lo]:2202\n").expect("written");
         site(&format!("dataDir=DIR\n{text}"), dir.path()).expect("is good").client.map(|c| (c.host, c.port, c.tls))
     }
 
@@ -163,7 +162,7 @@ mod tests {
         }
         assert_eq!(client_of("server.1=a:1:2;2200", "1\n"), local(2200, false));
         assert_eq!(client_of("server.1=a:1:2;h:2200", "1\n"), Some(("h".into(), 2200, false)));
-        assert_eq!(client_of("dynamicConfigFile=DIR/dynamic", "2"), Some(("::1".into(), 2202, false)));
+        assert_eq!(client_of("dynamicConfigFile=DIR/dynamic", "2"), Some(("::1%lo".into(), 2202, false)));
         assert_eq!(client_of("secureClientPort=2281", ""), local(2281, true));
         assert_eq!(client_of("", "1"), None);
         assert_eq!(client_of("clientPort=x", ""), None);

@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use super::address::HostAddr;
+use super::draft::{Draft, quotation_marks};
 use super::error::Problem;
-use super::load::Draft;
-use super::members::{Members, Role};
+use super::member_lines::MemberLines;
 use super::properties::{self, Entry};
+use crate::quorum::Role;
+use crate::types::Zxid;
 
 /// What a file must say.
 pub(super) fn require(draft: &mut Draft<'_>) {
@@ -22,7 +24,7 @@ pub(super) fn require(draft: &mut Draft<'_>) {
 /// Reads the dynamic file, if there is one.
 pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
     let Some(path) = draft.config.ensemble.dynamic_config_file.clone() else { return };
-    for entry in main.iter().filter(|e| Members::owns(&e.key)) {
+    for entry in main.iter().filter(|e| MemberLines::owns(&e.key)) {
         let what = "must be in the dynamic file, since dynamicConfigFile is set: move the line there";
         draft.problems.push(Problem::at(&draft.name, entry.line, &entry.key, what));
     }
@@ -32,7 +34,8 @@ pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
         Err(e) => {
             draft.wrong(
                 "dynamicConfigFile",
-                format!("{name} cannot be read ({e}): name a file that exists and is readable"),
+                format!("{name} cannot be read ({e}): name a file that exists and is readable")
+                    + quotation_marks(&name),
             );
             return;
         }
@@ -41,12 +44,12 @@ pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
         Ok(entries) => entries,
         Err(problem) => return draft.problems.push(problem),
     };
-    draft.config.ensemble.members.version = version_of(&path);
+    draft.lines.version = version_of(&path);
     let several = draft.config.ensemble.multi_address;
     for entry in entries {
         let result = match entry.key.as_str() {
             "version" => Err("must not be in the dynamic file, whose name carries it: remove the line".to_string()),
-            key if Members::owns(key) => draft.config.ensemble.members.take(key, &entry.value, several),
+            key if MemberLines::owns(key) => draft.lines.take(key, &entry.value, several),
             _ => Err("is not known in a dynamic file: only server.N, group.N and weight.N are".to_string()),
         };
         if let Err(what) = result {
@@ -56,10 +59,10 @@ pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
 }
 
 /// The hexadecimal number after the last point of the file's name; 0 if it is none.
-fn version_of(path: &Path) -> i64 {
+fn version_of(path: &Path) -> Zxid {
     let text = path.to_string_lossy();
     let suffix = text.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-    i64::from_str_radix(suffix, 16).unwrap_or(0)
+    Zxid(i64::from_str_radix(suffix, 16).unwrap_or(0))
 }
 
 /// Derives what was left open and checks what was set.
@@ -78,7 +81,16 @@ fn directories(draft: &mut Draft<'_>) {
         draft.config.data_log_dir = draft.config.data_dir.clone();
     }
     for (key, dir) in [("dataDir", draft.config.data_dir.clone()), ("dataLogDir", draft.config.data_log_dir.clone())] {
-        if draft.place(key).is_some() && dir.is_relative() && !dir.starts_with(".") && !dir.starts_with("..") {
+        let shown = dir.display().to_string();
+        if draft.place(key).is_none() {
+            continue;
+        }
+        if !quotation_marks(&shown).is_empty() {
+            draft.warn(format!(
+                "{key}={shown}: the quotation marks are part of the directory's name, which lies where the server is started: \
+                 remove them"
+            ));
+        } else if dir.is_relative() && !dir.starts_with(".") && !dir.starts_with("..") {
             let dir = dir.display();
             draft.warn(format!(
                 "{key}={dir} is relative to where the server is started: write an absolute path, or ./{dir}"
@@ -132,9 +144,10 @@ fn storage(draft: &mut Draft<'_>) {
 }
 
 fn limits(draft: &mut Draft<'_>) {
-    if draft.config.limits.large_request_threshold_bytes == 0 {
+    let threshold = draft.config.limits.large_request_threshold_bytes;
+    if threshold < 1 && threshold != -1 {
         draft.config.limits.large_request_threshold_bytes = -1;
-        draft.warn("largeRequestThreshold should be -1 or positive. It was 0 and is set to -1, off");
+        draft.warn(format!("largeRequestThreshold should be -1 or positive. It was {threshold} and is set to -1, off"));
     }
     if draft.config.auth.enforce && draft.config.auth.enforced_schemes.is_empty() {
         draft.wrong(
@@ -186,10 +199,10 @@ fn membership(draft: &mut Draft<'_>) {
     let ensemble = &draft.config.ensemble;
     let dynamic = ensemble.dynamic_config_file.as_ref().map(|p| p.display().to_string());
     let place = dynamic.unwrap_or_else(|| draft.name.clone());
-    let problems = ensemble.members.check(&place, ensemble.standalone_enabled);
-    let (voters, standalone) = (ensemble.members.participants(), ensemble.standalone_enabled);
-    if !problems.is_empty() {
-        return draft.problems.extend(problems);
+    let (voters, standalone) = (draft.lines.participants(), ensemble.standalone_enabled);
+    match draft.lines.members(standalone) {
+        Ok(members) => draft.config.ensemble.members = members,
+        Err(what) => return draft.problems.push(Problem::new(place, "", what)),
     }
     peer_type(draft);
     if voters == 0 {
@@ -226,17 +239,35 @@ fn ensemble_needs(draft: &mut Draft<'_>) {
     if draft.config.ensemble.sync_limit == 0 {
         draft.wrong("syncLimit", "is not set: add a line such as syncLimit=5 (ticks a server may lag)");
     }
-    if draft.config.my_id.is_none() {
-        let place = draft.config.data_dir.join("myid").display().to_string();
-        draft.problems.push(Problem::new(place, "", "is missing: write this server's N of its server.N line into it"));
+    match draft.config.my_id {
+        Some(id) if draft.lines.get(id).is_none() => no_line(draft, id),
+        Some(_) => {}
+        None => {
+            let place = draft.config.data_dir.join("myid").display().to_string();
+            let what = "is missing: write this server's N of its server.N line into it";
+            draft.problems.push(Problem::new(place, "", what));
+        }
+    }
+}
+
+/// `myid` names a server that is not listed.
+fn no_line(draft: &mut Draft<'_>, id: i64) {
+    let place = draft.config.data_dir.join("myid").display().to_string();
+    let what = format!(
+        "says that this is server {id}, for which there is no line server.{id} (there is one for {}): correct the file or add \
+         the line",
+        draft.lines.ids()
+    );
+    let problem = Problem::new(place, "", what);
+    if !draft.problems.contains(&problem) {
+        draft.problems.push(problem);
     }
 }
 
 /// The list of servers decides; `peerType` may only agree.
 fn peer_type(draft: &mut Draft<'_>) {
     let ensemble = &draft.config.ensemble;
-    let listed =
-        draft.config.my_id.and_then(|id| ensemble.members.servers.get(&id)).map_or(Role::Participant, |m| m.role);
+    let listed = draft.config.my_id.and_then(|id| draft.lines.get(id)).map_or(Role::Participant, |m| m.role);
     if ensemble.peer_type != listed {
         let text = format!(
             "Peer type from servers list ({listed:?}) doesn't match peerType ({:?}). Defaulting to servers list.",
@@ -250,7 +281,7 @@ fn peer_type(draft: &mut Draft<'_>) {
 /// A server's own line may name its client port; it must not contradict the main file.
 fn client_port(draft: &mut Draft<'_>) {
     let config = &draft.config;
-    let own = config.my_id.and_then(|id| config.ensemble.members.servers.get(&id));
+    let own = config.my_id.and_then(|id| draft.lines.get(id));
     let secure = own.is_some_and(|m| m.secure_client.is_some());
     let client = own.and_then(|m| m.client.clone());
     if secure {
@@ -259,10 +290,10 @@ fn client_port(draft: &mut Draft<'_>) {
             "TLS for clients is not available in this version of Zabra: remove the secure client port",
         );
     }
-    let from_file = config_says_port(draft);
+    let from_file = draft.place("clientPort").is_some();
     let Some(client) = client else {
         if !from_file && draft.config.source.file.is_some() {
-            draft.wrong("clientPort", "is not set, so that no client could connect: add a line clientPort=2181");
+            no_port(draft);
         }
         return;
     };
@@ -289,8 +320,14 @@ fn client_port(draft: &mut Draft<'_>) {
     draft.config.client.port = client.port;
 }
 
-fn config_says_port(draft: &Draft<'_>) -> bool {
-    draft.place("clientPort").is_some()
+/// No line says where clients connect.
+fn no_port(draft: &mut Draft<'_>) {
+    match draft.config.my_id {
+        // Told already.
+        _ if draft.lines.participants() > 1 => {}
+        Some(id) if !draft.lines.is_empty() && draft.lines.get(id).is_none() => no_line(draft, id),
+        _ => draft.wrong("clientPort", "is not set, so that no client could connect: add a line clientPort=2181"),
+    }
 }
 
 #[cfg(test)]
@@ -327,6 +364,11 @@ mod tests {
         assert_eq!((config.client.port, config.client.host), (2200, Some([127, 0, 0, 1].into())));
         let (config, _) = load("server.3=a:1:2;2200", "3", "").expect("is good");
         assert_eq!((config.client.port, config.client.host), (2200, None));
+        let text = error("server.3=a:1:2;2200", "4", "").to_string();
+        assert!(
+            text.contains("myid: says that this is server 4, for which there is no line server.4 (there is one for 3)")
+        );
+        assert!(!text.contains("clientPort"), "{text}");
         let text = error("server.3=a:1:2;2200", "", "").to_string();
         assert!(text.contains("clientPort: is not set"), "{text}");
     }
@@ -350,6 +392,8 @@ mod tests {
         for part in ["initLimit: is not set", "syncLimit: is not set", "myid: is missing"] {
             assert!(e.contains(part), "{part}: {e}");
         }
+        let e = error(&format!("{TIMES}server.1=a:1:2\nserver.2=b:1:2"), "7", "").to_string();
+        assert!(e.contains("no line server.7 (there is one for 1, 2)"), "{e}");
     }
 
     #[test]
@@ -358,7 +402,7 @@ mod tests {
             ("clientPort=1\nserver.1=a:1:2:observer", "observers without participants"),
             ("clientPort=1\nserver.1=a:1:2:observer\nserver.2=a:1:2", "observers without a quorum"),
             ("clientPort=1\nstandaloneEnabled=false", "needs at least one participant"),
-            ("clientPort=1\nserver.1=a:1:2\nserver.2=a:1:2\ngroup.1=1", "server 2 is not in a group"),
+            ("clientPort=1\nserver.1=a:1:2\nserver.2=a:1:2\ngroup.1=1", "server 2 is a participant but in no group"),
         ] {
             let e = error(text, "1", "").to_string();
             assert!(e.contains(part), "{text}: {e}");
@@ -376,7 +420,8 @@ mod tests {
     #[test]
     fn the_dynamic_file() {
         let (config, _) = load("clientPort=1\ndynamicConfigFile=DYNAMIC", "1", "server.1=a:1:2").expect("is good");
-        assert_eq!((config.ensemble.members.servers.len(), config.ensemble.members.version), (1, 0x1a));
+        let members = config.ensemble.members.expect("some");
+        assert_eq!((members.iter().len(), members.version()), (1, Zxid(0x1a)));
         for (main, dynamic, part) in [
             ("", "version=1\nserver.1=a:1:2", "zoo.cfg.dynamic.1a:1: version: must not be in the dynamic file"),
             ("", "tickTime=1", "tickTime: is not known in a dynamic file"),
@@ -438,9 +483,13 @@ mod tests {
     fn relative_directories_are_warned_of() {
         let warned = |dir: &str| {
             let properties = [("dataDir".to_string(), dir.to_string())];
-            !Config::embedded(&properties).expect("is good").1.is_empty()
+            let warnings = Config::embedded(&properties).expect("is good").1;
+            warnings.into_iter().map(|w| w.0).collect::<Vec<_>>().join("\n")
         };
-        assert!(warned("data"));
-        assert!(!warned("./data") && !warned("../data") && !warned("/data"));
+        assert!(warned("data").contains("relative"));
+        assert!(["./data", "../data", "/data"].iter().all(|dir| warned(dir).is_empty()));
+        for quoted in ["\"/data\"", "'/data'"] {
+            assert!(warned(quoted).contains("quotation marks are part of the directory's name"), "{}", warned(quoted));
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::members::{Members, Role};
+use crate::quorum::{Members, Role};
 
 /// Members and timing of an ensemble.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Ensemble {
-    /// The `server.N`, `group.N`, `weight.N` lines.
-    pub members: Members,
+    /// What the `server.N`, `group.N` and `weight.N` lines say; none without a server line.
+    pub members: Option<Members>,
     /// The file they came from, if not the main one.
     pub dynamic_config_file: Option<PathBuf>,
     /// One voter means standalone.
@@ -100,7 +100,7 @@ pub struct Ensemble {
 impl Default for Ensemble {
     fn default() -> Self {
         Ensemble {
-            members: Members::default(),
+            members: None,
             dynamic_config_file: None,
             standalone_enabled: true,
             reconfig_enabled: false,

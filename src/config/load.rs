@@ -4,186 +4,16 @@
 //! Order, later wins: defaults, `-Dzookeeper.*` and other properties, the file (as in Java, where the file sets properties
 //! over what the command line set), then `-Dkey` with a key of zoo.cfg, which Java does not have.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::check;
+use super::draft::{COMMAND_LINE, Draft};
 use super::error::{ConfigError, Problem, Warning};
-use super::keys::{self, Disposition, Key, Scope};
-use super::members::Members;
+use super::files::{Files, HostFiles};
+use super::keys::{self, Scope};
+use super::member_lines::MemberLines;
 use super::properties::{self, Entry};
 use super::settings::{Config, Source};
-
-const PREFIX: &str = "zookeeper.";
-const COMMAND_LINE: &str = "command line";
-
-/// The files a configuration names: the host's, or what a test says they hold.
-pub trait Files {
-    /// Whether this is a file.
-    fn is_file(&self, path: &Path) -> bool;
-    /// Its bytes.
-    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
-}
-
-/// The files of this machine.
-pub struct HostFiles;
-
-impl Files for HostFiles {
-    fn is_file(&self, path: &Path) -> bool {
-        path.is_file()
-    }
-    fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        std::fs::read(path)
-    }
-}
-
-/// A configuration being put together.
-pub(super) struct Draft<'a> {
-    pub(super) config: Config,
-    pub(super) files: &'a dyn Files,
-    pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<Warning>,
-    /// Name of the file, or the command line, for problems without a line.
-    pub(super) name: String,
-    /// Where each key of the table was set last.
-    given: BTreeMap<&'static str, String>,
-    /// Key and place of what has no effect, by reason.
-    meaningless: BTreeMap<&'static str, Vec<String>>,
-}
-
-impl Draft<'_> {
-    pub(super) fn new<'a>(name: &str, config: Config, files: &'a dyn Files) -> Draft<'a> {
-        Draft {
-            config,
-            files,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-            name: name.into(),
-            given: BTreeMap::new(),
-            meaningless: BTreeMap::new(),
-        }
-    }
-
-    /// Where a key was set, if it was.
-    pub(super) fn place(&self, key: &str) -> Option<&str> {
-        self.given.get(key).map(String::as_str)
-    }
-
-    pub(super) fn warn(&mut self, text: impl Into<String>) {
-        self.warnings.push(Warning(text.into()));
-    }
-
-    /// A problem with a key, at the place that set it.
-    pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>) {
-        let place = self.place(key).unwrap_or(&self.name).to_string();
-        self.problems.push(Problem::new(place, key, what));
-    }
-
-    /// Does what the table says with a value. `written` is the key as it was written.
-    fn apply(&mut self, key: &'static Key, written: &str, value: &str, place: &str) {
-        self.given.insert(key.name, place.to_string());
-        let result = match key.disposition {
-            Disposition::Honoured(set) | Disposition::Ensemble(set) => set.apply(&mut self.config, value),
-            Disposition::Meaningless(reason) => {
-                self.meaningless.entry(reason).or_default().push(format!("{written} ({place})"));
-                Ok(())
-            }
-            Disposition::Refused(_) if value.is_empty() || value.eq_ignore_ascii_case(key.default) => Ok(()),
-            Disposition::Refused(what) => Err(format!(
-                "{what} is not available in this version of Zabra, and to leave it out could be dangerous: remove the key, or \
-                 stay with Apache ZooKeeper for now"
-            )),
-        };
-        if let Err(what) = result {
-            self.problems.push(Problem::new(place, written, what));
-        }
-    }
-
-    /// One entry of the main file.
-    fn take_entry(&mut self, entry: &Entry) {
-        let place = format!("{}:{}", self.name, entry.line);
-        let (key, value) = (entry.key.as_str(), entry.value.as_str());
-        if !value.is_ascii() {
-            self.warn(format!(
-                "{place}: {key} is not ASCII and is read as Latin-1, as ZooKeeper does: write \\uXXXX escapes"
-            ));
-        }
-        if Members::owns(key) {
-            self.take_member(key, value, &place);
-        } else if let Some(row) = keys::find(key, &[Scope::File]) {
-            self.apply(row, key, value, &place);
-        } else {
-            let name = key.strip_prefix(PREFIX).unwrap_or(key);
-            self.config.properties.insert(format!("{PREFIX}{name}"), value.into());
-            match keys::find(name, &[Scope::Property, Scope::Any]) {
-                Some(row) => self.apply(row, key, value, &place),
-                None => self.warn(unknown_in_file(name, value, &place)),
-            }
-        }
-    }
-
-    fn take_member(&mut self, key: &str, value: &str, place: &str) {
-        let several = self.config.ensemble.multi_address;
-        if let Err(what) = self.config.ensemble.members.take(key, value, several) {
-            self.problems.push(Problem::new(place, key, what));
-        }
-    }
-
-    /// One `-Dkey=value`, as a property.
-    fn take_property(&mut self, key: &str, value: &str) {
-        self.config.properties.insert(key.into(), value.into());
-        let row = match key.strip_prefix(PREFIX) {
-            Some(name) => keys::find(name, &[Scope::Property, Scope::Any]),
-            None => keys::find(key, &[Scope::Bare, Scope::Any]),
-        };
-        match row {
-            Some(row) => self.apply(row, &format!("-D{key}"), value, COMMAND_LINE),
-            None => self.warn(unknown_on_command_line(key)),
-        }
-    }
-
-    /// The warning that names all that has no effect.
-    fn name_meaningless(&mut self) {
-        if self.meaningless.is_empty() {
-            return;
-        }
-        let groups = self.meaningless.iter().map(|(reason, keys)| format!("{}: {reason}", keys.join(", ")));
-        let text = format!("these settings have no effect in Zabra: {}", groups.collect::<Vec<_>>().join("; "));
-        self.warn(text);
-    }
-
-    pub(super) fn finish(mut self) -> Result<(Config, Vec<Warning>), ConfigError> {
-        self.name_meaningless();
-        check::check(&mut self);
-        if self.problems.is_empty() {
-            Ok((self.config, self.warnings))
-        } else {
-            Err(ConfigError { problems: self.problems, warnings: self.warnings })
-        }
-    }
-}
-
-fn unknown_in_file(name: &str, value: &str, place: &str) -> String {
-    if keys::find(name, &[Scope::Bare]).is_some() {
-        return format!(
-            "{place}: {name} has no effect: in zoo.cfg it becomes the property {PREFIX}{name}, which nothing reads. Start with \
-             -D{name}={value} instead"
-        );
-    }
-    let same = keys::all().find(|k| k.name.eq_ignore_ascii_case(name));
-    let hint = same.map(|k| format!(" Did you mean {}?", k.name)).unwrap_or_default();
-    format!("{place}: unknown key {name} becomes the property {PREFIX}{name}, which nothing reads.{hint}")
-}
-
-fn unknown_on_command_line(key: &str) -> String {
-    let name = key.strip_prefix(PREFIX).unwrap_or(key);
-    let row = keys::find(name, &[Scope::File, Scope::Property, Scope::Bare, Scope::Any]);
-    match row.map(|row| row.scope) {
-        Some(Scope::File | Scope::Bare) => format!("-D{key} has no effect: write -D{name}"),
-        Some(Scope::Property | Scope::Any) => format!("-D{key} has no effect: write -D{PREFIX}{name}"),
-        None => format!("-D{key}: unknown property, which nothing reads"),
-    }
-}
 
 impl Config {
     /// Reads a zoo.cfg and the files it names, with the `-D` properties given as pairs.
@@ -210,6 +40,12 @@ impl Config {
         let source = Source { file: Some(path.to_path_buf()), text: String::from_utf8_lossy(&bytes).into_owned() };
         let entries = properties::parse(&name, &bytes)?;
         let mut draft = Draft::new(&name, Config { source, ..Config::default() }, files);
+        if properties::has_mark(&bytes) {
+            draft.warn(format!(
+                "{name} begins with a byte order mark, which Apache ZooKeeper takes for a part of the first key: save the file \
+                 without it"
+            ));
+        }
         let overrides = take_properties(&mut draft, properties);
         warn_of_repeats(&mut draft, &entries);
         for entry in in_order(&entries) {
@@ -218,6 +54,7 @@ impl Config {
         take_overrides(&mut draft, &overrides);
         check::require(&mut draft);
         check::dynamic_file(&mut draft, &entries);
+        check::check(&mut draft);
         draft.finish()
     }
 
@@ -269,6 +106,7 @@ fn without_file(config: Config, properties: &[(String, String)]) -> Result<(Conf
     let mut draft = Draft::new(COMMAND_LINE, config, &HostFiles);
     let overrides = take_properties(&mut draft, properties);
     take_overrides(&mut draft, &overrides);
+    check::check(&mut draft);
     draft.finish()
 }
 
@@ -277,7 +115,7 @@ fn take_properties(draft: &mut Draft<'_>, properties: &[(String, String)]) -> Ve
     let mut overrides = Vec::new();
     for (key, value) in properties {
         let bare = keys::find(key, &[Scope::Bare, Scope::Any]).is_some();
-        if !bare && (Members::owns(key) || keys::find(key, &[Scope::File]).is_some()) {
+        if !bare && (MemberLines::owns(key) || keys::find(key, &[Scope::File]).is_some()) {
             overrides.push((key.clone(), value.trim().to_string()));
         } else {
             draft.take_property(key, value.trim());
@@ -288,7 +126,7 @@ fn take_properties(draft: &mut Draft<'_>, properties: &[(String, String)]) -> Ve
 
 fn take_overrides(draft: &mut Draft<'_>, overrides: &[(String, String)]) {
     for (key, value) in overrides {
-        if Members::owns(key) {
+        if MemberLines::owns(key) {
             draft.take_member(key, value, COMMAND_LINE);
         } else if let Some(row) = keys::find(key, &[Scope::File]) {
             draft.apply(row, &format!("-D{key}"), value, COMMAND_LINE);
@@ -300,7 +138,7 @@ fn take_overrides(draft: &mut Draft<'_>, overrides: &[(String, String)]) {
 fn in_order(entries: &[Entry]) -> Vec<&Entry> {
     let counts = |(i, e): &(usize, &Entry)| !entries[i + 1..].iter().any(|later| later.key == e.key);
     let mut last: Vec<&Entry> = entries.iter().enumerate().filter(counts).map(|(_, e)| e).collect();
-    last.sort_by_key(|e| Members::owns(&e.key));
+    last.sort_by_key(|e| MemberLines::owns(&e.key));
     last
 }
 
@@ -319,7 +157,7 @@ fn warn_of_repeats(draft: &mut Draft<'_>, entries: &[Entry]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys::Set;
+    use crate::config::keys::{Disposition, Key, Set};
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
@@ -427,9 +265,9 @@ mod tests {
             .map(|k| k.name)
             .collect();
         let text: String = names.iter().map(|n| format!("{n}=1\n")).collect();
-        let warned = warnings(&text, &[("java.io.tmpdir", "/tmp")]);
+        let warned = warnings(&text, &[("zookeeper.watcherCleanThreshold", "1"), ("java.io.tmpdir", "/tmp")]);
         assert_eq!(warned.len(), 1, "{warned:?}");
-        for name in names.iter().chain(&["-Djava.io.tmpdir (command line)"]) {
+        for name in names.iter().chain(&["-Dzookeeper.watcherCleanThreshold (command line)"]) {
             assert!(warned[0].contains(name), "{name} is not in {}", warned[0]);
         }
     }
@@ -481,7 +319,7 @@ mod tests {
         assert_eq!((config.data_dir.as_path(), config.data_log_dir.as_path()), (Path::new("/d"), Path::new("/d")));
         let config = Config::positional(&arguments("2182 /d 500 9"), &[]).expect("is good").0;
         assert_eq!((config.min_session_timeout_ms, config.client.max_per_ip), (1000, 9));
-        for text in ["2182", "2182 /d 500 9 9", "x /d", "2182 /d 0", "2182 /d 1 -1"] {
+        for text in ["2182", "2182 /d 500 9 9", "x /d", "2182 /d 0", "2182 /d 1 x"] {
             let error =
                 Config::positional(&arguments(text), &[]).err().unwrap_or_else(|| panic!("{text} was accepted"));
             assert!(error.to_string().starts_with("command line: "), "{error}");
@@ -492,6 +330,9 @@ mod tests {
     fn values_that_are_wrong_name_line_key_and_remedy() {
         for (line, parts) in [
             ("tickTime=x", "zoo.cfg:3: tickTime: \"x\" is not a whole number"),
+            ("tickTime=0xBB8", "zoo.cfg:3: tickTime: \"0xBB8\" is not a whole number in decimal digits"),
+            ("tickTime=\"2000\"", "Quotation marks are part of a value: remove them"),
+            ("dynamicConfigFile=\"/d\"", "Quotation marks are part of a value: remove them"),
             ("tickTime=0", "out of range: write a number from 1"),
             ("clientPort=65536", "clientPort: 65536 is out of range: write a number from 0 to 65535"),
             ("standaloneEnabled=yes", "neither true nor false"),
@@ -512,7 +353,6 @@ mod tests {
             ("maxSessionTimeout=5999", "minSessionTimeout (6000 ms) must not be larger"),
             ("server.1=a", "not a server address"),
             ("server.1=a:1:2|b:1:2", "multiple address feature is disabled"),
-            ("4lw.commands.whitelist=ruok,*", "write * alone"),
         ] {
             let error = bad(line);
             assert!(error.contains(parts), "{line}: {error}");
@@ -566,11 +406,66 @@ mod tests {
             ("zookeeper.tickTime", "write -DtickTime"),
             ("zookeeper.jute.maxbuffer", "write -Djute.maxbuffer"),
             ("snapCount", "write -Dzookeeper.snapCount"),
-            ("zookeeper.foo", "unknown property"),
-            ("foo", "unknown property"),
         ] {
             let warned = warnings("", &[(key, "5")]);
             assert!(warned[0].contains(part), "{warned:?}");
+        }
+    }
+
+    #[test]
+    fn foreign_properties_are_named_in_one_warning_and_others_than_zookeepers_in_none() {
+        let script = [
+            ("zookeeper.foo", "1"),
+            ("java.net.preferIPv4Stack", "true"),
+            ("com.sun.management.jmxremote", "true"),
+            ("log4j.configuration", "x"),
+            ("logback.configurationFile", "x"),
+            ("user.home", "/"),
+            ("kafka.logs.dir", "/l"),
+            ("zookeeper.bar", "2"),
+        ];
+        let warned = warnings("", &script);
+        assert_eq!(warned, ["unknown properties, which nothing reads: -Dzookeeper.foo, -Dzookeeper.bar"]);
+    }
+
+    /// Apache ZooKeeper starts with each of these.
+    #[test]
+    fn values_that_mean_off_or_all() {
+        for line in
+            ["maxClientCnxns=-1", "maxCnxns=-1", "clientPortListenBacklog=-7", "request_throttle_max_requests=-1"]
+        {
+            good(line);
+        }
+        assert_eq!(good("maxClientCnxns=-1").client.max_per_ip, -1);
+        assert_eq!(good("throttled_op_wait_time=-1").limits.throttled_op_wait_ms, 0);
+        assert_eq!(good("flushDelay=-1").storage.flush_delay_ms, -1);
+        for words in ["*", "*,ruok", "ruok, *"] {
+            assert_eq!(good(&format!("4lw.commands.whitelist={words}")).limits.four_letter_words, ["*"], "{words}");
+        }
+        assert_eq!(good("4lw.commands.whitelist=foo, ruok").limits.four_letter_words, ["srvr", "foo", "ruok"]);
+    }
+
+    /// `Integer.parseInt` reads the keys of zoo.cfg, `Integer.getInteger` the properties.
+    #[test]
+    fn properties_may_be_hexadecimal_or_octal() {
+        for (text, value) in [("0x3E8", 1000), ("#3e8", 1000), ("01750", 1000), ("+1000", 1000)] {
+            assert_eq!(good(&format!("snapCount={text}")).storage.snap_count, value, "{text}");
+        }
+        assert_eq!(good("tickTime=01000").tick_ms, 1000, "leading zeros mean nothing in zoo.cfg");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("zoo.cfg");
+        std::fs::write(&path, "\u{feff}dataDir=/d\nclientPort=1").expect("written");
+        let (config, warned) = Config::load(&path, &[]).expect("is good");
+        assert_eq!(config.data_dir, Path::new("/d"));
+        assert!(warned[0].0.contains("zoo.cfg begins with a byte order mark"), "{warned:?}");
+        for mark in [&b"\xff\xfe"[..], b"\xfe\xff"] {
+            std::fs::write(&path, [mark, b"d\0"].concat()).expect("written");
+            let error = Config::load(&path, &[]).expect_err("UTF-16").to_string();
+            assert!(error.contains("zoo.cfg:1: is UTF-16 text: save it as ASCII"), "{error}");
         }
     }
 

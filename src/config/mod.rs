@@ -3,12 +3,14 @@
 
 mod address;
 mod check;
+mod draft;
 mod ensemble;
 mod error;
 mod exit;
+mod files;
 pub mod keys;
 mod load;
-mod members;
+mod member_lines;
 mod properties;
 mod settings;
 
@@ -16,7 +18,7 @@ pub use address::{HostAddr, host_and_port, socket_addresses};
 pub use ensemble::Ensemble;
 pub use error::{ConfigError, Problem, Warning};
 pub use exit::ExitCode;
-pub use load::{Files, HostFiles};
-pub use members::{HostPort, Member, Members, PeerAddress, Role};
+pub use files::{Files, HostFiles};
+pub use keys::decode;
 pub use properties::{Entry, parse as parse_properties};
 pub use settings::*;

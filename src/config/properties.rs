@@ -12,8 +12,20 @@ pub struct Entry {
     pub line: usize,
 }
 
+/// What some editors put before UTF-8 text.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether the text begins with a byte order mark of UTF-8, which [`parse`] passes over.
+pub(super) fn has_mark(text: &[u8]) -> bool {
+    text.starts_with(MARK)
+}
+
 /// Reads `text` (the bytes of a file called `name`) into entries in file order; a repeated key is returned each time.
 pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Entry>, Problem> {
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return Err(Problem::at(name, 1, "", "is UTF-16 text: save it as ASCII"));
+    }
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     let mut entries = Vec::new();
     for (line, logical) in logical_lines(text) {
         let key_end = end_of_key(&logical);

@@ -47,6 +47,17 @@ pub struct Config {
     pub properties: BTreeMap<String, String>,
 }
 
+impl Config {
+    /// Where snapshots and logs lie, as absolute paths: for whoever asks the server from another directory.
+    pub fn shown_dirs(&self) -> (String, String) {
+        let shown = |parent: &PathBuf| {
+            let dir = parent.join("version-2");
+            std::path::absolute(&dir).unwrap_or(dir).display().to_string()
+        };
+        (shown(&self.data_dir), shown(&self.data_log_dir))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -404,4 +415,17 @@ pub struct Host {
     pub shards: usize,
     /// How the log is synced.
     pub log_sync: LogSync,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_shown_as_absolute_paths() {
+        let config = Config { data_dir: "./data".into(), data_log_dir: "/log".into(), ..Config::default() };
+        let here = std::env::current_dir().expect("a directory");
+        let data = here.join("data/version-2").display().to_string();
+        assert_eq!(config.shown_dirs(), (data, "/log/version-2".to_string()));
+    }
 }

@@ -1,6 +1,7 @@
 //! Groups of weighted servers: more than half of the weight in more than half of the groups. Mirrors `QuorumHierarchical`.
 
-use super::{QuorumError, Servers};
+use super::error::QuorumError;
+use super::member::Servers;
 use crate::types::ServerId;
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! More than half of the voters. Mirrors `QuorumMaj`.
 
-use super::{QuorumError, Servers};
+use super::error::QuorumError;
+use super::member::Servers;
 use crate::types::ServerId;
 
 /// The majority system.

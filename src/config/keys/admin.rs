@@ -1,6 +1,6 @@
 //! Keys and properties of what an operator sees: four-letter words, admin server, metrics, logging; and of the Java VM.
 
-use super::Scope::{Bare, File, Property};
+use super::Scope::{File, Property};
 use super::{Key, Set, file, int, meaningless, port, property, refused};
 use crate::config::address::HostAddr;
 use crate::config::settings::{Config, MetricsProvider};
@@ -62,16 +62,6 @@ pub(super) const KEYS: &[Key] = &[
     meaningless(Property, "log.", "", LOGGING),
     meaningless(Property, "root.logger", "", LOGGING),
     meaningless(Property, "console.threshold", "", LOGGING),
-    meaningless(Bare, "log4j.", "", LOGGING),
-    meaningless(Bare, "logback.", "", LOGGING),
-    meaningless(Bare, "java.", "", JVM),
-    meaningless(Bare, "javax.", "", JVM),
-    meaningless(Bare, "com.", "", JVM),
-    meaningless(Bare, "sun.", "", JVM),
-    meaningless(Bare, "jdk.", "", JVM),
-    meaningless(Bare, "io.netty.", "", JVM),
-    meaningless(Bare, "file.encoding", "", JVM),
-    meaningless(Bare, "user.", "", JVM),
     file("metricsProvider.className", "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider", Set::Text(provider)),
     file(
         "metricsProvider.httpHost",
@@ -93,13 +83,10 @@ pub(super) const KEYS: &[Key] = &[
     meaningless(File, "metricsProvider.", "", METRICS),
 ];
 
-/// `srvr` is always answered, as in Java: ZooKeeper's own scripts use it.
+/// A `*` anywhere allows all words. `srvr` is always answered, as in Java: ZooKeeper's own scripts use it.
 fn whitelist(config: &mut Config, text: &str) -> Result<(), String> {
     let mut words: Vec<String> = vec!["srvr".into()];
     for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-        if word == "*" && text.trim() != "*" {
-            return Err("has a * among words: write * alone, or words".into());
-        }
         if !words.iter().any(|w| w == word) {
             words.push(word.into());
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Key, Scope, Set, file, int, meaningless, port, refused};
+use super::{Key, Scope, Set, any, file, int, meaningless, port, refused};
 use crate::config::address::HostAddr;
 use crate::config::settings::{Cores, LogSync};
 
@@ -37,12 +37,12 @@ pub(super) const KEYS: &[Key] = &[
     ),
     refused(Scope::File, "secureClientPort", "", TLS),
     refused(Scope::File, "secureClientPortAddress", "", TLS),
-    file("clientPortListenBacklog", "-1", int(-1, |c, v| c.client.listen_backlog = v as i32)),
+    file("clientPortListenBacklog", "-1", any(|c, v| c.client.listen_backlog = v as i32)),
     file("tickTime", "3000", int(1, |c, v| c.tick_ms = v as i32)),
     file("minSessionTimeout", "= 2 ticks", int(-1, |c, v| c.min_session_timeout_ms = v as i32)),
     file("maxSessionTimeout", "= 20 ticks", int(-1, |c, v| c.max_session_timeout_ms = v as i32)),
-    file("maxClientCnxns", "60", int(0, |c, v| c.client.max_per_ip = v as i32)),
-    file("autopurge.snapRetainCount", "3", int(i32::MIN as i64, |c, v| c.storage.purge_retain = v as i32)),
+    file("maxClientCnxns", "60", any(|c, v| c.client.max_per_ip = v as i32)),
+    file("autopurge.snapRetainCount", "3", any(|c, v| c.storage.purge_retain = v as i32)),
     // ZooKeeper's own default is 0, never: the commonest way to a full disk. See DESIGN and issue 2.
     file(
         "autopurge.purgeInterval",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Scope::{Bare, File, Property};
 use super::{Key, Set, ensemble, int, long, meaningless, port, refused};
-use crate::config::members::Role;
+use crate::quorum::Role;
 
 const PEER_TLS: &str = "TLS between servers";
 const PEER_SASL: &str = "SASL between servers";

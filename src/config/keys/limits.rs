@@ -1,7 +1,7 @@
 //! Properties of throughput, throttling and limits.
 
 use super::Scope::Property;
-use super::{Key, Set, int, long, meaningless, property};
+use super::{Key, Set, any, int, long, meaningless, property};
 
 const THREADS: &str = "threads are set by zabra.cores and zabra.shards";
 const TRANSPORT: &str = "there is one client transport, on io_uring";
@@ -11,7 +11,7 @@ const PATH_STATS: &str = "request path statistics are not available in this vers
 
 pub(super) const KEYS: &[Key] = &[
     property("globalOutstandingLimit", "1000", int(1, |c, v| c.limits.global_outstanding = v as i32)),
-    property("maxCnxns", "0", int(0, |c, v| c.client.max_total = v as i32)),
+    property("maxCnxns", "0", any(|c, v| c.client.max_total = v as i32)),
     property("clientTcpKeepAlive", "false", Set::Bool(|c, v| c.client.tcp_keep_alive = v)),
     meaningless(Property, "serverCnxnFactory", "org.apache.zookeeper.server.NIOServerCnxnFactory", TRANSPORT),
     meaningless(Property, "nio.numSelectorThreads", "= sqrt(cores / 2)", THREADS),
@@ -27,9 +27,13 @@ pub(super) const KEYS: &[Key] = &[
     meaningless(Property, "commitProcessor.shutdownTimeout", "5000", THREADS),
     meaningless(Property, "commitProcessor.maxReadBatchSize", "-1", THREADS),
     meaningless(Property, "commitProcessor.maxCommitBatchSize", "1", THREADS),
-    property("flushDelay", "0", long(0, |c, v| c.storage.flush_delay_ms = v)),
-    property("maxWriteQueuePollTime", "= flushDelay / 3", long(0, |c, v| c.storage.max_write_queue_poll_ms = Some(v))),
-    property("maxBatchSize", "1000", int(0, |c, v| c.storage.max_batch_size = v as i32)),
+    property("flushDelay", "0", long(i64::MIN, |c, v| c.storage.flush_delay_ms = v)),
+    property(
+        "maxWriteQueuePollTime",
+        "= flushDelay / 3",
+        long(i64::MIN, |c, v| c.storage.max_write_queue_poll_ms = Some(v.max(0))),
+    ),
+    property("maxBatchSize", "1000", any(|c, v| c.storage.max_batch_size = v as i32)),
     meaningless(Property, "maxResponseCacheSize", "400", NO_CACHE),
     meaningless(Property, "maxGetChildrenResponseCacheSize", "400", NO_CACHE),
     meaningless(Property, "watchManagerName", "org.apache.zookeeper.server.watch.WatchManager", WATCH_TABLE),
@@ -73,15 +77,15 @@ pub(super) const KEYS: &[Key] = &[
         "2",
         int(1, |c, v| c.limits.connections.weights.renew = v as i32),
     ),
-    property("request_throttle_max_requests", "0", int(0, |c, v| c.limits.requests.max_requests = v as i32)),
+    property("request_throttle_max_requests", "0", any(|c, v| c.limits.requests.max_requests = v.max(0) as i32)),
     property("request_throttle_stall_time", "100", int(1, |c, v| c.limits.requests.stall_ms = v as i32)),
     property("request_throttle_drop_stale", "true", Set::Bool(|c, v| c.limits.requests.drop_stale = v)),
     property("request_stale_latency_check", "false", Set::Bool(|c, v| c.limits.requests.stale_latency_check = v)),
     property("request_stale_connection_check", "true", Set::Bool(|c, v| c.limits.requests.stale_connection_check = v)),
     meaningless(Property, "request_throttler.shutdownTimeout", "10000", THREADS),
-    property("throttled_op_wait_time", "0", int(0, |c, v| c.limits.throttled_op_wait_ms = v as i32)),
+    property("throttled_op_wait_time", "0", any(|c, v| c.limits.throttled_op_wait_ms = v.max(0) as i32)),
     property("largeRequestMaxBytes", "104857600", int(1, |c, v| c.limits.large_request_max_bytes = v as i32)),
-    property("largeRequestThreshold", "-1", int(-1, |c, v| c.limits.large_request_threshold_bytes = v as i32)),
+    property("largeRequestThreshold", "-1", any(|c, v| c.limits.large_request_threshold_bytes = v as i32)),
     property("enforceQuota", "false", Set::Bool(|c, v| c.limits.enforce_quota = v)),
     meaningless(Property, "pathStats.enabled", "false", PATH_STATS),
     meaningless(Property, "pathStats.slotCapacity", "60", PATH_STATS),

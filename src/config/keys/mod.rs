@@ -93,6 +93,18 @@ impl Key {
         }
     }
 
+    /// Reads `value` as one of this key and sets the field. Numbers in zoo.cfg are decimal (`Integer.parseInt`), those of
+    /// properties may be hexadecimal or octal (`Integer.getInteger`).
+    ///
+    /// # Errors
+    /// What is wrong with the value and what to write.
+    pub(super) fn read(&self, set: Set, config: &mut Config, value: &str) -> Result<(), String> {
+        match self.scope {
+            Scope::File => set.apply(config, value, |text| text.parse().ok(), " in decimal digits"),
+            Scope::Property | Scope::Bare | Scope::Any => set.apply(config, value, decode, ""),
+        }
+    }
+
     /// What a value must look like, in words.
     pub fn kind(&self) -> &'static str {
         self.set().map_or("text", Set::kind)
@@ -110,8 +122,14 @@ impl Set {
         }
     }
 
-    /// Reads `value` and sets the field.
-    pub(super) fn apply(self, config: &mut Config, value: &str) -> Result<(), String> {
+    /// Reads `value` and sets the field; `number` reads a whole number, which has the `form`.
+    fn apply(
+        self,
+        config: &mut Config,
+        value: &str,
+        number: fn(&str) -> Option<i64>,
+        form: &str,
+    ) -> Result<(), String> {
         match self {
             Set::Bool(set) => match value.to_ascii_lowercase().as_str() {
                 "true" => set(config, true),
@@ -124,7 +142,8 @@ impl Set {
                 _ => return Err(format!("{value:?} is neither yes nor no: write one of them")),
             },
             Set::Int(min, max, set) => {
-                let number = decode(value).ok_or_else(|| format!("{value:?} is not a whole number: write one"))?;
+                let number =
+                    number(value).ok_or_else(|| format!("{value:?} is not a whole number{form}: write one"))?;
                 if !(min..=max).contains(&number) {
                     return Err(format!("{value} is out of range: write a number {}", range_words(min, max)));
                 }
@@ -148,14 +167,19 @@ fn range_words(min: i64, max: i64) -> String {
     }
 }
 
-/// Decimal, or hexadecimal with `0x`, signed.
-fn decode(text: &str) -> Option<i64> {
+/// A number as Java's `Integer.decode` reads it: signed, decimal, hexadecimal after `0x` or `#`, octal after `0`.
+pub fn decode(text: &str) -> Option<i64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
-    let hex = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X"));
-    let (digits, radix) = hex.map_or((digits, 10), |digits| (digits, 16));
+    let hex = ["0x", "0X", "#"].into_iter().find_map(|mark| digits.strip_prefix(mark));
+    let octal = digits.strip_prefix('0').filter(|rest| !rest.is_empty());
+    let (digits, radix) = match (hex, octal) {
+        (Some(digits), _) => (digits, 16),
+        (None, Some(digits)) => (digits, 8),
+        (None, None) => (digits, 10),
+    };
     if !digits.starts_with(|c: char| c.is_digit(radix)) {
         return None;
     }
@@ -209,6 +233,11 @@ const fn port(set: fn(&mut Config, i64)) -> Set {
     Set::Int(0, 65535, set)
 }
 
+/// Any number of type `int`: what ZooKeeper takes zero and negative numbers for is "off".
+const fn any(set: fn(&mut Config, i64)) -> Set {
+    int(i32::MIN as i64, set)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,7 +266,7 @@ mod tests {
                 continue;
             }
             let mut config = Config::default();
-            set.apply(&mut config, key.default).unwrap_or_else(|e| panic!("{}: {e}", key.name));
+            key.read(set, &mut config, key.default).unwrap_or_else(|e| panic!("{}: {e}", key.name));
             assert_eq!(config, Config::default(), "{}={} is not the default", key.name, key.default);
             applied += 1;
         }
@@ -258,7 +287,7 @@ mod tests {
                 Set::Text(_) => continue,
             };
             let mut config = Config::default();
-            set.apply(&mut config, &value).unwrap_or_else(|e| panic!("{}: {e}", key.name));
+            key.read(set, &mut config, &value).unwrap_or_else(|e| panic!("{}: {e}", key.name));
             assert_ne!(config, Config::default(), "{}={value} changes nothing", key.name);
         }
     }
@@ -269,7 +298,10 @@ mod tests {
             ("0", Some(0)),
             ("-1", Some(-1)),
             ("+7", Some(7)),
-            ("010", Some(10)),
+            ("010", Some(8)),
+            ("#1F", Some(31)),
+            ("00", Some(0)),
+            ("08", None),
             ("0x10", Some(16)),
             ("-0X10", Some(-16)),
             ("9223372036854775807", Some(i64::MAX)),

@@ -1,6 +1,6 @@
 //! Properties of log, snapshots and tree.
 
-use super::{Key, Scope, Set, bare, ensemble, int, long, property};
+use super::{Key, Scope, Set, any, bare, ensemble, int, long, property};
 use crate::config::settings::{Compression, Config};
 
 /// Largest size in KiB that still fits a `u64` of bytes.
@@ -8,7 +8,7 @@ const MAX_KIB: i64 = i64::MAX >> 10;
 
 pub(super) const KEYS: &[Key] = &[
     property("preAllocSize", "65536", Set::Int(1, MAX_KIB, |c, v| c.storage.preallocate_bytes = (v as u64) << 10)),
-    property("snapCount", "100000", int(i32::MIN as i64, |c, v| c.storage.snap_count = v as i32)),
+    property("snapCount", "100000", any(|c, v| c.storage.snap_count = v as i32)),
     property(
         "snapSizeLimitInKb",
         "4194304",

@@ -1,79 +1,13 @@
-//! The ensemble's membership: servers, roles, addresses, version, and the text of it that clients and peers see. Mirrors
-//! `QuorumPeer.QuorumServer` and the verifiers' `toString`. Reading it belongs to the configuration.
+//! The ensemble's membership: servers, quorum system, version, and the text of it that clients and peers see. Mirrors
+//! the verifiers' `toString`.
 
-use super::{Hierarchical, Majority, QuorumError, Servers, Verifier};
+use super::error::QuorumError;
+use super::hierarchical::Hierarchical;
+use super::majority::Majority;
+use super::member::{Member, Role, Servers};
+use super::verifier::Verifier;
 use crate::types::{ServerId, Zxid};
 use std::collections::BTreeMap;
-use std::fmt;
-
-/// One address of a server for its peers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PeerAddress {
-    /// Name or address as configured; an IPv6 address without brackets.
-    pub host: String,
-    /// Where a leader listens for learners.
-    pub quorum_port: u16,
-    /// Where votes are exchanged.
-    pub election_port: u16,
-}
-
-/// Where clients connect.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ClientAddress {
-    /// Name or address; an IPv6 address without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
-/// Whether a server votes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// Votes, may lead.
-    Participant,
-    /// Follows and does not vote.
-    Observer,
-}
-
-/// One server of the ensemble.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Member {
-    /// Its addresses for peers, at least one in an ensemble.
-    pub addresses: Vec<PeerAddress>,
-    /// Whether it votes.
-    pub role: Role,
-    /// Its client address, only if it stood in the server line: one from a static `clientPort` is not shown.
-    pub client: Option<ClientAddress>,
-}
-
-impl fmt::Display for Member {
-    /// The right side of a `server.N=` line. Several addresses are sorted by host, as a list read from it would be.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut addresses: Vec<_> = self.addresses.iter().collect();
-        addresses.sort_by(|a, b| a.host.cmp(&b.host));
-        for (n, a) in addresses.into_iter().enumerate() {
-            let separator = if n == 0 { "" } else { "|" };
-            write!(f, "{separator}{}:{}:{}", Host(&a.host), a.quorum_port, a.election_port)?;
-        }
-        f.write_str(match self.role {
-            Role::Participant => ":participant",
-            Role::Observer => ":observer",
-        })?;
-        match &self.client {
-            Some(client) => write!(f, ";{}:{}", Host(&client.host), client.port),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A host with the brackets that an IPv6 address needs before a port.
-struct Host<'a>(&'a str);
-
-impl fmt::Display for Host<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.contains(':') { write!(f, "[{}]", self.0) } else { f.write_str(self.0) }
-    }
-}
 
 /// A version of the ensemble's membership with its quorum system.
 ///
@@ -90,7 +24,7 @@ pub struct Members {
 impl Members {
     /// A single server without peers, a quorum of itself. It shows an empty configuration.
     pub fn standalone(server: ServerId) -> Members {
-        let member = Member { addresses: Vec::new(), role: Role::Participant, client: None };
+        let member = Member { addresses: Vec::new(), role: Role::Participant, client: None, secure_client: None };
         match Members::majority(BTreeMap::from([(server, member)]), Zxid::ZERO) {
             Ok(members) => Members { standalone: true, ..members },
             Err(e) => unreachable!("one participant is a membership: {e}"),
@@ -196,11 +130,12 @@ fn voters(members: &BTreeMap<ServerId, Member>) -> Servers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quorum::{ClientAddress, PeerAddress};
 
     fn member(hosts: &[&str], role: Role, client: Option<(&str, u16)>) -> Member {
         let address = |h: &&str| PeerAddress { host: h.to_string(), quorum_port: 2888, election_port: 3888 };
         let client = client.map(|(host, port)| ClientAddress { host: host.to_string(), port });
-        Member { addresses: hosts.iter().map(address).collect(), role, client }
+        Member { addresses: hosts.iter().map(address).collect(), role, client, secure_client: None }
     }
 
     fn three() -> BTreeMap<ServerId, Member> {

@@ -1,0 +1,161 @@
+//! `server.N`, `group.N` and `weight.N` lines, gathered until they make a [`Members`]. Mirrors the parsing in `QuorumMaj` and
+//! `QuorumHierarchical`.
+
+use std::collections::BTreeMap;
+
+use crate::quorum::{Member, Members, Role};
+use crate::types::{ServerId, Zxid};
+
+/// The lines read so far.
+#[derive(Clone, Debug)]
+pub(super) struct MemberLines {
+    servers: BTreeMap<ServerId, Member>,
+    groups: BTreeMap<i64, Vec<ServerId>>,
+    weights: BTreeMap<ServerId, i64>,
+    /// Version of the membership, 0 unless the dynamic file's name carries one.
+    pub(super) version: Zxid,
+}
+
+impl MemberLines {
+    pub(super) fn new() -> MemberLines {
+        MemberLines { servers: BTreeMap::new(), groups: BTreeMap::new(), weights: BTreeMap::new(), version: Zxid::ZERO }
+    }
+
+    /// Whether a key is one of these lines. ZooKeeper looks at the beginning only.
+    /// (`server.realm` is a property of Kerberos clients, told apart so that the message can say so.)
+    pub(super) fn owns(key: &str) -> bool {
+        (key.starts_with("server.") || key.starts_with("group") || key.starts_with("weight")) && key != "server.realm"
+    }
+
+    /// Takes one line; `several` allows more than one address.
+    pub(super) fn take(&mut self, key: &str, value: &str, several: bool) -> Result<(), String> {
+        let id = key.split_once('.').map_or("", |(_, id)| id);
+        let id: i64 = id.parse().map_err(|_| format!("{id:?} is not a number: write server.1, group.1 or weight.1"))?;
+        if key.starts_with("server.") {
+            let member = Member::parse(value)?;
+            let addresses = member.addresses.len();
+            if addresses > 1 && !several {
+                return Err(format!(
+                    "multiple address feature is disabled, but server {id} has {addresses} addresses: set \
+                     multiAddress.enabled=true or keep one"
+                ));
+            }
+            self.servers.insert(ServerId(id), member);
+        } else if key.starts_with("group") {
+            let servers: Result<Vec<ServerId>, _> = value.split(':').map(|s| s.trim().parse().map(ServerId)).collect();
+            let servers = servers.map_err(|_| format!("{value:?} is not a list of server numbers: write 1:2:3"))?;
+            self.groups.insert(id, servers);
+        } else {
+            let weight = value.parse().map_err(|_| format!("{value:?} is not a number: write a weight such as 1"))?;
+            self.weights.insert(ServerId(id), weight);
+        }
+        Ok(())
+    }
+
+    /// The line of one server.
+    pub(super) fn get(&self, id: i64) -> Option<&Member> {
+        self.servers.get(&ServerId(id))
+    }
+
+    /// Whether there is no server line.
+    pub(super) fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// The numbers of the servers, as text.
+    pub(super) fn ids(&self) -> String {
+        let ids: Vec<String> = self.servers.keys().map(|id| id.0.to_string()).collect();
+        ids.join(", ")
+    }
+
+    /// Servers that vote.
+    pub(super) fn participants(&self) -> usize {
+        self.servers.values().filter(|m| m.role == Role::Participant).count()
+    }
+
+    /// The membership that the lines describe together; `None` without a server line.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(super) fn members(&self, standalone_enabled: bool) -> Result<Option<Members>, String> {
+        let participants = self.participants();
+        match (participants, self.servers.len() - participants) {
+            (0, _) if !standalone_enabled => {
+                return Err("standaloneEnabled=false needs at least one participant: add server.N lines".into());
+            }
+            (0, 0) => return Ok(None),
+            (0, _) => {
+                return Err("observers without participants are an invalid configuration: add participants".into());
+            }
+            (1, 1..) if standalone_enabled => {
+                return Err("observers without a quorum are an invalid configuration: add participants".into());
+            }
+            _ => {}
+        }
+        let servers = self.servers.clone();
+        let members = if self.groups.is_empty() && self.weights.is_empty() {
+            Members::majority(servers, self.version)
+        } else {
+            Members::hierarchical(servers, self.groups.clone(), self.weights.clone(), self.version)
+        };
+        members.map(Some).map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(all: &[(&str, &str)]) -> MemberLines {
+        let mut lines = MemberLines::new();
+        for (key, value) in all {
+            lines.take(key, value, false).unwrap_or_else(|e| panic!("{key}={value}: {e}"));
+        }
+        lines
+    }
+
+    #[test]
+    fn the_lines_are_the_text_of_the_membership() {
+        let majority = [("server.1", "a:1:2:participant"), ("server.3", "[::1]:1:2:observer;h:7")];
+        let members = lines(&majority).members(false).expect("good").expect("some");
+        assert_eq!(members.text(), "server.1=a:1:2:participant\nserver.3=[::1]:1:2:observer;h:7\nversion=0");
+        let groups = [("server.1", "a:1:2"), ("server.2", "b:1:2"), ("group.1", "1:2"), ("weight.2", "3")];
+        let members = lines(&groups).members(true).expect("good").expect("some");
+        assert!(members.text().ends_with("\ngroup.1=1:2\nweight.1=1\nweight.2=3\nversion=0"), "{}", members.text());
+        let none = lines(&[("weight.1", "3")]).members(true).expect("good");
+        assert!(none.is_none(), "weights of nobody");
+    }
+
+    #[test]
+    fn lines_that_are_wrong_alone() {
+        for (key, value, part) in [
+            ("server.1", "a:1:2|b:3:4", "multiple address feature is disabled"),
+            ("server.x", "a:1:2", "\"x\" is not a number"),
+            ("group.1", "1:x", "not a list of server numbers"),
+            ("weight.1", "x", "write a weight"),
+        ] {
+            let error = MemberLines::new().take(key, value, false).expect_err(value);
+            assert!(error.contains(part), "{key}={value}: {error}");
+        }
+        MemberLines::new().take("server.1", "a:1:2|b:3:4", true).expect("several are allowed");
+    }
+
+    #[test]
+    fn lines_that_are_wrong_together() {
+        let (voter, observer) = (("server.1", "a:1:2"), ("server.2", "b:1:2:observer"));
+        let other = ("server.3", "c:1:2");
+        for (all, standalone, part) in [
+            (&[][..], false, "needs at least one participant"),
+            (&[observer], true, "observers without participants"),
+            (&[voter, observer], true, "observers without a quorum"),
+            (&[voter, other, ("group.1", "1")], true, "server 3 is a participant but in no group"),
+            (&[voter, ("group.1", "1"), ("group.2", "1")], true, "server 1 is in group 1 and in group 2"),
+            (&[voter, ("group.1", "1:1")], true, "server 1 is in group 1 and in group 1"),
+            (&[voter, ("group.1", "1"), ("weight.1", "-1")], true, "is negative"),
+        ] {
+            let error = lines(all).members(standalone).expect_err(part);
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(lines(&[voter, observer]).members(false).expect("good").is_some());
+    }
+}
