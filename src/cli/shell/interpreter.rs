@@ -14,10 +14,12 @@ use super::console::Console;
 use super::error::ShellError;
 use super::line;
 
-/// The shell's own words and what the help shows behind them. `exit` is understood too, as in later versions.
+/// The shell's own words and what the help shows behind them. `exit` is understood too, as in later versions, and `help`, at
+/// which ZooKeeper 3.9 complains below the help that it does not know the command.
 const OWN: [(&str, &str); 5] =
     [("connect", "host:port"), ("history", ""), ("printwatches", "on|off"), ("quit", ""), ("redo", "cmdno")];
 const EXIT: &str = "exit";
+const HELP: &str = "help";
 /// Lines that `history` shows.
 const HISTORY_LINES: usize = 10;
 
@@ -157,6 +159,10 @@ impl Shell {
 
     fn process(&mut self, words: &[String]) -> Result<Flow, ShellError> {
         let name = words[0].as_str();
+        if name == HELP {
+            self.console.out_line(&help());
+            return Ok(Flow::Continue);
+        }
         let command = commands::find(name);
         if command.is_none() && name != EXIT && !OWN.iter().any(|(own, _)| *own == name) {
             self.console.err_line(&help());
@@ -222,26 +228,9 @@ impl Shell {
     }
 }
 
-/// Java's `Integer.decode`: decimal, `0x…`, `#…` or octal after a `0`.
+/// A number as ZooKeeper's shell reads it.
 fn decode(text: &str) -> Option<i32> {
-    let (sign, digits) = match text.as_bytes().first()? {
-        b'-' => (-1, &text[1..]),
-        b'+' => (1, &text[1..]),
-        _ => (1, text),
-    };
-    let (radix, digits) = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        (16, hex)
-    } else if let Some(hex) = digits.strip_prefix('#') {
-        (16, hex)
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        (8, &digits[1..])
-    } else {
-        (10, digits)
-    };
-    if digits.starts_with(['+', '-']) {
-        return None;
-    }
-    i32::try_from(i64::from_str_radix(digits, radix).ok()? * sign).ok()
+    crate::config::decode(text).and_then(|n| i32::try_from(n).ok())
 }
 
 #[cfg(test)]
@@ -294,6 +283,13 @@ mod tests {
         );
         shell.line("nonsense");
         assert_eq!(shell.exit_code(), 127);
+        shell.line("help");
+        assert!(
+            shell.exit_code() == 0
+                && seen.out().ends_with(&format!("{}\n", help()))
+                && seen.err() == err + &help() + "\nCommand not found: Command not found nonsense\n"
+        );
+        shell.line("nonsense");
         assert_eq!(shell.line("quit"), Flow::Quit);
         assert_eq!(shell.exit_code(), 127);
         assert_eq!(shell.connect("a:x").unwrap_err().exit_code, 1);

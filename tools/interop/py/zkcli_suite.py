@@ -167,8 +167,8 @@ get -z /c
 create -z /c
 """
 
-# Nothing zkCli means to say: it dies of an exception with a stack trace, or prints `null`.
-NOT_FOR_SHELL = {"set -b /c notbase64!", "history"}
+# Nothing zkCli means to say: it dies of an exception with a stack trace, prints `null`, or does not know its own `help`.
+NOT_FOR_SHELL = {"set -b /c notbase64!", "history", "help"}
 
 # Lines typed into one session each.
 SESSIONS = {
