@@ -107,10 +107,11 @@ pub(super) fn answer(command: &str, r: &Report) -> Option<Fields> {
 
 fn configuration(r: &Report) -> Value {
     let c = &r.config;
+    let (data_dir, data_log_dir) = c.shown_dirs();
     json!({
         "client_port": c.client.port,
-        "data_dir": c.data_dir.join("version-2").display().to_string(),
-        "data_log_dir": c.data_log_dir.join("version-2").display().to_string(),
+        "data_dir": data_dir,
+        "data_log_dir": data_log_dir,
         "tick_time": c.tick_ms,
         "max_client_cnxns": c.client.max_per_ip,
         "min_session_timeout": c.min_session_timeout_ms,

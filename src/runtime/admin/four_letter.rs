@@ -52,12 +52,13 @@ macro_rules! put {
 
 fn conf(r: &Report) -> String {
     let c = &r.config;
+    let (data_dir, data_log_dir) = c.shown_dirs();
     let mut t = String::new();
     put!(t, "clientPort={}\n", c.client.port);
     put!(t, "secureClientPort=-1\n");
-    put!(t, "dataDir={}\n", c.data_dir.join("version-2").display());
+    put!(t, "dataDir={data_dir}\n");
     put!(t, "dataDirSize={}\n", r.host.data_dir_size);
-    put!(t, "dataLogDir={}\n", c.data_log_dir.join("version-2").display());
+    put!(t, "dataLogDir={data_log_dir}\n");
     put!(t, "dataLogSize={}\n", r.host.log_dir_size);
     put!(t, "tickTime={}\n", c.tick_ms);
     put!(t, "maxClientCnxns={}\n", c.client.max_per_ip);
