@@ -22,7 +22,7 @@ pub enum ExitCode {
     QuorumPacket = 13,
     /// A port cannot be bound.
     Bind = 14,
-    /// io_uring is not available, or its limits are too small.
+    /// `zabra.io=io_uring`, and io_uring is not available or its limits are too small.
     IoUring = 20,
     /// The log or the snapshots are damaged, or transactions are missing in the middle.
     Corrupt = 21,
@@ -72,7 +72,7 @@ impl ExitCode {
             ExitCode::UnmatchedCommit => "a COMMIT does not match the pending transaction",
             ExitCode::QuorumPacket => "unexpected quorum packet",
             ExitCode::Bind => "a port cannot be bound",
-            ExitCode::IoUring => "io_uring is not available",
+            ExitCode::IoUring => "zabra.io=io_uring, but io_uring is not available",
             ExitCode::Corrupt => "log or snapshot damaged: refused to serve a shorter history",
             ExitCode::DataDirInUse => "another process uses the data directory",
             ExitCode::UnknownCommand => "unknown command (zabra shell only)",

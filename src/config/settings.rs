@@ -396,6 +396,18 @@ pub enum LogSync {
     Dsync,
 }
 
+/// What sockets are read and written with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Io {
+    /// io_uring where the host allows it, else epoll.
+    #[default]
+    Auto,
+    /// io_uring, or no start.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
 /// Which CPUs to use.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Cores {
@@ -413,6 +425,8 @@ pub struct Host {
     pub cores: Cores,
     /// Client shards; 0 fits them to the cores.
     pub shards: usize,
+    /// What sockets are on.
+    pub io: Io,
     /// How the log is synced.
     pub log_sync: LogSync,
 }

@@ -3,22 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::time::Duration;
 
 use crossbeam::channel;
 use crossbeam::sync::ShardedLock;
 use crossbeam::utils::CachePadded;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::admin::Startup;
-use super::client_net::{self, ClientNet, NetOptions, Waker};
 use super::clock::Clock;
 use super::conn_limits::ConnLimits;
 use super::core::{Core, PeerSeat, ShardSeat};
+use super::core_threads::{self, CoreThread, CoreThreads, Parts};
 use super::cores::{self, Layout};
 use super::disk::FsDir;
 use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::{self, Bell};
+use super::net::{self, Backend, Choice, ListenAddr};
 use super::shared::{CoreMail, Shared, WordRequest};
 use super::signals::{Request, Signals};
 use super::{housekeeping, logging, settings, snapshot_thread, thread_dump};
@@ -78,7 +77,7 @@ fn serve(config: Config) -> Result<(), StartError> {
             tracing::warn!("the limit of {what} cannot be raised: {e}");
         }
     }
-    client_net::probe().map_err(|e| StartError::new(ExitCode::IoUring, e))?;
+    let io = choose_io(&config)?;
     let layout = layout(&config)?;
     let (snap_dir, log_dir) = (config.data_dir.join("version-2"), config.data_log_dir.join("version-2"));
     let began = Clock::now();
@@ -96,13 +95,40 @@ fn serve(config: Config) -> Result<(), StartError> {
     );
     let listeners = bind(&config, layout.shards.len())?;
     signals.serving();
-    let server = Server::start(config, layout, loaded, snap, log, listeners)?;
+    let server = Server::start(config, io, layout, loaded, snap, log, listeners)?;
     server.announce();
     while signals.next() == Request::ShowState {
         thread_dump::log(&server.shared);
     }
     server.stop();
     Ok(())
+}
+
+/// `zabra.io`: io_uring or epoll, said in one line of the log.
+fn choose_io(config: &Config) -> Result<Choice, StartError> {
+    let choice = net::choose(settings::io(config)).map_err(|e| {
+        StartError::new(ExitCode::IoUring, format!("{e}. With zabra.io=auto or zabra.io=epoll the server does without"))
+    })?;
+    match &choice.refused {
+        None => tracing::info!("sockets are on {}", choice.backend),
+        Some(why) => tracing::info!("sockets are on epoll, because io_uring cannot be used: {why}"),
+    }
+    Ok(choice)
+}
+
+/// Starts the cores' threads. What the probe could not see (locked memory for one core, but not for all) is found here.
+fn start_cores(config: &Config, io: &Choice, cpus: &[usize]) -> Result<CoreThreads, StartError> {
+    let pinned = is_pinned(config, cpus);
+    let error = match core_threads::start(io.backend, cpus, pinned) {
+        Ok(cores) => return Ok(cores),
+        Err(e) => e,
+    };
+    if io.backend == Backend::Uring && settings::io(config).is_none() {
+        tracing::info!("sockets are on epoll after all, because {} cores cannot use io_uring: {error}", cpus.len());
+        return core_threads::start(Backend::Epoll, cpus, pinned).map_err(|e| StartError::new(ExitCode::Unexpected, e));
+    }
+    let code = if io.backend == Backend::Uring { ExitCode::IoUring } else { ExitCode::Unexpected };
+    Err(StartError::new(code, error))
 }
 
 fn layout(config: &Config) -> Result<Layout, StartError> {
@@ -239,12 +265,12 @@ fn bind(config: &Config, shards: usize) -> Result<Vec<std::net::TcpListener>, St
     let (mut addr, options) = settings::listen(config, shards);
     let mut listeners = Vec::new();
     for _ in 0..shards {
-        let l = client_net::listen(addr, &options).map_err(|e| StartError::new(ExitCode::Bind, e))?;
+        let l = net::listen(addr, &options).map_err(|e| StartError::new(ExitCode::Bind, e))?;
         if let (Ok(at), 0) = (l.local_addr(), config.client.port) {
             // The system chose the port: the other shards share it.
             addr = match addr {
-                client_net::ListenAddr::Any(_) => client_net::ListenAddr::Any(at.port()),
-                client_net::ListenAddr::At(_) => client_net::ListenAddr::At(at),
+                ListenAddr::Any(_) => ListenAddr::Any(at.port()),
+                ListenAddr::At(_) => ListenAddr::At(at),
             };
         }
         listeners.push(l);
@@ -256,17 +282,15 @@ fn bind(config: &Config, shards: usize) -> Result<Vec<std::net::TcpListener>, St
 struct Server {
     config: Arc<Config>,
     shared: Arc<Shared>,
-    cores: Vec<ExecutorJoinHandle<()>>,
+    cores: Vec<CoreThread>,
     snapshots: std::thread::JoinHandle<()>,
     address: String,
 }
 
-/// What a core's thread waits for: its parts, which need the wakers of all cores.
-type Parts = Box<dyn FnOnce(ClientNet) -> std::io::Result<Core> + Send>;
-
 impl Server {
     fn start(
         config: Config,
+        io: Choice,
         layout: Layout,
         loaded: Loaded,
         snap: FsDir,
@@ -278,7 +302,7 @@ impl Server {
         let all_cpus = cores::allowed_cpus().map_err(|e| StartError::new(ExitCode::Unexpected, e))?;
         let shards = layout.shards.len();
         let cpus: Vec<usize> = layout.shards.iter().copied().chain(layout.peer).collect();
-        let (core_threads, handles, wakers) = spawn_cores(&cpus, is_pinned(&config, &cpus))?;
+        let CoreThreads { threads, parts: handles, wakers } = start_cores(&config, &io, &cpus)?;
         let (mail, mut inboxes): (Vec<_>, Vec<_>) =
             wakers.iter().map(|w| mailbox::mailbox::<CoreMail>(Bell::Core(w.clone()))).unzip();
         let peer_core = layout.peer.map_or(0, |_| shards);
@@ -333,7 +357,7 @@ impl Server {
                 .map_err(|_| StartError::new(ExitCode::Unexpected, format!("core {number} has ended")))?;
         }
         housekeeping::start(config.clone(), shared.clone(), words, startup)?;
-        Ok(Server { config, shared, cores: core_threads, snapshots, address })
+        Ok(Server { config, shared, cores: threads, snapshots, address })
     }
 
     fn announce(&self) {
@@ -360,53 +384,8 @@ impl Server {
     }
 }
 
-/// The cores' threads, where each takes its parts from, and what wakes it.
-type Cores = (Vec<ExecutorJoinHandle<()>>, Vec<channel::Sender<Parts>>, Vec<Waker>);
-
 /// A single core that nobody chose a CPU for goes where there is room: on a small host the clients, the log thread and
 /// everything else want the same CPUs, and a pinned core waits for its own while another idles (`tuning/README.md`).
 fn is_pinned(config: &Config, cpus: &[usize]) -> bool {
     cpus.len() > 1 || config.host.cores != config::Cores::Auto
-}
-
-/// Starts an executor on each CPU, with its ring, and gathers their wakers.
-fn spawn_cores(cpus: &[usize], pinned: bool) -> Result<Cores, StartError> {
-    let (mut threads, mut handles, mut wakers) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, cpu) in cpus.iter().enumerate() {
-        let (parts_tx, parts) = channel::bounded::<Parts>(1);
-        let (waker_tx, waker) = channel::bounded(1);
-        let thread = LocalExecutorBuilder::new(if pinned { Placement::Fixed(*cpu) } else { Placement::Unbound })
-            .name(&format!("core-{number}"))
-            // Client sockets are on our own ring; this one only has timers.
-            .ring_depth(64)
-            .io_memory(256 << 10)
-            .preempt_timer(Duration::from_millis(50))
-            .spawn(move || async move { run_core(&waker_tx, &parts).await })
-            .map_err(|e| StartError::new(ExitCode::IoUring, format!("an executor cannot be made on CPU {cpu}: {e}")))?;
-        let answer = waker.recv().unwrap_or_else(|_| {
-            Err(StartError::new(ExitCode::IoUring, format!("the executor on CPU {cpu} ended before it began")))
-        });
-        wakers.push(answer?);
-        threads.push(thread);
-        handles.push(parts_tx);
-    }
-    Ok((threads, handles, wakers))
-}
-
-async fn run_core(waker: &channel::Sender<Result<Waker, StartError>>, parts: &channel::Receiver<Parts>) {
-    let net = match ClientNet::new(&NetOptions::default()) {
-        Ok(net) => net,
-        Err(e) => {
-            // Whoever started this core waits for the answer.
-            let _ = waker.send(Err(StartError::new(ExitCode::IoUring, e)));
-            return;
-        }
-    };
-    let _ = waker.send(Ok(net.waker()));
-    // No parts come when another core could not be started.
-    let Ok(parts) = parts.recv() else { return };
-    match parts(net) {
-        Ok(core) => core.run().await,
-        Err(e) => super::fatal::fatal(ExitCode::Bind, format!("a core cannot accept clients: {e}")),
-    }
 }

@@ -12,12 +12,12 @@ use crossbeam::channel;
 use crossbeam::sync::ShardedLockReadGuard;
 use hashbrown::HashMap;
 
-use super::client_net::{ClientNet, Close, NetEvent, Token};
 use super::clock::Clock;
 use super::disk::FsDir;
 use super::fatal::fatal;
 use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::Receiver;
+use super::net::{Close, Net, NetEvent};
 use super::shared::{CoreMail, Shared, WordRequest};
 use crate::config::ExitCode;
 use crate::limits;
@@ -38,7 +38,7 @@ pub(super) struct ShardSeat {
     out: shard::Outbox,
     stream: VecDeque<ToShard>,
     addresses: HashMap<ConnId, IpAddr>,
-    refused: Vec<Token>,
+    refused: Vec<ConnId>,
 }
 
 impl ShardSeat {
@@ -99,7 +99,7 @@ impl PeerSeat {
 /// One core.
 pub(super) struct Core {
     number: usize,
-    net: ClientNet,
+    net: Net,
     mail: Receiver<CoreMail>,
     shard: Option<ShardSeat>,
     peer: Option<PeerSeat>,
@@ -110,7 +110,7 @@ impl Core {
     /// Puts a core together on its own thread and begins to accept clients.
     pub(super) fn new(
         number: usize,
-        mut net: ClientNet,
+        mut net: Net,
         listener: Option<TcpListener>,
         mail: Receiver<CoreMail>,
         shard: Option<ShardSeat>,
@@ -127,25 +127,35 @@ impl Core {
         Ok(Core { number, net, mail, shard, peer, shared })
     }
 
-    /// Runs until [`CoreMail::Stop`].
-    pub(super) async fn run(mut self) {
-        let shared = self.shared.clone();
-        loop {
-            let now = Clock::now();
-            shared.turns[self.number].fetch_add(1, Ordering::Relaxed);
-            // The stream is emptied only once the tree stands still: everything the tree shows was put on the streams before
-            // the writer let go of it (W2), so nothing is read that was not drained.
-            let tree = read(&shared);
-            let Some(letters) = self.read_mail(now, &tree) else { return };
-            let answered = self.shard_turn(now, &tree);
-            drop(tree);
-            self.end_shard_turn();
-            let applied = self.peer_turn(now);
-            if !(letters || answered || applied) && self.is_idle() {
-                self.park();
-            }
+    /// Runs until [`CoreMail::Stop`], as the one task of a glommio executor.
+    pub(super) async fn run_on_glommio(mut self) {
+        while self.turn() {
             glommio::yield_if_needed().await;
         }
+    }
+
+    /// Runs until [`CoreMail::Stop`], on a thread of its own.
+    pub(super) fn run(mut self) {
+        while self.turn() {}
+    }
+
+    /// One turn. False: stop.
+    fn turn(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let now = Clock::now();
+        shared.turns[self.number].fetch_add(1, Ordering::Relaxed);
+        // The stream is emptied only once the tree stands still: everything the tree shows was put on the streams before the
+        // writer let go of it (W2), so nothing is read that was not drained.
+        let tree = read(&shared);
+        let Some(letters) = self.read_mail(now, &tree) else { return false };
+        let answered = self.shard_turn(now, &tree);
+        drop(tree);
+        self.end_shard_turn();
+        let applied = self.peer_turn(now);
+        if !(letters || answered || applied) && self.is_idle() {
+            self.park();
+        }
+        true
     }
 
     /// `None`: stop. Otherwise whether there were letters.
@@ -198,44 +208,49 @@ impl Core {
         }
         shard.handle(now, Input::Drained, tree, out);
         let reaped = net.reap(&mut |event| match event {
-            NetEvent::Data { token, bytes } => {
-                shard.handle(now, Input::Data { conn: ConnId(token.to_u64()), bytes }, tree, out);
+            NetEvent::Data { conn, bytes } => {
+                shard.handle(now, Input::Data { conn, bytes }, tree, out);
             }
-            NetEvent::Accepted { token, peer, .. } => match shared.conn_limits.admit(peer.ip()) {
+            NetEvent::Accepted { conn, peer, .. } => match shared.conn_limits.admit(peer.ip()) {
                 Ok(()) => {
-                    addresses.insert(ConnId(token.to_u64()), peer.ip());
-                    shard.handle(now, Input::Accepted { conn: ConnId(token.to_u64()), peer }, tree, out);
+                    addresses.insert(conn, peer.ip());
+                    shard.handle(now, Input::Accepted { conn, peer }, tree, out);
                 }
                 Err(reason) => {
                     tracing::warn!(target: CLIENT_LOG, %peer, %reason, "refusing a connection");
-                    refused.push(token);
+                    refused.push(conn);
                 }
             },
-            NetEvent::Eof { token } => shard.handle(now, Input::Eof { conn: ConnId(token.to_u64()) }, tree, out),
-            NetEvent::Closed { token, .. } => {
-                let conn = ConnId(token.to_u64());
-                if let Some(address) = addresses.remove(&conn) {
+            NetEvent::Eof { conn } => shard.handle(now, Input::Eof { conn }, tree, out),
+            NetEvent::Closed { conn, .. } => {
+                                if let Some(address) = addresses.remove(&conn) {
                     shared.conn_limits.release(address);
                 }
                 shard.handle(now, Input::Disconnected { conn }, tree, out);
             }
-            NetEvent::Writable { token } => {
-                shard.handle(now, Input::Backlog { conn: ConnId(token.to_u64()), bytes: 0 }, tree, out);
+            NetEvent::Writable { conn } => {
+                shard.handle(now, Input::Backlog { conn, bytes: 0 }, tree, out);
             }
             NetEvent::Refused { peer } => {
-                tracing::warn!(target: CLIENT_LOG, %peer, "refusing a connection: no slots left")
+                tracing::warn!(target: CLIENT_LOG, %peer, "refusing a connection: no room for it")
             }
             NetEvent::AcceptFailed { error, .. } => {
                 tracing::error!(target: CLIENT_LOG, %error, "cannot accept connections")
             }
+            NetEvent::AcceptPaused { descriptors, .. } => tracing::warn!(
+                "connections take {descriptors} file descriptors, the rest of RLIMIT_NOFILE is for files: no more are accepted \
+                 until some are closed; raise the limit (LimitNOFILE in the systemd unit) or set maxCnxns"
+            ),
+            NetEvent::AcceptResumed { .. } => tracing::info!("accepting connections again"),
+            NetEvent::Connected { .. } | NetEvent::ConnectFailed { .. } => unreachable!("a shard connects to nobody"),
             NetEvent::Woken => {}
         });
         busy |= reaped > 0;
         if shard.deadline().is_some_and(|at| at <= now.mono_ms) {
             shard.handle(now, Input::Tick, tree, out);
         }
-        for token in refused.drain(..) {
-            net.close(token, Close::Abort);
+        for conn in refused.drain(..) {
+            net.close(conn, Close::Graceful);
         }
         send(net, shard, out, tree, now);
         busy |= shard.has_ready();
@@ -250,7 +265,7 @@ impl Core {
             return;
         }
         if let Err(error) = self.net.flush() {
-            fatal(ExitCode::Unexpected, format!("io_uring does not take submissions: {error}"));
+            fatal(ExitCode::Unexpected, format!("{} fails: {error}", self.net.backend()));
         }
         self.deliver();
     }
@@ -259,8 +274,7 @@ impl Core {
     fn deliver(&mut self) {
         let Core { shard: Some(seat), peer, shared, net, .. } = self else { return };
         for (conn, pause) in seat.out.pause.drain(..) {
-            let token = Token::from_u64(conn.0);
-            if pause { net.pause_recv(token) } else { net.resume_recv(token) }
+            if pause { net.pause_recv(conn) } else { net.resume_recv(conn) }
         }
         for (conn, word, argument) in seat.out.words.drain(..) {
             // The control thread lives as long as the process.
@@ -327,7 +341,7 @@ impl Core {
         let at = [shard, peer].into_iter().flatten().min().unwrap_or(i64::MAX);
         let wait = at.saturating_sub(now.mono_ms).clamp(0, LONGEST_PARK_MS) as u64;
         if let Err(error) = self.net.park(Some(Duration::from_millis(wait))) {
-            fatal(ExitCode::Unexpected, format!("io_uring does not wait: {error}"));
+            fatal(ExitCode::Unexpected, format!("{} does not wait: {error}", self.net.backend()));
         }
     }
 }
@@ -355,14 +369,13 @@ fn publish(out: &mut peer::Outbox, local: &mut Option<ShardSeat>, shared: &Share
 }
 
 /// Hands what the shard wrote to the sockets.
-fn send(net: &mut ClientNet, shard: &mut Shard, out: &mut shard::Outbox, tree: &Tree, now: Now) {
+fn send(net: &mut Net, shard: &mut Shard, out: &mut shard::Outbox, tree: &Tree, now: Now) {
     let mut dirty = std::mem::take(&mut out.dirty);
     for conn in dirty.drain(..) {
-        let token = Token::from_u64(conn.0);
-        shard.take_output(conn, net.out(token));
-        let queued = net.queued(token);
+        shard.take_output(conn, net.out(conn));
+        let queued = net.queued(conn);
         if queued > limits::OUT_HIGH_WATER {
-            net.want_writable(token);
+            net.want_writable(conn);
             shard.handle(now, Input::Backlog { conn, bytes: queued }, tree, out);
         }
     }
@@ -373,7 +386,7 @@ fn send(net: &mut ClientNet, shard: &mut Shard, out: &mut shard::Outbox, tree: &
 /// Ends connections the shard is done with.
 #[allow(clippy::too_many_arguments)]
 fn end(
-    net: &mut ClientNet,
+    net: &mut Net,
     shard: &mut Shard,
     out: &mut shard::Outbox,
     tree: &Tree,
@@ -387,7 +400,7 @@ fn end(
             CloseHow::Flush => Close::Graceful,
             CloseHow::Abort => Close::Abort,
         };
-        net.close(Token::from_u64(conn.0), how);
+        net.close(conn, how);
         if let Some(address) = addresses.remove(&conn) {
             shared.conn_limits.release(address);
         }

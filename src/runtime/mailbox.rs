@@ -3,7 +3,7 @@
 //! A core that sends to itself (one executor for shard and peer core) uses the same queue: a push and a pop without
 //! contention are some nanoseconds, and the wake-up of an awake core is one load after a fence.
 
-use crate::runtime::client_net::Waker;
+use crate::runtime::net::Waker;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use std::sync::Arc;
 
@@ -151,7 +151,8 @@ impl<T> Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::client_net::{ClientNet, NetOptions};
+    use crate::runtime::net::tests::backends;
+    use crate::runtime::net::{Net, NetOptions};
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::thread;
 
@@ -196,27 +197,29 @@ mod tests {
     #[test]
     fn nothing_is_lost_between_two_threads_and_a_sleeping_core() {
         const EACH: u64 = 20_000;
-        let options = NetOptions { entries: 8, buffers: 8, buffer_len: 64, ..NetOptions::default() };
-        let mut net = ClientNet::new(&options).unwrap();
-        let (tx, rx) = mailbox(Bell::Core(net.waker()));
-        let threads: Vec<_> = (0..2u64)
-            .map(|id| {
-                let tx = tx.clone();
-                thread::spawn(move || (0..EACH).for_each(|i| tx.send((id, i))))
-            })
-            .collect();
-        let mut next = [0u64; 2];
-        // A lost wake-up would leave this asleep for ever.
-        while next != [EACH; 2] {
-            for (id, i) in rx.drain() {
-                assert_eq!(next[id as usize], i, "out of order");
-                next[id as usize] += 1;
+        for backend in backends() {
+            let options = NetOptions { entries: 8, buffers: 8, buffer_len: 64, ..NetOptions::default() };
+            let mut net = Net::new(backend, &options).unwrap();
+            let (tx, rx) = mailbox(Bell::Core(net.waker()));
+            let threads: Vec<_> = (0..2u64)
+                .map(|id| {
+                    let tx = tx.clone();
+                    thread::spawn(move || (0..EACH).for_each(|i| tx.send((id, i))))
+                })
+                .collect();
+            let mut next = [0u64; 2];
+            // A lost wake-up would leave this asleep for ever.
+            while next != [EACH; 2] {
+                for (id, i) in rx.drain() {
+                    assert_eq!(next[id as usize], i, "out of order");
+                    next[id as usize] += 1;
+                }
+                if next != [EACH; 2] {
+                    net.park(None).unwrap();
+                    net.reap(&mut |_| {});
+                }
             }
-            if next != [EACH; 2] {
-                net.park(None).unwrap();
-                net.reap(&mut |_| {});
-            }
+            threads.into_iter().for_each(|t| t.join().unwrap());
         }
-        threads.into_iter().for_each(|t| t.join().unwrap());
     }
 }

@@ -1,12 +1,12 @@
-//! Where the machines meet the operating system: sockets on io_uring, the mapped log and its thread, mailboxes between
+//! Where the machines meet the operating system: sockets on io_uring or epoll, the mapped log and its thread, mailboxes between
 //! cores, clocks, signals. Nothing here decides anything about ZooKeeper.
 
 pub mod admin;
 pub mod boot;
-pub mod client_net;
 pub mod clock;
 pub mod conn_limits;
 mod core;
+mod core_threads;
 pub mod cores;
 pub mod disk;
 pub mod fatal;
@@ -15,6 +15,7 @@ pub mod log_thread;
 pub mod logging;
 pub mod mailbox;
 mod memory;
+pub mod net;
 mod settings;
 pub mod shared;
 pub mod signals;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client_net::{ListenAddr, ListenOptions};
 use super::cores;
 use super::disk::SyncMethod;
 use super::log_thread::LogThreadOptions;
+use super::net::{Backend, ListenAddr, ListenOptions};
 use crate::auth::Providers;
 use crate::config::{self, Config};
 use crate::peer::{PeerOptions, SweepOptions};
@@ -170,6 +170,15 @@ pub(super) fn cores(c: &Config) -> cores::Cores {
     match &c.host.cores {
         config::Cores::Auto => cores::Cores::Auto,
         config::Cores::List(list) => cores::Cores::List(list.clone()),
+    }
+}
+
+/// `None`: whatever works best here.
+pub(super) fn io(c: &Config) -> Option<Backend> {
+    match c.host.io {
+        config::Io::Auto => None,
+        config::Io::Uring => Some(Backend::Uring),
+        config::Io::Epoll => Some(Backend::Epoll),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Key, Scope, Set, any, file, int, meaningless, port, refused};
 use crate::config::address::HostAddr;
-use crate::config::settings::{Cores, LogSync};
+use crate::config::settings::{Cores, Io, LogSync};
 
 const JVM: &str = "there is no Java VM to watch";
 const TLS: &str = "TLS for clients";
@@ -61,6 +61,19 @@ pub(super) const KEYS: &[Key] = &[
         "auto",
         Set::Text(|c, v| {
             c.host.cores = cores(v)?;
+            Ok(())
+        }),
+    ),
+    file(
+        "zabra.io",
+        "auto",
+        Set::Text(|c, v| {
+            c.host.io = match v {
+                "auto" => Io::Auto,
+                "io_uring" => Io::Uring,
+                "epoll" => Io::Epoll,
+                _ => return Err(format!("{v:?} is unknown: write auto, io_uring or epoll")),
+            };
             Ok(())
         }),
     ),

@@ -4,7 +4,7 @@ use super::Scope::Property;
 use super::{Key, Set, any, int, long, meaningless, property};
 
 const THREADS: &str = "threads are set by zabra.cores and zabra.shards";
-const TRANSPORT: &str = "there is one client transport, on io_uring";
+const TRANSPORT: &str = "the client transport is chosen by zabra.io";
 const NO_CACHE: &str = "replies are encoded from the tree, there is no cache of them";
 const WATCH_TABLE: &str = "there is one kind of watch table, cleaned when a connection closes";
 const PATH_STATS: &str = "request path statistics are not available in this version";

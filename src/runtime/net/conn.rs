@@ -1,38 +1,22 @@
 //! The connections of one core: a slab with generations, and the send buffers they share.
 
+use super::socket::SockAddr;
 use crate::limits::KEPT_CAPACITY;
-use std::fmt;
-use std::os::fd::OwnedFd;
+use crate::types::ConnId;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// A connection of one [`ClientNet`](super::ClientNet). Never used again for another connection while the process lives
-/// (a slot has to be reused 2^32 times first).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token {
-    index: u32,
-    generation: u32,
+/// The slot of a connection, below `max_conns`: small and dense. Reused; the generation tells the users apart.
+pub(super) fn slot(id: ConnId) -> usize {
+    id.0 as u32 as usize
 }
 
-impl Token {
-    /// Both halves in one number.
-    pub fn to_u64(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
-    }
-
-    /// The reverse of [`to_u64`](Token::to_u64).
-    pub fn from_u64(v: u64) -> Token {
-        Token { index: v as u32, generation: (v >> 32) as u32 }
-    }
-
-    /// The slot, below `max_conns`: small and dense, to index a vector with. Reused; the generation tells the users apart.
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
+fn generation(id: ConnId) -> u32 {
+    (id.0 >> 32) as u32
 }
 
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
-    }
+/// An id is used once in the life of a process: its slot would have to be reused 2^32 times before. No generation is 0.
+fn conn_id(slot: u32, generation: u32) -> ConnId {
+    ConnId(u64::from(generation) << 32 | u64::from(slot))
 }
 
 /// Where a connection is in its life.
@@ -40,6 +24,8 @@ impl fmt::Debug for Token {
 pub(super) enum Phase {
     /// The slot is unused.
     Free,
+    /// Known to the owner, not established yet.
+    Connecting,
     /// Known to the owner.
     Open,
     /// Closed by the owner, bytes still to be sent.
@@ -72,6 +58,16 @@ pub(super) struct Conn {
     pub(super) eof: bool,
     /// `eof` was reached while paused; the owner hears of it after `held`.
     pub(super) eof_held: bool,
+    /// epoll: the kernel may have bytes for us.
+    pub(super) readable: bool,
+    /// epoll: in the queue of connections to read.
+    pub(super) in_queue: bool,
+    /// epoll: the end of the stream is behind the bytes that the kernel has.
+    pub(super) hung_up: bool,
+    /// epoll: the kernel may have room.
+    pub(super) writable: bool,
+    /// io_uring: the address of the connect in flight (which counts as a send).
+    pub(super) dial: Option<Box<SockAddr>>,
     generation: u32,
 }
 
@@ -92,8 +88,18 @@ impl Conn {
             held: Vec::new(),
             eof: false,
             eof_held: false,
+            readable: false,
+            in_queue: false,
+            hung_up: false,
+            writable: true,
+            dial: None,
             generation: 1,
         }
+    }
+
+    /// The descriptor of a slot in use.
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd.as_ref().expect("a slot in use has a descriptor").as_raw_fd()
     }
 
     /// Bytes that the kernel has not taken.
@@ -115,7 +121,7 @@ impl Slab {
     }
 
     /// A slot for `fd`, or the descriptor back when all `max` are taken.
-    pub(super) fn insert(&mut self, fd: OwnedFd) -> Result<Token, OwnedFd> {
+    pub(super) fn insert(&mut self, fd: OwnedFd, phase: Phase) -> Result<ConnId, OwnedFd> {
         let index = match self.free.pop() {
             Some(i) => i,
             None if self.conns.len() < self.max => {
@@ -126,27 +132,32 @@ impl Slab {
         };
         let conn = &mut self.conns[index as usize];
         assert_eq!(conn.phase, Phase::Free);
-        conn.phase = Phase::Open;
+        conn.phase = phase;
         conn.fd = Some(fd);
-        Ok(Token { index, generation: conn.generation })
+        Ok(conn_id(index, conn.generation))
     }
 
-    /// The connection `token` stands for, in whatever phase; `None` once its slot was freed.
-    pub(super) fn get(&mut self, token: Token) -> Option<&mut Conn> {
-        self.conns.get_mut(token.index()).filter(|c| c.generation == token.generation && c.phase != Phase::Free)
+    /// The connection `id` stands for, in whatever phase; `None` once its slot was freed.
+    pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(slot(id)).filter(|c| c.generation == generation(id) && c.phase != Phase::Free)
     }
 
-    /// The connection if its owner still knows it.
-    pub(super) fn open(&mut self, token: Token) -> Option<&mut Conn> {
-        self.get(token).filter(|c| c.phase == Phase::Open)
+    /// The connection if its owner may use it.
+    pub(super) fn open(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.get(id).filter(|c| c.phase == Phase::Open)
     }
 
-    pub(super) fn open_ref(&self, token: Token) -> Option<&Conn> {
-        self.conns.get(token.index()).filter(|c| c.generation == token.generation && c.phase == Phase::Open)
+    /// The connection if its owner knows it: it is open, or will be.
+    pub(super) fn known(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.get(id).filter(|c| matches!(c.phase, Phase::Connecting | Phase::Open))
+    }
+
+    pub(super) fn open_ref(&self, id: ConnId) -> Option<&Conn> {
+        self.conns.get(slot(id)).filter(|c| c.generation == generation(id) && c.phase == Phase::Open)
     }
 
     /// The connection a completion belongs to. A slot with operations in flight is never freed, so its user is the same.
-    pub(super) fn of_completion(&mut self, user_data: u64) -> (Token, &mut Conn) {
+    pub(super) fn of_completion(&mut self, user_data: u64) -> (ConnId, &mut Conn) {
         let index = user_data as u32;
         let conn = &mut self.conns[index as usize];
         let generation = conn.generation;
@@ -155,18 +166,25 @@ impl Slab {
             "completion {user_data:#x} outlived its connection (slot is {:?}, generation {generation})",
             conn.phase
         );
-        (Token { index, generation }, conn)
+        (conn_id(index, generation), conn)
     }
 
     /// Frees the slot (closing the descriptor) and returns the buffers for reuse.
-    pub(super) fn remove(&mut self, token: Token) -> [Vec<u8>; 2] {
-        let conn = &mut self.conns[token.index()];
-        assert!(conn.generation == token.generation && conn.phase != Phase::Free);
-        assert!(!conn.send_in_flight && !conn.recv_armed, "{token:?} is still known to the kernel");
-        let generation = conn.generation.wrapping_add(1);
-        let old = std::mem::replace(conn, Conn { generation, ..Conn::empty() });
-        self.free.push(token.index);
+    pub(super) fn remove(&mut self, id: ConnId) -> [Vec<u8>; 2] {
+        let conn = &mut self.conns[slot(id)];
+        assert!(conn.generation == generation(id) && conn.phase != Phase::Free);
+        assert!(!conn.send_in_flight && !conn.recv_armed, "{id:?} is still known to the kernel");
+        let next = conn.generation.wrapping_add(1).max(1);
+        let old = std::mem::replace(conn, Conn { generation: next, ..Conn::empty() });
+        self.free.push(slot(id) as u32);
         [old.out, old.sending]
+    }
+
+    /// Frees the slot of a connection that nothing was done with yet, and returns its descriptor.
+    pub(super) fn withdraw(&mut self, id: ConnId) -> Option<OwnedFd> {
+        let fd = self.get(id)?.fd.take();
+        self.remove(id);
+        fd
     }
 
     /// Slots in use, in any phase.
@@ -174,12 +192,12 @@ impl Slab {
         self.conns.len() - self.free.len()
     }
 
-    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+    pub(super) fn open_ids(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.conns
             .iter()
             .enumerate()
             .filter(|(_, c)| c.phase == Phase::Open)
-            .map(|(i, c)| Token { index: i as u32, generation: c.generation })
+            .map(|(i, c)| conn_id(i as u32, c.generation))
     }
 }
 
@@ -219,15 +237,14 @@ mod tests {
     #[test]
     fn a_reused_slot_is_another_connection() {
         let mut s = Slab::new(1);
-        let a = s.insert(fd()).unwrap();
-        assert!(s.insert(fd()).is_err(), "full");
+        let a = s.insert(fd(), Phase::Open).unwrap();
+        assert!(s.insert(fd(), Phase::Open).is_err(), "full");
         s.open(a).unwrap().out.extend(b"x");
         s.remove(a);
-        let b = s.insert(fd()).unwrap();
-        assert_eq!(a.index(), b.index());
+        let b = s.insert(fd(), Phase::Open).unwrap();
+        assert_eq!(slot(a), slot(b));
         assert_ne!(a, b);
         assert!(s.open(a).is_none() && s.open(b).unwrap().out.is_empty());
-        assert_eq!(Token::from_u64(b.to_u64()), b);
     }
 
     #[test]

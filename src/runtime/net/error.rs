@@ -1,4 +1,4 @@
-//! Why io_uring (or glommio over it) cannot be had here, in words that name the setting that mends it.
+//! Why io_uring (or glommio over it) cannot be used here, in words that name the setting that allows it.
 
 use std::fmt;
 use std::fs;
@@ -65,6 +65,18 @@ impl NetError {
             _ => NetError::Io { call, error },
         }
     }
+
+    /// Reads the reason out of what glommio says.
+    pub(in crate::runtime) fn of_executor(error: io::Error) -> NetError {
+        const CALL: &str = "creating a glommio executor";
+        match NetError::of(CALL, error) {
+            NetError::Io { error, .. } if error.to_string().contains("MemLockLimit") => {
+                NetError::of(CALL, io::Error::from_raw_os_error(libc::ENOMEM))
+            }
+            NetError::Io { error, .. } => NetError::Executor(error.to_string()),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for NetError {
@@ -72,8 +84,8 @@ impl fmt::Display for NetError {
         match self {
             NetError::KernelTooOld { missing, release } => write!(
                 f,
-                "the kernel does not provide {missing} (running: {release}): Zabra needs Linux 6.0 or later, 6.1 or later is \
-                 recommended. Some sandboxes (gVisor) answer the same way: run it on a real kernel"
+                "the kernel does not provide {missing} (running: {release}): that needs Linux 6.0 or later, 6.1 or later is \
+                 recommended. Some sandboxes (gVisor) answer the same way"
             ),
             NetError::DisabledBySysctl { value: 1 } => write!(
                 f,
@@ -131,7 +143,7 @@ fn disabled_sysctl() -> Option<u8> {
 
 /// A soft limit; `None` = unlimited.
 #[allow(clippy::unnecessary_cast)] // the resource's type differs between C libraries
-fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+pub(super) fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut l = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `l` is a valid place for the result.
     let done = unsafe { libc::getrlimit(resource, &mut l) };

@@ -1,4 +1,4 @@
-//! Waking a core that sleeps in its ring, from any thread, without a lost wake-up and without a syscall while it is awake.
+//! Waking a core that sleeps, from any thread, without a lost wake-up and without a syscall while it is awake.
 //!
 //! One word with three values. A sender first puts its message where the core will look, then calls [`Waker::wake`], which
 //! swaps in `NOTIFIED` and writes the eventfd only if it displaced `PARKED`. The core, about to sleep, moves `AWAKE` to
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
 
-    /// Blocks like the ring does: until the eventfd is readable.
+    /// Blocks like a back end does: until the eventfd is readable.
     fn sleep_on(w: &Waker) {
         let mut buf = [0u8; 8];
         // SAFETY: 8 writable bytes, open descriptor.

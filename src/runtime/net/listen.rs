@@ -1,10 +1,10 @@
 //! Listening sockets, bound as Java binds them.
 
+use super::socket::{self, SockAddr};
 use std::fmt;
 use std::io;
-use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -104,21 +104,10 @@ pub(super) fn listen_within(
 }
 
 fn listen_at(at: SocketAddr, options: &ListenOptions) -> Result<TcpListener, (&'static str, io::Error)> {
-    let family = if at.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let failed = |call| (call, io::Error::last_os_error());
-    // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.
-    let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(failed("socket"));
-    }
-    // SAFETY: as above.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let socket = socket::tcp_for(at, 0).map_err(|e| ("socket", e))?;
+    let fd = socket.as_raw_fd();
     let set = |level, name, value: bool, call| {
-        let value = libc::c_int::from(value);
-        let len = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: `value` is valid for `len` bytes, the descriptor is open.
-        let done = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) };
-        if done == 0 { Ok(()) } else { Err(failed(call)) }
+        socket::set_option(fd, level, name, &libc::c_int::from(value)).map_err(|e| (call, e))
     };
     set(libc::SOL_SOCKET, libc::SO_REUSEADDR, true, "SO_REUSEADDR")?;
     if options.reuse_port {
@@ -130,48 +119,17 @@ fn listen_at(at: SocketAddr, options: &ListenOptions) -> Result<TcpListener, (&'
         // Whatever net.ipv6.bindv6only says.
         set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, false, "IPV6_V6ONLY")?;
     }
-    // SAFETY: each branch passes a live, correctly sized sockaddr of the socket's family.
-    let bound = unsafe {
-        match at {
-            SocketAddr::V4(a) => {
-                let sa = sockaddr_in(a);
-                libc::bind(fd, (&raw const sa).cast(), size_of_val(&sa) as libc::socklen_t)
-            }
-            SocketAddr::V6(a) => {
-                let sa = sockaddr_in6(a);
-                libc::bind(fd, (&raw const sa).cast(), size_of_val(&sa) as libc::socklen_t)
-            }
-        }
-    };
-    if bound != 0 {
-        return Err(failed("bind"));
+    let name = SockAddr::from(at);
+    // SAFETY: the address is valid for its length, which the kernel copies.
+    if unsafe { libc::bind(fd, name.as_ptr(), name.len()) } != 0 {
+        return Err(("bind", io::Error::last_os_error()));
     }
     let backlog = options.backlog.filter(|&b| b > 0).unwrap_or(50);
     // SAFETY: no pointers; the descriptor is open.
-    if unsafe { libc::listen(socket.as_raw_fd(), backlog) } != 0 {
-        return Err(failed("listen"));
+    if unsafe { libc::listen(fd, backlog) } != 0 {
+        return Err(("listen", io::Error::last_os_error()));
     }
     Ok(TcpListener::from(socket))
-}
-
-fn sockaddr_in(a: SocketAddrV4) -> libc::sockaddr_in {
-    // SAFETY: plain numbers, for which all zeroes is a value.
-    let mut sa: libc::sockaddr_in = unsafe { mem::zeroed() };
-    sa.sin_family = libc::AF_INET as libc::sa_family_t;
-    sa.sin_port = a.port().to_be();
-    sa.sin_addr.s_addr = u32::from_ne_bytes(a.ip().octets());
-    sa
-}
-
-fn sockaddr_in6(a: SocketAddrV6) -> libc::sockaddr_in6 {
-    // SAFETY: as in `sockaddr_in`.
-    let mut sa: libc::sockaddr_in6 = unsafe { mem::zeroed() };
-    sa.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-    sa.sin6_port = a.port().to_be();
-    sa.sin6_flowinfo = a.flowinfo();
-    sa.sin6_addr.s6_addr = a.ip().octets();
-    sa.sin6_scope_id = a.scope_id();
-    sa
 }
 
 #[cfg(test)]

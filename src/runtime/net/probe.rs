@@ -1,30 +1,44 @@
-//! Tries, before any executor is made, what the runtime is built on, so that the reason of a failure can be told.
+//! Tries, before any core is made, what the runtime is built on: so the right back end is taken, and the reason of a failure
+//! can be told.
 
 use super::error::NetError;
-use super::{ClientNet, NetEvent, NetOptions};
+use super::{Backend, Net, NetEvent, NetOptions};
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Whether this host can run the server: io_uring with multishot receive into provided buffers, and a glommio executor.
-/// Opens a loopback connection for a moment; takes some milliseconds.
-pub fn probe() -> Result<(), NetError> {
+/// What a server's sockets are on.
+#[derive(Debug)]
+pub struct Choice {
+    /// The back end to use.
+    pub backend: Backend,
+    /// Why it is not io_uring although that was not ruled out; the text says how to allow it.
+    pub refused: Option<NetError>,
+}
+
+/// Decides by the setting (`None`: io_uring where it works, else epoll) and by what this host allows.
+///
+/// # Errors
+/// io_uring alone is wanted, and does not work here.
+pub fn choose(wanted: Option<Backend>) -> Result<Choice, NetError> {
+    let refused = match wanted {
+        Some(Backend::Epoll) => return Ok(Choice { backend: Backend::Epoll, refused: None }),
+        Some(Backend::Uring) => probe().map(|()| None)?,
+        None => probe().err(),
+    };
+    let backend = if refused.is_none() { Backend::Uring } else { Backend::Epoll };
+    Ok(Choice { backend, refused })
+}
+
+/// Whether this host allows what the io_uring back end needs: multishot receive into provided buffers, and a glommio
+/// executor. Opens a loopback connection for a moment; takes some milliseconds.
+pub(super) fn probe() -> Result<(), NetError> {
     probe_ring()?;
     match LocalExecutorBuilder::new(Placement::Unbound).name("probe").make() {
         Ok(_executor) => Ok(()),
-        Err(e) => Err(executor_error(e.into())),
-    }
-}
-
-fn executor_error(e: io::Error) -> NetError {
-    match NetError::of("creating a glommio executor", e) {
-        NetError::Io { error, .. } if error.to_string().contains("MemLockLimit") => {
-            NetError::of("creating a glommio executor", io::Error::from_raw_os_error(libc::ENOMEM))
-        }
-        NetError::Io { error, .. } => NetError::Executor(error.to_string()),
-        other => other,
+        Err(e) => Err(NetError::of_executor(e.into())),
     }
 }
 
@@ -32,7 +46,7 @@ fn executor_error(e: io::Error) -> NetError {
 fn probe_ring() -> Result<(), NetError> {
     let io = |call| move |error| NetError::Io { call, error };
     let options = NetOptions { entries: 8, buffers: 8, buffer_len: 64, max_conns: 1, linger: Duration::ZERO };
-    let mut net = ClientNet::new(&options)?;
+    let mut net = Net::new(Backend::Uring, &options)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(io("bind on 127.0.0.1"))?;
     let at = listener.local_addr().map_err(io("getsockname"))?;
     let mut client = TcpStream::connect(at).map_err(io("connect to 127.0.0.1"))?;
@@ -118,9 +132,9 @@ mod tests {
 
     #[test]
     fn too_little_locked_memory_is_told_by_name() {
-        let e = executor_error(io::Error::other("MemLockLimit(65536/524288)"));
+        let e = NetError::of_executor(io::Error::other("MemLockLimit(65536/524288)"));
         assert!(e.to_string().contains("LimitMEMLOCK"), "{e}");
-        let e = executor_error(io::Error::other("no such cpu"));
+        let e = NetError::of_executor(io::Error::other("no such cpu"));
         assert_eq!(e.to_string(), "the executor of a core could not be created: no such cpu");
     }
 }

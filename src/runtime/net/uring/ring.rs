@@ -1,7 +1,7 @@
 //! The ring itself: creation with the best flags the kernel has, a submission queue that never refuses, and the ring of
 //! provided receive buffers.
 
-use super::error::NetError;
+use crate::runtime::net::error::NetError;
 use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
 use memmap2::MmapMut;
@@ -214,7 +214,7 @@ impl BufRing {
         let bytes = map(usize::from(count) * len as usize)?;
         let mut b = BufRing { ring: descriptors, bytes, count, len, tail: 0 };
         let at = b.ring.as_mut_ptr() as u64;
-        // SAFETY: `at` is page aligned (a mapping) and holds `count` entries. It outlives the registration: ClientNet drops
+        // SAFETY: `at` is page aligned (a mapping) and holds `count` entries. It outlives the registration: `Uring` drops
         // its ring (which ends the registration) before its buffers, and never moves the mapping.
         unsafe { ring.uring.submitter().register_buf_ring_with_flags(at, count, group, 0) }
             .map_err(|e| NetError::of("io_uring_register(IORING_REGISTER_PBUF_RING)", e))?;

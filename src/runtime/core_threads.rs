@@ -1,0 +1,126 @@
+//! The threads of the cores: a glommio executor each where io_uring may be used, else a plain pinned thread. Both run the
+//! same turns.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::core::Core;
+use super::cores;
+use super::net::{Backend, Net, NetError, NetOptions, Waker};
+use crate::config::ExitCode;
+
+/// What a core's thread waits for: its parts, which need the wakers of all cores.
+pub(super) type Parts = Box<dyn FnOnce(Net) -> io::Result<Core> + Send>;
+
+/// A core's thread.
+pub(super) enum CoreThread {
+    Glommio(ExecutorJoinHandle<()>),
+    Plain(JoinHandle<()>),
+}
+
+impl CoreThread {
+    /// Waits for its end. The text says what was wrong with it.
+    pub(super) fn join(self) -> Result<(), String> {
+        match self {
+            CoreThread::Glommio(thread) => thread.join().map(drop).map_err(|e| e.to_string()),
+            CoreThread::Plain(thread) => thread.join().map_err(|_| "it panicked".to_owned()),
+        }
+    }
+}
+
+/// The cores' threads, where each takes its parts from, and what wakes it.
+pub(super) struct CoreThreads {
+    pub(super) threads: Vec<CoreThread>,
+    pub(super) parts: Vec<channel::Sender<Parts>>,
+    pub(super) wakers: Vec<Waker>,
+}
+
+/// Starts a thread for each CPU, with its sockets' back end. A thread ends when its sender of parts is dropped.
+///
+/// # Errors
+/// The back end or a thread cannot be had.
+pub(super) fn start(backend: Backend, cpus: &[usize], pinned: bool) -> Result<CoreThreads, NetError> {
+    let mut cores = CoreThreads { threads: Vec::new(), parts: Vec::new(), wakers: Vec::new() };
+    for (number, &cpu) in cpus.iter().enumerate() {
+        let (parts_tx, parts) = channel::bounded::<Parts>(1);
+        let (waker_tx, waker) = channel::bounded(1);
+        let name = format!("core-{number}");
+        let cpu = pinned.then_some(cpu);
+        let thread = match backend {
+            Backend::Uring => glommio_thread(&name, cpu, waker_tx, parts)?,
+            Backend::Epoll => plain_thread(name, cpu, waker_tx, parts)?,
+        };
+        let ended = |_| Err(NetError::Executor("it ended before it began".to_owned()));
+        cores.wakers.push(waker.recv().unwrap_or_else(ended)?);
+        cores.threads.push(thread);
+        cores.parts.push(parts_tx);
+    }
+    Ok(cores)
+}
+
+type WakerSender = channel::Sender<Result<Waker, NetError>>;
+
+fn glommio_thread(
+    name: &str,
+    cpu: Option<usize>,
+    waker: WakerSender,
+    parts: channel::Receiver<Parts>,
+) -> Result<CoreThread, NetError> {
+    let builder = LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
+        .name(name)
+        // Client sockets are on our own ring; this one only has timers.
+        .ring_depth(64)
+        .io_memory(256 << 10)
+        .preempt_timer(Duration::from_millis(50));
+    let spawned = builder.spawn(move || async move {
+        if let Some(core) = assemble(Backend::Uring, &waker, &parts) {
+            core.run_on_glommio().await;
+        }
+    });
+    spawned.map(CoreThread::Glommio).map_err(|e| NetError::of_executor(e.into()))
+}
+
+fn plain_thread(
+    name: String,
+    cpu: Option<usize>,
+    waker: WakerSender,
+    parts: channel::Receiver<Parts>,
+) -> Result<CoreThread, NetError> {
+    let run = move || {
+        if let Some(cpu) = cpu
+            && let Err(error) = cores::pin_current_thread(&[cpu])
+        {
+            // Whoever started this core waits for the answer.
+            let _ = waker.send(Err(NetError::Io { call: "sched_setaffinity", error }));
+            return;
+        }
+        if let Some(core) = assemble(Backend::Epoll, &waker, &parts) {
+            core.run();
+        }
+    };
+    let spawned = thread::Builder::new().name(name).spawn(run);
+    spawned.map(CoreThread::Plain).map_err(|error| NetError::Io { call: "starting a thread", error })
+}
+
+/// On the core's thread: its sockets, then the parts that come when all cores have theirs. `None`: none come.
+fn assemble(backend: Backend, waker: &WakerSender, parts: &channel::Receiver<Parts>) -> Option<Core> {
+    let net = match Net::new(backend, &NetOptions::default()) {
+        Ok(net) => net,
+        Err(e) => {
+            // Whoever started this core waits for the answer.
+            let _ = waker.send(Err(e));
+            return None;
+        }
+    };
+    let _ = waker.send(Ok(net.waker()));
+    // No parts come when another core could not be started.
+    let parts = parts.recv().ok()?;
+    match parts(net) {
+        Ok(core) => Some(core),
+        Err(e) => super::fatal::fatal(ExitCode::Bind, format!("a core cannot accept clients: {e}")),
+    }
+}

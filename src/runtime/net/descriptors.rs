@@ -1,0 +1,95 @@
+//! How many of the process's file descriptors connections may take. The rest is for files: a server that cannot open its next
+//! log segment or snapshot has to end, so clients must never be able to take the last descriptor.
+//!
+//! The kernel always hands out the lowest free number. So a connection whose number is below [`Descriptors::most`] leaves all
+//! numbers from there on to others, and that is all that has to be looked at, whatever else the process has open.
+
+use std::os::fd::RawFd;
+
+/// The most connections that wait on a listener (`net.core.somaxconn` is 4096 unless somebody raises it): one multishot accept
+/// may bring all of them before it can be stopped.
+const BACKLOG: u64 = 4096;
+
+/// Where accepting stops.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptors {
+    near: RawFd,
+    most: RawFd,
+    full: RawFd,
+}
+
+impl Descriptors {
+    /// Of a process that may have `limit` descriptors (`RLIMIT_NOFILE`): an eighth is kept for files, at least 32, at most
+    /// 1024. A process with a limit so low that this leaves nothing gives half of it to connections.
+    pub(super) fn of_limit(limit: u64) -> Descriptors {
+        let kept = (limit / 8).clamp(32, 1024).min(limit / 2);
+        let number = |n: u64| RawFd::try_from(n).unwrap_or(RawFd::MAX);
+        Descriptors {
+            near: number((limit - kept).saturating_sub(BACKLOG)),
+            most: number(limit - kept),
+            full: number(limit - kept / 2),
+        }
+    }
+
+    /// Of this process, by its limit now.
+    pub(super) fn of_process() -> Descriptors {
+        Descriptors::of_limit(super::error::limit(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX))
+    }
+
+    /// The first number that connections leave to files.
+    pub(super) fn most(self) -> RawFd {
+        self.most
+    }
+
+    /// From a connection of this number on they are accepted one by one, so that none is accepted too many.
+    pub(super) fn is_near(self, fd: RawFd) -> bool {
+        fd >= self.near
+    }
+
+    /// A connection of this number was the last for now.
+    pub(super) fn is_last(self, fd: RawFd) -> bool {
+        fd >= self.most
+    }
+
+    /// A connection of this number is too much: it was accepted before accepting could be stopped.
+    pub(super) fn is_too_many(self, fd: RawFd) -> bool {
+        fd >= self.full
+    }
+
+    /// Whether the next descriptor would be one for connections. `any` is an open one.
+    pub(super) fn has_room(self, any: RawFd) -> bool {
+        // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else knows.
+        let next = unsafe { libc::fcntl(any, libc::F_DUPFD_CLOEXEC, 0) };
+        if next >= 0 {
+            // SAFETY: ours, see above.
+            unsafe { libc::close(next) };
+        }
+        (0..self.most).contains(&next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_keep_a_share() {
+        let of = |limit| (Descriptors::of_limit(limit).most, Descriptors::of_limit(limit).full);
+        assert_eq!(of(1024), (896, 960));
+        assert_eq!(of(128), (96, 112));
+        assert_eq!(of(40), (20, 30));
+        assert_eq!(of(1 << 20), ((1 << 20) - 1024, (1 << 20) - 512));
+        assert_eq!(of(u64::MAX), (RawFd::MAX, RawFd::MAX));
+        let d = Descriptors::of_limit(10_000);
+        assert!(!d.is_near(4879) && d.is_near(4880));
+        let d = Descriptors::of_limit(1024);
+        assert!(d.is_near(0));
+        assert!(!d.is_last(895) && d.is_last(896) && !d.is_too_many(959) && d.is_too_many(960));
+    }
+
+    #[test]
+    fn room_is_told_by_the_next_number() {
+        assert!(Descriptors::of_limit(1 << 20).has_room(0));
+        assert!(!Descriptors { near: 0, most: 0, full: 0 }.has_room(0));
+    }
+}
