@@ -20,6 +20,7 @@ use super::mailbox::{self, Bell};
 use super::net::{self, Backend, Choice, ListenAddr};
 use super::shared::{CoreMail, Shared, WordRequest};
 use super::signals::{Request, Signals};
+use super::start_error::StartError;
 use super::{housekeeping, logging, settings, snapshot_thread, thread_dump};
 use crate::config::{self, Config, ExitCode};
 use crate::peer::Peer;
@@ -32,21 +33,6 @@ use crate::txnlog::writer::LogWriter;
 use crate::types::{SessionId, ShardId, Zxid};
 use crate::watch::interest::MAX_SHARDS;
 use crate::watch::{Interest, WatchTable};
-
-/// Why the server does not start: what, where and what to do, with the code the process exits with.
-#[derive(Debug)]
-pub struct StartError {
-    /// The exit code.
-    pub code: ExitCode,
-    /// For the person who started it.
-    pub message: String,
-}
-
-impl StartError {
-    pub(super) fn new(code: ExitCode, message: impl std::fmt::Display) -> StartError {
-        StartError { code, message: message.to_string() }
-    }
-}
 
 /// Runs a server until it is told to stop. Everything that keeps it from starting is said on standard error.
 pub fn run(config: Config) -> ExitCode {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 
 use super::admin::{self, Startup};
-use super::boot::StartError;
 use super::cores;
 use super::disk::{FsDir, SyncMethod};
 use super::fatal::fatal;
 use super::memory;
 use super::shared::{Shared, WordRequest};
+use super::start_error::StartError;
 use crate::config::{Config, ExitCode};
 use crate::txnlog::purge::purge;
 

@@ -20,6 +20,7 @@ mod settings;
 pub mod shared;
 pub mod signals;
 pub mod snapshot_thread;
+mod start_error;
 mod thread_dump;
 
 /// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits, mounts,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel;
 use crossbeam::sync::ShardedLock;
@@ -157,6 +157,25 @@ impl Shared {
         }
         let receive = |_| answers.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE));
         self.shard_core.iter().map(receive).collect()
+    }
+
+    /// Asks every core for a sign of life.
+    ///
+    /// # Errors
+    /// One does not give it within `patience`.
+    pub fn pulse(&self, patience: Duration) -> Result<(), NoAnswer> {
+        let deadline = Instant::now() + patience;
+        let (reply, shards) = channel::unbounded();
+        for shard in 0..self.shard_core.len() {
+            let letter = CoreMail::ShardStatus { detail: Detail::default(), reply: reply.clone() };
+            self.to_shard(ShardId(shard as u32), letter);
+        }
+        let (reply, peer) = channel::bounded(1);
+        self.to_peer(CoreMail::PeerStatus { with_sessions: false, reply });
+        for _ in &self.shard_core {
+            shards.recv_deadline(deadline).map_err(|_| NoAnswer(patience))?;
+        }
+        peer.recv_deadline(deadline).map(drop).map_err(|_| NoAnswer(patience))
     }
 
     /// The peer core's figures.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::http::{HeaderValue, StatusCode};
 use thiserror::Error;
 
-use super::Desk;
+use super::state::AdminState;
 use crate::auth::Providers;
 use crate::runtime::settings;
 use crate::types::acl::{host_address, permits};
@@ -33,12 +33,12 @@ impl Refusal {
 }
 
 /// Every permission on the root is needed, or to be the administrator.
-pub(super) fn may_administer(desk: &Desk, proof: Option<&HeaderValue>, from: SocketAddr) -> Result<(), Refusal> {
-    let ids = identities(&settings::providers(&desk.config), proof, from)?;
-    if desk.config.auth.skip_acl {
+pub(super) fn may_administer(state: &AdminState, proof: Option<&HeaderValue>, from: SocketAddr) -> Result<(), Refusal> {
+    let ids = identities(&settings::providers(&state.config), proof, from)?;
+    if state.config.auth.skip_acl {
         return Ok(());
     }
-    let tree = desk.shared.tree.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let tree = state.shared.tree.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let root = tree.get("/");
     if holds_all(root.as_ref().and_then(|n| n.acl()), &ids) { Ok(()) } else { Err(Refusal::Forbidden) }
 }

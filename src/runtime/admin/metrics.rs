@@ -67,37 +67,56 @@ macro_rules! put {
     ($to:expr, $($arg:tt)*) => {{ let _ = write!($to, $($arg)*); }};
 }
 
-/// Prometheus' text format 0.0.4. Counters have no `_total`, summaries have quantiles, namespaces are the label `key`, as
-/// ZooKeeper 3.9 exports them.
-pub(super) fn prometheus(r: &Report) -> String {
-    let mut out = String::with_capacity(32 << 10);
+/// Prometheus' text format 0.0.4: of the samples in `names` only, if there are any. Counters have no `_total`, summaries have
+/// quantiles, namespaces are the label `key`, as ZooKeeper 3.9 exports them.
+pub(super) fn prometheus(r: &Report, names: &[String]) -> String {
+    let mut text = String::with_capacity(32 << 10);
     for Figure { name, help, value } in figures(r) {
-        let kind = match value {
-            Value::Gauge(_) | Value::Fraction(_) | Value::Gauges(_) => "gauge",
-            Value::Counter(_) => "counter",
-            Value::Summary(_) | Value::Summaries(_) | Value::Percentiles(_) => "summary",
-        };
-        put!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        match value {
-            Value::Gauge(n) => put!(out, "{name} {}\n", java::double(n as f64)),
-            Value::Fraction(d) => put!(out, "{name} {}\n", java::double(d)),
-            Value::Counter(n) => put!(out, "{name} {}\n", java::double(n as f64)),
-            Value::Gauges(all) => {
-                for (key, n) in all {
-                    put!(out, "{name}{{key=\"{}\"}} {}\n", escape(&key), java::double(n as f64));
-                }
+        let samples = samples(name, &value);
+        let wanted: Vec<&str> = samples.lines().filter(|line| is_wanted(line, names)).collect();
+        // A metric by namespace has no samples before there is a namespace.
+        if names.is_empty() || !wanted.is_empty() {
+            put!(text, "# HELP {name} {help}\n# TYPE {name} {}\n", kind(&value));
+            wanted.iter().for_each(|line| put!(text, "{line}\n"));
+        }
+    }
+    text
+}
+
+/// Whether the sample of a line is asked for.
+fn is_wanted(line: &str, names: &[String]) -> bool {
+    let name = line.split(['{', ' ']).next().unwrap_or_default();
+    names.is_empty() || names.iter().any(|n| n == name)
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Gauge(_) | Value::Fraction(_) | Value::Gauges(_) => "gauge",
+        Value::Counter(_) => "counter",
+        Value::Summary(_) | Value::Summaries(_) | Value::Percentiles(_) => "summary",
+    }
+}
+
+/// The samples of a metric, a line each.
+fn samples(name: &str, value: &Value) -> String {
+    let mut out = String::new();
+    match value {
+        Value::Gauge(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
+        Value::Fraction(d) => put!(out, "{name} {}\n", java::double(*d)),
+        Value::Counter(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
+        Value::Gauges(all) => {
+            all.iter().for_each(|(k, n)| put!(out, "{name}{{key=\"{}\"}} {}\n", escape(k), java::double(*n as f64)));
+        }
+        Value::Summary(t) => totals(&mut out, name, "", t),
+        Value::Summaries(all) => {
+            all.iter().for_each(|(key, t)| totals(&mut out, name, &format!("{{key=\"{}\"}}", escape(key)), t));
+        }
+        Value::Percentiles(l) => {
+            for part in [0.5, 0.9, 0.95, 0.99] {
+                let ms = if l.all.count == 0 { f64::NAN } else { l.percentile_ms(part) as f64 };
+                put!(out, "{name}{{quantile=\"{part}\"}} {}\n", java::double(ms));
             }
-            Value::Summary(t) => totals(&mut out, name, "", &t),
-            Value::Summaries(all) => {
-                all.iter().for_each(|(key, t)| totals(&mut out, name, &format!("{{key=\"{}\"}}", escape(key)), t));
-            }
-            Value::Percentiles(l) => {
-                for part in [0.5, 0.9, 0.95, 0.99] {
-                    let ms = if l.all.count == 0 { f64::NAN } else { l.percentile_ms(part) as f64 };
-                    put!(out, "{name}{{quantile=\"{part}\"}} {}\n", java::double(ms));
-                }
-                totals(&mut out, name, "", &tally(&l.all));
-            }
+            totals(&mut out, name, "", &tally(&l.all));
         }
     }
     out

@@ -18,10 +18,11 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::Desk;
 use super::commands::Fields;
-use super::http::{answer, argument, gather};
+use super::query::argument;
 use super::report::Wanted;
+use super::responses::answer;
+use super::state::AdminState;
 use crate::peer::Input;
 use crate::runtime::settings;
 use crate::runtime::shared::CoreMail;
@@ -39,26 +40,26 @@ const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
 
 /// Takes a snapshot and, unless `streaming=false`, answers with it. The caller has checked who asks.
-pub(super) async fn serve(desk: Arc<Desk>, query: &str) -> Response {
-    if !desk.config.admin.snapshot {
+pub(super) async fn serve(state: Arc<AdminState>, query: &str) -> Response {
+    if !state.config.admin.snapshot {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "Snapshot command is disabled (admin.snapshot.enabled)");
     }
-    if !desk.config.storage.serialize_last_processed_zxid {
+    if !state.config.storage.serialize_last_processed_zxid {
         let why = "Snapshot command requires serializeLastProcessedZxid.enabled";
         return refuse(StatusCode::INTERNAL_SERVER_ERROR, why);
     }
-    if !is_due(&desk) {
-        desk.snapshots_limited.fetch_add(1, Ordering::Relaxed);
+    if !is_due(&state) {
+        state.snapshots_limited.fetch_add(1, Ordering::Relaxed);
         let why = "Snapshot commands come faster than admin.rateLimiterIntervalInMS allows";
         return refuse(StatusCode::TOO_MANY_REQUESTS, why);
     }
-    match take(&desk).await {
+    match take(&state).await {
         Ok((zxid, file)) => match send(zxid, file, argument(query, "streaming") != Some("false")) {
             Ok(response) => response,
             Err(e) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the snapshot cannot be read: {e}")),
         },
         Err(why) => {
-            desk.snapshots_failed.fetch_add(1, Ordering::Relaxed);
+            state.snapshots_failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(target: CLIENT_LOG, why, "the snapshot command failed");
             refuse(StatusCode::INTERNAL_SERVER_ERROR, &why)
         }
@@ -70,9 +71,9 @@ fn refuse(status: StatusCode, why: &str) -> Response {
 }
 
 /// One command per interval; those refused do not count.
-fn is_due(desk: &Desk) -> bool {
-    let interval = Duration::from_millis(desk.config.admin.rate_limit_ms.max(0) as u64);
-    let mut last = desk.last_snapshot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+fn is_due(state: &AdminState) -> bool {
+    let interval = Duration::from_millis(state.config.admin.rate_limit_ms.max(0) as u64);
+    let mut last = state.last_snapshot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let due = last.is_none_or(|at| at.elapsed() >= interval);
     if due {
         *last = Some(Instant::now());
@@ -81,25 +82,25 @@ fn is_due(desk: &Desk) -> bool {
 }
 
 /// Waits for a snapshot that holds everything applied when it was asked for, and opens its file before a purge can remove it.
-async fn take(desk: &Arc<Desk>) -> Result<(Zxid, File), String> {
+async fn take(state: &Arc<AdminState>) -> Result<(Zxid, File), String> {
     let began = Instant::now();
-    let before = gather(desk.clone(), Wanted::default()).await?.peer;
+    let before = state.gather(Wanted::default(), |report| report.peer).await?;
     let mut written = before.stats.snapshot_ms.count;
-    desk.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
+    state.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
     loop {
         sleep(LOOK).await;
-        let peer = gather(desk.clone(), Wanted::default()).await?.peer;
+        let peer = state.gather(Wanted::default(), |report| report.peer).await?;
         let finished = peer.stats.snapshot_ms.count;
         match peer.last_snapshot {
             Some(s) if finished > written && s.zxid >= before.last_zxid => {
-                let name = snapshot_name(s.zxid, settings::snapshot(&desk.config).compression);
-                let path: PathBuf = desk.config.data_dir.join("version-2").join(name);
+                let name = snapshot_name(s.zxid, settings::snapshot(&state.config).compression);
+                let path: PathBuf = state.config.data_dir.join("version-2").join(name);
                 return File::open(&path).map(|f| (s.zxid, f)).map_err(|e| format!("{}: {e}", path.display()));
             }
             // One that was under way, begun too early: the question was not heard. Or the count began again (`srst`).
             _ if finished != written => {
                 written = finished;
-                desk.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
+                state.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
             }
             _ => {}
         }

@@ -4,14 +4,16 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use crossbeam::channel;
 use crossbeam::sync::ShardedLock;
 use crossbeam::utils::CachePadded;
 
-use super::super::{Desk, TRACE_MASK, door, http};
+use super::super::listener::CONNECTIONS;
+use super::super::state::{AdminState, NOT_SERVING};
+use super::super::{http, listener};
 use crate::config::{Config, MetricsProvider};
 use crate::peer::Input;
 use crate::peer::status::Finished;
@@ -95,23 +97,14 @@ impl Site {
             conn_limits: ConnLimits::new(0, 0),
             words: channel::unbounded().0,
         };
-        let desk = Arc::new(Desk {
-            shared: Arc::new(shared),
-            config: Arc::new(config),
-            startup: Default::default(),
-            trace_mask: AtomicI64::new(TRACE_MASK),
-            snapshots_limited: AtomicU64::new(0),
-            snapshots_failed: AtomicU64::new(0),
-            last_snapshot: Mutex::default(),
-            asking: Arc::default(),
-        });
-        let idle = Duration::from_millis(desk.config.admin.idle_timeout_ms as u64);
+        let state = Arc::new(AdminState::new(Arc::new(config), Arc::new(shared), Default::default()));
+        let idle = Duration::from_millis(state.config.admin.idle_timeout_ms as u64);
         let port = |routes: Router| {
-            let listener = door::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
             (listener.local_addr().unwrap(), (listener, routes))
         };
-        let (admin, a) = port(http::admin(desk.clone()));
-        let (prometheus, p) = port(http::prometheus(desk));
+        let (admin, a) = port(http::admin(state.clone()));
+        let (prometheus, p) = port(http::prometheus(state));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(super::super::serve(vec![a, p], idle));
@@ -201,10 +194,44 @@ fn health_and_metrics() {
     assert_eq!(ask(site.prometheus, "GET /commands HTTP/1.1\r\n").0, "404 Not Found");
     // A core that is stuck.
     site.heard.deaf.store(true, Ordering::SeqCst);
-    let began = Instant::now();
-    let (status, body) = site.get("/livez");
-    assert!(status == "503 Service Unavailable" && body.starts_with("not live: "), "{status} {body}");
-    assert!(began.elapsed() >= Duration::from_secs(9));
+    for (path, what) in [("/livez", "not live: "), ("/readyz", "not ready: ")] {
+        let (status, body) = site.get(path);
+        assert!(status == "503 Service Unavailable" && body.starts_with(what), "{status} {body}");
+        assert!(body.ends_with("did not answer within 900ms\n"), "{body}");
+    }
+    let (status, body) = site.get("/commands/ruok");
+    assert_eq!((status.as_str(), body), ("200 OK", plain("ruok", &format!("\"{NOT_SERVING}\""))));
+}
+
+#[test]
+fn silent_connections_give_way_and_one_that_is_answered_does_not() {
+    // Nobody is closed for being idle.
+    let site = Site::open(|c| c.admin.idle_timeout_ms = 3_600_000);
+    for port in [site.admin, site.prometheus] {
+        let silent: Vec<TcpStream> = (0..2 * CONNECTIONS + 1)
+            .map(|i| {
+                let mut s = TcpStream::connect(port).unwrap();
+                if i % 2 == 0 {
+                    s.write_all(b"GET /live").unwrap();
+                }
+                s
+            })
+            .collect();
+        let path = if port == site.admin { "/livez" } else { "/metrics" };
+        assert_eq!(ask(port, &format!("GET {path} HTTP/1.1\r\n")).0, "200 OK");
+        drop(silent);
+    }
+    // The cores do not answer, so this one is busy until others have come and gone.
+    site.heard.deaf.store(true, Ordering::SeqCst);
+    let mut busy = TcpStream::connect(site.admin).unwrap();
+    busy.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    busy.write_all(b"GET /commands/srvr HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let silent: Vec<TcpStream> = (0..2 * CONNECTIONS).map(|_| TcpStream::connect(site.admin).unwrap()).collect();
+    assert_eq!(site.get("/nosuch").0, "404 Not Found");
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(NOT_SERVING), "{answer}");
+    drop(silent);
 }
 
 #[test]

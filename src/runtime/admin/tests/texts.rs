@@ -194,7 +194,7 @@ fn mntr() {
 
 #[test]
 fn prometheus_text() {
-    let text = metrics::prometheus(&report());
+    let text = metrics::prometheus(&report(), &[]);
     for line in [
         "# HELP znode_count Znodes\n# TYPE znode_count gauge\nznode_count 312.0\n",
         "# TYPE watch_bytes counter\nwatch_bytes 78.0\n",
@@ -224,10 +224,23 @@ fn prometheus_text() {
 }
 
 #[test]
+fn of_the_names_that_are_asked_for_only_the_samples_come() {
+    let names = ["znode_count", "readlatency_count", "nosuch"].map(String::from);
+    let text = metrics::prometheus(&report(), &names);
+    assert_eq!(
+        text,
+        "# HELP znode_count Znodes\n# TYPE znode_count gauge\nznode_count 312.0\n\
+         # HELP readlatency Milliseconds from a read's arrival to its reply\n# TYPE readlatency summary\n\
+         readlatency_count 6.0\n"
+    );
+    assert_eq!(metrics::prometheus(&report(), &[String::new()]), "");
+}
+
+#[test]
 fn a_label_is_escaped() {
     let mut r = report();
     r.shards[0].stats.reads.record("/a\"b\\c\nd/x", 1);
-    let text = metrics::prometheus(&r);
+    let text = metrics::prometheus(&r, &[]);
     assert!(text.contains("read_per_namespace_count{key=\"a\\\"b\\\\c\\nd\"} 1.0\n"), "{text}");
 }
 

@@ -1,0 +1,159 @@
+//! What the admin server and the four-letter words know, and how they ask the cores.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::four_letter;
+use super::report::{Figures, Report, Startup, Wanted};
+use crate::config::{Config, MetricsProvider};
+use crate::runtime::shared::{CoreMail, NoAnswer, Shared, WordRequest};
+use crate::types::{CLIENT_LOG, ShardId};
+
+/// ZooKeeper's trace mask after the start; kept and shown, and nothing else.
+const TRACE_MASK: i64 = 0b1_0011_0010;
+
+/// What is said instead of an answer when a core is stuck.
+pub(super) const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
+
+/// How long a question waits for those before it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a health check waits for the cores: orchestrators wait for a second.
+const PULSE_PATIENCE: Duration = Duration::from_millis(900);
+
+/// What the threads of the admin server and of the words share.
+pub(super) struct AdminState {
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Arc<Config>,
+    pub(super) startup: Startup,
+    pub(super) trace_mask: AtomicI64,
+    pub(super) snapshots_limited: AtomicU64,
+    pub(super) snapshots_failed: AtomicU64,
+    /// When the last `snapshot` command was taken.
+    pub(super) last_snapshot: Mutex<Option<Instant>>,
+    /// HTTP asks the cores one question at a time; what takes a list of everything has a queue of its own, so that it holds up
+    /// nobody else.
+    asking: Arc<tokio::sync::Mutex<()>>,
+    asking_lists: Arc<tokio::sync::Mutex<()>>,
+    /// What the cores said when they were last asked whether they turn, and when. Good for all who wait for it.
+    pulse: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+impl AdminState {
+    /// Nothing has been asked yet.
+    pub(super) fn new(config: Arc<Config>, shared: Arc<Shared>, startup: Startup) -> AdminState {
+        AdminState {
+            shared,
+            config,
+            startup,
+            trace_mask: AtomicI64::new(TRACE_MASK),
+            snapshots_limited: AtomicU64::new(0),
+            snapshots_failed: AtomicU64::new(0),
+            last_snapshot: Mutex::default(),
+            asking: Arc::default(),
+            asking_lists: Arc::default(),
+            pulse: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Whether the Prometheus port is wanted.
+    pub(super) fn wants_prometheus(&self) -> bool {
+        self.config.metrics.provider == MetricsProvider::Prometheus
+    }
+
+    fn report(&self, wanted: Wanted) -> Result<Report, NoAnswer> {
+        let figures = Figures {
+            trace_mask: self.trace_mask.load(Ordering::Relaxed),
+            snapshots_limited: self.snapshots_limited.load(Ordering::Relaxed),
+            snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
+            connections_refused: self.shared.conn_limits.refused(),
+            startup: self.startup,
+        };
+        Report::gather(&self.shared, &self.config, wanted, figures)
+    }
+
+    pub(super) fn answer(&self, request: &WordRequest) {
+        let text = self.word(request.word, request.argument).unwrap_or_else(|error| {
+            tracing::error!(target: CLIENT_LOG, word = request.word, %error, "a four-letter word cannot be answered");
+            format!("{NOT_SERVING}\n")
+        });
+        self.shared.to_shard(request.shard, CoreMail::WordAnswer { conn: request.conn, text: text.into_bytes() });
+    }
+
+    fn word(&self, word: &str, argument: i64) -> Result<String, NoAnswer> {
+        match word {
+            "ruok" => return Ok("imok".into()),
+            "stmk" => {
+                self.trace_mask.store(argument, Ordering::Relaxed);
+                return Ok(argument.to_string());
+            }
+            "srst" => {
+                self.reset_stats();
+                return Ok(four_letter::RESET_SERVER.into());
+            }
+            "crst" => {
+                self.reset_connection_stats();
+                return Ok(four_letter::RESET_CONNECTIONS.into());
+            }
+            _ => {}
+        }
+        let report = self.report(four_letter::wanted(word))?;
+        // Shards only pass on words of `proto::four_letter::WORDS`; all are here.
+        Ok(four_letter::text(word, &report).unwrap_or_else(|| format!("{word} is not a command\n")))
+    }
+
+    /// Metrics begin again with `srst`, unless Prometheus reads them: its counters never fall.
+    pub(super) fn reset_stats(&self) {
+        let metrics = !self.wants_prometheus();
+        (0..self.shared.shard_core.len())
+            .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetStats { metrics }));
+        if metrics {
+            self.shared.to_peer(CoreMail::ResetPeerStats);
+        }
+    }
+
+    pub(super) fn reset_connection_stats(&self) {
+        (0..self.shared.shard_core.len())
+            .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetConnectionStats));
+    }
+
+    /// Asks the cores and makes an answer of what they say, on a thread that may wait for them: an answer may be long. `Err`: they
+    /// did not answer in time.
+    pub(super) async fn gather<T: Send + 'static>(
+        self: &Arc<AdminState>,
+        wanted: Wanted,
+        make: impl FnOnce(Report) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let queue = if wanted == Wanted::default() { &self.asking } else { &self.asking_lists };
+        let Ok(asking) = timeout(PATIENCE, queue.clone().lock_owned()).await else {
+            return Err(format!("others have been waiting for the server for {PATIENCE:?}"));
+        };
+        let state = self.clone();
+        let answer = spawn_blocking(move || {
+            let report = state.report(wanted);
+            drop(asking);
+            report.map(make).map_err(|e| e.to_string())
+        });
+        answer.await.map_err(|e| format!("the answer could not be made: {e}"))?
+    }
+
+    /// Whether every core turns, told within a second. However many ask at once, the cores are asked once.
+    pub(super) async fn pulse(&self) -> Result<(), String> {
+        let arrived = Instant::now();
+        let mut last = self.pulse.lock().await;
+        if let Some((at, pulse)) = &*last
+            && *at >= arrived
+        {
+            return pulse.clone();
+        }
+        let shared = self.shared.clone();
+        let asked = spawn_blocking(move || shared.pulse(PULSE_PATIENCE).map_err(|e| e.to_string()));
+        let pulse = asked.await.unwrap_or_else(|e| Err(format!("the cores could not be asked: {e}")));
+        *last = Some((Instant::now(), pulse.clone()));
+        pulse
+    }
+}
