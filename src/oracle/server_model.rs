@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::jute::Put;
-use crate::jute::acl::put_acls;
 use crate::pipeline::prep::{QuotaState, Record, Sessions, State};
 use crate::proto::multi::MultiHeader;
+use crate::proto::{CreateRequest, Request};
 use crate::tree::digest::{prefix_crc, share as digest_share};
 use crate::txn::Txn;
 use crate::txn::body::share;
@@ -75,39 +74,40 @@ impl ModelOp {
     /// The request record.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
-            ModelOp::Create { op, path, data, acl, flags, ttl_ms } => {
-                out.put_string(path);
-                out.put_buffer(data.as_deref());
-                put_acls(out, acl);
-                out.put_i32(*flags);
-                if *op == op::CREATE_TTL {
-                    out.put_i64(*ttl_ms);
-                }
-            }
-            ModelOp::Delete { path, version } | ModelOp::Check { path, version } => {
-                out.put_string(path);
-                out.put_i32(*version);
-            }
-            ModelOp::DeleteContainer { path } => out.put_string(path),
-            ModelOp::SetData { path, data, version } => {
-                out.put_string(path);
-                out.put_buffer(data.as_deref());
-                out.put_i32(*version);
-            }
-            ModelOp::SetAcl { path, acl, version } => {
-                out.put_string(path);
-                put_acls(out, acl);
-                out.put_i32(*version);
-            }
+            // May hold what a multi may not: its operations are written one by one.
             ModelOp::Multi(subs) => {
                 for sub in subs {
-                    MultiHeader { op: sub.opcode(), done: false, err: -1 }.put(out);
+                    MultiHeader::asking(sub.opcode()).put(out);
                     sub.put(out);
                 }
                 MultiHeader::END.put(out);
             }
-            ModelOp::CreateSession => out.put_i32(30_000),
-            ModelOp::CloseSession => {}
+            single => single.single().put(single.opcode(), out),
+        }
+    }
+
+    /// As the protocol's record; a multi without its operations.
+    fn single(&self) -> Request<'_> {
+        match self {
+            ModelOp::Create { op, path: p, data, acl, flags, ttl_ms } => Request::Create(CreateRequest {
+                path: p.into(),
+                data: data.as_deref(),
+                acl: acl.clone().into(),
+                flags: *flags,
+                ttl_ms: (*op == op::CREATE_TTL).then_some(*ttl_ms),
+            }),
+            ModelOp::Delete { path: p, version } => Request::Delete { path: p.into(), version: *version },
+            ModelOp::Check { path: p, version } => Request::Check { path: p.into(), version: *version },
+            ModelOp::DeleteContainer { path: p } => Request::DeleteContainer { path: p.into() },
+            ModelOp::SetData { path: p, data, version } => {
+                Request::SetData { path: p.into(), data: data.as_deref(), version: *version }
+            }
+            ModelOp::SetAcl { path: p, acl, version } => {
+                Request::SetAcl { path: p.into(), acl: acl.clone().into(), version: *version }
+            }
+            ModelOp::Multi(_) => Request::Multi(Vec::new()),
+            ModelOp::CreateSession => Request::CreateSession { timeout_ms: 30_000 },
+            ModelOp::CloseSession => Request::CloseSession,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::jute::Put;
 use crate::jute::stat::put_stat;
-use crate::proto::multi::MultiHeader;
+use crate::proto::multi::{MultiHeader, MultiResult};
+use crate::proto::reply::{ReplyHeader, put_reply_header};
+use crate::proto::response::{put_created, put_data};
 use crate::tree::{Applied, SubApplied};
 use crate::txn::Txn;
 use crate::types::{ErrorCode, Stat, Zxid, op};
@@ -32,16 +34,14 @@ pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &T
         return AfterReply::Close;
     }
     let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i64(zxid.0);
     match subs {
         // A multi that failed says so in its results only.
         Some(subs) => {
-            out.put_i32(ErrorCode::Ok.code());
+            put_reply_header(out, xid, zxid, ErrorCode::Ok);
             put_multi(out, subs);
         }
         None => {
-            out.put_i32(applied.err);
+            ReplyHeader { xid, zxid, err: applied.err }.put(out);
             if applied.err == ErrorCode::Ok.code() {
                 put_body(out, op, txn, applied.stat.as_ref());
             }
@@ -55,16 +55,16 @@ pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &T
 fn put_body(out: &mut Vec<u8>, op: i32, txn: &Txn, stat: Option<&Stat>) {
     match txn {
         Txn::Create(create) => {
-            out.put_string(&create.path);
-            if op != op::CREATE {
-                put_stat(out, stat.unwrap_or(&Stat::default()));
+            if op == op::CREATE {
+                out.put_string(&create.path);
+            } else {
+                put_created(out, &create.path, stat.unwrap_or(&Stat::default()));
             }
         }
         Txn::SetData { data, .. } => {
-            if op == op::RECONFIG {
-                out.put_buffer(data.as_deref());
-            }
-            put_stat(out, stat.unwrap_or(&Stat::default()));
+            let none = Stat::default();
+            let stat = stat.unwrap_or(&none);
+            if op == op::RECONFIG { put_data(out, data.as_deref(), stat) } else { put_stat(out, stat) }
         }
         Txn::SetAcl { .. } => put_stat(out, stat.unwrap_or(&Stat::default())),
         Txn::Delete { .. }
@@ -78,25 +78,22 @@ fn put_body(out: &mut Vec<u8>, op: i32, txn: &Txn, stat: Option<&Stat>) {
 
 fn put_multi(out: &mut Vec<u8>, subs: &[SubApplied]) {
     for sub in subs {
-        let told = match sub.op {
-            op::CREATE_CONTAINER | op::CREATE_TTL => op::CREATE2,
-            op::DELETE_CONTAINER => op::DELETE,
-            op => op,
-        };
-        MultiHeader { op: told, done: false, err: if told == op::ERROR { sub.err } else { 0 } }.put(out);
-        let path = sub.path.as_deref().unwrap_or_default();
+        let path = sub.path.as_deref().unwrap_or_default().into();
         let stat = sub.stat.unwrap_or_default();
-        match told {
-            op::CREATE => out.put_string(path),
-            op::CREATE2 => {
-                out.put_string(path);
-                put_stat(out, &stat);
+        let result = match sub.op {
+            op::CREATE => MultiResult::Create { path },
+            op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => MultiResult::Create2 { path, stat },
+            op::DELETE | op::DELETE_CONTAINER => MultiResult::Delete,
+            op::SET_DATA => MultiResult::SetData { stat },
+            op::CHECK => MultiResult::Check,
+            op::ERROR => MultiResult::Error(sub.err),
+            // The log of another server may hold one that tells nothing more.
+            op => {
+                MultiHeader::result(op).put(out);
+                continue;
             }
-            op::SET_DATA => put_stat(out, &stat),
-            op::ERROR => out.put_i32(sub.err),
-            // delete and check tell nothing more.
-            _ => {}
-        }
+        };
+        result.put(out);
     }
     MultiHeader::END.put(out);
 }

@@ -1,10 +1,13 @@
-//! The client protocol's records. Mirrors `org.apache.zookeeper.proto`.
+//! The client protocol's records, each read and written here: the server reads requests and writes replies; the shell, the
+//! simulator's clients, tests and tools do it the other way round. Mirrors `org.apache.zookeeper.proto`.
 
 pub mod connect;
 pub mod four_letter;
 pub mod multi;
 pub mod reply;
 pub mod request;
+pub mod response;
 
 pub use connect::{ConnectRequest, ConnectResponse};
+pub use reply::{ReplyHeader, WatcherEvent};
 pub use request::{CreateRequest, Request, RequestHeader};

@@ -1,8 +1,10 @@
 //! The multi requests' framing. Mirrors `MultiOperationRecord` and `MultiResponse`.
 
-use super::request::{CreateRequest, Text};
+use super::request::{CreateRequest, Text, put_set_data};
+use super::response::{put_data, read_data};
+use crate::jute::stat::{put_stat, read_stat};
 use crate::jute::{JuteError, Put, Reader};
-use crate::types::{CreateMode, ErrorCode, op};
+use crate::types::{CreateMode, ErrorCode, Stat, op};
 
 /// One operation of a write multi.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +28,16 @@ pub enum MultiOp<'a> {
 }
 
 impl MultiOp<'_> {
+    /// The opcode in its header.
+    pub fn op(&self) -> i32 {
+        match self {
+            MultiOp::Create(op, _) => *op,
+            MultiOp::Delete { .. } => op::DELETE,
+            MultiOp::SetData { .. } => op::SET_DATA,
+            MultiOp::Check { .. } => op::CHECK,
+        }
+    }
+
     /// Whether Java can make an operation of it: a create without a TTL in its record cannot ask for one, and its flag
     /// must be known.
     pub fn is_readable(&self) -> bool {
@@ -62,6 +74,16 @@ impl MultiHeader {
         out.put_i32(self.op);
         out.put_bool(self.done);
         out.put_i32(self.err);
+    }
+
+    /// Before an operation that is asked for.
+    pub const fn asking(op: i32) -> MultiHeader {
+        MultiHeader { op, done: false, err: -1 }
+    }
+
+    /// Before the result of an operation that succeeded.
+    pub const fn result(op: i32) -> MultiHeader {
+        MultiHeader { op, done: false, err: 0 }
     }
 
     /// The end mark.
@@ -112,10 +134,130 @@ pub fn read_multi_read<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, J
     }
 }
 
+/// Appends a write multi.
+pub fn put_multi(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
+    for sub in ops {
+        MultiHeader::asking(sub.op()).put(out);
+        match sub {
+            MultiOp::Create(_, create) => create.put(out),
+            MultiOp::Delete { path, version } | MultiOp::Check { path, version } => {
+                out.put_string(path);
+                out.put_i32(*version);
+            }
+            MultiOp::SetData { path, data, version } => put_set_data(out, path, *data, *version),
+        }
+    }
+    MultiHeader::END.put(out);
+}
+
+/// Appends a multiRead. Its operations have a watch flag, which means nothing.
+pub fn put_multi_read(out: &mut Vec<u8>, ops: &[MultiReadOp<'_>]) {
+    for sub in ops {
+        let (op, path) = match sub {
+            MultiReadOp::GetData { path } => (op::GET_DATA, path),
+            MultiReadOp::GetChildren { path } => (op::GET_CHILDREN, path),
+        };
+        MultiHeader::asking(op).put(out);
+        out.put_string(path);
+        out.put_bool(false);
+    }
+    MultiHeader::END.put(out);
+}
+
+/// What one operation of a multi or multiRead came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum MultiResult<'a> {
+    Create {
+        path: Text<'a>,
+    },
+    /// Of create2, createContainer and createTTL.
+    Create2 {
+        path: Text<'a>,
+        stat: Stat,
+    },
+    Delete,
+    SetData {
+        stat: Stat,
+    },
+    Check,
+    GetData {
+        data: Option<&'a [u8]>,
+        stat: Stat,
+    },
+    GetChildren {
+        names: Vec<String>,
+    },
+    /// The code, which is 0 for what was undone because of another operation's.
+    Error(i32),
+}
+
+impl<'a> MultiResult<'a> {
+    /// Appends one result.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            MultiResult::Create { path } => {
+                MultiHeader::result(op::CREATE).put(out);
+                out.put_string(path);
+            }
+            MultiResult::Create2 { path, stat } => {
+                MultiHeader::result(op::CREATE2).put(out);
+                out.put_string(path);
+                put_stat(out, stat);
+            }
+            MultiResult::Delete => MultiHeader::result(op::DELETE).put(out),
+            MultiResult::SetData { stat } => {
+                MultiHeader::result(op::SET_DATA).put(out);
+                put_stat(out, stat);
+            }
+            MultiResult::Check => MultiHeader::result(op::CHECK).put(out),
+            MultiResult::GetData { data, stat } => {
+                MultiHeader::result(op::GET_DATA).put(out);
+                put_data(out, *data, stat);
+            }
+            MultiResult::GetChildren { names } => {
+                MultiHeader::result(op::GET_CHILDREN).put(out);
+                out.put_strings(names);
+            }
+            MultiResult::Error(err) => {
+                MultiHeader { op: op::ERROR, done: false, err: *err }.put(out);
+                out.put_i32(*err);
+            }
+        }
+    }
+
+    /// Reads the results up to the end mark.
+    ///
+    /// # Errors
+    /// One that no multi has, or bytes that end too early.
+    pub fn read_all(r: &mut Reader<'a>) -> Result<Vec<MultiResult<'a>>, JuteError> {
+        let mut results = Vec::new();
+        loop {
+            let header = MultiHeader::read(r)?;
+            if header.done {
+                return Ok(results);
+            }
+            results.push(match header.op {
+                op::CREATE => MultiResult::Create { path: r.string()? },
+                op::CREATE2 => MultiResult::Create2 { path: r.string()?, stat: read_stat(r)? },
+                op::DELETE => MultiResult::Delete,
+                op::SET_DATA => MultiResult::SetData { stat: read_stat(r)? },
+                op::CHECK => MultiResult::Check,
+                op::GET_DATA => {
+                    let (data, stat) = read_data(r)?;
+                    MultiResult::GetData { data, stat }
+                }
+                op::GET_CHILDREN => MultiResult::GetChildren { names: r.strings()? },
+                op::ERROR => MultiResult::Error(r.i32()?),
+                _ => return Err(r.unexpected("result in multi")),
+            });
+        }
+    }
+}
+
 /// Appends an error result: header and record carry the same code.
 pub fn put_multi_error(out: &mut Vec<u8>, err: ErrorCode) {
-    MultiHeader { op: op::ERROR, done: false, err: err.code() }.put(out);
-    out.put_i32(err.code());
+    MultiResult::Error(err.code()).put(out);
 }
 
 #[cfg(test)]
@@ -137,6 +279,30 @@ mod tests {
     }
 
     #[test]
+    fn results_are_read_as_they_were_written() {
+        let stat = Stat { version: 3, num_children: 2, ..Stat::default() };
+        let results = vec![
+            MultiResult::Create { path: "/a".into() },
+            MultiResult::Create2 { path: "/b".into(), stat },
+            MultiResult::Delete,
+            MultiResult::SetData { stat },
+            MultiResult::Check,
+            MultiResult::GetData { data: None, stat },
+            MultiResult::GetChildren { names: vec!["x".to_owned()] },
+            MultiResult::Error(-101),
+        ];
+        let mut out = Vec::new();
+        results.iter().for_each(|r| r.put(&mut out));
+        MultiHeader::END.put(&mut out);
+        assert_eq!(MultiResult::read_all(&mut Reader::new(&out)), Ok(results));
+        for cut in 0..out.len() {
+            assert!(MultiResult::read_all(&mut Reader::new(&out[..cut])).is_err(), "{cut}");
+        }
+        let unknown = [&1234i32.to_be_bytes()[..], &[0; 5]].concat();
+        assert!(MultiResult::read_all(&mut Reader::new(&unknown)).is_err());
+    }
+
+    #[test]
     fn creates_with_a_flag_that_java_cannot_use_are_unreadable() {
         let acl = Vec::new();
         let readable = |op, flags| {
@@ -151,10 +317,7 @@ mod tests {
     #[test]
     fn mixing_kinds_is_refused() {
         let mut body = Vec::new();
-        MultiHeader { op: op::GET_DATA, done: false, err: -1 }.put(&mut body);
-        body.put_string("/a");
-        body.put_bool(false);
-        MultiHeader::END.put(&mut body);
+        put_multi_read(&mut body, &[MultiReadOp::GetData { path: "/a".into() }]);
         assert!(read_multi(&mut Reader::new(&body)).is_err());
         assert_eq!(read_multi_read(&mut Reader::new(&body)).unwrap().len(), 1);
         assert!(read_multi_read(&mut Reader::new(&body[..body.len() - 1])).is_err());

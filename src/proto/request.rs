@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::multi::{MultiOp, MultiReadOp, read_multi, read_multi_read};
-use crate::jute::acl::read_acls;
+use super::multi::{MultiOp, MultiReadOp, put_multi, put_multi_read, read_multi, read_multi_read};
+use crate::jute::acl::{put_acls, read_acls};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::acl::AclList;
 use crate::types::{Zxid, op};
@@ -66,6 +66,17 @@ impl<'a> CreateRequest<'a> {
             flags: r.i32()?,
             ttl_ms: if op == op::CREATE_TTL { Some(r.i64()?) } else { None },
         })
+    }
+
+    /// Appends the body.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.put_string(&self.path);
+        out.put_buffer(self.data);
+        put_acls(out, &self.acl);
+        out.put_i32(self.flags);
+        if let Some(ttl_ms) = self.ttl_ms {
+            out.put_i64(ttl_ms);
+        }
     }
 }
 
@@ -130,10 +141,11 @@ pub enum Request<'a> {
     },
     Multi(Vec<MultiOp<'a>>),
     MultiRead(Vec<MultiReadOp<'a>>),
+    /// Absent parts are null.
     Reconfig {
-        joining: Text<'a>,
-        leaving: Text<'a>,
-        new_members: Text<'a>,
+        joining: Option<Text<'a>>,
+        leaving: Option<Text<'a>>,
+        new_members: Option<Text<'a>>,
         config_id: i64,
     },
     CheckWatches {
@@ -197,9 +209,9 @@ impl<'a> Request<'a> {
             op::MULTI => Request::Multi(read_multi(r)?),
             op::MULTI_READ => Request::MultiRead(read_multi_read(r)?),
             op::RECONFIG => Request::Reconfig {
-                joining: r.string()?,
-                leaving: r.string()?,
-                new_members: r.string()?,
+                joining: r.ustring()?,
+                leaving: r.ustring()?,
+                new_members: r.ustring()?,
                 config_id: r.i64()?,
             },
             op::CHECK_WATCHES => Request::CheckWatches { path: r.string()?, kind: r.i32()? },
@@ -216,6 +228,110 @@ impl<'a> Request<'a> {
             op::CLOSE_SESSION => Request::CloseSession,
             _ => return Ok(None),
         }))
+    }
+
+    /// Appends the body as opcode `op` has it. The opcode matters to setWatches only: setWatches2 has two lists more.
+    pub fn put(&self, op: i32, out: &mut Vec<u8>) {
+        match self {
+            Request::Create(create) => create.put(out),
+            Request::Delete { path, version: number }
+            | Request::Check { path, version: number }
+            | Request::CheckWatches { path, kind: number }
+            | Request::RemoveWatches { path, kind: number }
+            | Request::AddWatch { path, mode: number } => {
+                out.put_string(path);
+                out.put_i32(*number);
+            }
+            Request::Exists { path, watch }
+            | Request::GetData { path, watch }
+            | Request::GetChildren { path, watch } => {
+                out.put_string(path);
+                out.put_bool(*watch);
+            }
+            Request::SetData { path, data, version } => put_set_data(out, path, *data, *version),
+            Request::SetAcl { path, acl, version } => {
+                out.put_string(path);
+                put_acls(out, acl);
+                out.put_i32(*version);
+            }
+            Request::GetAcl { path }
+            | Request::DeleteContainer { path }
+            | Request::GetEphemerals { prefix: path }
+            | Request::GetAllChildrenNumber { path } => out.put_string(path),
+            Request::Sync { path } => put_text(out, path.as_deref()),
+            Request::Multi(ops) => put_multi(out, ops),
+            Request::MultiRead(ops) => put_multi_read(out, ops),
+            Request::Reconfig { joining, leaving, new_members, config_id } => {
+                for text in [joining, leaving, new_members] {
+                    put_text(out, text.as_deref());
+                }
+                out.put_i64(*config_id);
+            }
+            Request::Auth { kind, scheme, auth } => {
+                out.put_i32(*kind);
+                out.put_string(scheme);
+                out.put_buffer(*auth);
+            }
+            Request::SetWatches(watches) => put_set_watches(out, watches, op == op::SET_WATCHES2),
+            Request::Sasl { token } => out.put_buffer(*token),
+            Request::CreateSession { timeout_ms } => out.put_i32(*timeout_ms),
+            Request::Ping | Request::WhoAmI | Request::CloseSession => {}
+        }
+    }
+
+    /// The body alone, see [`Request::put`].
+    pub fn body(&self, op: i32) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(op, &mut out);
+        out
+    }
+
+    /// Appends the framed request of opcode `op`.
+    pub fn put_framed(&self, xid: i32, op: i32, out: &mut Vec<u8>) {
+        let frame = out.begin_frame();
+        RequestHeader { xid, op }.put(out);
+        self.put(op, out);
+        out.end_frame(frame);
+    }
+}
+
+/// Appends a framed request whose body is at hand as bytes, whatever they are.
+pub fn put_framed_body(out: &mut Vec<u8>, xid: i32, op: i32, body: &[u8]) {
+    let frame = out.begin_frame();
+    RequestHeader { xid, op }.put(out);
+    out.extend_from_slice(body);
+    out.end_frame(frame);
+}
+
+/// A framed ping: an opcode without a body, under the xid of pings.
+pub fn put_ping(out: &mut Vec<u8>) {
+    Request::Ping.put_framed(xid::PING, op::PING, out);
+}
+
+/// A framed auth packet.
+pub fn put_auth(out: &mut Vec<u8>, scheme: &str, auth: Option<&[u8]>) {
+    Request::Auth { kind: 0, scheme: scheme.into(), auth }.put_framed(xid::AUTH, op::AUTH, out);
+}
+
+fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
+    out.put_buffer(text.map(str::as_bytes));
+}
+
+/// Appends the body of setData, alone or in a multi.
+pub(super) fn put_set_data(out: &mut Vec<u8>, path: &str, data: Option<&[u8]>, version: i32) {
+    out.put_string(path);
+    out.put_buffer(data);
+    out.put_i32(version);
+}
+
+fn put_set_watches(out: &mut Vec<u8>, w: &SetWatches, with_persistent: bool) {
+    out.put_i64(w.relative_zxid.0);
+    for paths in [&w.data, &w.exist, &w.child] {
+        out.put_strings(paths);
+    }
+    if with_persistent {
+        out.put_strings(&w.persistent);
+        out.put_strings(&w.persistent_recursive);
     }
 }
 
@@ -258,6 +374,93 @@ mod tests {
     use super::*;
     use crate::types::Acl;
 
+    /// Every opcode with bodies that hold all its fields, null ones too.
+    fn all() -> Vec<(i32, Request<'static>)> {
+        let create = |ttl_ms| {
+            let acl = vec![Acl { perms: 5, id: crate::types::Id::new("digest", "bob:h") }];
+            CreateRequest { path: "/a".into(), data: Some(b"x"), acl: acl.into(), flags: 1, ttl_ms }
+        };
+        let list = |name: &str| vec![format!("/{name}"), "/é".to_owned()];
+        let three = SetWatches {
+            relative_zxid: Zxid(7),
+            data: list("d"),
+            exist: list("e"),
+            child: vec![],
+            ..SetWatches::default()
+        };
+        let five = SetWatches { persistent: list("p"), persistent_recursive: list("r"), ..three.clone() };
+        let multi = vec![
+            MultiOp::Create(op::CREATE_TTL, create(Some(9))),
+            MultiOp::Delete { path: "/a".into(), version: 3 },
+            MultiOp::SetData { path: "/a".into(), data: None, version: -1 },
+            MultiOp::Check { path: "/b".into(), version: 0 },
+        ];
+        let reads = vec![MultiReadOp::GetData { path: "/a".into() }, MultiReadOp::GetChildren { path: "/b".into() }];
+        let path = || Text::from("/é");
+        vec![
+            (op::CREATE, Request::Create(create(None))),
+            (op::CREATE_TTL, Request::Create(create(Some(i64::MAX)))),
+            (op::DELETE, Request::Delete { path: path(), version: -1 }),
+            (op::EXISTS, Request::Exists { path: path(), watch: true }),
+            (op::GET_DATA, Request::GetData { path: path(), watch: false }),
+            (op::SET_DATA, Request::SetData { path: path(), data: Some(b""), version: 4 }),
+            (op::GET_ACL, Request::GetAcl { path: path() }),
+            (op::SET_ACL, Request::SetAcl { path: path(), acl: vec![Acl::world_all()].into(), version: 2 }),
+            (op::GET_CHILDREN, Request::GetChildren { path: path(), watch: true }),
+            (op::GET_CHILDREN2, Request::GetChildren { path: path(), watch: false }),
+            (op::SYNC, Request::Sync { path: None }),
+            (op::SYNC, Request::Sync { path: Some(path()) }),
+            (op::PING, Request::Ping),
+            (op::CHECK, Request::Check { path: path(), version: 1 }),
+            (op::MULTI, Request::Multi(multi)),
+            (op::MULTI_READ, Request::MultiRead(reads)),
+            (
+                op::RECONFIG,
+                Request::Reconfig { joining: Some(path()), leaving: None, new_members: Some("".into()), config_id: -1 },
+            ),
+            (op::CHECK_WATCHES, Request::CheckWatches { path: path(), kind: 3 }),
+            (op::REMOVE_WATCHES, Request::RemoveWatches { path: path(), kind: 1 }),
+            (op::DELETE_CONTAINER, Request::DeleteContainer { path: path() }),
+            (op::AUTH, Request::Auth { kind: 0, scheme: "digest".into(), auth: None }),
+            (op::SET_WATCHES, Request::SetWatches(three)),
+            (op::SET_WATCHES2, Request::SetWatches(five)),
+            (op::SASL, Request::Sasl { token: Some(b"t") }),
+            (op::GET_EPHEMERALS, Request::GetEphemerals { prefix: "".into() }),
+            (op::GET_ALL_CHILDREN_NUMBER, Request::GetAllChildrenNumber { path: path() }),
+            (op::ADD_WATCH, Request::AddWatch { path: path(), mode: 1 }),
+            (op::WHO_AM_I, Request::WhoAmI),
+            (op::CREATE_SESSION, Request::CreateSession { timeout_ms: 30_000 }),
+            (op::CLOSE_SESSION, Request::CloseSession),
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        for (op, request) in all() {
+            let mut out = vec![9];
+            request.put_framed(5, op, &mut out);
+            let mut r = Reader::new(&out[1..]);
+            assert_eq!(r.i32().unwrap() as usize, out.len() - 5, "{request:?}");
+            assert_eq!(RequestHeader::read(&mut r), Ok(RequestHeader { xid: 5, op }));
+            let body = r.rest();
+            assert_eq!(body, request.body(op));
+            for cut in 0..body.len() {
+                assert!(Request::read(op, &body[..cut]).is_err(), "{request:?} cut at {cut}");
+            }
+            assert_eq!(Request::read(op, body), Ok(Some(request)));
+        }
+    }
+
+    #[test]
+    fn ping_and_auth_vectors() {
+        let mut out = Vec::new();
+        put_ping(&mut out);
+        assert_eq!(out, b"\0\0\0\x08\xff\xff\xff\xfe\0\0\0\x0b");
+        let mut out = Vec::new();
+        put_auth(&mut out, "ip", Some(b"x"));
+        assert_eq!(out, b"\0\0\0\x17\xff\xff\xff\xfc\0\0\0\x64\0\0\0\0\0\0\0\x02ip\0\0\0\x01x");
+    }
+
     #[test]
     fn create_vector() {
         let body: Vec<u8> = [
@@ -275,6 +478,7 @@ mod tests {
         let Ok(Some(Request::Create(c))) = Request::read(op::CREATE, &body) else { panic!() };
         assert_eq!((c.path.as_ref(), c.data, c.flags), ("/a", Some(&b"x"[..]), 0));
         assert_eq!(c.acl[..], [Acl::world_all()]);
+        assert_eq!(Request::Create(c).body(op::CREATE), body);
         for cut in 0..body.len() {
             assert!(Request::read(op::CREATE, &body[..cut]).is_err(), "{cut}");
         }

@@ -2,14 +2,14 @@
 //! `FinalRequestProcessor`.
 
 use super::{CloseHow, Outbox, Shard};
-use crate::jute::acl::put_acls;
 use crate::jute::stat::put_stat;
 use crate::jute::{Put, Reader};
 use crate::limits;
 use crate::pipeline::prep::acl::masked;
-use crate::proto::multi::{MultiHeader, MultiOp, MultiReadOp, put_multi_error, read_multi};
+use crate::proto::multi::{MultiHeader, MultiOp, MultiReadOp, MultiResult, put_multi_error, read_multi};
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader, xid};
+use crate::proto::response::{put_acl, put_children, put_client_infos, put_data};
 use crate::tree::{Tree, Znode};
 use crate::types::acl::permits;
 use crate::types::{Acl, ConnId, ErrorCode, Id, Now, Zxid, op, perms};
@@ -150,8 +150,7 @@ impl Shard {
                 let len = node.data().map_or(0, <[u8]>::len);
                 // At once: a large reply that grows takes twice its bytes.
                 reply.reserve(4 + len + STAT);
-                reply.put_buffer(node.data());
-                put_stat(reply, &node.stat());
+                put_data(reply, node.data(), &node.stat());
                 self.count_read(path, len);
             }
             Request::GetChildren { path, watch } => {
@@ -160,7 +159,7 @@ impl Shard {
                     self.watch_children(conn, path);
                 }
                 let before = reply.len();
-                put_children(reply, &node);
+                children(reply, &node);
                 self.count_read(path, reply.len() - before - 4 - 4 * node.num_children() as usize);
                 if op == op::GET_CHILDREN2 {
                     put_stat(reply, &node.stat());
@@ -232,11 +231,10 @@ impl Shard {
         let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
         self.require(conn, &node, perms::READ | perms::ADMIN)?;
         match node.acl() {
-            None => put_acls(reply, &[Acl::world_all()]),
-            Some(acl) if self.allowed(conn, Some(acl), perms::ADMIN) => put_acls(reply, acl),
-            Some(acl) => put_acls(reply, &masked(acl)),
+            None => put_acl(reply, &[Acl::world_all()], &node.stat()),
+            Some(acl) if self.allowed(conn, Some(acl), perms::ADMIN) => put_acl(reply, acl, &node.stat()),
+            Some(acl) => put_acl(reply, &masked(acl), &node.stat()),
         }
-        put_stat(reply, &node.stat());
         Ok(())
     }
 
@@ -267,14 +265,12 @@ impl Shard {
             };
             match self.readable(conn, path, tree) {
                 Err(err) => put_multi_error(reply, err),
+                Ok(node) if code == op::GET_DATA => {
+                    MultiResult::GetData { data: node.data(), stat: node.stat() }.put(reply);
+                }
                 Ok(node) => {
-                    MultiHeader { op: code, done: false, err: 0 }.put(reply);
-                    if code == op::GET_DATA {
-                        reply.put_buffer(node.data());
-                        put_stat(reply, &node.stat());
-                    } else {
-                        put_children(reply, &node);
-                    }
+                    MultiHeader::result(code).put(reply);
+                    children(reply, &node);
                 }
             }
         }
@@ -283,23 +279,16 @@ impl Shard {
     }
 
     fn who_am_i(&self, reply: &mut Vec<u8>, conn: ConnId) {
-        let ids = self.auth_of(conn);
-        reply.put_i32(ids.len() as i32);
-        for id in ids {
-            reply.put_string(&id.scheme);
-            reply.put_string(self.options.auth.user_name(id));
-        }
+        let user = |id| self.options.auth.user_name(id);
+        put_client_infos(reply, self.auth_of(conn).iter().map(|id| (&*id.scheme, user(id))));
     }
 }
 
-fn put_children(reply: &mut Vec<u8>, node: &Znode<'_>) {
+fn children(reply: &mut Vec<u8>, node: &Znode<'_>) {
     // Siblings mostly have names of one kind; one that differs may be as long as it likes.
     let name = node.children().next().map_or(0, str::len);
     reply.reserve((node.num_children().max(0) as usize).saturating_mul(4 + name).min(limits::OUT_HIGH_WATER));
-    reply.put_i32(node.num_children());
-    for name in node.children() {
-        reply.put_string(name);
-    }
+    put_children(reply, node.num_children(), node.children());
 }
 
 fn found(answer: Option<bool>) -> Result<(), ErrorCode> {

@@ -14,7 +14,7 @@ use crate::oracle::tree_model::{Model, ModelNode};
 use crate::pipeline::put_write_reply;
 use crate::proto::multi::MultiHeader;
 use crate::proto::request::xid;
-use crate::proto::{ConnectRequest, ConnectResponse};
+use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader, WatcherEvent};
 use crate::txn::Txn;
 use crate::types::acl::permits;
 use crate::types::{ConnId, CreateMode, ErrorCode, EventType, Id, SessionId, Zxid, op, perms};
@@ -254,14 +254,12 @@ impl Client {
     fn message(&mut self, frame: &[u8], history: &mut History) -> Result<(), String> {
         let unreadable = |e: JuteError| format!("unreadable message: {e}");
         let r = &mut Reader::new(&frame[4..]);
-        let (xid, zxid, err) =
-            (r.i32().map_err(unreadable)?, Zxid(r.i64().map_err(unreadable)?), r.i32().map_err(unreadable)?);
+        let ReplyHeader { xid, zxid, err } = ReplyHeader::read(r).map_err(unreadable)?;
         match xid {
             xid::NOTIFICATION => {
-                let (event, _) = (r.i32().map_err(unreadable)?, r.i32().map_err(unreadable)?);
-                let path = r.string().map_err(unreadable)?.into_owned();
+                let event = WatcherEvent::read(r).map_err(unreadable)?;
                 self.counts.events += 1;
-                self.event(zxid, event_of(event)?, path, history)
+                self.event(zxid, event_of(event.kind)?, event.path.into_owned(), history)
             }
             xid::AUTH => {
                 self.auth_pending = self.auth_pending.checked_sub(1).ok_or("an auth reply nobody waits for")?;

@@ -1,11 +1,11 @@
 //! What clients ask for, at random.
 
-use crate::jute::Put;
 use crate::limits;
 use crate::oracle::server_model::ModelOp;
-use crate::proto::multi::MultiHeader;
-use crate::proto::request::{RequestHeader, SetWatches, xid};
+use crate::proto::multi::MultiReadOp;
+use crate::proto::request::{self, Request, SetWatches, put_framed_body, xid};
 use crate::types::{Acl, Id, op, perms};
+use crate::watch::WatcherType;
 
 /// A request a client has sent and waits for.
 #[derive(Clone, Debug)]
@@ -77,52 +77,36 @@ impl Asked {
 
     /// The framed request.
     pub(super) fn put(&self, xid: i32, out: &mut Vec<u8>) {
-        let frame = out.begin_frame();
-        RequestHeader { xid, op: self.opcode() }.put(out);
-        match self {
-            Asked::Write(w) => w.put(out),
-            Asked::Exists { path, watch } | Asked::GetData { path, watch } | Asked::GetChildren { path, watch } => {
-                out.put_string(path);
-                out.put_bool(*watch);
+        let request = match self {
+            Asked::Write(write) => {
+                let mut body = Vec::new();
+                write.put(&mut body);
+                return put_framed_body(out, xid, self.opcode(), &body);
             }
-            Asked::GetAcl { path } | Asked::Sync { path } | Asked::AllChildrenNumber { path } => out.put_string(path),
+            Asked::Exists { path, watch } => Request::Exists { path: path.into(), watch: *watch },
+            Asked::GetData { path, watch } => Request::GetData { path: path.into(), watch: *watch },
+            Asked::GetChildren { path, watch } => Request::GetChildren { path: path.into(), watch: *watch },
+            Asked::GetAcl { path } => Request::GetAcl { path: path.into() },
+            Asked::Sync { path } => Request::Sync { path: Some(path.into()) },
+            Asked::AllChildrenNumber { path } => Request::GetAllChildrenNumber { path: path.into() },
             Asked::MultiRead(paths) => {
-                for path in paths {
-                    MultiHeader { op: op::GET_DATA, done: false, err: -1 }.put(out);
-                    out.put_string(path);
-                    out.put_bool(false);
-                }
-                MultiHeader::END.put(out);
+                Request::MultiRead(paths.iter().map(|path| MultiReadOp::GetData { path: path.into() }).collect())
             }
-            Asked::Ephemerals => out.put_string("/"),
-            Asked::AddWatch { path, recursive } => {
-                out.put_string(path);
-                out.put_i32(i32::from(*recursive));
-            }
+            Asked::Ephemerals => Request::GetEphemerals { prefix: "/".into() },
+            Asked::AddWatch { path, recursive } => Request::AddWatch { path: path.into(), mode: i32::from(*recursive) },
             Asked::RemoveWatches { path } => {
-                out.put_string(path);
-                out.put_i32(3);
+                Request::RemoveWatches { path: path.into(), kind: WatcherType::Any as i32 }
             }
-            Asked::SetWatches(w) => {
-                out.put_i64(w.relative_zxid.0);
-                for list in [&w.data, &w.exist, &w.child, &w.persistent, &w.persistent_recursive] {
-                    out.put_strings(list);
-                }
-            }
-            Asked::Ping => {}
-        }
-        out.end_frame(frame);
+            Asked::SetWatches(w) => Request::SetWatches(w.clone()),
+            Asked::Ping => Request::Ping,
+        };
+        request.put_framed(xid, self.opcode(), out);
     }
 }
 
 /// The framed auth packet of a `user:password`.
 pub(super) fn put_auth(user_password: &str, out: &mut Vec<u8>) {
-    let frame = out.begin_frame();
-    RequestHeader { xid: xid::AUTH, op: op::AUTH }.put(out);
-    out.put_i32(0);
-    out.put_string("digest");
-    out.put_buffer(Some(user_password.as_bytes()));
-    out.end_frame(frame);
+    request::put_auth(out, "digest", Some(user_password.as_bytes()));
 }
 
 /// Some path; few enough that clients meet.

@@ -1,14 +1,15 @@
-//! A small client that shows every byte: frames by hand, blocking, one connection.
+//! A small client that shows every byte: blocking, one connection.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use zabra::jute::acl::put_acls;
 use zabra::jute::stat::read_stat;
 use zabra::jute::{Put, Reader};
-use zabra::proto::connect::{ConnectRequest, ConnectResponse};
 use zabra::proto::multi::MultiHeader;
+use zabra::proto::request::{put_framed_body, put_ping, xid};
+use zabra::proto::response::read_data;
+use zabra::proto::{ConnectRequest, ConnectResponse, CreateRequest, ReplyHeader, Request, WatcherEvent};
 use zabra::types::{Acl, SessionId, Stat, Zxid, op};
 
 use super::server::PATIENCE;
@@ -177,20 +178,16 @@ impl Client {
         loop {
             let frame = self.raw.frame()?;
             let mut r = Reader::new(&frame);
-            let header = (|| Ok::<_, zabra::jute::JuteError>((r.i32()?, r.i64()?, r.i32()?)))();
-            let (xid, zxid, err) = header.map_err(io::Error::other)?;
-            if xid != -1 {
+            let ReplyHeader { xid, zxid: Zxid(zxid), err } = ReplyHeader::read(&mut r).map_err(io::Error::other)?;
+            if xid != xid::NOTIFICATION {
                 if zxid > 0 {
                     self.zxid = zxid;
                 }
                 return Ok(Reply { xid, zxid, err, body: r.rest().to_vec() });
             }
-            let event = (|| {
-                let (kind, state) = (r.i32()?, r.i32()?);
-                assert_eq!(state, 3, "the server always says SyncConnected");
-                Ok::<_, zabra::jute::JuteError>(Event { kind, path: r.string()?.into_owned(), zxid })
-            })();
-            self.events.push_back(event.map_err(io::Error::other)?);
+            let event = WatcherEvent::read(&mut r).map_err(io::Error::other)?;
+            assert_eq!(event.state, 3, "the server always says SyncConnected");
+            self.events.push_back(Event { kind: event.kind, path: event.path.into_owned(), zxid });
         }
     }
 
@@ -213,7 +210,9 @@ impl Client {
 
     /// A ping; also a barrier: everything sent before was answered.
     pub fn ping(&mut self) -> Reply {
-        self.raw.send(&framed(-2, op::PING, &[])).expect("a ping is sent");
+        let mut ping = Vec::new();
+        put_ping(&mut ping);
+        self.raw.send(&ping).expect("a ping is sent");
         let reply = self.reply();
         assert_eq!((reply.xid, reply.err), (-2, 0));
         reply
@@ -229,8 +228,7 @@ impl Client {
     }
 
     pub fn delete(&mut self, path: &str, version: i32) -> Result<(), i32> {
-        let mut body = text(path);
-        body.put_i32(version);
+        let body = Request::Delete { path: path.into(), version }.body(op::DELETE);
         self.call_ok(op::DELETE, &body).map(drop)
     }
 
@@ -241,9 +239,8 @@ impl Client {
 
     pub fn get(&mut self, path: &str, watch: bool) -> Result<(Vec<u8>, Stat), i32> {
         let body = self.call_ok(op::GET_DATA, &read_body(path, watch))?;
-        let mut r = Reader::new(&body);
-        let data = r.buffer().expect("data").unwrap_or_default().to_vec();
-        Ok((data, read_stat(&mut r).expect("a stat")))
+        let (data, stat) = read_data(&mut Reader::new(&body)).expect("data and stat");
+        Ok((data.unwrap_or_default().to_vec(), stat))
     }
 
     pub fn exists(&mut self, path: &str, watch: bool) -> Result<Stat, i32> {
@@ -275,12 +272,8 @@ impl Client {
 }
 
 pub fn framed(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(12 + body.len());
-    let at = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op);
-    out.extend_from_slice(body);
-    out.end_frame(at);
+    let mut out = Vec::new();
+    put_framed_body(&mut out, xid, op, body);
     out
 }
 
@@ -291,31 +284,24 @@ pub fn text(path: &str) -> Vec<u8> {
 }
 
 pub fn read_body(path: &str, watch: bool) -> Vec<u8> {
-    let mut out = text(path);
-    out.put_bool(watch);
-    out
+    Request::GetData { path: path.into(), watch }.body(op::GET_DATA)
 }
 
 pub fn create_body(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
-    let mut out = text(path);
-    out.put_buffer(Some(data));
-    put_acls(&mut out, &[Acl::world_all()]);
-    out.put_i32(flags);
-    out
+    let acl = vec![Acl::world_all()].into();
+    let create = CreateRequest { path: path.into(), data: Some(data), acl, flags, ttl_ms: None };
+    Request::Create(create).body(op::CREATE)
 }
 
 pub fn set_body(path: &str, data: &[u8], version: i32) -> Vec<u8> {
-    let mut out = text(path);
-    out.put_buffer(Some(data));
-    out.put_i32(version);
-    out
+    Request::SetData { path: path.into(), data: Some(data), version }.body(op::SET_DATA)
 }
 
 /// A multi of operations and their bodies.
 pub fn multi_body(ops: &[(i32, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (op, body) in ops {
-        MultiHeader { op: *op, done: false, err: -1 }.put(&mut out);
+        MultiHeader::asking(*op).put(&mut out);
         out.extend_from_slice(body);
     }
     MultiHeader::END.put(&mut out);

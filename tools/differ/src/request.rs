@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use zabra::jute::Put;
-use zabra::jute::acl::put_acls;
 use zabra::proto::multi::MultiHeader;
-use zabra::types::{Acl, op};
+use zabra::proto::request::SetWatches;
+use zabra::proto::{CreateRequest, Request as Record};
+use zabra::types::{Acl, Zxid, op};
 
 /// Where a setWatches says that the client has seen everything up to; zxids differ between the servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,62 +193,13 @@ impl Request {
 
     fn put(&self, out: &mut Vec<u8>, seen: i64) {
         match self {
-            Request::Create { op, path, data, acl, flags, ttl_ms } => {
-                out.put_string(path);
-                out.put_buffer(data.as_deref());
-                put_acls(out, acl);
-                out.put_i32(*flags);
-                if *op == op::CREATE_TTL {
-                    out.put_i64(*ttl_ms);
-                }
-            }
-            Request::SetData { path, data, version } => {
-                out.put_string(path);
-                out.put_buffer(data.as_deref());
-                out.put_i32(*version);
-            }
-            Request::SetAcl { path, acl, version } => {
-                out.put_string(path);
-                put_acls(out, acl);
-                out.put_i32(*version);
-            }
-            Request::Delete { path, version: n }
-            | Request::Check { path, version: n }
-            | Request::Watch { path, kind: n, .. } => {
-                out.put_string(path);
-                out.put_i32(*n);
-            }
-            Request::Read { path, watch, .. } => {
-                out.put_string(path);
-                out.put_bool(*watch);
-            }
-            Request::Path { path, .. } => out.put_buffer(path.as_deref().map(str::as_bytes)),
+            // Whatever the operations are: a multi refuses some.
             Request::Multi { ops, .. } => {
                 for o in ops {
-                    MultiHeader { op: o.op(), done: false, err: -1 }.put(out);
+                    MultiHeader::asking(o.op()).put(out);
                     o.put(out, seen);
                 }
                 MultiHeader::END.put(out);
-            }
-            Request::Reconfig => {
-                out.put_string("server.9=127.0.0.1:1:2:participant;3");
-                out.put_buffer(None);
-                out.put_buffer(None);
-                out.put_i64(-1);
-            }
-            Request::Auth { scheme, auth } => {
-                out.put_i32(0);
-                out.put_string(scheme);
-                out.put_buffer(Some(auth));
-            }
-            Request::SetWatches { op, relative, lists } => {
-                out.put_i64(match relative {
-                    Relative::Seen => seen,
-                    Relative::Nothing => 0,
-                    Relative::Future => i64::MAX,
-                });
-                let used = if *op == op::SET_WATCHES { 3 } else { 5 };
-                lists[..used].iter().for_each(|l| out.put_strings(l));
             }
             Request::Bare(_) => {}
             Request::Cut { of, bytes } => {
@@ -263,6 +214,48 @@ impl Request {
                 if let Some(four) = out.get_mut(start..start + 4) {
                     four.copy_from_slice(&with.to_be_bytes());
                 }
+            }
+            regular => regular.record(seen).put(self.op(), out),
+        }
+    }
+
+    /// As the protocol's record, which is written the same for opcodes whose bodies look the same.
+    fn record(&self, seen: i64) -> Record<'_> {
+        match self {
+            Request::Create { op, path, data, acl, flags, ttl_ms } => Record::Create(CreateRequest {
+                path: path.into(),
+                data: data.as_deref(),
+                acl: acl.clone().into(),
+                flags: *flags,
+                ttl_ms: (*op == op::CREATE_TTL).then_some(*ttl_ms),
+            }),
+            Request::SetData { path, data, version } => {
+                Record::SetData { path: path.into(), data: data.as_deref(), version: *version }
+            }
+            Request::SetAcl { path, acl, version } => {
+                Record::SetAcl { path: path.into(), acl: acl.clone().into(), version: *version }
+            }
+            Request::Delete { path, version } => Record::Delete { path: path.into(), version: *version },
+            Request::Check { path, version } => Record::Check { path: path.into(), version: *version },
+            Request::Watch { path, kind, .. } => Record::AddWatch { path: path.into(), mode: *kind },
+            Request::Read { path, watch, .. } => Record::GetData { path: path.into(), watch: *watch },
+            Request::Path { path, .. } => Record::Sync { path: path.as_ref().map(Into::into) },
+            Request::Reconfig => {
+                let joining = Some("server.9=127.0.0.1:1:2:participant;3".into());
+                Record::Reconfig { joining, leaving: None, new_members: None, config_id: -1 }
+            }
+            Request::Auth { scheme, auth } => Record::Auth { kind: 0, scheme: scheme.into(), auth: Some(auth) },
+            Request::SetWatches { relative, lists, .. } => {
+                let relative_zxid = Zxid(match relative {
+                    Relative::Seen => seen,
+                    Relative::Nothing => 0,
+                    Relative::Future => i64::MAX,
+                });
+                let [data, exist, child, persistent, persistent_recursive] = lists.clone();
+                Record::SetWatches(SetWatches { relative_zxid, data, exist, child, persistent, persistent_recursive })
+            }
+            Request::Multi { .. } | Request::Bare(_) | Request::Cut { .. } | Request::Patched { .. } => {
+                unreachable!("written by put")
             }
         }
     }
@@ -356,7 +349,6 @@ impl fmt::Display for Request {
 mod tests {
     use super::*;
     use zabra::jute::Reader;
-    use zabra::proto::Request as Read;
 
     #[test]
     fn a_multi_is_written_as_the_server_reads_it() {
@@ -365,7 +357,7 @@ mod tests {
             Request::SetData { path: "/b".to_owned(), data: None, version: -1 },
         ];
         let body = Request::Multi { op: op::MULTI, ops }.body(0);
-        let Ok(Some(Read::Multi(read))) = Read::read(op::MULTI, &body) else { panic!("not a multi") };
+        let Ok(Some(Record::Multi(read))) = Record::read(op::MULTI, &body) else { panic!("not a multi") };
         assert_eq!(read.len(), 2);
     }
 
@@ -374,7 +366,7 @@ mod tests {
         let whole = Request::Delete { path: "/a".to_owned(), version: 3 };
         let cut = Request::Cut { of: Box::new(whole.clone()), bytes: 3 };
         assert_eq!(cut.body(0).len() + 3, whole.body(0).len());
-        assert!(Read::read(op::DELETE, &cut.body(0)).is_err());
+        assert!(Record::read(op::DELETE, &cut.body(0)).is_err());
         let patched = Request::Patched { of: Box::new(whole.clone()), at: 0, with: -1 };
         assert_eq!(patched.body(0)[..4], [0xff; 4]);
         assert_eq!(patched.body(0)[4..], whole.body(0)[4..]);
@@ -387,7 +379,7 @@ mod tests {
         let lists = [vec!["/a".to_owned()], vec![], vec![], vec!["/p".to_owned()], vec![]];
         let r = Request::SetWatches { op: op::SET_WATCHES, relative: Relative::Seen, lists };
         assert_eq!(Reader::new(&r.body(77)).i64(), Ok(77));
-        assert!(Read::read(op::SET_WATCHES2, &r.body(77)).is_err(), "setWatches has three lists");
+        assert!(Record::read(op::SET_WATCHES2, &r.body(77)).is_err(), "setWatches has three lists");
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use zabra::jute::Reader;
 use zabra::jute::stat::read_stat;
-use zabra::jute::{Put, Reader};
-use zabra::proto::connect::ConnectResponse;
+use zabra::proto::request::{put_framed_body, xid};
+use zabra::proto::{ConnectResponse, ReplyHeader};
 use zabra::types::{Acl, Stat, op};
 
 use crate::Result;
@@ -220,7 +221,7 @@ impl Side {
             waiting.push_back(Waiting { request: Some(first + i), asked: Some(r.clone()), xid });
         }
         if ping {
-            bytes.extend_from_slice(&framed(-2, op::PING, &[]));
+            bytes.extend_from_slice(&framed(xid::PING, op::PING, &[]));
             waiting.push_back(Waiting { request: None, asked: None, xid: -2 });
         }
         conn.send(&bytes).map_err(|e| format!("sending to {}: {e}", self.addr))?;
@@ -355,16 +356,13 @@ fn granted(conn: &mut Conn, addr: SocketAddr) -> Result<ConnectResponse> {
 
 fn read_reply(bytes: &[u8]) -> Option<(i32, i64, i32, &[u8])> {
     let mut r = Reader::new(bytes);
-    Some((r.i32().ok()?, r.i64().ok()?, r.i32().ok()?, r.rest()))
+    let ReplyHeader { xid, zxid, err } = ReplyHeader::read(&mut r).ok()?;
+    Some((xid, zxid.0, err, r.rest()))
 }
 
 fn framed(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(12 + body.len());
-    let at = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op);
-    out.extend_from_slice(body);
-    out.end_frame(at);
+    put_framed_body(&mut out, xid, op, body);
     out
 }
 

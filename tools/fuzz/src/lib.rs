@@ -13,7 +13,6 @@ pub mod log_recovery;
 pub mod memory;
 mod mutation;
 pub mod operations;
-mod reencode;
 pub mod request;
 pub mod snapshot;
 mod world;

@@ -7,18 +7,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zabra::jute::{Put, Reader};
+use zabra::jute::Reader;
 use zabra::oracle::judge::{self, Table, check_encoding};
 use zabra::pipeline::{AfterReply, Prep, PrepOptions, Proposal, WriteRequest, put_write_reply};
+use zabra::proto::ReplyHeader;
 use zabra::proto::Request;
-use zabra::proto::request::is_write;
+use zabra::proto::request::{is_write, put_framed_body};
 use zabra::shard::Input as Step;
 use zabra::tree::Tree;
 use zabra::types::{Cxid, Id, Now, Origin, SessionId, Zxid, op};
 
 use crate::frame::FIRST;
 use crate::input::Input;
-use crate::reencode;
 use crate::world::{EXTENDED, OWNER, World, frames, tree};
 
 /// Every opcode there is, and some there are not.
@@ -70,7 +70,7 @@ pub fn run(data: &[u8]) {
     let flags = input.u8();
     let body = input.rest();
     if let Ok(Some(request)) = Request::read(op, body) {
-        let again = reencode::put(op, &request);
+        let again = request.body(op);
         assert_eq!(Request::read(op, &again), Ok(Some(request)), "written again as {again:?}");
     }
     // Whatever the opcode: prep refuses what it does not know.
@@ -118,9 +118,9 @@ pub(crate) fn apply(tree: &mut Tree, p: &Proposal) {
         AfterReply::Keep | AfterReply::CloseAfterFlush => {
             let [reply] = frames(&out)[..] else { panic!("not one frame: {out:?}") };
             let mut r = Reader::new(reply);
-            assert_eq!((r.i32(), r.i64()), (Ok(p.header.cxid.0), Ok(p.header.zxid.0)));
-            let err = r.i32().expect("an error code");
-            assert!(err == 0 || r.is_empty(), "an error with a body: {reply:?}");
+            let header = ReplyHeader::read(&mut r).expect("a header");
+            assert_eq!((header.xid, header.zxid), (p.header.cxid.0, p.header.zxid));
+            assert!(header.err == 0 || r.is_empty(), "an error with a body: {reply:?}");
         }
         AfterReply::Close | AfterReply::Handshake => assert!(out.is_empty()),
     }
@@ -132,10 +132,10 @@ fn read(op: i32, flags: u8, body: &[u8]) {
     let mut bytes = Vec::new();
     if flags & 1 != 0 {
         // Behind a write of its own session: it waits in the fifo, undecoded.
-        put_frame(&mut bytes, XID - 1, op::SYNC, &[0xff; 4]);
-        put_frame(&mut bytes, XID - 1, op::DELETE, b"\0\0\0\x02/x\0\0\0\0");
+        put_framed_body(&mut bytes, XID - 1, op::SYNC, &[0xff; 4]);
+        put_framed_body(&mut bytes, XID - 1, op::DELETE, b"\0\0\0\x02/x\0\0\0\0");
     }
-    put_frame(&mut bytes, XID, op, body);
+    put_framed_body(&mut bytes, XID, op, body);
     if bytes.len() > crate::world::MAX_FRAME {
         return;
     }
@@ -151,12 +151,4 @@ fn read(op: i32, flags: u8, body: &[u8]) {
 /// Pings and auth packets may be answered under a number of their own.
 fn has_own_xid(op: i32) -> bool {
     matches!(op, op::PING | op::AUTH | op::SASL)
-}
-
-fn put_frame(out: &mut Vec<u8>, xid: i32, op: i32, body: &[u8]) {
-    let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op);
-    out.extend_from_slice(body);
-    out.end_frame(frame);
 }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use zabra::jute::{Put, Reader};
+use zabra::jute::Reader;
 use zabra::pipeline::messages::{Entry, Event, Outcome, ToPeer, ToShard};
+use zabra::proto::ConnectRequest;
 use zabra::proto::four_letter::WORDS;
+use zabra::proto::reply::put_reply;
 use zabra::session::throttle::LargeRequests;
 use zabra::shard::gate::{RequestThrottle, Throttles};
 use zabra::shard::status::Detail;
@@ -15,7 +17,7 @@ use zabra::shard::{CloseHow, Input, Outbox, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use zabra::types::stat::owner::ExtendedTypes;
-use zabra::types::{Acl, ConnId, Cxid, EventType, Id, Now, Origin, SessionId, ShardId, Zxid, op};
+use zabra::types::{Acl, ConnId, Cxid, ErrorCode, EventType, Id, Now, Origin, SessionId, ShardId, Zxid, op};
 use zabra::watch::{Interest, WatchTable};
 
 pub(crate) const MAX_FRAME: usize = 4000;
@@ -246,11 +248,7 @@ impl World {
             }
             Asked::Write { conn, xid, op, .. } => {
                 let mut reply = Vec::new();
-                let frame = reply.begin_frame();
-                reply.put_i32(xid);
-                reply.put_i64(self.zxid + 1);
-                reply.put_i32(0);
-                reply.end_frame(frame);
+                put_reply(&mut reply, xid, Zxid(self.zxid + 1), ErrorCode::Ok);
                 (conn, if op == op::CLOSE_SESSION { Outcome::Closed(reply) } else { Outcome::Reply(reply) })
             }
         };
@@ -277,14 +275,15 @@ impl World {
 /// A handshake for a new session.
 pub(crate) fn hello() -> Vec<u8> {
     let mut out = Vec::new();
-    let frame = out.begin_frame();
-    out.put_i32(0);
-    out.put_i64(0);
-    out.put_i32(10_000);
-    out.put_i64(0);
-    out.put_buffer(Some(&[0; 16]));
-    out.put_bool(false);
-    out.end_frame(frame);
+    ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: Zxid(0),
+        timeout_ms: 10_000,
+        session: SessionId(0),
+        passwd: vec![0; 16],
+        read_only: Some(false),
+    }
+    .put(&mut out);
     out
 }
 

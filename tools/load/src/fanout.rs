@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use zabra::jute::Reader;
+use zabra::proto::WatcherEvent;
 use zabra::types::EventType;
 
 use crate::Result;
@@ -47,10 +48,8 @@ impl Driver for Fanout<'_> {
     }
 
     fn event(&mut self, at: usize, conn: &mut Conn, event: &Reply<'_>, now: u64) -> Result<()> {
-        let mut r = Reader::new(event.body);
-        let parts = r.i32().and_then(|kind| Ok((kind, r.i32()?, r.string()?)));
-        match parts {
-            Ok((kind, 3, path)) if kind == EventType::NodeDataChanged as i32 && path == self.path => {}
+        match WatcherEvent::read(&mut Reader::new(event.body)) {
+            Ok(e) if (e.kind, e.state) == (EventType::NodeDataChanged as i32, 3) && e.path == self.path => {}
             other => return Err(format!("wrong event {other:?}")),
         }
         if self.told.get(at) != Some(&(self.round - 1)) || self.due == 0 {

@@ -1,9 +1,10 @@
 //! Requests as bytes, made once; for each request only the xid and the number in its path are filled in.
 
-use zabra::jute::Put;
-use zabra::jute::acl::put_acls;
-use zabra::proto::multi::MultiHeader;
-use zabra::types::{Acl, op};
+use zabra::proto::multi::MultiOp;
+use zabra::proto::request::SetWatches;
+use zabra::proto::{CreateRequest, Request};
+use zabra::types::acl::{self, AclList};
+use zabra::types::{Zxid, op};
 
 /// Digits of the number that ends a path.
 const DIGITS: usize = 10;
@@ -33,57 +34,41 @@ pub fn path(stem: &str, number: u64) -> String {
 }
 
 impl Template {
-    /// `body` writes what follows the header; paths in it are written by [`Body`], which notes the holes.
-    fn new(op: i32, body: impl FnOnce(&mut Body)) -> Template {
-        let mut b = Body { bytes: Vec::new(), holes: Vec::new() };
-        let frame = b.bytes.begin_frame();
-        b.bytes.put_i32(0);
-        b.bytes.put_i32(op);
-        body(&mut b);
-        b.bytes.end_frame(frame);
-        Template { bytes: b.bytes, holes: b.holes }
+    /// The request with the paths of `stem`; each path's number is a hole.
+    fn new(op: i32, stem: &str, request: &Request<'_>) -> Template {
+        let mut bytes = Vec::new();
+        request.put_framed(0, op, &mut bytes);
+        let path = path(stem, 0);
+        let ends = (path.len()..=bytes.len()).filter(|end| bytes[..*end].ends_with(path.as_bytes()));
+        let holes = ends.map(|end| end - DIGITS).collect();
+        Template { bytes, holes }
     }
 
     /// getData.
     pub fn get(stem: &str, watch: bool) -> Template {
-        Template::new(op::GET_DATA, |b| {
-            b.path(stem);
-            b.bytes.put_bool(watch);
-        })
+        Template::new(op::GET_DATA, stem, &Request::GetData { path: path(stem, 0).into(), watch })
     }
 
     /// setData, any version.
     pub fn set(stem: &str, data: &[u8]) -> Template {
-        Template::new(op::SET_DATA, |b| b.set(stem, data))
+        let request = Request::SetData { path: path(stem, 0).into(), data: Some(data), version: -1 };
+        Template::new(op::SET_DATA, stem, &request)
     }
 
     /// create with an open ACL.
     pub fn create(stem: &str, data: &[u8], flags: i32) -> Template {
-        Template::new(op::CREATE, |b| {
-            b.path(stem);
-            b.bytes.put_buffer(Some(data));
-            put_acls(&mut b.bytes, &[Acl::world_all()]);
-            b.bytes.put_i32(flags);
-        })
+        Template::new(op::CREATE, stem, &create(&path(stem, 0), data, flags))
     }
 
     /// delete, any version.
     pub fn delete(stem: &str) -> Template {
-        Template::new(op::DELETE, |b| {
-            b.path(stem);
-            b.bytes.put_i32(-1);
-        })
+        Template::new(op::DELETE, stem, &Request::Delete { path: path(stem, 0).into(), version: -1 })
     }
 
     /// A multi of `ops` setData.
     pub fn multi(stem: &str, data: &[u8], ops: u32) -> Template {
-        Template::new(op::MULTI, |b| {
-            for _ in 0..ops {
-                MultiHeader { op: op::SET_DATA, done: false, err: -1 }.put(&mut b.bytes);
-                b.set(stem, data);
-            }
-            MultiHeader::END.put(&mut b.bytes);
-        })
+        let set = || MultiOp::SetData { path: path(stem, 0).into(), data: Some(data), version: -1 };
+        Template::new(op::MULTI, stem, &Request::Multi((0..ops).map(|_| set()).collect()))
     }
 
     /// The same frame for the bare echo server, which takes the place of the operation for the size of its answer (bytes, with
@@ -115,74 +100,38 @@ impl Template {
     }
 }
 
-struct Body {
-    bytes: Vec<u8>,
-    holes: Vec<usize>,
-}
-
-impl Body {
-    fn path(&mut self, stem: &str) {
-        self.bytes.put_string(&path(stem, 0));
-        self.holes.push(self.bytes.len() - DIGITS);
-    }
-
-    fn set(&mut self, stem: &str, data: &[u8]) {
-        self.path(stem);
-        self.bytes.put_buffer(Some(data));
-        self.bytes.put_i32(-1);
-    }
+/// create with an open ACL.
+fn create<'a>(path: &'a str, data: &'a [u8], flags: i32) -> Request<'a> {
+    let acl = AclList::Borrowed(acl::open());
+    Request::Create(CreateRequest { path: path.into(), data: Some(data), acl, flags, ttl_ms: None })
 }
 
 /// A frame with a plain path: create (open ACL), for set-up.
 pub fn put_create(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
-    let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op::CREATE);
-    out.put_string(path);
-    out.put_buffer(Some(data));
-    put_acls(out, &[Acl::world_all()]);
-    out.put_i32(0);
-    out.end_frame(frame);
+    create(path, data, 0).put_framed(xid, op::CREATE, out);
 }
 
 /// delete of a plain path, any version.
 pub fn put_delete(out: &mut Vec<u8>, xid: i32, path: &str) {
-    let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op::DELETE);
-    out.put_string(path);
-    out.put_i32(-1);
-    out.end_frame(frame);
+    Request::Delete { path: path.into(), version: -1 }.put_framed(xid, op::DELETE, out);
 }
 
 /// addWatch, persistent on this znode only.
 pub fn put_add_watch(out: &mut Vec<u8>, xid: i32, path: &str) {
-    let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op::ADD_WATCH);
-    out.put_string(path);
-    out.put_i32(0);
-    out.end_frame(frame);
+    Request::AddWatch { path: path.into(), mode: 0 }.put_framed(xid, op::ADD_WATCH, out);
 }
 
 /// setWatches with data watches only.
 pub fn put_set_watches(out: &mut Vec<u8>, xid: i32, relative_zxid: i64, paths: &[String]) {
-    let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op::SET_WATCHES);
-    out.put_i64(relative_zxid);
-    out.put_strings(paths);
-    out.put_strings::<String>(&[]);
-    out.put_strings::<String>(&[]);
-    out.end_frame(frame);
+    let watches = SetWatches { relative_zxid: Zxid(relative_zxid), data: paths.to_vec(), ..SetWatches::default() };
+    Request::SetWatches(watches).put_framed(xid, op::SET_WATCHES, out);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use zabra::jute::Reader;
-    use zabra::proto::multi::MultiOp;
-    use zabra::proto::{Request, RequestHeader};
+    use zabra::proto::RequestHeader;
 
     #[test]
     fn the_server_reads_what_is_written() {

@@ -12,7 +12,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub(crate) mod watches;
-mod wire;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel};
@@ -26,7 +25,10 @@ pub(crate) use state::State;
 use watches::{Registration, WatcherType};
 
 use super::path::{validate, validate_sequential};
+use crate::jute::stat::read_stat;
 use crate::jute::{JuteError, Reader};
+use crate::proto::multi::{MultiOp, MultiResult};
+use crate::proto::{CreateRequest, Request, response};
 use crate::types::{Acl, CreateMode, Stat, op, path};
 
 /// How long a sync may take.
@@ -92,20 +94,20 @@ impl Client {
     pub(crate) fn close(&self) {
         if self.state().is_alive() {
             // Whatever the answer: the session is over here.
-            let _ = self.submit(op::CLOSE_SESSION, Vec::new(), WatchChange::None).recv();
+            let _ = self.submit(op::CLOSE_SESSION, &Request::CloseSession, WatchChange::None).recv();
         }
     }
 
-    fn submit(&self, op: i32, body: Vec<u8>, watch: WatchChange) -> Receiver<Reply> {
+    fn submit(&self, op: i32, request: &Request<'_>, watch: WatchChange) -> Receiver<Reply> {
         let (reply, answer) = channel();
         // Fails only if the session's thread is gone; the receiver then says so.
-        let _ = self.tx.send(Input::Submit(Packet { op, body, watch, reply }));
+        let _ = self.tx.send(Input::Submit(Packet { op, body: request.body(op), watch, reply }));
         answer
     }
 
     /// Sends a request and waits. `path` is the user's, for the error.
-    fn call(&self, op: i32, body: Vec<u8>, watch: WatchChange, path: Option<&str>) -> Outcome<Vec<u8>> {
-        self.await_reply(self.submit(op, body, watch), self.request_timeout, path)
+    fn call(&self, op: i32, request: &Request<'_>, watch: WatchChange, path: Option<&str>) -> Outcome<Vec<u8>> {
+        self.await_reply(self.submit(op, request, watch), self.request_timeout, path)
     }
 
     fn await_reply(&self, answer: Receiver<Reply>, limit: Option<Duration>, path: Option<&str>) -> Outcome<Vec<u8>> {
@@ -144,8 +146,14 @@ impl Client {
             m if m.is_ttl() => op::CREATE_TTL,
             _ => op::CREATE,
         };
-        let body = wire::create_body(&self.server(path), c.data, c.acl, c.mode as i32, c.ttl_ms);
-        let reply = self.call(op, body, WatchChange::None, Some(path))?;
+        let request = Request::Create(CreateRequest {
+            path: self.server(path).into(),
+            data: c.data,
+            acl: c.acl.to_vec().into(),
+            flags: c.mode as i32,
+            ttl_ms: c.ttl_ms,
+        });
+        let reply = self.call(op, &request, WatchChange::None, Some(path))?;
         let created = Reader::new(&reply).string()?.into_owned();
         Ok(chroot::strip(self.chroot.as_deref(), &created).to_owned())
     }
@@ -155,21 +163,24 @@ impl Client {
         argument(validate(path))?;
         // The server refuses its root; a chroot's must not be deleted under its user either.
         let server = if path == path::ROOT { path.to_owned() } else { self.server(path) };
-        self.call(op::DELETE, wire::number_body(&server, version), WatchChange::None, Some(path)).map(drop)
+        let request = Request::Delete { path: server.into(), version };
+        self.call(op::DELETE, &request, WatchChange::None, Some(path)).map(drop)
     }
 
     /// Deletes nodes of any version in one transaction, without waiting.
     pub(crate) fn delete_all(&self, paths: &[String]) -> Pending {
-        let server: Vec<String> = paths.iter().map(|p| self.server(p)).collect();
-        Pending(self.submit(op::MULTI, wire::multi_delete_body(&server), WatchChange::None))
+        let delete = |p: &String| MultiOp::Delete { path: self.server(p).into(), version: -1 };
+        let request = Request::Multi(paths.iter().map(delete).collect());
+        Pending(self.submit(op::MULTI, &request, WatchChange::None))
     }
 
     /// The stat of a node, if there is one.
     pub(crate) fn exists(&self, path: &str, watch: bool) -> Outcome<Option<Stat>> {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Exists, path);
-        match self.call(op::EXISTS, wire::read_body(&self.server(path), watch), watch_change, Some(path)) {
-            Ok(reply) => Ok(Some(crate::jute::stat::read_stat(&mut Reader::new(&reply))?)),
+        let request = Request::Exists { path: self.server(path).into(), watch };
+        match self.call(op::EXISTS, &request, watch_change, Some(path)) {
+            Ok(reply) => Ok(Some(read_stat(&mut Reader::new(&reply))?)),
             Err(ClientError::Keeper { code: code::NO_NODE, .. }) => Ok(None),
             Err(e) => Err(e),
         }
@@ -179,72 +190,78 @@ impl Client {
     pub(crate) fn get_data(&self, path: &str, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Data, path);
-        let reply = self.call(op::GET_DATA, wire::read_body(&self.server(path), watch), watch_change, Some(path))?;
-        Ok(wire::read_data(&mut Reader::new(&reply))?)
+        let request = Request::GetData { path: self.server(path).into(), watch };
+        let reply = self.call(op::GET_DATA, &request, watch_change, Some(path))?;
+        read_data(&reply)
     }
 
     /// The ensemble's configuration; it lies outside every chroot.
     pub(crate) fn get_config(&self, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
         let watch_change = Self::register(watch, Registration::Data, path::CONFIG);
-        let body = wire::read_body(path::CONFIG, watch);
-        let reply = self.call(op::GET_DATA, body, watch_change, Some(path::CONFIG))?;
-        Ok(wire::read_data(&mut Reader::new(&reply))?)
+        let request = Request::GetData { path: path::CONFIG.into(), watch };
+        let reply = self.call(op::GET_DATA, &request, watch_change, Some(path::CONFIG))?;
+        read_data(&reply)
     }
 
     /// Replaces a node's data; version -1 is any.
     pub(crate) fn set_data(&self, path: &str, data: &[u8], version: i32) -> Outcome<Stat> {
         argument(validate(path))?;
-        let body = wire::set_data_body(&self.server(path), data, version);
-        self.stat(op::SET_DATA, body, path)
+        let request = Request::SetData { path: self.server(path).into(), data: Some(data), version };
+        self.stat(op::SET_DATA, &request, path)
     }
 
-    fn stat(&self, op: i32, body: Vec<u8>, path: &str) -> Outcome<Stat> {
-        let reply = self.call(op, body, WatchChange::None, Some(path))?;
-        Ok(crate::jute::stat::read_stat(&mut Reader::new(&reply))?)
+    fn stat(&self, op: i32, request: &Request<'_>, path: &str) -> Outcome<Stat> {
+        let reply = self.call(op, request, WatchChange::None, Some(path))?;
+        Ok(read_stat(&mut Reader::new(&reply))?)
     }
 
     /// ACL and stat.
     pub(crate) fn get_acl(&self, path: &str) -> Outcome<(Vec<Acl>, Stat)> {
         argument(validate(path))?;
-        let reply = self.call(op::GET_ACL, wire::path_body(&self.server(path)), WatchChange::None, Some(path))?;
-        Ok(wire::read_acl(&mut Reader::new(&reply))?)
+        let request = Request::GetAcl { path: self.server(path).into() };
+        let reply = self.call(op::GET_ACL, &request, WatchChange::None, Some(path))?;
+        let (acl, stat) = response::read_acl(&mut Reader::new(&reply))?;
+        Ok((acl.into_owned(), stat))
     }
 
     /// Replaces a node's ACL; version -1 is any.
     pub(crate) fn set_acl(&self, path: &str, acl: &[Acl], version: i32) -> Outcome<Stat> {
         argument(validate(path))?;
         check_acl(acl)?;
-        self.stat(op::SET_ACL, wire::set_acl_body(&self.server(path), acl, version), path)
+        let request = Request::SetAcl { path: self.server(path).into(), acl: acl.to_vec().into(), version };
+        self.stat(op::SET_ACL, &request, path)
     }
 
     /// The children's names, unordered, and the stat.
     pub(crate) fn get_children(&self, path: &str, watch: bool) -> Outcome<(Vec<String>, Stat)> {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Child, path);
-        let body = wire::read_body(&self.server(path), watch);
-        let reply = self.call(op::GET_CHILDREN2, body, watch_change, Some(path))?;
-        Ok(wire::read_children(&mut Reader::new(&reply))?)
+        let request = Request::GetChildren { path: self.server(path).into(), watch };
+        let reply = self.call(op::GET_CHILDREN2, &request, watch_change, Some(path))?;
+        Ok(response::read_children2(&mut Reader::new(&reply))?)
     }
 
     /// How many nodes lie below.
     pub(crate) fn get_all_children_number(&self, path: &str) -> Outcome<i32> {
         argument(validate(path))?;
-        let body = wire::path_body(&self.server(path));
-        let reply = self.call(op::GET_ALL_CHILDREN_NUMBER, body, WatchChange::None, Some(path))?;
+        let request = Request::GetAllChildrenNumber { path: self.server(path).into() };
+        let reply = self.call(op::GET_ALL_CHILDREN_NUMBER, &request, WatchChange::None, Some(path))?;
         Ok(Reader::new(&reply).i32()?)
     }
 
     /// This session's ephemerals whose paths start so. As in Java, neither side of this call knows the chroot.
     pub(crate) fn get_ephemerals(&self, prefix: &str) -> Outcome<Vec<String>> {
         argument(validate(prefix))?;
-        let reply = self.call(op::GET_EPHEMERALS, wire::path_body(prefix), WatchChange::None, None)?;
+        let request = Request::GetEphemerals { prefix: prefix.into() };
+        let reply = self.call(op::GET_EPHEMERALS, &request, WatchChange::None, None)?;
         Ok(Reader::new(&reply).strings()?)
     }
 
     /// Waits until the server has caught up with its leader.
     pub(crate) fn sync(&self, path: &str) -> Outcome<()> {
         argument(validate(path))?;
-        let answer = self.submit(op::SYNC, wire::path_body(&self.server(path)), WatchChange::None);
+        let request = Request::Sync { path: Some(self.server(path).into()) };
+        let answer = self.submit(op::SYNC, &request, WatchChange::None);
         let limit = self.request_timeout.map_or(SYNC_TIMEOUT, |t| t.min(SYNC_TIMEOUT));
         self.await_reply(answer, Some(limit), Some(path)).map(drop)
     }
@@ -253,16 +270,16 @@ impl Client {
     pub(crate) fn add_watch(&self, path: &str, recursive: bool) -> Outcome<()> {
         argument(validate(path))?;
         let what = if recursive { Registration::PersistentRecursive } else { Registration::Persistent };
-        let body = wire::number_body(&self.server(path), i32::from(recursive));
-        self.call(op::ADD_WATCH, body, WatchChange::Register(what, path.to_owned()), Some(path)).map(drop)
+        let request = Request::AddWatch { path: self.server(path).into(), mode: i32::from(recursive) };
+        self.call(op::ADD_WATCH, &request, WatchChange::Register(what, path.to_owned()), Some(path)).map(drop)
     }
 
     /// Removes this session's watches on a path; `local`: even if the server cannot be asked.
     pub(crate) fn remove_watches(&self, path: &str, kind: WatcherType, local: bool) -> Outcome<()> {
         argument(validate(path))?;
-        let body = wire::number_body(&self.server(path), kind as i32);
+        let request = Request::RemoveWatches { path: self.server(path).into(), kind: kind as i32 };
         let change = WatchChange::Remove { path: path.to_owned(), kind, local };
-        self.call(op::REMOVE_WATCHES, body, change, Some(path)).map(drop)
+        self.call(op::REMOVE_WATCHES, &request, change, Some(path)).map(drop)
     }
 
     /// Adds credentials to the session; a refusal comes as an event.
@@ -274,8 +291,8 @@ impl Client {
 
     /// Scheme and user of every identity the server knows of this connection.
     pub(crate) fn who_am_i(&self) -> Outcome<Vec<(String, String)>> {
-        let reply = self.call(op::WHO_AM_I, Vec::new(), WatchChange::None, None)?;
-        Ok(wire::read_client_infos(&mut Reader::new(&reply))?)
+        let reply = self.call(op::WHO_AM_I, &Request::WhoAmI, WatchChange::None, None)?;
+        Ok(response::read_client_infos(&mut Reader::new(&reply))?)
     }
 
     /// Changes the ensemble; version -1 is any. The new configuration and its stat.
@@ -286,9 +303,14 @@ impl Client {
         members: Option<&str>,
         version: i64,
     ) -> Outcome<(Option<Vec<u8>>, Stat)> {
-        let body = wire::reconfig_body(joining, leaving, members, version);
-        let reply = self.call(op::RECONFIG, body, WatchChange::None, Some(""))?;
-        Ok(wire::read_data(&mut Reader::new(&reply))?)
+        let request = Request::Reconfig {
+            joining: joining.map(Into::into),
+            leaving: leaving.map(Into::into),
+            new_members: members.map(Into::into),
+            config_id: version,
+        };
+        let reply = self.call(op::RECONFIG, &request, WatchChange::None, Some(""))?;
+        read_data(&reply)
     }
 }
 
@@ -305,10 +327,21 @@ impl Pending {
     /// Waits for the answer: whether all of it was done.
     pub(crate) fn wait(self) -> Result<bool, JuteError> {
         match self.0.recv() {
-            Ok(Reply { err: code::OK, body }) => Ok(wire::read_multi_deletes(&mut Reader::new(&body))? == code::OK),
+            Ok(Reply { err: code::OK, body }) => all_done(&body),
             _ => Ok(false),
         }
     }
+}
+
+/// Whether no result of a multi is an error: the first one is why the others were undone.
+fn all_done(body: &[u8]) -> Result<bool, JuteError> {
+    let results = MultiResult::read_all(&mut Reader::new(body))?;
+    Ok(!results.iter().any(|r| matches!(r, MultiResult::Error(err) if *err != code::OK)))
+}
+
+fn read_data(reply: &[u8]) -> Outcome<(Option<Vec<u8>>, Stat)> {
+    let (data, stat) = response::read_data(&mut Reader::new(reply))?;
+    Ok((data.map(<[u8]>::to_vec), stat))
 }
 
 fn check_acl(acl: &[Acl]) -> Outcome<()> {

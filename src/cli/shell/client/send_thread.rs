@@ -15,10 +15,10 @@ use super::event::{EventKind, KeeperState, WatchedEvent};
 use super::hosts::{Host, Rotation};
 use super::state::{Shared, State};
 use super::watches::{Registration, WatcherType, Watches};
-use super::{Options, chroot, wire};
+use super::{Options, chroot};
 use crate::jute::Reader;
-use crate::proto::request::xid;
-use crate::proto::{ConnectRequest, ConnectResponse};
+use crate::proto::request::{Request, put_auth, put_framed_body, put_ping, xid};
+use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader};
 use crate::types::{SessionId, Zxid, op, path};
 
 /// Inputs that may wait; a reader that is faster blocks, so memory stays bounded.
@@ -212,7 +212,9 @@ impl Keeper {
             Input::Submit(p) => self.submit(p),
             Input::Auth { scheme, auth } => {
                 if matches!(self.link, Link::Up(_)) {
-                    self.write(&wire::auth(&scheme, auth.as_deref()));
+                    let mut out = Vec::new();
+                    put_auth(&mut out, &scheme, auth.as_deref());
+                    self.write(&out);
                 }
                 self.auths.push((scheme, auth));
             }
@@ -284,7 +286,11 @@ impl Keeper {
             Link::Up(_) if now >= self.last_heard + self.read_timeout() => {
                 self.disconnected("nothing heard from the server");
             }
-            Link::Up(_) if now >= self.ping_due() => self.write(&wire::ping()),
+            Link::Up(_) if now >= self.ping_due() => {
+                let mut out = Vec::new();
+                put_ping(&mut out);
+                self.write(&out);
+            }
             Link::Up(_) => {}
         }
         if self.state() == State::ConnectedReadOnly && now >= self.last_probe + self.probe_interval {
@@ -333,14 +339,17 @@ impl Keeper {
         }
         .put(&mut out);
         for (scheme, auth) in &self.auths {
-            out.extend(wire::auth(scheme, auth.as_deref()));
+            put_auth(&mut out, scheme, auth.as_deref());
         }
         if self.options.rearm_watches {
             // The configuration's watch is set past the chroot.
             let server =
                 |p: &str| if p == path::CONFIG { p.to_owned() } else { chroot::add(self.chroot.as_deref(), p) };
             for batch in self.watches.rearm(self.last_zxid, server) {
-                out.extend(wire::set_watches(&batch));
+                // Old servers know setWatches only.
+                let is_old = batch.persistent.is_empty() && batch.persistent_recursive.is_empty();
+                let op = if is_old { op::SET_WATCHES } else { op::SET_WATCHES2 };
+                Request::SetWatches(batch).put_framed(xid::SET_WATCHES, op, &mut out);
             }
         }
         self.write(&out);
@@ -382,7 +391,7 @@ impl Keeper {
     fn frame(&mut self, bytes: &[u8]) -> Result<(), String> {
         let text = |e: crate::jute::JuteError| e.to_string();
         let mut r = Reader::new(bytes);
-        let (got, zxid, err) = (r.i32().map_err(text)?, Zxid(r.i64().map_err(text)?), r.i32().map_err(text)?);
+        let ReplyHeader { xid: got, zxid, err } = ReplyHeader::read(&mut r).map_err(text)?;
         match got {
             xid::PING | xid::SET_WATCHES => return Ok(()),
             xid::AUTH => {
@@ -443,7 +452,8 @@ impl Keeper {
         }
         let xid = self.next_xid;
         self.next_xid = xid.checked_add(1).unwrap_or(1);
-        let frame = wire::frame(xid, p.op, &p.body);
+        let mut frame = Vec::with_capacity(p.body.len() + 12);
+        put_framed_body(&mut frame, xid, p.op, &p.body);
         self.pending.push_back((xid, p));
         self.write(&frame);
     }

@@ -5,8 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use zabra::jute::Put;
-use zabra::types::op;
+use zabra::proto::request::put_ping;
 use zabra_fuzz::{config, request};
 
 fn main() -> io::Result<()> {
@@ -138,10 +137,7 @@ impl Seeds {
         }
         let mut ping = vec![0, 1, 60];
         for _ in 0..40 {
-            let frame = ping.begin_frame();
-            ping.put_i32(-2);
-            ping.put_i32(op::PING);
-            ping.end_frame(frame);
+            put_ping(&mut ping);
         }
         self.put("frame", "pings", &ping)
     }

@@ -1,8 +1,7 @@
 //! What each attack sends.
 
-use zabra::jute::Put;
-use zabra::proto::ConnectRequest;
-use zabra::proto::multi::MultiHeader;
+use zabra::proto::multi::MultiOp;
+use zabra::proto::{ConnectRequest, Request};
 use zabra::types::{SessionId, Zxid, op};
 
 use super::Attack;
@@ -160,15 +159,14 @@ impl Plan {
 
     pub(super) fn put_first(&self, out: &mut Vec<u8>, xid: i32, n: u64) {
         match self.attack {
-            Attack::Watches => framed(out, xid, op::EXISTS, |b| {
-                b.put_string(&path(&stem(&self.root, 'w', Some(60)), n));
-                b.put_bool(true);
-            }),
-            Attack::SlowMixed if n % 8 == 7 => framed(out, xid, op::SET_DATA, |b| {
-                b.put_string(&format!("{}/small", self.root));
-                b.put_buffer(Some(b"x"));
-                b.put_i32(-1);
-            }),
+            Attack::Watches => {
+                let path = path(&stem(&self.root, 'w', Some(60)), n).into();
+                Request::Exists { path, watch: true }.put_framed(xid, op::EXISTS, out);
+            }
+            Attack::SlowMixed if n % 8 == 7 => {
+                let path = self.small().into();
+                Request::SetData { path, data: Some(b"x"), version: -1 }.put_framed(xid, op::SET_DATA, out);
+            }
             _ => self.put_request(out, xid),
         }
     }
@@ -182,14 +180,13 @@ impl Plan {
     fn repeated(&self, ops: u32) -> Vec<u8> {
         let mut out = Vec::new();
         match self.attack {
-            Attack::Slow | Attack::Large => framed(&mut out, 0, op::GET_DATA, |b| {
-                b.put_string(&self.large());
-                b.put_bool(false);
-            }),
-            Attack::SlowMixed | Attack::Children => framed(&mut out, 0, op::GET_CHILDREN2, |b| {
-                b.put_string(&self.parent());
-                b.put_bool(false);
-            }),
+            Attack::Slow | Attack::Large => {
+                Request::GetData { path: self.large().into(), watch: false }.put_framed(0, op::GET_DATA, &mut out);
+            }
+            Attack::SlowMixed | Attack::Children => {
+                let request = Request::GetChildren { path: self.parent().into(), watch: false };
+                request.put_framed(0, op::GET_CHILDREN2, &mut out);
+            }
             Attack::Multi => self.put_multi(&mut out, ops),
             Attack::SetWatches => {
                 let stem = stem(&self.root, 'w', Some(110));
@@ -204,24 +201,14 @@ impl Plan {
     /// Sets a small znode again and again: `ops` times, near a megabyte in all.
     fn put_multi(&self, out: &mut Vec<u8>, ops: u32) {
         let each = (LARGE - 100) / ops as usize;
-        framed(out, 0, op::MULTI, |b| {
-            for _ in 0..ops {
-                let before = b.len();
-                MultiHeader { op: op::SET_DATA, done: false, err: -1 }.put(b);
-                b.put_string(&format!("{}/small", self.root));
-                let data = each.saturating_sub(b.len() - before + 8);
-                b.put_buffer(Some(&vec![b'm'; data]));
-                b.put_i32(-1);
-            }
-            MultiHeader::END.put(b);
-        });
+        let path = self.small();
+        // The header, two lengths and the version.
+        let data = vec![b'm'; each.saturating_sub(9 + 4 + path.len() + 4 + 4)];
+        let set = || MultiOp::SetData { path: (&path).into(), data: Some(&data), version: -1 };
+        Request::Multi((0..ops).map(|_| set()).collect()).put_framed(0, op::MULTI, out);
     }
-}
 
-fn framed(out: &mut Vec<u8>, xid: i32, op: i32, body: impl FnOnce(&mut Vec<u8>)) {
-    let frame = out.begin_frame();
-    out.put_i32(xid);
-    out.put_i32(op);
-    body(out);
-    out.end_frame(frame);
+    fn small(&self) -> String {
+        format!("{}/small", self.root)
+    }
 }

@@ -4,8 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 
-use zabra::jute::Put;
-use zabra::proto::request::xid;
+use zabra::proto::request::{Request, put_ping};
 use zabra::types::op;
 
 use super::Tally;
@@ -108,18 +107,11 @@ impl Socket {
     }
 
     pub(super) fn queue_ping(&mut self) {
-        self.put_plain(xid::PING, op::PING);
+        put_ping(&mut self.out);
     }
 
     pub(super) fn queue_close(&mut self) {
-        self.put_plain(self.next_xid, op::CLOSE_SESSION);
-    }
-
-    fn put_plain(&mut self, xid: i32, op: i32) {
-        let frame = self.out.begin_frame();
-        self.out.put_i32(xid);
-        self.out.put_i32(op);
-        self.out.end_frame(frame);
+        Request::CloseSession.put_framed(self.next_xid, op::CLOSE_SESSION, &mut self.out);
     }
 
     /// The beginning of a frame whose rest will come byte by byte, or never.
