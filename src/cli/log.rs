@@ -129,13 +129,17 @@ fn damaged<D: Dir>(dir: &D, name: &str, what: impl std::fmt::Display) -> Trouble
     Trouble::Damaged(format!("{}/{name}: {what}", dir.path()))
 }
 
-fn dump<D: Dir>(dir: &D, name: &str, out: &mut impl Write) -> Result<(), Trouble> {
-    let mut log = LogReader::open(dir, name).map_err(|e| damaged(dir, name, e))?;
-    if let Some(End::Torn { damage: Damage::FileHeader, until: 1.., .. }) = log.end()
-        && parse_log_name(name).is_none()
-    {
+/// Opens a log. What neither begins nor is named like one is the wrong argument, not a damaged log.
+fn open_log<D: Dir>(dir: &D, name: &str) -> Result<LogReader<D::Reader>, Trouble> {
+    let log = LogReader::open(dir, name).map_err(|e| damaged(dir, name, e))?;
+    if log.end().is_some() && parse_log_name(name).is_none() {
         return Err(Trouble::Argument(format!("{}/{name}: {}: name a log file", dir.path(), Damage::FileHeader)));
     }
+    Ok(log)
+}
+
+fn dump<D: Dir>(dir: &D, name: &str, out: &mut impl Write) -> Result<(), Trouble> {
+    let mut log = open_log(dir, name)?;
     if log.end().is_none() {
         writeln!(out, "ZooKeeper Transactional Log File with dbid 0 txnlog format version 2")
             .map_err(Trouble::Output)?;
@@ -199,7 +203,7 @@ fn verify_all<D: Dir>(dir: &D, names: &[String], out: &mut impl Write) -> Result
 
 fn verify<D: Dir>(dir: &D, name: &str, seen: &mut Seen, out: &mut impl Write) -> Result<(), Trouble> {
     let bad = |what: String| damaged(dir, name, what);
-    let mut log = LogReader::open(dir, name).map_err(|e| bad(e.to_string()))?;
+    let mut log = open_log(dir, name)?;
     let (mut first, mut count): (Option<Zxid>, u64) = (None, 0);
     while let Some((at, record)) = log.next_record().map_err(|e| bad(e.to_string()))? {
         txn_text::line(&record)
@@ -309,13 +313,26 @@ mod tests {
     fn what_is_no_log_is_said_to_be_none() {
         let temp = tempfile::tempdir().expect("a directory");
         let file = temp.path().join("notes");
-        std::fs::write(&file, "just text, no log at all").expect("written");
-        let (dir, names) = open(&file).expect("is there");
-        let outcome = dump_all(&dir, &names, &mut Vec::new());
-        assert!(
-            matches!(&outcome, Err(Trouble::Argument(what)) if what.contains("not a transaction log")),
-            "{outcome:?}"
-        );
+        for bytes in [&b"just text, no log at all"[..], b"txt", b"", &[0; 8192]] {
+            std::fs::write(&file, bytes).expect("written");
+            let (dir, names) = open(&file).expect("is there");
+            for outcome in [dump_all(&dir, &names, &mut Vec::new()), verify_all(&dir, &names, &mut Vec::new())] {
+                assert!(
+                    matches!(&outcome, Err(Trouble::Argument(what)) if what.contains("not a log")),
+                    "{bytes:?}: {outcome:?}"
+                );
+            }
+        }
+        // By its name it has to be one.
+        let named = temp.path().join("log.1");
+        for (bytes, what) in [(&b"just text, no log at all"[..], "not a log"), (&[0; 777], "zeros instead of")] {
+            std::fs::write(&named, bytes).expect("written");
+            let error = verified(&named).expect_err("must fail");
+            assert!(error.contains("Damaged") && error.contains(what), "{error}");
+        }
+        std::fs::write(&named, b"").expect("written");
+        let text = verified(&named).expect("left by a crash");
+        assert!(text.contains("no transactions"), "{text}");
     }
 
     #[test]

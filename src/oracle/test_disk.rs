@@ -170,12 +170,12 @@ impl State {
         inode
     }
 
-    /// A file of zeros, and `head` before them, durable.
+    /// A file of zeros, and `head` before them; both, and the length, are durable.
     fn segment(&mut self, name: &str, len: u64, head: &[u8]) -> usize {
         let mut bytes = vec![0; len as usize];
         bytes[..head.len()].copy_from_slice(head);
-        let inode = self.inode(name, bytes);
-        self.inodes[inode].durable = head.to_vec();
+        let inode = self.inode(name, bytes.clone());
+        self.inodes[inode].durable = bytes;
         inode
     }
 

@@ -155,10 +155,16 @@ impl Dir for FsDir {
         let mut files = Vec::new();
         for entry in named(fs::read_dir(&self.path), &self.path, "list the directory")? {
             let entry = named(entry, &self.path, "list the directory")?;
-            // Names that are not UTF-8 are nobody's of ours. A file may vanish between the two calls (a purge).
-            let (Ok(name), Ok(meta)) = (entry.file_name().into_string(), fs::metadata(entry.path())) else { continue };
-            if meta.is_file() {
-                files.push((name, meta.len()));
+            // Names that are not UTF-8 are nobody's of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match fs::metadata(entry.path()) {
+                Ok(meta) if meta.is_file() => files.push((name, meta.len())),
+                Ok(_) => {}
+                // A link that leads nowhere is a file that should be there: whoever opens it is told.
+                Err(_) if entry.path().is_symlink() => files.push((name, 0)),
+                // A purge may have removed it between the two calls.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return named(Err(e), entry.path(), "look at the file"),
             }
         }
         Ok(files)
@@ -611,6 +617,10 @@ mod tests {
     fn errors_name_the_file_and_keep_their_kind() {
         let tmp = tempfile::tempdir().unwrap();
         let mut d = open(tmp.path(), SyncMethod::default());
+        std::os::unix::fs::symlink("/nowhere/log.8", tmp.path().join("log.8")).unwrap();
+        assert_eq!(d.list().unwrap(), [("log.8".to_owned(), 0)], "a log that is gone is not passed over");
+        assert!(d.open("log.8").err().unwrap().to_string().contains("log.8: cannot open the file"));
+        fs::remove_file(tmp.path().join("log.8")).unwrap();
         let e = d.open("log.9").err().unwrap();
         assert_eq!(e.kind(), io::ErrorKind::NotFound);
         let want = format!("{}/log.9: cannot open the file: No such file", tmp.path().display());

@@ -13,6 +13,10 @@ use super::names::Compression;
 /// the disk at a time.
 const BUFFER: usize = 128 << 10;
 /// snappy-java: magic, version 1, readable by version 1.
+/// What every `.gz` begins with.
+pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// What every `.snappy` of snappy-java begins with.
+pub(super) const SNAPPY_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const SNAPPY_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// Plain bytes per snappy block: snappy-java's default.
 const SNAPPY_BLOCK: usize = 32 << 10;

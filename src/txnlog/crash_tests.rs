@@ -297,7 +297,7 @@ fn a_crash_tail_before_a_file_that_goes_on_is_accepted_and_cut() {
 
 #[test]
 fn a_file_without_records_gives_its_name_back() {
-    for bytes in [&b""[..], &super::record::FILE_HEADER, &[0; 64]] {
+    for bytes in [&b""[..], b"ZKL", &super::record::FILE_HEADER, &[0; 9], &[0; 8192]] {
         let disk = small_log(2, false);
         disk.put("log.3", bytes);
         let r = open(&disk).unwrap();
@@ -396,10 +396,68 @@ fn an_empty_directory_is_new_only_if_it_may_be() {
     let r = recover(&mut disk.clone(), &mut disk.clone(), Seen::default, options).unwrap();
     assert_eq!((r.fresh, r.last), (true, Zxid::NONE));
     // The very first snapshot, torn.
-    disk.put("snapshot.0", &[1, 2, 3]);
-    assert!(open(&disk).unwrap().fresh);
-    disk.put("snapshot.5", &[1, 2, 3]);
-    assert!(matches!(open(&disk), Err(RecoveryError::NoValidSnapshot { .. })));
+    let zeros = [0; 100];
+    let begun: [(&str, &[u8]); 6] = [
+        ("snapshot.0", b""),
+        ("snapshot.0", b"ZKSN\0\0"),
+        ("snapshot.0", b"ZKSN\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0"),
+        ("snapshot.0", &zeros),
+        ("snapshot.0.gz", b"\x1f\x8b\x08"),
+        ("snapshot.0.snappy", b"\x82SNAP"),
+    ];
+    for (name, bytes) in begun {
+        let disk = disk.fork();
+        disk.put(name, bytes);
+        assert!(open(&disk).unwrap().fresh, "{name} {bytes:?}");
+    }
+    for (name, bytes) in [("snapshot.0", &b"a text"[..]), ("snapshot.0.gz", b"a text"), ("snapshot.5", b"ZKSN")] {
+        let disk = disk.fork();
+        disk.put(name, bytes);
+        assert!(matches!(open(&disk), Err(RecoveryError::NoValidSnapshot { .. })), "{name}");
+        assert_eq!(disk.bytes(name), bytes);
+    }
+}
+
+/// A log's beginning, or all of it, is something else: nothing that a crash does.
+#[test]
+fn garbage_where_a_log_should_be_is_refused_and_left_alone() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut noise = |n: usize| std::iter::repeat_with(|| rng.u8(..)).take(n).collect::<Vec<u8>>();
+    let whole = small_log(10, true);
+    let log = whole.bytes("log.1");
+    let zeros = log.iter().rposition(|b| *b != 0).unwrap() + 1 + end_mark::LEN;
+    let mut others = vec![
+        noise(4096),
+        noise(3),
+        noise(70_000),
+        whole.bytes("snapshot.0"),
+        b"text\n".repeat(900),
+        b"#".to_vec(),
+        [&b"ZKL"[..], b"a text"].concat(),
+        [&super::record::FILE_HEADER[..8], &noise(4088)].concat(),
+        [&super::record::FILE_HEADER[..], &noise(4080)].concat(),
+        [&b"ZKLG"[..], &noise(12), &[0; 4080]].concat(),
+        vec![0; zeros],
+        [&super::record::FILE_HEADER[..], &vec![0; zeros - 16]].concat(),
+        [&vec![0; 4096], &noise(4096)[..]].concat(),
+    ];
+    // Whole records that were all of one unsynced batch, and the header gone.
+    let mut headless = log.clone();
+    headless[..4].fill(0);
+    others.push(headless);
+    for (i, bytes) in others.iter().enumerate() {
+        // The only log, the last one, and one that others follow.
+        for (disk, name) in [(whole.fork(), "log.1"), (three_files(), "log.7"), (three_files(), "log.4")] {
+            disk.damage(name, |b| b.clone_from(bytes));
+            let before = disk.names();
+            let e = open(&disk).err().unwrap_or_else(|| panic!("{i} in {name} was taken for a torn write"));
+            assert!(matches!(&e, RecoveryError::Corrupt { file, .. } if file == name), "{i} {name}: {e}");
+            assert!(e.to_string().contains(name), "{e}");
+            assert_eq!((disk.bytes(name), disk.names()), (bytes.clone(), before), "{i} {name}");
+            let end = super::verify::log_file(&disk, name, None, |_, _| {}).unwrap().end;
+            assert!(matches!(end, super::scan::End::Corrupt { .. }), "{i} {name}: {end:?}");
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub trait Dir: Send {
     /// Names and lengths of the regular files, in no order.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
     /// Creates a segment of `len` bytes, `head` and then zeros, every block allocated (an `ENOSPC` happens here, never in a later
-    /// write), and maps it. Whenever the name is there, `head` is too, and durable. Fails if the name exists. The name is not
+    /// write), and maps it. Whenever the name is there, `head` and the length are too, and durable. Fails if the name exists. The name is not
     /// durable before `sync_dir`.
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Self::Segment>;
     /// Says that a segment of about `len` bytes which begins with `head` will be created soon, so that it may be made ready. Nothing

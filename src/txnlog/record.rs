@@ -133,8 +133,11 @@ fn close_session_without_paths(rest: &[u8]) -> bool {
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum Damage {
     /// The file does not begin with "ZKLG".
-    #[error("not a transaction log: the file header is damaged")]
+    #[error("this is not a log, or its first bytes are damaged: a log begins with \"ZKLG\"")]
     FileHeader,
+    /// Nothing but zeros, in a file whose length says that it held records.
+    #[error("zeros instead of the records that the file was cut to the length of")]
+    Zeroed,
     /// Zeros where a record should start, but not up to the file's end.
     #[error("zeros, with data behind them")]
     Zeros,

@@ -9,6 +9,7 @@ use std::io;
 
 use thiserror::Error;
 
+use super::compress;
 use super::disk::Dir;
 use super::names::{
     Compression, LogFile, SNAPSHOT_TMP_PREFIX, SnapshotFile, list_logs, list_snapshots, parse_log_name,
@@ -18,7 +19,7 @@ use super::record::{Damage, FILE_HEADER, Record};
 use super::replay::Replay;
 use super::rewrite_tail::{self, FileEnd};
 use super::scan::{End, LogReader};
-use super::snapshot::ZxidDigest;
+use super::snapshot::{self, ZxidDigest};
 use super::snapshot_read::{self, Node, Sink, Tail};
 use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, SessionId, Zxid};
@@ -256,13 +257,32 @@ fn refuse_without_snapshot<D: Dir>(
         records = records || reader.next_record().map_err(|e| io_error(file.name.clone(), e))?.is_some();
     }
     // The one snapshot that may be unfinished: the very first, taken before anything was served.
-    if snapshots.iter().any(|s| records || s.zxid > Zxid::ZERO) {
+    let mut is_unfinished = !records;
+    for file in snapshots {
+        is_unfinished = is_unfinished && file.zxid == Zxid::ZERO && is_begun(snap, file)?;
+    }
+    if !is_unfinished && !snapshots.is_empty() {
         return Err(RecoveryError::NoValidSnapshot { path: snap.path(), tried: report.bad_snapshots.clone() });
     }
     if records && !options.trust_empty_snapshot {
         return Err(RecoveryError::LogsWithoutSnapshot { path: log.path() });
     }
     Ok(())
+}
+
+/// Whether a snapshot that cannot be read begins as one does, or with zeros, as far as it goes: a crash left it so.
+fn is_begun<D: Dir>(snap: &D, file: &SnapshotFile) -> Result<bool, RecoveryError> {
+    let failed = |e| io_error(file.name.clone(), e);
+    let mut head = Vec::new();
+    let reader = snap.open(&file.name).map_err(failed)?;
+    io::Read::read_to_end(&mut io::Read::take(reader, 16), &mut head).map_err(failed)?;
+    let wanted: &[u8] = match file.compression {
+        Compression::None => &snapshot::FILE_HEADER,
+        Compression::Gzip => &compress::GZIP_MAGIC,
+        Compression::Snappy => &compress::SNAPPY_MAGIC,
+    };
+    let begun = head.iter().zip(wanted).take_while(|(found, wanted)| found == wanted).count();
+    Ok(begun == wanted.len() || head[begun..].iter().all(|b| *b == 0))
 }
 
 /// A snapshot that could not be used although it reaches further than the history found without it. An empty file says nothing.

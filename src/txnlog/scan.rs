@@ -13,6 +13,8 @@ use crate::txn::TxnHeader;
 use crate::types::Zxid;
 
 const READ_SIZE: usize = 1 << 20;
+/// What is allocated ahead is a multiple of this, by us and by Apache unless `preAllocSize` is something odd.
+const BLOCK: u64 = 4096;
 /// Longest record looked for behind damage. Bounds the memory that garbage lengths can ask for.
 const MAX_SOUGHT: u64 = 128 << 20;
 /// Most bytes checksummed while looking for records behind damage; past it the damage counts as corruption.
@@ -72,6 +74,8 @@ pub struct LogReader<R> {
     /// The last record, and up to where it says that the file was durable when it was written.
     last: (Zxid, u64),
     is_marked: bool,
+    /// The version and the database id are those that every server writes; nobody looks at them once there is a record.
+    header_is_exact: bool,
     end: Option<End>,
 }
 
@@ -81,8 +85,9 @@ impl<R: DiskReader> LogReader<R> {
         let mut r = LogReader::new(dir.open(name)?);
         let n = r.fill(FILE_HEADER.len())?;
         if n < FILE_HEADER.len() || r.window()[..4] != FILE_HEADER[..4] {
-            r.end = Some(r.judge(Damage::FileHeader, 0)?);
+            r.end = Some(r.judge_beginning()?);
         } else {
+            r.header_is_exact = r.window()[..FILE_HEADER.len()] == FILE_HEADER;
             r.advance(FILE_HEADER.len());
         }
         Ok(r)
@@ -110,6 +115,7 @@ impl<R: DiskReader> LogReader<R> {
             chain: Some(0),
             last: (Zxid::ZERO, 0),
             is_marked: false,
+            header_is_exact: true,
             end: None,
         }
     }
@@ -121,7 +127,12 @@ impl<R: DiskReader> LogReader<R> {
         }
         match self.frame()? {
             Err(damage) => {
-                self.end = Some(self.judge(damage, self.at)?);
+                let end = if self.at == FILE_HEADER.len() as u64 {
+                    self.judge_without_records(damage)?
+                } else {
+                    self.judge(damage, self.at)?
+                };
+                self.end = Some(end);
                 Ok(None)
             }
             Ok(len) => {
@@ -268,6 +279,39 @@ impl<R: DiskReader> LogReader<R> {
             }
         };
         Ok(())
+    }
+
+    /// Decides what a file is that does not begin like a log. A crash while a file is made leaves zeros, or the first bytes of
+    /// its header with zeros behind them. Everything else was put there by something else, and a log may have been lost to it.
+    fn judge_beginning(&mut self) -> io::Result<End> {
+        let begun = self.window().iter().zip(&FILE_HEADER).take_while(|(found, wanted)| found == wanted).count() as u64;
+        Ok(match self.judge(Damage::FileHeader, 0)? {
+            End::Torn { at, until, .. } if until > begun => {
+                End::Corrupt { at, damage: Damage::FileHeader, later: None }
+            }
+            End::Torn { at, .. } if !self.may_be_new() => End::Corrupt { at, damage: Damage::Zeroed, later: None },
+            end => end,
+        })
+    }
+
+    /// The same for a file whose header is there, but no record behind it. What is left of a first record begins with four
+    /// zeros, like every record, whether its first sector was written or not.
+    fn judge_without_records(&mut self, damage: Damage) -> io::Result<End> {
+        let begins_with_zeros = self.window().iter().take(4).all(|b| *b == 0);
+        Ok(match self.judge(damage, self.at)? {
+            End::Torn { at, damage, .. } if !begins_with_zeros => End::Corrupt { at, damage, later: None },
+            End::Torn { .. } | End::Clean { .. } if !self.header_is_exact => {
+                End::Corrupt { at: 0, damage: Damage::FileHeader, later: None }
+            }
+            End::Clean { at } if !self.may_be_new() => End::Corrupt { at, damage: Damage::Zeroed, later: None },
+            end => end,
+        })
+    }
+
+    /// Whether a file without records has a length that one without records can have: it was not allocated yet, or it is as
+    /// long as whole blocks. A file is cut to the length of its records when it is closed, and after each recovery.
+    fn may_be_new(&self) -> bool {
+        self.len <= FILE_HEADER.len() as u64 || self.len.is_multiple_of(BLOCK)
     }
 
     /// Decides what damage at `bad` is, by everything behind it. Called once; the reader is used up afterwards.

@@ -87,13 +87,14 @@ fn end_of<D: Dir>(log: &D, file: &LogFile, target: Zxid, base: Zxid) -> Result<u
             }
         }
     }
-    if nearest.0 == target || base == target {
+    if nearest.0 == target {
         return Ok(nearest.1);
     }
     match reader.end() {
         Some(super::scan::End::Corrupt { at, .. }) => {
             Err(TruncateError::Damaged { target, file: file.name.clone(), at: *at })
         }
+        _ if base == target => Ok(nearest.1),
         _ => Err(TruncateError::NotInLog { target, nearest: nearest.0.max(base) }),
     }
 }

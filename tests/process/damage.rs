@@ -106,6 +106,44 @@ fn a_log_cut_anywhere_in_its_last_record_loses_only_that_record() {
     }
 }
 
+/// Ten creates, a pause, a clean stop: then the log's first block is something else. No crash does that.
+#[test]
+fn garbage_where_a_log_should_be_is_refused_and_left_alone() {
+    let home = Home::new("");
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    for i in 0..10 {
+        client.create(&format!("/n{i}"), b"data").expect("new");
+    }
+    server.stop();
+    let log = home.logs().pop().expect("a log");
+    let whole = fs::read(&log).expect("the log");
+    let snapshot = fs::read(home.snapshots().pop().expect("a snapshot")).expect("the snapshot");
+    let noise: Vec<u8> = (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 1).collect();
+    let mut damaged: Vec<Vec<u8>> = [&noise, &snapshot, &b"just text\n".repeat(410)]
+        .map(|other| {
+            let mut bytes = whole.clone();
+            bytes[..other.len()].copy_from_slice(other);
+            bytes
+        })
+        .into();
+    // As long as a recovery leaves it.
+    damaged.push(vec![0; records(&log).1 as usize + MARK_LEN]);
+    for bytes in damaged {
+        fs::write(&log, &bytes).expect("written");
+        is_refused(&home, &log, None);
+        assert!(fs::read(&log).expect("the log") == bytes, "the file was changed");
+        let said = Command::new(env!("CARGO_BIN_EXE_zabra")).args(["log", "verify"]).arg(&log).output().expect("runs");
+        assert_eq!(said.status.code(), Some(CORRUPT), "{said:?}");
+    }
+    fs::write(&log, &whole).expect("written");
+    let server = home.start();
+    assert_eq!(Client::connect(server.addr()).children("/", false).expect("the root").len(), 11);
+    server.stop();
+    let said = Command::new(env!("CARGO_BIN_EXE_zabra")).args(["log", "verify", "/etc/passwd"]).output().expect("runs");
+    assert!(!said.status.success() && String::from_utf8_lossy(&said.stderr).contains("not a log"), "{said:?}");
+}
+
 #[test]
 fn a_garbled_end_is_cut() {
     let (home, log) = written(5);
