@@ -24,6 +24,7 @@ use crate::session::table::SessionTable;
 use crate::session::throttle::Admitted;
 use crate::session::tracker::SessionTracker;
 use crate::tree::Tree;
+use crate::txnlog::log::LogEvent;
 use crate::types::{CLIENT_LOG, Cxid, Now, Origin, ServerId, SessionId, ShardId, Zxid, op};
 use crate::zab::Leader;
 use container_manager::Sweep;
@@ -76,6 +77,19 @@ pub enum Input {
     SnapshotTook(usize),
     /// Nothing but the clock.
     Tick,
+}
+
+impl Input {
+    /// What the log's thread told, if it is anything to the peer.
+    pub fn from_log(event: LogEvent) -> Option<Input> {
+        match event {
+            LogEvent::Synced { zxid, sync_ns, records, slow, .. } => {
+                Some(Input::Synced { zxid, sync_ns, records, slow })
+            }
+            LogEvent::SnapshotDue => Some(Input::SnapshotDue),
+            LogEvent::Restarted { .. } | LogEvent::Stopped => None,
+        }
+    }
 }
 
 /// A proposal for the log.

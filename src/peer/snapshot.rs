@@ -1,31 +1,21 @@
 //! Snapshots taken while serving: the tree's image as of one zxid, made a piece at a time between transactions, so that no
 //! request waits for more than one piece. Mirrors the snapshot thread of `SyncRequestProcessor`.
 
-use super::{Outbox, Peer};
+use super::{Input, Outbox, Peer};
 use crate::limits;
 use crate::tree::{ImageId, Tree};
 use crate::txn::TxnDigest;
-use crate::types::acl::{AclId, SharedAcl};
-use crate::types::{Now, SessionId, Zxid};
+use crate::txnlog::snapshotter::SnapshotEvent;
+pub use crate::txnlog::snapshotter::SnapshotPart;
+use crate::types::{Now, Zxid};
 
-/// A piece of a snapshot, for its writer.
-#[derive(Debug)]
-pub enum SnapshotPart {
-    /// The first.
-    Begin {
-        /// As of which transaction.
-        zxid: Zxid,
-        /// Of the tree as of `zxid`.
-        digest: Option<TxnDigest>,
-        /// Sessions as of `zxid` and their timeouts in milliseconds.
-        sessions: Vec<(SessionId, i32)>,
-        /// Every interned ACL list.
-        acls: Vec<(AclId, SharedAcl)>,
-    },
-    /// Serialized znodes.
-    Nodes(Vec<u8>),
-    /// Nothing follows.
-    End,
+impl From<SnapshotEvent> for Input {
+    fn from(event: SnapshotEvent) -> Input {
+        match event {
+            SnapshotEvent::Took(bytes) => Input::SnapshotTook(bytes),
+            SnapshotEvent::Done { zxid, took_ms } => Input::SnapshotDone { zxid, took_ms },
+        }
+    }
 }
 
 /// Where the snapshot in the making stands.

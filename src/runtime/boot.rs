@@ -28,7 +28,7 @@ use crate::shard::Shard;
 use crate::tree::Tree;
 use crate::txnlog::recovery::{RecoveryError, Report};
 use crate::txnlog::restore::recover_tree;
-use crate::txnlog::snapshot::{SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
+use crate::txnlog::snapshotter::first_snapshot;
 use crate::txnlog::writer::LogWriter;
 use crate::types::{SessionId, ShardId, Zxid};
 use crate::watch::interest::MAX_SHARDS;
@@ -174,7 +174,8 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     refuse_unsound(&tree)?;
     if recovered.fresh {
         // Apache refuses logs without any snapshot, so the way back begins here.
-        first_snapshot(config, snap, &tree)?;
+        first_snapshot(snap, &tree, settings::snapshot(config))
+            .map_err(|e| StartError::new(ExitCode::TxnLog, format!("the first snapshot cannot be written: {e}")))?;
     }
     for mark in marks.iter().filter(|m| m.exists()) {
         std::fs::remove_file(mark)
@@ -226,25 +227,6 @@ fn refuse_unsound(tree: &Tree) -> Result<(), StartError> {
         ));
     }
     Ok(())
-}
-
-fn first_snapshot(config: &Config, snap: &mut FsDir, tree: &Tree) -> Result<(), StartError> {
-    let mut write = || {
-        let mut tree_copy = Tree::new(tree.options());
-        let image = tree_copy.begin_image();
-        let mut body = Vec::new();
-        put_sessions(&mut body, std::iter::empty::<(SessionId, i32)>().collect::<Vec<_>>().into_iter());
-        let lists = tree_copy.image_acls(image);
-        let lists: Vec<_> = lists.iter().filter_map(|(id, list)| Some((*id, list.as_deref()?))).collect();
-        put_acl_table(&mut body, lists.into_iter());
-        while !tree_copy.image_chunk(image, 1 << 20, &mut body) {}
-        let mut writer = SnapshotWriter::begin(snap, Zxid::ZERO, settings::snapshot(config))?;
-        writer.put(&body)?;
-        writer.finish(snap, None::<ZxidDigest>, Zxid::ZERO).map(drop)
-    };
-    write().map_err(|e: std::io::Error| {
-        StartError::new(ExitCode::TxnLog, format!("the first snapshot cannot be written: {e}"))
-    })
 }
 
 fn bind(config: &Config, shards: usize) -> Result<Vec<std::net::TcpListener>, StartError> {

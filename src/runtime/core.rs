@@ -79,18 +79,9 @@ impl PeerSeat {
         let mut any = false;
         while let Some(event) = self.events.pop() {
             any = true;
-            let input = match event {
-                LogEvent::Synced { zxid, sync_ns, records, slow, .. } => {
-                    peer::Input::Synced { zxid, sync_ns, records, slow }
-                }
-                LogEvent::SnapshotDue => peer::Input::SnapshotDue,
-                LogEvent::SnapshotSkipped => {
-                    tracing::warn!("too busy to snapshot: the previous one is still being written");
-                    continue;
-                }
-                LogEvent::Restarted { .. } | LogEvent::Stopped => continue,
-            };
-            self.peer.handle(now, input, tree, &mut self.out);
+            if let Some(input) = peer::Input::from_log(event) {
+                self.peer.handle(now, input, tree, &mut self.out);
+            }
         }
         any
     }
@@ -170,9 +161,6 @@ impl Core {
                 (CoreMail::Stream(message), Some(seat), _) => seat.stream.push_back(message),
                 (CoreMail::FromShard(message), _, Some(seat)) => seat.inbox.push_back(message),
                 (CoreMail::Peer(input), _, Some(seat)) => {
-                    if matches!(input, peer::Input::SnapshotDone { .. }) {
-                        seat.log.snapshot_done();
-                    }
                     seat.peer.handle(now, input, tree, &mut seat.out);
                 }
                 (CoreMail::WordAnswer { conn, text }, Some(seat), _) => {

@@ -1,5 +1,5 @@
-//! The log thread: the only one that waits for the disk. Plays the part of the thread of `SyncRequestProcessor`, whose
-//! decisions are [`Appender`]'s.
+//! The log thread: the only one that waits for the disk. It runs a [`Log`], the machine that plays the part of
+//! `SyncRequestProcessor`.
 //!
 //! It takes all that is queued, copies it into the log, syncs once and posts `Synced`; what arrives meanwhile is the next
 //! batch. Any failure ends the process: nothing that is not on the disk is ever told to be.
@@ -8,10 +8,10 @@ use super::clock::Clock;
 use super::cores;
 use super::fatal;
 use super::mailbox::Sender;
-use crate::txnlog::appender::{Appender, AppenderOptions, Input, Output};
-use crate::txnlog::disk::Dir;
-use crate::txnlog::writer::LogWriter;
-use crate::types::{Now, Zxid};
+use crate::txnlog::appender::AppenderOptions;
+pub use crate::txnlog::log::{Batch, LogEvent, LogSink};
+use crate::txnlog::log::{Due, Log, LogError, RunOptions};
+use crate::types::Zxid;
 use crossbeam::channel::{self, RecvTimeoutError, TryRecvError};
 use crossbeam::queue::ArrayQueue;
 use std::io;
@@ -19,66 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-/// A log that has had nothing to do for so long is marked: see [`LogSink::mark`].
-const MARK_AFTER: Duration = Duration::from_millis(500);
-
-/// What the thread writes to: the log over files, or a test's double.
-pub trait LogSink: Send + 'static {
-    /// Copies a record into the log; not durable before `sync`.
-    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
-    /// Makes everything appended durable; the last zxid that is.
-    fn sync(&mut self) -> io::Result<Zxid>;
-    /// Makes the place of the next record ready: after a sync, when nobody waits.
-    fn expect_write(&mut self);
-    /// A `roll` comes soon.
-    fn prepare(&mut self);
-    /// Ends the current file.
-    fn roll(&mut self) -> io::Result<()>;
-    /// Whether [`LogSink::mark`] has nothing to do.
-    fn is_marked(&self) -> bool;
-    /// Leaves a mark behind the last record, which is durable, for the recovery after rot.
-    fn mark(&mut self) -> io::Result<()>;
-    /// What is being written, for messages.
-    fn name(&self) -> String;
-}
-
-impl<D: Dir + 'static> LogSink for LogWriter<D>
-where
-    D::Segment: 'static,
-{
-    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
-        LogWriter::append(self, zxid, payload)
-    }
-
-    fn sync(&mut self) -> io::Result<Zxid> {
-        LogWriter::sync(self)
-    }
-
-    fn expect_write(&mut self) {
-        LogWriter::expect_write(self)
-    }
-
-    fn prepare(&mut self) {
-        LogWriter::prepare(self);
-    }
-
-    fn roll(&mut self) -> io::Result<()> {
-        LogWriter::roll(self)
-    }
-
-    fn is_marked(&self) -> bool {
-        LogWriter::is_marked(self)
-    }
-
-    fn mark(&mut self) -> io::Result<()> {
-        LogWriter::mark(self)
-    }
-
-    fn name(&self) -> String {
-        format!("{}/{}", self.dir().path(), self.file_name())
-    }
-}
 
 /// Settings of the thread.
 #[derive(Clone, Debug)]
@@ -107,53 +47,6 @@ impl Default for LogThreadOptions {
     }
 }
 
-/// Records to append, one behind the other. Get one from [`LogThread::batch`], which reuses buffers.
-#[derive(Default, Debug)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<(Zxid, usize)>,
-}
-
-impl Batch {
-    /// Adds a record: `TxnHeader`, transaction and digest, as in a PROPOSAL.
-    pub fn push(&mut self, zxid: Zxid, payload: &[u8]) {
-        self.bytes.extend_from_slice(payload);
-        self.ends.push((zxid, self.bytes.len()));
-    }
-
-    /// Adds a record that `encode` appends to the buffer.
-    pub fn push_with(&mut self, zxid: Zxid, encode: impl FnOnce(&mut Vec<u8>)) {
-        let before = self.bytes.len();
-        encode(&mut self.bytes);
-        assert!(self.bytes.len() >= before, "a record was encoded by shortening the batch");
-        self.ends.push((zxid, self.bytes.len()));
-    }
-
-    /// Records.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there is no record.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Bytes of all records.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn records(&self) -> impl Iterator<Item = (Zxid, &[u8])> {
-        let mut start = 0;
-        self.ends.iter().map(move |&(zxid, end)| {
-            let payload = &self.bytes[start..end];
-            start = end;
-            (zxid, payload)
-        })
-    }
-}
-
 /// Done to the sink on the thread, in order with the appends, everything before it being durable. Its result is the last zxid
 /// of the log from then on; an error is fatal.
 pub type Restart<S> = Box<dyn FnOnce(&mut S) -> io::Result<Zxid> + Send>;
@@ -162,39 +55,7 @@ enum Job<S> {
     Append(Batch),
     Roll,
     Restart { ticket: u64, work: Restart<S> },
-    SnapshotDone,
     Shutdown,
-}
-
-/// What the thread tells.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogEvent {
-    /// Everything up to `zxid` is durable.
-    Synced {
-        /// The last durable zxid.
-        zxid: Zxid,
-        /// Records this sync was for.
-        records: u64,
-        /// Their bytes.
-        bytes: u64,
-        /// How long the sync took, nanoseconds.
-        sync_ns: u64,
-        /// It took longer than `fsync.warningthresholdms` (counted as `fsync_threshold_exceed_count`).
-        slow: bool,
-    },
-    /// The log was rolled because a snapshot is due: take one and call [`LogThread::snapshot_done`].
-    SnapshotDue,
-    /// A snapshot was due while the last one was not finished; skipped.
-    SnapshotSkipped,
-    /// A [`LogThread::restart`] was done.
-    Restarted {
-        /// As given to it.
-        ticket: u64,
-        /// The log's last zxid now.
-        last: Zxid,
-    },
-    /// Everything is durable and the thread ends.
-    Stopped,
 }
 
 /// The handle of the log thread.
@@ -211,17 +72,19 @@ impl<S: LogSink> LogThread<S> {
         let (jobs, queue) = channel::unbounded();
         let spares = Arc::new(ArrayQueue::new(16));
         let queued_bytes = Arc::new(AtomicU64::new(0));
-        let appender = Appender::new(options.appender, options.records_since_snapshot, fastrand::u64(..));
+        let run = RunOptions {
+            appender: options.appender,
+            records_since_snapshot: options.records_since_snapshot,
+            slow_ns: u64::try_from(options.fsync_warning.as_nanos()).unwrap_or(u64::MAX),
+            ..RunOptions::default()
+        };
         let runner = Runner {
-            sink,
-            appender,
+            log: Log::new(sink, run, fastrand::u64(..)),
             queue,
             events,
             spares: spares.clone(),
             queued_bytes: queued_bytes.clone(),
-            outputs: Vec::new(),
-            after_sync: Vec::new(),
-            unsynced: (0, 0),
+            told: Vec::new(),
             options,
         };
         let thread = thread::Builder::new().name("log".into()).spawn(move || runner.run())?;
@@ -250,11 +113,6 @@ impl<S: LogSink> LogThread<S> {
     /// posts `Restarted` with `ticket`.
     pub fn restart(&self, ticket: u64, work: Restart<S>) {
         self.job(Job::Restart { ticket, work });
-    }
-
-    /// The snapshot that `SnapshotDue` asked for is finished, or was given up.
-    pub fn snapshot_done(&self) {
-        self.job(Job::SnapshotDone);
     }
 
     /// Bytes handed over and not yet copied into the log.
@@ -292,17 +150,15 @@ impl<S> Drop for LogThread<S> {
     }
 }
 
+/// Moves jobs into the machine and does with the disk what it says.
 struct Runner<S> {
-    sink: S,
-    appender: Appender,
+    log: Log<S>,
     queue: channel::Receiver<Job<S>>,
     events: Sender<LogEvent>,
     spares: Arc<ArrayQueue<Batch>>,
     queued_bytes: Arc<AtomicU64>,
-    outputs: Vec<Output>,
-    after_sync: Vec<Output>,
-    /// Records and bytes appended since the last sync.
-    unsynced: (u64, u64),
+    /// What the machine told and was not sent yet.
+    told: Vec<LogEvent>,
     options: LogThreadOptions,
 }
 
@@ -321,12 +177,13 @@ impl<S: LogSink> Runner<S> {
                 break;
             }
         }
-        self.sync_pending();
-        self.mark();
+        while self.log.end().is_some() {
+            self.perform();
+        }
         self.events.send(LogEvent::Stopped);
     }
 
-    /// The next job; syncs what is pending when the queue is empty, and waits. `None`: no handle is left.
+    /// The next job; while there is none, does what is due and waits. `None`: no handle is left.
     fn next(&mut self) -> Option<Job<S>> {
         loop {
             match self.queue.try_recv() {
@@ -334,10 +191,9 @@ impl<S: LogSink> Runner<S> {
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            let pending = self.appender.pending_records();
-            self.decide(Input::Drained);
-            if self.appender.pending_records() != pending {
-                // Jobs may have come while it synced: those are looked at before any waiting.
+            if self.log.idle(Clock::now()).is_some() {
+                self.perform();
+                // Jobs may have come meanwhile: those are looked at before any waiting.
                 continue;
             }
             if !self.options.spin.is_zero() {
@@ -350,23 +206,12 @@ impl<S: LogSink> Runner<S> {
                     }
                 }
             }
-            let Some(deadline_ns) = self.appender.deadline_ns() else {
-                if self.sink.is_marked() {
-                    return self.queue.recv().ok();
-                }
-                match self.queue.recv_timeout(MARK_AFTER) {
-                    Ok(job) => return Some(job),
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                    Err(RecvTimeoutError::Timeout) => self.mark(),
-                }
-                continue;
-            };
-            // Records wait for company.
+            let Some(deadline_ns) = self.log.deadline_ns() else { return self.queue.recv().ok() };
             let left = deadline_ns.saturating_sub(Clock::mono_ns());
             match self.queue.recv_timeout(Duration::from_nanos(left)) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.decide(Input::Tick),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
@@ -375,115 +220,73 @@ impl<S: LogSink> Runner<S> {
     fn handle(&mut self, job: Job<S>) -> bool {
         match job {
             Job::Append(batch) => self.append(batch),
-            Job::Roll => self.roll(),
-            Job::Restart { ticket, work } => {
-                self.sync_pending();
-                let last = work(&mut self.sink);
-                let last = self.or_fatal(last, "truncating or restarting the log");
-                self.events.send(LogEvent::Restarted { ticket, last });
+            Job::Roll => {
+                self.log.roll();
+                self.work();
             }
-            Job::SnapshotDone => self.decide(Input::SnapshotDone),
+            Job::Restart { ticket, work } => {
+                if self.log.settle().is_some() {
+                    self.perform();
+                }
+                let restarted = self.log.restart(ticket, work, &mut self.told);
+                self.or_fatal(restarted);
+                self.tell();
+            }
             Job::Shutdown => return false,
         }
         true
     }
 
-    fn append(&mut self, mut batch: Batch) {
-        let now = Clock::now();
-        for (zxid, payload) in batch.records() {
-            let appended = self.sink.append(zxid, payload);
-            self.or_fatal(appended, "appending to the log");
-            let bytes = payload.len() as u64;
-            self.unsynced.0 += 1;
-            self.unsynced.1 += bytes;
-            self.decide_at(now, Input::Appended { zxid, bytes, random: fastrand::u64(..) });
-        }
-        self.queued_bytes.fetch_sub(batch.bytes() as u64, Ordering::Relaxed);
-        if batch.bytes.capacity() <= Self::KEEP_BYTES {
-            batch.bytes.clear();
-            batch.ends.clear();
+    fn append(&mut self, batch: Batch) {
+        let bytes = batch.bytes() as u64;
+        self.log.append(batch);
+        self.work();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(spare) = self.log.take_batch()
+            && spare.capacity() <= Self::KEEP_BYTES
+        {
             // Dropped if enough are kept.
-            let _ = self.spares.push(batch);
+            let _ = self.spares.push(spare);
         }
     }
 
-    /// Asks the machine and does what it says.
-    fn decide(&mut self, input: Input) {
-        self.decide_at(Clock::now(), input);
-    }
-
-    fn decide_at(&mut self, now: Now, input: Input) {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        self.appender.handle(now, input, &mut outputs);
-        for output in outputs.drain(..) {
-            match output {
-                Output::Sync => self.sync(),
-                Output::RollComes => self.sink.prepare(),
-                Output::Roll => self.roll(),
-                Output::Snapshot => self.events.send(LogEvent::SnapshotDue),
-                Output::SnapshotSkipped => self.events.send(LogEvent::SnapshotSkipped),
-                Output::Durable(zxid) => unreachable!("{zxid} is said to be durable outside a sync"),
+    /// Has the machine work until nothing is left to do.
+    fn work(&mut self) {
+        loop {
+            let due = self.log.work(Clock::now(), &mut self.told);
+            self.tell();
+            if self.or_fatal(due).is_none() {
+                return;
             }
-        }
-        self.outputs = outputs;
-    }
-
-    fn sync_pending(&mut self) {
-        if self.appender.pending_records() > 0 {
-            self.sync();
+            self.perform();
         }
     }
 
-    fn sync(&mut self) {
-        let began = Clock::mono_ns();
-        let synced = self.sink.sync();
-        let zxid = self.or_fatal(synced, "syncing the log");
-        let sync_ns = Clock::mono_ns() - began;
-        let slow = self.warn_if_slow(sync_ns);
-        let (records, bytes) = std::mem::take(&mut self.unsynced);
-        let mut outputs = std::mem::take(&mut self.after_sync);
-        self.appender.handle(Clock::now(), Input::Synced { zxid, took_ns: sync_ns }, &mut outputs);
-        for output in outputs.drain(..) {
-            match output {
-                Output::Durable(zxid) => self.events.send(LogEvent::Synced { zxid, records, bytes, sync_ns, slow }),
-                other => unreachable!("{other:?} after a sync"),
-            }
-        }
-        self.after_sync = outputs;
-        self.sink.expect_write();
-    }
-
-    fn mark(&mut self) {
-        let marked = self.sink.mark();
-        self.or_fatal(marked, "syncing the log");
-    }
-
-    fn roll(&mut self) {
-        // A roll syncs too; what it made durable is told by the sync that follows, which then has nothing to do.
-        let began = Clock::mono_ns();
-        let rolled = self.sink.roll();
-        self.or_fatal(rolled, "rolling the log");
-        self.warn_if_slow(Clock::mono_ns() - began);
-    }
-
-    fn warn_if_slow(&self, sync_ns: u64) -> bool {
-        let slow = Duration::from_nanos(sync_ns) > self.options.fsync_warning;
-        if slow {
+    /// Does with the disk what is due.
+    fn perform(&mut self) {
+        let due = self.log.due();
+        let outcome = self.log.perform(Clock::now, &mut self.told);
+        let took_ns = self.or_fatal(outcome);
+        self.tell();
+        if due != Some(Due::Mark) && Duration::from_nanos(took_ns) > self.options.fsync_warning {
             tracing::warn!(
                 "syncing the transaction log took {} ms (fsync.warningthresholdms={}): every write waits for this. File: {}. \
                  Put dataLogDir on a device of its own",
-                sync_ns / 1_000_000,
+                took_ns / 1_000_000,
                 self.options.fsync_warning.as_millis(),
-                self.sink.name()
+                self.log.sink().name()
             );
         }
-        slow
     }
 
-    fn or_fatal<T>(&self, outcome: io::Result<T>, what: &str) -> T {
+    fn tell(&mut self) {
+        self.told.drain(..).for_each(|event| self.events.send(event));
+    }
+
+    fn or_fatal<T>(&self, outcome: Result<T, LogError>) -> T {
         match outcome {
             Ok(v) => v,
-            Err(e) => fatal::fatal(fatal::TXN_LOG, format_args!("{what} failed: {e} (log: {})", self.sink.name())),
+            Err(e) => fatal::fatal(fatal::TXN_LOG, format_args!("{e} (log: {})", self.log.sink().name())),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::net::NodeId;
-use super::process::{self, Parts, Process};
+use super::process::{self, Parts, Process, Sink};
 use crate::auth::Providers;
 use crate::oracle::test_disk::{Fault, TestDisk};
 use crate::peer::{Peer, PeerOptions, SweepOptions};
@@ -11,13 +11,15 @@ use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::shard::ShardOptions;
 use crate::tree::{Tree, TreeOptions};
-use crate::txnlog::appender::{Appender, AppenderOptions};
+use crate::txnlog::appender::AppenderOptions;
 use crate::txnlog::disk::Dir;
+use crate::txnlog::log::{Log, RunOptions};
 use crate::txnlog::names::Compression;
 use crate::txnlog::purge;
 use crate::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions};
 use crate::txnlog::restore::recover_tree;
-use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, put_acl_table, put_sessions};
+use crate::txnlog::snapshot::SnapshotOptions;
+use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
 use crate::txnlog::writer::{LogOptions, LogWriter};
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
@@ -40,6 +42,8 @@ pub(super) struct NodeOptions {
     /// `dataLogDir` is another directory.
     pub(super) two_dirs: bool,
     pub(super) outstanding_limit: usize,
+    /// How long a log rests before its end is marked.
+    pub(super) mark_after_ms: u64,
 }
 
 impl NodeOptions {
@@ -65,11 +69,17 @@ impl NodeOptions {
             compression: [Compression::None, Compression::Gzip, Compression::Snappy][rng.usize(..3)],
             two_dirs: rng.bool(),
             outstanding_limit: if rng.u32(..4) == 0 { 2 } else { 1000 },
+            mark_after_ms: [0, 2, 50][rng.usize(..3)],
         }
     }
 
     fn snapshot(&self) -> SnapshotOptions {
         SnapshotOptions { compression: self.compression, ..SnapshotOptions::default() }
+    }
+
+    fn run(&self, records_since_snapshot: u64) -> RunOptions {
+        let mark_after_ns = self.mark_after_ms * 1_000_000;
+        RunOptions { appender: self.appender, records_since_snapshot, mark_after_ns, ..RunOptions::default() }
     }
 
     fn peer(&self) -> PeerOptions {
@@ -175,16 +185,14 @@ impl Node {
         let interest = Arc::new(Interest::new());
         let peer = Peer::new(self.options.peer(), &tree, &sessions, now);
         let shards = process::shards((0..self.options.shards).map(|i| self.options.shard(i)), &interest);
+        let writer = LogWriter::new(self.log.clone(), last, self.options.log);
+        let sink = Sink { writer, lies: self.lies };
         self.process = Some(Process::new(Parts {
             peer,
             shards,
             interest,
-            writer: LogWriter::new(self.log.clone(), last, self.options.log),
-            appender: Appender::new(self.options.appender, recovered.report.replayed, seed),
-            snap: self.snap.clone(),
-            snapshot: self.options.snapshot(),
-            seed,
-            lies: self.lies,
+            log: Log::new(sink, self.options.run(recovered.report.replayed), seed),
+            snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot()),
             tree,
         }));
         Ok(Booted { last, sessions })
@@ -206,19 +214,4 @@ impl Node {
 pub(super) fn recover<D: Dir>(snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
     let options = RecoveryOptions { keep_last: 0, ..RecoveryOptions::default() };
     recover_tree(snap, log, TreeOptions { extended: EXTENDED, digest_enabled: true }, options)
-}
-
-/// Mirrors `boot::first_snapshot`.
-fn first_snapshot(snap: &mut TestDisk, tree: &Tree, options: SnapshotOptions) -> std::io::Result<()> {
-    let mut copy = Tree::new(tree.options());
-    let image = copy.begin_image();
-    let mut body = Vec::new();
-    put_sessions(&mut body, std::iter::empty::<(SessionId, i32)>().collect::<Vec<_>>().into_iter());
-    let lists = copy.image_acls(image);
-    let lists: Vec<_> = lists.iter().filter_map(|(id, list)| Some((*id, list.as_deref()?))).collect();
-    put_acl_table(&mut body, lists.into_iter());
-    while !copy.image_chunk(image, 1 << 20, &mut body) {}
-    let mut writer = SnapshotWriter::begin(snap, Zxid::ZERO, options)?;
-    writer.put(&body)?;
-    writer.finish(snap, None, Zxid::ZERO).map(drop)
 }

@@ -6,18 +6,17 @@ use std::io;
 use std::sync::Arc;
 
 use crate::limits;
-use crate::oracle::test_disk::{TestDisk, TestWriter};
+use crate::oracle::test_disk::TestDisk;
 use crate::peer::apply::Cursors;
 use crate::peer::{self, Append, Peer, SnapshotPart};
 use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::{self, CloseHow, Input, Shard};
 use crate::tree::Tree;
-use crate::txn::TxnDigest;
-use crate::txnlog::appender::{self, Appender};
-use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
+use crate::txnlog::log::{Batch, Log, LogEvent, LogSink};
+use crate::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
 use crate::txnlog::writer::LogWriter;
-use crate::types::{Acl, ConnId, Now, ShardId, Zxid};
+use crate::types::{ConnId, Now, ShardId, Zxid};
 use crate::watch::{Interest, WatchTable};
 
 /// Why something was proposed.
@@ -80,28 +79,57 @@ impl Cursors for Cursor {
     }
 }
 
-/// The log thread between two calls: mirrors `Runner` of `runtime::log_thread`.
-struct Log {
-    writer: LogWriter<TestDisk>,
-    appender: Appender,
-    queue: VecDeque<Job>,
-    /// A slow sync ends then, on the monotonic clock.
-    syncing: Option<i64>,
-    random: fastrand::Rng,
-    lies: bool,
+/// The log over the simulated disk.
+pub(super) struct Sink {
+    pub(super) writer: LogWriter<TestDisk>,
+    /// It says that it synced and did not: see `Options::lie_about_syncs`.
+    pub(super) lies: bool,
 }
 
-enum Job {
-    Append(Append),
-    SnapshotDone,
+impl LogSink for Sink {
+    fn last(&self) -> Zxid {
+        self.writer.last()
+    }
+
+    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
+        self.writer.append(zxid, payload)
+    }
+
+    fn sync(&mut self) -> io::Result<Zxid> {
+        if self.lies { Ok(self.writer.last()) } else { self.writer.sync() }
+    }
+
+    fn expect_write(&mut self) {
+        self.writer.expect_write();
+    }
+
+    fn prepare(&mut self) {
+        self.writer.prepare();
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.writer.roll()
+    }
+
+    fn is_marked(&self) -> bool {
+        self.writer.is_marked()
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        self.writer.mark()
+    }
+
+    fn name(&self) -> String {
+        LogSink::name(&self.writer)
+    }
 }
 
-/// The snapshot thread between two calls: mirrors `write_all` of `runtime::snapshot_thread`.
-struct Snapshots {
-    dir: TestDisk,
-    options: SnapshotOptions,
-    parts: VecDeque<SnapshotPart>,
-    open: Option<(SnapshotWriter<TestWriter>, Zxid, Option<TxnDigest>, i64)>,
+/// The log thread between two calls.
+struct LogThread {
+    log: Log<Sink>,
+    queue: VecDeque<Batch>,
+    /// Since when the disk is busy with what is due, and until when, in milliseconds of the monotonic clock.
+    busy: Option<(Now, i64)>,
 }
 
 /// What recovery and the settings give a new process.
@@ -115,17 +143,9 @@ pub(super) struct Parts {
     /// What the shards' tables share.
     pub(super) interest: Arc<Interest>,
     /// Behind the tree's last zxid.
-    pub(super) writer: LogWriter<TestDisk>,
-    /// Fresh.
-    pub(super) appender: Appender,
+    pub(super) log: Log<Sink>,
     /// Where snapshots go.
-    pub(super) snap: TestDisk,
-    /// How they are written.
-    pub(super) snapshot: SnapshotOptions,
-    /// For the log thread's random bits.
-    pub(super) seed: u64,
-    /// See `Options::lie_about_syncs`.
-    pub(super) lies: bool,
+    pub(super) snapshotter: Snapshotter<TestDisk>,
 }
 
 /// The process.
@@ -136,8 +156,10 @@ pub(super) struct Process {
     seats: Vec<Seat>,
     cursor: Cursor,
     interest: Arc<Interest>,
-    log: Log,
-    snapshots: Snapshots,
+    log: LogThread,
+    snapshotter: Snapshotter<TestDisk>,
+    /// On their way to the snapshot thread.
+    parts: VecDeque<SnapshotPart>,
     /// What the log thread and the snapshot thread told and nobody heard yet.
     events: VecDeque<peer::Input>,
     /// Last durable zxid of each sync since the world looked.
@@ -157,15 +179,9 @@ impl Process {
             seats: parts.shards.into_iter().map(seat).collect(),
             cursor,
             interest: parts.interest,
-            log: Log {
-                writer: parts.writer,
-                appender: parts.appender,
-                queue: VecDeque::new(),
-                syncing: None,
-                random: fastrand::Rng::with_seed(parts.seed),
-                lies: parts.lies,
-            },
-            snapshots: Snapshots { dir: parts.snap, options: parts.snapshot, parts: VecDeque::new(), open: None },
+            log: LogThread { log: parts.log, queue: VecDeque::new(), busy: None },
+            snapshotter: parts.snapshotter,
+            parts: VecDeque::new(),
             events: VecDeque::new(),
             synced: Vec::new(),
         }
@@ -263,9 +279,6 @@ impl Process {
     /// The peer core hears one thing of the log or the snapshot thread.
     pub(super) fn hear(&mut self, now: Now) {
         let Some(event) = self.events.pop_front() else { return };
-        if matches!(event, peer::Input::SnapshotDone { .. }) {
-            self.log.queue.push_back(Job::SnapshotDone);
-        }
         self.peer.handle(now, event, &self.tree, &mut self.out);
     }
 
@@ -276,7 +289,7 @@ impl Process {
         }
         let count = self.peer.apply(&mut self.tree, &self.cursor, &self.interest, &mut self.out);
         self.publish();
-        self.snapshots.parts.extend(self.out.snapshot.drain(..));
+        self.parts.extend(self.out.snapshot.drain(..));
         count
     }
 
@@ -288,12 +301,16 @@ impl Process {
 
     /// Hands proposals to the log. All of one step have the same cause.
     fn proposed(&mut self, cause: Cause) -> Vec<Proposed> {
+        if self.out.append.is_empty() {
+            return Vec::new();
+        }
+        let mut batch = Batch::default();
         let mut all = Vec::new();
         for append in self.out.append.drain(..) {
-            let copy = Append { zxid: append.zxid, payload: append.payload.clone() };
-            self.log.queue.push_back(Job::Append(append));
-            all.push(Proposed { append: copy, cause: cause.clone() });
+            batch.push(append.zxid, &append.payload);
+            all.push(Proposed { append, cause: cause.clone() });
         }
+        self.log.queue.push_back(batch);
         all
     }
 
@@ -302,43 +319,21 @@ impl Process {
     /// # Errors
     /// The disk's: fatal.
     pub(super) fn log_step(&mut self, now: Now, sync_ms: i64) -> io::Result<()> {
-        let before = self.log.writer.durable();
-        self.log_work(now, sync_ms)?;
-        let durable = self.log.writer.durable();
+        let before = self.log.log.sink().writer.durable();
+        let mut told = Vec::new();
+        self.log.step(now, sync_ms, &mut told)?;
+        self.events.extend(told.into_iter().filter_map(peer::Input::from_log));
+        let durable = self.log.log.sink().writer.durable();
         if durable != before {
             self.synced.push(durable);
         }
         Ok(())
     }
 
-    fn log_work(&mut self, now: Now, sync_ms: i64) -> io::Result<()> {
-        let Process { log, events, .. } = self;
-        if let Some(until) = log.syncing {
-            if now.mono_ms < until {
-                return Ok(());
-            }
-            return log.finish_sync(now, events);
-        }
-        match log.queue.pop_front() {
-            Some(Job::Append(append)) => {
-                log.writer.append(append.zxid, &append.payload)?;
-                let bytes = append.payload.len() as u64;
-                let input = appender::Input::Appended { zxid: append.zxid, bytes, random: log.random.u64(..) };
-                log.decide(now, input, sync_ms, events)
-            }
-            Some(Job::SnapshotDone) => log.decide(now, appender::Input::SnapshotDone, sync_ms, events),
-            None => {
-                log.decide(now, appender::Input::Drained, sync_ms, events)?;
-                // Nothing came for a moment.
-                let idle = log.appender.pending_records() == 0 && log.syncing.is_none();
-                if idle && log.random.u32(..4) == 0 { log.writer.mark() } else { Ok(()) }
-            }
-        }
-    }
-
     /// The log's end, once a mark tells of it.
     pub(super) fn marked(&self) -> Option<Zxid> {
-        self.log.writer.ends_with_mark().then(|| self.log.writer.durable())
+        let writer = &self.log.log.sink().writer;
+        writer.ends_with_mark().then(|| writer.durable())
     }
 
     /// One step of the snapshot thread: whether a snapshot is finished.
@@ -346,11 +341,10 @@ impl Process {
     /// # Errors
     /// The disk's: fatal.
     pub(super) fn snapshot_step(&mut self, now: Now) -> io::Result<bool> {
-        let Some(part) = self.snapshots.parts.pop_front() else { return Ok(false) };
-        let Some(event) = self.snapshots.take(part, now)? else { return Ok(false) };
-        let done = matches!(event, peer::Input::SnapshotDone { .. });
-        self.events.push_back(event);
-        Ok(done)
+        let Some(part) = self.parts.pop_front() else { return Ok(false) };
+        let Some(event) = self.snapshotter.take(now, part)? else { return Ok(false) };
+        self.events.push_back(event.into());
+        Ok(matches!(event, SnapshotEvent::Done { .. }))
     }
 
     /// Whether nothing is left to do but wait for clients and clocks.
@@ -358,16 +352,15 @@ impl Process {
         self.peer.is_idle()
             && self.events.is_empty()
             && self.log.queue.is_empty()
-            && self.log.syncing.is_none()
-            && self.log.appender.pending_records() == 0
-            && self.snapshots.parts.is_empty()
+            && self.log.log.is_idle()
+            && self.parts.is_empty()
             && self.seats.iter().all(|s| s.stream.is_empty() && s.to_peer.is_empty() && !s.shard.has_ready())
     }
 
     /// The earliest moment a clock is wanted.
     pub(super) fn deadline(&self) -> Option<i64> {
         let shards = self.seats.iter().filter_map(|s| s.shard.deadline());
-        shards.chain(self.peer.deadline()).chain(self.log.syncing).min()
+        shards.chain(self.peer.deadline()).chain(self.log.busy.map(|(_, until)| until)).min()
     }
 
     /// Whether a shard's clock is due.
@@ -378,78 +371,44 @@ impl Process {
     /// The machines' invariants.
     pub(super) fn check(&self) {
         self.peer.check(&self.tree);
+        self.log.log.check();
         self.seats.iter().for_each(|s| s.shard.check());
     }
 }
 
-impl Log {
-    fn decide(
-        &mut self,
-        now: Now,
-        input: appender::Input,
-        sync_ms: i64,
-        events: &mut VecDeque<peer::Input>,
-    ) -> io::Result<()> {
-        let mut outputs = Vec::new();
-        self.appender.handle(now, input, &mut outputs);
-        for output in outputs {
-            match output {
-                appender::Output::Sync if sync_ms > 0 => self.syncing = Some(now.mono_ms + sync_ms),
-                appender::Output::Sync => self.finish_sync(now, events)?,
-                appender::Output::RollComes => self.writer.prepare(),
-                appender::Output::Roll => self.writer.roll()?,
-                appender::Output::Snapshot => events.push_back(peer::Input::SnapshotDue),
-                appender::Output::SnapshotSkipped => {}
-                appender::Output::Durable(zxid) => unreachable!("{zxid} is said to be durable outside a sync"),
+impl LogThread {
+    /// One step; what is due with the disk takes `busy_ms`.
+    fn step(&mut self, now: Now, busy_ms: i64, told: &mut Vec<LogEvent>) -> io::Result<()> {
+        if let Some((began, until)) = self.busy {
+            if now.mono_ms < until {
+                return Ok(());
+            }
+            self.busy = None;
+            return self.perform(began, now, told);
+        }
+        let mut due = self.log.work(now, told).map_err(|e| e.error)?;
+        if due.is_none() {
+            match self.queue.pop_front() {
+                Some(batch) => {
+                    self.log.append(batch);
+                    due = self.log.work(now, told).map_err(|e| e.error)?;
+                }
+                None => due = self.log.idle(now),
             }
         }
-        Ok(())
+        match due {
+            None => Ok(()),
+            Some(_) if busy_ms > 0 => {
+                self.busy = Some((now, now.mono_ms + busy_ms));
+                Ok(())
+            }
+            Some(_) => self.perform(now, now, told),
+        }
     }
 
-    fn finish_sync(&mut self, now: Now, events: &mut VecDeque<peer::Input>) -> io::Result<()> {
-        self.syncing = None;
-        let zxid = if self.lies { self.writer.last() } else { self.writer.sync()? };
-        let mut outputs = Vec::new();
-        self.appender.handle(now, appender::Input::Synced { zxid, took_ns: 0 }, &mut outputs);
-        for output in outputs {
-            match output {
-                appender::Output::Durable(zxid) => {
-                    events.push_back(peer::Input::Synced { zxid, sync_ns: 1, records: 1, slow: false })
-                }
-                other => unreachable!("{other:?} after a sync"),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Snapshots {
-    fn take(&mut self, part: SnapshotPart, now: Now) -> io::Result<Option<peer::Input>> {
-        match part {
-            SnapshotPart::Begin { zxid, digest, sessions, acls } => {
-                let mut writer = SnapshotWriter::begin(&mut self.dir, zxid, self.options)?;
-                let mut head = Vec::new();
-                put_sessions(&mut head, sessions.iter().copied());
-                let lists: Vec<_> =
-                    acls.iter().filter_map(|(id, list)| Some((*id, list.as_deref()? as &[Acl]))).collect();
-                put_acl_table(&mut head, lists.into_iter());
-                writer.put(&head)?;
-                self.open = Some((writer, zxid, digest, now.mono_ms));
-                Ok(None)
-            }
-            SnapshotPart::Nodes(nodes) => {
-                if let Some((writer, ..)) = &mut self.open {
-                    writer.put(&nodes)?;
-                }
-                Ok(Some(peer::Input::SnapshotTook(nodes.len())))
-            }
-            SnapshotPart::End => {
-                let Some((writer, zxid, digest, began_ms)) = self.open.take() else { return Ok(None) };
-                let digest = digest.map(|d| ZxidDigest { zxid, version: d.version, digest: d.digest });
-                writer.finish(&mut self.dir, digest, zxid)?;
-                Ok(Some(peer::Input::SnapshotDone { zxid, took_ms: now.mono_ms - began_ms }))
-            }
-        }
+    fn perform(&mut self, began: Now, ended: Now, told: &mut Vec<LogEvent>) -> io::Result<()> {
+        let mut times = [began, ended].into_iter();
+        self.log.perform(|| times.next().unwrap_or(ended), told).map(drop).map_err(|e| e.error)
     }
 }
 

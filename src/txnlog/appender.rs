@@ -4,6 +4,8 @@
 //! The thread blocks in a sync; what arrives meanwhile waits in its mailbox and becomes the next batch. That is the whole of
 //! group commit, but for a short wait that keeps clients from falling into two groups (`company`).
 
+use std::collections::VecDeque;
+
 use super::commit_delay::Company;
 use crate::types::{Now, Zxid};
 
@@ -70,8 +72,6 @@ pub enum Input {
         /// How long it took, nanoseconds.
         took_ns: u64,
     },
-    /// The snapshot that was asked for is finished or has failed.
-    SnapshotDone,
 }
 
 /// What to do, in this order.
@@ -85,10 +85,8 @@ pub enum Output {
     RollComes,
     /// End the current log file.
     Roll,
-    /// Take a snapshot beside the running server, then say [`Input::SnapshotDone`].
+    /// A snapshot is due. Whether one is still being written is known to whoever takes it.
     Snapshot,
-    /// A snapshot is due but the last one is still being written: skipped, worth a warning.
-    SnapshotSkipped,
 }
 
 /// The machine.
@@ -107,7 +105,6 @@ pub struct Appender {
     bytes: u64,
     due_records: u64,
     due_bytes: u64,
-    snapshot_running: bool,
     /// [`Output::RollComes`] was said.
     roll_comes: bool,
 }
@@ -127,7 +124,6 @@ impl Appender {
             bytes: 0,
             due_records: 0,
             due_bytes: 0,
-            snapshot_running: false,
             roll_comes: false,
         };
         a.vary(random);
@@ -142,7 +138,7 @@ impl Appender {
     }
 
     /// Takes an input and appends what to do to `out`.
-    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut VecDeque<Output>) {
         match input {
             Input::Appended { zxid, bytes, random } => {
                 self.last_appended = zxid;
@@ -154,12 +150,12 @@ impl Appender {
                 let full = self.options.max_batch_records > 0 && self.pending_records >= self.options.max_batch_records
                     || self.pending_bytes >= self.options.max_batch_bytes;
                 if full || self.options.flush_delay_ms > 0 && self.waited(now) {
-                    out.push(Output::Sync);
+                    out.push_back(Output::Sync);
                 }
             }
             Input::Drained | Input::Tick => {
                 if !self.company.is_expected(now.mono_ns, self.pending_records) && self.waited(now) {
-                    out.push(Output::Sync);
+                    out.push_back(Output::Sync);
                 }
             }
             Input::Synced { zxid, took_ns } => {
@@ -167,9 +163,8 @@ impl Appender {
                 assert!(zxid == self.last_appended, "a sync left {} behind", self.last_appended);
                 self.company.synced(now.mono_ns, self.pending_records, took_ns);
                 (self.pending_records, self.pending_bytes, self.pending_since_ms) = (0, 0, None);
-                out.push(Output::Durable(zxid));
+                out.push_back(Output::Durable(zxid));
             }
-            Input::SnapshotDone => self.snapshot_running = false,
         }
     }
 
@@ -178,22 +173,20 @@ impl Appender {
         self.delayed_until_ms().is_some_and(|at| now.mono_ms >= at)
     }
 
-    fn count(&mut self, bytes: u64, random: u64, out: &mut Vec<Output>) {
+    fn count(&mut self, bytes: u64, random: u64, out: &mut VecDeque<Output>) {
         self.records += 1;
         self.bytes += bytes;
         let bytes = if self.options.snap_size_bytes > 0 { self.bytes } else { 0 };
         if self.records > self.due_records || bytes > self.due_bytes {
             (self.records, self.bytes, self.roll_comes) = (0, 0, false);
             self.vary(random);
-            out.push(Output::Roll);
-            out.push(if self.snapshot_running { Output::SnapshotSkipped } else { Output::Snapshot });
-            self.snapshot_running = true;
+            out.extend([Output::Roll, Output::Snapshot]);
         } else if !self.roll_comes
             && (self.records >= self.due_records - self.due_records / AHEAD
                 || bytes >= self.due_bytes - self.due_bytes / AHEAD)
         {
             self.roll_comes = true;
-            out.push(Output::RollComes);
+            out.push_back(Output::RollComes);
         }
     }
 
@@ -226,15 +219,13 @@ mod tests {
     }
 
     fn append(a: &mut Appender, ms: i64, zxid: i64) -> Vec<Output> {
-        let mut out = Vec::new();
-        a.handle(at(ms), Input::Appended { zxid: Zxid(zxid), bytes: 100, random: 0 }, &mut out);
-        out
+        step(a, ms, Input::Appended { zxid: Zxid(zxid), bytes: 100, random: 0 })
     }
 
     fn step(a: &mut Appender, ms: i64, input: Input) -> Vec<Output> {
-        let mut out = Vec::new();
+        let mut out = VecDeque::new();
         a.handle(at(ms), input, &mut out);
-        out
+        out.into()
     }
 
     #[test]
@@ -298,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_come_between_half_and_all_of_snap_count_and_never_two_at_once() {
+    fn snapshots_come_between_half_and_all_of_snap_count() {
         let options = AppenderOptions { snap_count: 10, ..AppenderOptions::default() };
         let mut a = Appender::new(options, 0, 3);
         let mut first = 0;
@@ -314,13 +305,7 @@ mod tests {
             assert_eq!(append(&mut a, 0, z), []);
         }
         assert_eq!(append(&mut a, 0, 14), [Output::RollComes]);
-        assert_eq!(append(&mut a, 0, 15), [Output::Roll, Output::SnapshotSkipped]);
-        step(&mut a, 0, Input::SnapshotDone);
-        for z in 16..=19 {
-            assert_eq!(append(&mut a, 0, z), []);
-        }
-        assert_eq!(append(&mut a, 0, 20), [Output::RollComes]);
-        assert_eq!(append(&mut a, 0, 21), [Output::Roll, Output::Snapshot]);
+        assert_eq!(append(&mut a, 0, 15), [Output::Roll, Output::Snapshot]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The transaction log and the snapshots: their bytes, their recovery, their purge, over a [`disk::Dir`] that the runtime
 //! (or the simulator) provides. Mirrors `FileTxnLog`, `FileSnap`, `FileTxnSnapLog`, `PurgeTxnLog`.
 //!
-//! * Boot: [`restore::recover_tree`], then [`epoch::load`]; if the result is `fresh`, write a first snapshot before serving.
-//! * Serving: one thread owns a [`writer::LogWriter`] and asks an [`appender::Appender`] when to sync, roll and snapshot.
-//! * Beside it: [`snapshot::SnapshotWriter`], [`purge::purge`]; for learners [`proposal_reader::LogCursor`] and [`truncate::truncate`].
+//! * Boot: [`restore::recover_tree`], then [`epoch::load`]; if the result is `fresh`, [`snapshotter::first_snapshot`] before serving.
+//! * Serving: one thread runs a [`log::Log`] (records in; syncs, rolls and snapshots when they are due).
+//! * Beside it: [`snapshotter::Snapshotter`], [`purge::purge`]; for learners [`proposal_reader::LogCursor`] and [`truncate::truncate`].
 //! * Tools: [`verify`], [`scan::LogReader`].
 //!
 //! What is written is Apache's format, byte for byte, with two additions that Apache skips: a trailer behind each record (see
@@ -14,6 +14,7 @@ mod commit_delay;
 pub mod disk;
 mod end_mark;
 pub mod epoch;
+pub mod log;
 pub mod names;
 pub mod proposal_reader;
 pub mod purge;
@@ -24,6 +25,7 @@ mod rewrite_tail;
 pub mod scan;
 pub mod snapshot;
 pub mod snapshot_read;
+pub mod snapshotter;
 pub mod truncate;
 pub mod verify;
 pub mod writer;

@@ -1,0 +1,632 @@
+//! The log as one machine: records in, a sync or a roll when one is due, what is durable out. Plays the part of
+//! `SyncRequestProcessor`; when to sync, roll and snapshot is decided by [`super::appender`], the bytes are
+//! [`LogWriter`]'s. The log thread and the simulator run it.
+//!
+//! It never waits for the disk by itself. [`Log::work`] and [`Log::idle`] say what is due; the caller does it with
+//! [`Log::perform`], now (a thread that may block) or some virtual time later (the simulator). In between nothing is appended.
+//!
+//! Every error is final: nobody knows what is on the disk, so the process ends and recovers.
+
+use std::collections::VecDeque;
+use std::io;
+
+use thiserror::Error;
+
+use super::appender::{Appender, AppenderOptions, Input, Output};
+use super::disk::Dir;
+use super::writer::LogWriter;
+use crate::types::{Now, Zxid};
+
+/// What is written to: the log over files, or a test's double. All errors are final.
+pub trait LogSink: Send + 'static {
+    /// The last record appended.
+    fn last(&self) -> Zxid;
+    /// Copies a record into the log; not durable before `sync`.
+    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
+    /// Makes everything appended durable; the last zxid that is.
+    fn sync(&mut self) -> io::Result<Zxid>;
+    /// Makes the place of the next record ready: after a sync, when nobody waits.
+    fn expect_write(&mut self);
+    /// A `roll` comes soon.
+    fn prepare(&mut self);
+    /// Ends the current file.
+    fn roll(&mut self) -> io::Result<()>;
+    /// Whether [`LogSink::mark`] has nothing to do.
+    fn is_marked(&self) -> bool;
+    /// Leaves a mark behind the last record, which is durable, for the recovery after rot.
+    fn mark(&mut self) -> io::Result<()>;
+    /// What is being written, for messages.
+    fn name(&self) -> String;
+}
+
+impl<D: Dir + 'static> LogSink for LogWriter<D>
+where
+    D::Segment: 'static,
+{
+    fn last(&self) -> Zxid {
+        LogWriter::last(self)
+    }
+
+    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
+        LogWriter::append(self, zxid, payload)
+    }
+
+    fn sync(&mut self) -> io::Result<Zxid> {
+        LogWriter::sync(self)
+    }
+
+    fn expect_write(&mut self) {
+        LogWriter::expect_write(self);
+    }
+
+    fn prepare(&mut self) {
+        LogWriter::prepare(self);
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        LogWriter::roll(self)
+    }
+
+    fn is_marked(&self) -> bool {
+        LogWriter::is_marked(self)
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        LogWriter::mark(self)
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.dir().path(), self.file_name())
+    }
+}
+
+/// Records to append, one behind the other in one buffer.
+#[derive(Default, Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<(Zxid, usize)>,
+}
+
+impl Batch {
+    /// Adds a record: `TxnHeader`, transaction and digest, as in a PROPOSAL.
+    pub fn push(&mut self, zxid: Zxid, payload: &[u8]) {
+        self.push_with(zxid, |bytes| bytes.extend_from_slice(payload));
+    }
+
+    /// Adds a record that `encode` appends to the buffer.
+    ///
+    /// # Panics
+    /// If the record does not come behind the one before it, or is empty: a bug of ours.
+    pub fn push_with(&mut self, zxid: Zxid, encode: impl FnOnce(&mut Vec<u8>)) {
+        assert!(self.ends.last().is_none_or(|(last, _)| *last < zxid), "{zxid} does not come behind the last record");
+        let before = self.bytes.len();
+        encode(&mut self.bytes);
+        assert!(self.bytes.len() > before, "the record of {zxid} is empty, or was encoded by shortening the batch");
+        self.ends.push((zxid, self.bytes.len()));
+    }
+
+    /// Records.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that the buffer holds without growing.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// What the log tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogEvent {
+    /// Everything up to `zxid` is durable.
+    Synced {
+        /// The last durable zxid.
+        zxid: Zxid,
+        /// Records this sync was for.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// How long the sync took, nanoseconds.
+        sync_ns: u64,
+        /// It took longer than `fsync.warningthresholdms` (counted as `fsync_threshold_exceed_count`).
+        slow: bool,
+    },
+    /// The log was rolled because a snapshot is due.
+    SnapshotDue,
+    /// A [`Log::restart`] was done.
+    Restarted {
+        /// As given to it.
+        ticket: u64,
+        /// The log's last zxid now.
+        last: Zxid,
+    },
+    /// Everything is durable, and nothing is appended any more.
+    Stopped,
+}
+
+/// What has to be done with the disk before anything else is: [`Log::perform`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Make durable what was appended.
+    Sync,
+    /// End the current file; the next record begins a new one.
+    Roll,
+    /// Mark the end of the log: see [`super::writer::LogWriter::mark`].
+    Mark,
+}
+
+/// The disk's error, and what was being done.
+#[derive(Debug, Error)]
+#[error("{what} failed: {error}")]
+pub struct LogError {
+    what: &'static str,
+    /// What the disk said.
+    pub error: io::Error,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> LogError {
+    move |error| LogError { what, error }
+}
+
+/// How the log is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunOptions {
+    /// When to sync and when a snapshot is due.
+    pub appender: AppenderOptions,
+    /// Records in the log since the last snapshot, as replayed at start.
+    pub records_since_snapshot: u64,
+    /// `fsync.warningthresholdms`, nanoseconds: a sync that takes longer is counted as slow.
+    pub slow_ns: u64,
+    /// A log that has had nothing to do for so long, in nanoseconds, is marked.
+    pub mark_after_ns: u64,
+}
+
+impl Default for RunOptions {
+    fn default() -> RunOptions {
+        RunOptions {
+            appender: AppenderOptions::default(),
+            records_since_snapshot: 0,
+            slow_ns: 1_000_000_000,
+            mark_after_ns: 500_000_000,
+        }
+    }
+}
+
+/// The machine.
+pub struct Log<S> {
+    sink: S,
+    appender: Appender,
+    options: RunOptions,
+    rng: fastrand::Rng,
+    /// What is being appended, and how much of it was.
+    batch: Batch,
+    taken: usize,
+    /// What the appender said and was not done yet.
+    outputs: VecDeque<Output>,
+    due: Option<Due>,
+    /// The last zxid that was told to be durable.
+    durable: Zxid,
+    /// Records and bytes appended since the last sync.
+    unsynced: (u64, u64),
+    /// When the disk was used last, on the monotonic clock.
+    quiet_since_ns: u64,
+}
+
+impl<S: LogSink> Log<S> {
+    /// Continues the log behind `sink`, all of which is durable. `seed` varies when snapshots are due, so that servers do not
+    /// all take theirs at once.
+    pub fn new(sink: S, options: RunOptions, seed: u64) -> Log<S> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let appender = Appender::new(options.appender, options.records_since_snapshot, rng.u64(..));
+        Log {
+            durable: sink.last(),
+            sink,
+            appender,
+            options,
+            rng,
+            batch: Batch::default(),
+            taken: 0,
+            outputs: VecDeque::new(),
+            due: None,
+            unsynced: (0, 0),
+            quiet_since_ns: 0,
+        }
+    }
+
+    /// What is written to.
+    pub fn sink(&self) -> &S {
+        &self.sink
+    }
+
+    /// Takes records, which follow those taken before: [`Log::work`] appends them.
+    ///
+    /// # Panics
+    /// If the batch before it is not done, or these records do not follow it: a bug of ours.
+    pub fn append(&mut self, batch: Batch) {
+        assert!(self.taken == self.batch.len(), "{} records were not appended", self.batch.len() - self.taken);
+        if let Some((first, _)) = batch.ends.first() {
+            assert!(self.sink.last() < *first, "{first} is to be appended behind {}", self.sink.last());
+        }
+        self.batch = batch;
+        self.taken = 0;
+    }
+
+    /// The buffer of the last batch, emptied, once all of it was appended.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        if self.taken < self.batch.len() || self.batch.is_empty() {
+            return None;
+        }
+        self.taken = 0;
+        self.batch.clear();
+        Some(std::mem::take(&mut self.batch))
+    }
+
+    /// Has the current file ended: the next record begins a new one.
+    pub fn roll(&mut self) {
+        self.outputs.push_back(Output::Roll);
+    }
+
+    /// Appends what was taken until something is due, which is returned, or all is done.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn work(&mut self, now: Now, events: &mut Vec<LogEvent>) -> Result<Option<Due>, LogError> {
+        assert!(self.due.is_none(), "a {:?} is due before anything else", self.due);
+        loop {
+            self.carry_out(events);
+            if self.due.is_some() {
+                return Ok(self.due);
+            }
+            let Some(&(zxid, end)) = self.batch.ends.get(self.taken) else { return Ok(None) };
+            let begin = self.taken.checked_sub(1).map_or(0, |before| self.batch.ends[before].1);
+            let payload = &self.batch.bytes[begin..end];
+            self.sink.append(zxid, payload).map_err(failed("appending to the log"))?;
+            self.taken += 1;
+            let bytes = payload.len() as u64;
+            self.unsynced.0 += 1;
+            self.unsynced.1 += bytes;
+            let random = self.rng.u64(..);
+            self.appender.handle(now, Input::Appended { zxid, bytes, random }, &mut self.outputs);
+        }
+    }
+
+    /// Nothing is queued: what is due now, if anything. Call it again at [`Log::deadline_ns`].
+    pub fn idle(&mut self, now: Now) -> Option<Due> {
+        assert!(self.due.is_none(), "a {:?} is due before anything else", self.due);
+        assert!(self.is_done(), "there is work left");
+        self.appender.handle(now, Input::Drained, &mut self.outputs);
+        match self.outputs.pop_front() {
+            Some(Output::Sync) => self.due = Some(Due::Sync),
+            Some(other) => unreachable!("{other:?} without a record"),
+            None if self.mark_at_ns().is_some_and(|at| now.mono_ns >= at) => self.due = Some(Due::Mark),
+            None => {}
+        }
+        self.due
+    }
+
+    /// The log is about to end: what is due before that.
+    pub fn end(&mut self) -> Option<Due> {
+        if self.appender.pending_records() == 0 && !self.sink.is_marked() {
+            self.due = Some(Due::Mark);
+            return self.due;
+        }
+        self.settle()
+    }
+
+    /// What is due before anything else may be done to the sink: a sync if something is pending.
+    pub fn settle(&mut self) -> Option<Due> {
+        assert!(self.due.is_none() && self.is_done(), "there is work left");
+        self.due = (self.appender.pending_records() > 0).then_some(Due::Sync);
+        self.due
+    }
+
+    /// Does what is due; returns how long that took, in nanoseconds. `clock` is read before and after.
+    ///
+    /// # Errors
+    /// The disk's.
+    ///
+    /// # Panics
+    /// If nothing is due, or the sink lost records: a bug of ours.
+    pub fn perform(&mut self, mut clock: impl FnMut() -> Now, events: &mut Vec<LogEvent>) -> Result<u64, LogError> {
+        let began_ns = clock().mono_ns;
+        let due = self.due.take();
+        let took_ns = match due {
+            Some(Due::Sync) => {
+                let zxid = self.sink.sync().map_err(failed("syncing the log"))?;
+                let now = clock();
+                let took_ns = now.mono_ns - began_ns;
+                self.synced(now, zxid, took_ns, events);
+                took_ns
+            }
+            Some(Due::Roll) => {
+                // A roll syncs too; what it made durable is told by the sync that follows, which then has nothing to do.
+                self.sink.roll().map_err(failed("rolling the log"))?;
+                clock().mono_ns - began_ns
+            }
+            Some(Due::Mark) => {
+                self.sink.mark().map_err(failed("syncing the log"))?;
+                assert!(self.sink.is_marked(), "the log was marked and has no mark");
+                clock().mono_ns - began_ns
+            }
+            None => panic!("nothing is due"),
+        };
+        self.quiet_since_ns = began_ns + took_ns;
+        Ok(took_ns)
+    }
+
+    fn synced(&mut self, now: Now, zxid: Zxid, sync_ns: u64, events: &mut Vec<LogEvent>) {
+        assert!(zxid == self.sink.last(), "a sync made {zxid} durable, and the log ends at {}", self.sink.last());
+        assert!(self.durable < zxid, "{zxid} is durable, which is not behind {}", self.durable);
+        let (records, bytes) = std::mem::take(&mut self.unsynced);
+        assert_eq!(records, self.appender.pending_records(), "records of a sync");
+        self.appender.handle(now, Input::Synced { zxid, took_ns: sync_ns }, &mut self.outputs);
+        let said = self.outputs.pop_back();
+        assert_eq!(said, Some(Output::Durable(zxid)), "after a sync");
+        self.durable = zxid;
+        events.push(LogEvent::Synced { zxid, records, bytes, sync_ns, slow: sync_ns > self.options.slow_ns });
+        self.sink.expect_write();
+    }
+
+    /// Does `work` to the sink (truncate it, go on behind an installed snapshot), everything appended being durable. Its
+    /// result is the last zxid of the log from then on.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    ///
+    /// # Panics
+    /// If something is pending: [`Log::settle`] says so.
+    pub fn restart(
+        &mut self,
+        ticket: u64,
+        work: impl FnOnce(&mut S) -> io::Result<Zxid>,
+        events: &mut Vec<LogEvent>,
+    ) -> Result<(), LogError> {
+        assert!(self.due.is_none() && self.is_done(), "there is work left");
+        assert_eq!(self.appender.pending_records(), 0, "records that are not durable");
+        let last = work(&mut self.sink).map_err(failed("truncating or restarting the log"))?;
+        assert_eq!(self.sink.last(), last, "the log's end after a restart");
+        self.durable = last;
+        events.push(LogEvent::Restarted { ticket, last });
+        Ok(())
+    }
+
+    /// When [`Log::idle`] has to be called again if nothing comes, in monotonic nanoseconds.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.appender.deadline_ns().or_else(|| self.mark_at_ns())
+    }
+
+    /// When the log is to be marked, if there is nothing else to do.
+    fn mark_at_ns(&self) -> Option<u64> {
+        let has_rest = self.appender.pending_records() == 0 && !self.sink.is_marked();
+        has_rest.then(|| self.quiet_since_ns.saturating_add(self.options.mark_after_ns))
+    }
+
+    /// What is due.
+    pub fn due(&self) -> Option<Due> {
+        self.due
+    }
+
+    /// Whether all that was taken is appended, and nothing is left to be done about it.
+    fn is_done(&self) -> bool {
+        self.taken == self.batch.len() && self.outputs.is_empty()
+    }
+
+    /// Whether all that was taken is durable, and nothing is due.
+    pub fn is_idle(&self) -> bool {
+        self.is_done() && self.due.is_none() && self.appender.pending_records() == 0
+    }
+
+    /// Its invariants.
+    pub fn check(&self) {
+        assert!(self.durable <= self.sink.last(), "{} is durable behind the log's end", self.durable);
+        assert_eq!(self.unsynced.0, self.appender.pending_records(), "records that wait for a sync");
+        assert!(self.taken <= self.batch.len(), "more was appended than there was");
+        assert_eq!(self.durable == self.sink.last(), self.unsynced.0 == 0, "what is not durable waits for a sync");
+    }
+
+    fn carry_out(&mut self, events: &mut Vec<LogEvent>) {
+        while self.due.is_none()
+            && let Some(output) = self.outputs.pop_front()
+        {
+            match output {
+                Output::Sync => self.due = Some(Due::Sync),
+                Output::Roll => self.due = Some(Due::Roll),
+                Output::RollComes => self.sink.prepare(),
+                Output::Snapshot => events.push(LogEvent::SnapshotDue),
+                Output::Durable(zxid) => unreachable!("{zxid} is said to be durable outside a sync"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::replica::SMALL;
+    use crate::oracle::test_disk::{Fault, TestDisk};
+    use crate::txnlog::crash_tests::payload;
+    use crate::txnlog::scan::LogReader;
+
+    fn at(ms: u64) -> Now {
+        Now { mono_ms: ms as i64, mono_ns: ms * 1_000_000, ..Now::default() }
+    }
+
+    fn batch(zxids: impl IntoIterator<Item = i64>) -> Batch {
+        let mut batch = Batch::default();
+        zxids.into_iter().for_each(|z| batch.push(Zxid(z), &payload(Zxid(z), None)));
+        batch
+    }
+
+    fn log(disk: &TestDisk, appender: AppenderOptions) -> Log<LogWriter<TestDisk>> {
+        let writer = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+        Log::new(writer, RunOptions { appender, ..RunOptions::default() }, 7)
+    }
+
+    fn written(disk: &TestDisk, name: &str) -> Vec<i64> {
+        let mut reader = LogReader::open(disk, name).unwrap();
+        let mut zxids = Vec::new();
+        while let Some((_, record)) = reader.next_record().unwrap() {
+            zxids.push(record.header.zxid.0);
+        }
+        zxids
+    }
+
+    fn durable(events: &[LogEvent]) -> Vec<(i64, u64)> {
+        let of = |e: &LogEvent| match e {
+            LogEvent::Synced { zxid, records, .. } => Some((zxid.0, *records)),
+            _ => None,
+        };
+        events.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn a_batch_is_cut_where_a_sync_is_due_and_goes_on_behind_it() {
+        let disk = TestDisk::new();
+        let mut log = log(&disk, AppenderOptions { max_batch_records: 2, ..AppenderOptions::default() });
+        let mut events = Vec::new();
+        log.append(batch(1..=5));
+        for last in [2, 4] {
+            assert_eq!(log.work(at(0), &mut events).unwrap(), Some(Due::Sync));
+            assert_eq!(log.sink().last(), Zxid(last));
+            log.check();
+            log.perform(|| at(0), &mut events).unwrap();
+        }
+        assert_eq!(log.work(at(0), &mut events).unwrap(), None);
+        assert!(!log.is_idle(), "the last record waits for a sync");
+        assert_eq!(log.idle(at(0)), Some(Due::Sync));
+        assert_eq!(durable(&events), [(2, 2), (4, 2)], "nothing is told before the sync");
+        let mut clock = [at(1), at(1500)].into_iter();
+        assert_eq!(log.perform(|| clock.next().unwrap(), &mut events).unwrap(), 1_499_000_000);
+        assert_eq!(durable(&events), [(2, 2), (4, 2), (5, 1)]);
+        assert!(matches!(events[2], LogEvent::Synced { slow: true, sync_ns: 1_499_000_000, .. }));
+        assert!(log.is_idle());
+        log.check();
+        let spare = log.take_batch().unwrap();
+        assert!(spare.is_empty() && spare.capacity() > 0 && log.take_batch().is_none());
+        disk.power_cycle(3);
+        assert_eq!(written(&disk, "log.1"), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_snapshot_is_asked_for_when_the_file_has_ended() {
+        let disk = TestDisk::new();
+        let mut log = log(&disk, AppenderOptions { snap_count: 2, ..AppenderOptions::default() });
+        let mut events = Vec::new();
+        log.append(batch(1..=3));
+        assert_eq!(log.work(at(0), &mut events).unwrap(), Some(Due::Roll));
+        assert_eq!((log.sink().last(), &events[..]), (Zxid(2), &[][..]));
+        log.perform(|| at(0), &mut events).unwrap();
+        assert_eq!(log.work(at(0), &mut events).unwrap(), None);
+        assert_eq!(events, [LogEvent::SnapshotDue]);
+        assert_eq!(log.end(), Some(Due::Sync));
+        log.perform(|| at(0), &mut events).unwrap();
+        assert_eq!(durable(&events), [(3, 3)], "what the roll made durable is told with the next sync");
+        assert_eq!((written(&disk, "log.1"), written(&disk, "log.3")), (vec![1, 2], vec![3]));
+    }
+
+    #[test]
+    fn a_log_that_rests_is_marked_once() {
+        let disk = TestDisk::new();
+        let mut log = log(&disk, AppenderOptions::default());
+        let mut events = Vec::new();
+        assert_eq!((log.idle(at(0)), log.deadline_ns()), (None, None), "there is nothing to mark");
+        log.append(batch([1]));
+        log.work(at(0), &mut events).unwrap();
+        assert_eq!(log.idle(at(0)), Some(Due::Sync));
+        log.perform(|| at(100), &mut events).unwrap();
+        assert_eq!(log.deadline_ns(), Some(600_000_000));
+        assert_eq!(log.idle(at(599)), None);
+        assert_eq!(log.idle(at(600)), Some(Due::Mark));
+        log.perform(|| at(600), &mut events).unwrap();
+        assert_eq!((log.deadline_ns(), log.idle(at(10_000)), log.end()), (None, None, None));
+        // And at the end without a rest.
+        log.append(batch([2]));
+        log.work(at(0), &mut events).unwrap();
+        for due in [Due::Sync, Due::Mark] {
+            assert_eq!(log.end(), Some(due));
+            log.perform(|| at(0), &mut events).unwrap();
+        }
+        assert_eq!(log.end(), None);
+        assert!(log.sink().ends_with_mark());
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_it_says() {
+        let disk = TestDisk::new();
+        let mut log = log(&disk, AppenderOptions::default());
+        let mut events = Vec::new();
+        log.append(batch([1]));
+        log.work(at(0), &mut events).unwrap();
+        assert_eq!(log.settle(), Some(Due::Sync));
+        log.perform(|| at(0), &mut events).unwrap();
+        assert_eq!(log.settle(), None);
+        log.restart(9, |w| w.restart_at(Zxid(7)).map(|()| Zxid(7)), &mut events).unwrap();
+        assert_eq!(events.last(), Some(&LogEvent::Restarted { ticket: 9, last: Zxid(7) }));
+        log.check();
+        log.append(batch([8]));
+        log.work(at(0), &mut events).unwrap();
+        assert_eq!(written(&disk, "log.8"), [8]);
+    }
+
+    #[test]
+    fn a_failed_sync_tells_nothing() {
+        let disk = TestDisk::new();
+        let mut log = log(&disk, AppenderOptions::default());
+        let mut events = Vec::new();
+        log.append(batch([1]));
+        log.work(at(0), &mut events).unwrap();
+        log.idle(at(0));
+        disk.fault_at(disk.ops(), Fault::SyncFails, 1);
+        let e = log.perform(|| at(0), &mut events).unwrap_err();
+        assert!(e.to_string().starts_with("syncing the log failed: "), "{e}");
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    #[should_panic(expected = "a Some(Sync) is due before anything else")]
+    fn nothing_is_appended_while_a_sync_is_due() {
+        let mut log = log(&TestDisk::new(), AppenderOptions { max_batch_records: 1, ..AppenderOptions::default() });
+        log.append(batch(1..=2));
+        assert_eq!(log.work(at(0), &mut Vec::new()).unwrap(), Some(Due::Sync));
+        let _ = log.work(at(0), &mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "0x1 is to be appended behind 0x2")]
+    fn records_that_were_appended_do_not_come_again() {
+        let mut log = log(&TestDisk::new(), AppenderOptions::default());
+        log.append(batch(1..=2));
+        log.work(at(0), &mut Vec::new()).unwrap();
+        log.append(batch([1]));
+    }
+
+    #[test]
+    #[should_panic(expected = "2 records were not appended")]
+    fn a_batch_is_not_dropped_for_the_next() {
+        let mut log = log(&TestDisk::new(), AppenderOptions::default());
+        log.append(batch(1..=2));
+        log.append(batch([3]));
+    }
+
+    #[test]
+    #[should_panic(expected = "does not come behind the last record")]
+    fn a_batch_is_in_order() {
+        batch([2, 2]);
+    }
+}
