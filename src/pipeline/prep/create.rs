@@ -24,6 +24,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         let parent = self.record(parent_path)?;
         self.check_acl(&parent, perms::CREATE)?;
         let path = if mode.is_sequential() {
+            self.counters.used(self.now, parent_path, parent.stat.cversion);
             Cow::Owned(format!("{}{:010}", create.path, parent.stat.cversion))
         } else {
             Cow::Borrowed(create.path.as_ref())

@@ -21,6 +21,7 @@ mod fixture;
 mod multi;
 mod outstanding;
 mod quota;
+mod sequence;
 mod session;
 pub mod state;
 
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::outstanding::{Outstanding, SessionChange};
+use self::sequence::SequenceCounters;
 pub use self::state::{QuotaState, Record, Sessions, State};
 use crate::auth::Providers;
 use crate::proto::Request;
@@ -136,6 +138,10 @@ pub struct PrepStatus {
     pub outstanding_changes: usize,
     pub outstanding_changes_queued: u64,
     pub outstanding_changes_removed: u64,
+    /// Of the numbers that sequential znodes got; the highest possible one is 2147483647.
+    pub highest_sequence_number: i32,
+    /// Sequential creates with one of the last million numbers.
+    pub sequential_creates_near_end: u64,
 }
 
 /// The machine. One per leadership: a new leader starts with nothing outstanding.
@@ -143,13 +149,14 @@ pub struct PrepStatus {
 pub struct Prep {
     options: PrepOptions,
     outstanding: Outstanding,
+    counters: SequenceCounters,
     last: Zxid,
 }
 
 impl Prep {
     /// Nothing outstanding.
     pub fn new(options: PrepOptions) -> Prep {
-        Prep { options, outstanding: Outstanding::default(), last: Zxid(i64::MIN) }
+        Prep { options, outstanding: Outstanding::default(), counters: SequenceCounters::new(), last: Zxid(i64::MIN) }
     }
 
     /// The options it was made with.
@@ -177,6 +184,8 @@ impl Prep {
         let mut step = Step {
             options: &self.options,
             out: &mut self.outstanding,
+            counters: &mut self.counters,
+            now,
             state,
             sessions,
             header,
@@ -215,6 +224,8 @@ impl Prep {
             outstanding_changes: self.outstanding.len(),
             outstanding_changes_queued: self.outstanding.queued_count,
             outstanding_changes_removed: self.outstanding.removed_count,
+            highest_sequence_number: self.counters.highest,
+            sequential_creates_near_end: self.counters.near_end,
         }
     }
 }
@@ -237,6 +248,8 @@ type Outcome = Result<(i32, Txn), ErrorCode>;
 struct Step<'a, T: State, S: Sessions> {
     options: &'a PrepOptions,
     out: &'a mut Outstanding,
+    counters: &'a mut SequenceCounters,
+    now: Now,
     state: &'a T,
     sessions: &'a S,
     header: TxnHeader,

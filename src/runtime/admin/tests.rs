@@ -121,7 +121,13 @@ fn peer() -> PeerStatus {
     stats.batches.record(31);
     PeerStatus {
         stats,
-        prep: PrepStatus { outstanding_changes: 0, outstanding_changes_queued: 615, outstanding_changes_removed: 614 },
+        prep: PrepStatus {
+            outstanding_changes: 0,
+            outstanding_changes_queued: 615,
+            outstanding_changes_removed: 614,
+            highest_sequence_number: 7,
+            sequential_creates_near_end: 0,
+        },
         last_zxid: Zxid(0x136),
         outstanding: 0,
         znode_count: 312,

@@ -153,6 +153,8 @@ fn mntr() {
         ("zk_num_alive_connections", "3"),
         ("zk_avg_latency", "1.2595"),
         ("zk_znode_count", "312"),
+        ("zk_highest_sequence_number", "7"),
+        ("zk_sequential_creates_near_end", "0"),
         ("zk_global_sessions", "2"),
         ("zk_watch_count", "4"),
         ("zk_last_client_response_size", "84"),
@@ -185,8 +187,8 @@ fn mntr() {
     ] {
         assert_eq!(key(&text, name), value, "{name}");
     }
-    // Two header lines; 24 gauges, 4 of a quota; 51 counters; 42 summaries and one of a namespace of 5 lines; 23 of 9.
-    assert_eq!(text.lines().count(), 2 + 24 + 4 + 51 + 43 * 5 + 23 * 9);
+    // Two header lines; 25 gauges, 4 of a quota; 52 counters; 42 summaries and one of a namespace of 5 lines; 23 of 9.
+    assert_eq!(text.lines().count(), 2 + 25 + 4 + 52 + 43 * 5 + 23 * 9);
     let mut r = report();
     r.shards[0].stats.since_reset = Default::default();
     assert_eq!(key(&four_letter::text("mntr", &r).unwrap(), "zk_last_client_response_size"), "-1");
@@ -220,7 +222,7 @@ fn prometheus_text() {
             value.parse::<f64>().unwrap();
         }
     }
-    assert_eq!(names.len(), 28 + 51 + 42 + 23 + 2);
+    assert_eq!(names.len(), 29 + 52 + 42 + 23 + 2);
 }
 
 #[test]
