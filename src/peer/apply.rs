@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use super::{Outbox, Peer, Waiting, close};
+use super::local::LocalRequest;
+use super::{Outbox, Peer, Role, close};
 use crate::limits;
-use crate::pipeline::Proposal;
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
+use crate::pipeline::prep::Proposal;
 use crate::pipeline::reply::{AfterReply, put_write_reply};
 use crate::tree::{Applied, Tree};
 use crate::txn::Txn;
-use crate::types::{Origin, ShardId, Zxid};
+use crate::types::{ConnId, Origin, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
 /// How far each shard has got: the zxid it answers reads at.
@@ -27,16 +28,17 @@ impl Peer {
     pub fn apply(&mut self, tree: &mut Tree, cursors: &impl Cursors, interest: &Interest, out: &mut Outbox) -> usize {
         let mut count = 0;
         while count < limits::APPLY_BURST {
-            let Some(front) = self.waiting.front() else { break };
-            if front.proposal.header.zxid > self.leader.last_committed() || !self.may_apply(front, cursors) {
+            let Some(next) = self.commits.ready() else { break };
+            let local = self.local.of(&next.header);
+            if local.is_some_and(|l| l.behind_read && cursors.cursor(l.shard) < self.told[l.shard.index()]) {
                 break;
             }
-            let Some(waiting) = self.waiting.pop_front() else { break };
-            self.apply_one(waiting, tree, interest, out);
+            self.apply_next(tree, interest, out);
             count += 1;
         }
         if count > 0 {
-            self.prep.applied(tree.last_zxid());
+            let Role::Leading(leading) = &mut self.role;
+            leading.applied(tree.last_zxid());
             self.answer_resumed(tree.last_zxid(), out);
         }
         self.image_turn(tree, out);
@@ -48,16 +50,12 @@ impl Peer {
         out.to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
     }
 
-    fn may_apply(&self, w: &Waiting, cursors: &impl Cursors) -> bool {
-        match w.proposal.origin {
-            Origin::Local { shard, .. } if w.behind_read => cursors.cursor(shard) >= self.told[shard.index()],
-            Origin::Local { .. } | Origin::Server => true,
-        }
-    }
-
-    fn apply_one(&mut self, w: Waiting, tree: &mut Tree, interest: &Interest, out: &mut Outbox) {
-        let Waiting { proposal, .. } = w;
+    fn apply_next(&mut self, tree: &mut Tree, interest: &Interest, out: &mut Outbox) {
+        let proposal = self.commits.take().expect("a transaction is ready");
+        let local = self.local.take(&proposal.header);
         let header = proposal.header;
+        let before = tree.last_zxid();
+        assert!(before.precedes(header.zxid), "{} is applied behind {before}", header.zxid);
         let mut events: Vec<Event> = Vec::new();
         let mut watching = 0u64;
         let applied = tree.apply_known(&header, &proposal.txn, proposal.prefix_crc, &mut |change| {
@@ -67,11 +65,12 @@ impl Peer {
                 events.push(Event { event: change.event, path: Arc::from(change.path), acl: change.acl.clone() });
             }
         });
+        assert_eq!(tree.last_zxid(), header.zxid, "the tree is as of another transaction than was applied");
         self.check_digest(&proposal, tree);
         self.stats.applied(header.zxid, &proposal.txn, tree);
-        let outcome = self.outcome(&proposal, &applied);
-        self.publish(header.zxid, proposal.origin, outcome, events, watching, out);
-        self.session_changed(&proposal, out);
+        let outcome = local.as_ref().map(|local| (local.shard, local.conn, outcome(local, &proposal, &applied)));
+        self.publish(header.zxid, outcome, events, watching, out);
+        self.session_changed(&proposal, local.as_ref(), out);
     }
 
     fn check_digest(&mut self, proposal: &Proposal, tree: &Tree) {
@@ -91,30 +90,10 @@ impl Peer {
         }
     }
 
-    fn outcome(&mut self, proposal: &Proposal, applied: &Applied) -> Option<Outcome> {
-        if proposal.origin == Origin::Server {
-            return None;
-        }
-        let mut reply = Vec::with_capacity(128);
-        let Proposal { header, txn, .. } = proposal;
-        match put_write_reply(&mut reply, proposal.op, header.cxid.0, header.zxid, txn, applied) {
-            AfterReply::Keep => Some(Outcome::Reply(reply)),
-            AfterReply::CloseAfterFlush => Some(Outcome::Closed(reply)),
-            AfterReply::Close => Some(Outcome::Closed(Vec::new())),
-            AfterReply::Handshake => match *txn {
-                Txn::CreateSession { timeout_ms } => {
-                    Some(Outcome::SessionCreated { session: header.session, timeout_ms })
-                }
-                _ => None,
-            },
-        }
-    }
-
     fn publish(
         &mut self,
         zxid: Zxid,
-        origin: Origin,
-        mut outcome: Option<Outcome>,
+        mut outcome: Option<(ShardId, ConnId, Outcome)>,
         events: Vec<Event>,
         watching: u64,
         out: &mut Outbox,
@@ -122,37 +101,53 @@ impl Peer {
         // Most writes are watched by nobody: those share one empty list.
         let events: Arc<[Event]> = if events.is_empty() { Arc::clone(&self.no_events) } else { Arc::from(events) };
         for shard in (0..self.options.shards as u32).map(ShardId) {
-            let mine = match origin {
-                Origin::Local { shard: asked, conn } if asked == shard => outcome.take().map(|o| (conn, o)),
-                Origin::Local { .. } | Origin::Server => None,
-            };
+            let mine = outcome.take_if(|(asked, ..)| *asked == shard).map(|(_, conn, outcome)| (conn, outcome));
             if mine.is_none() && watching & (1 << shard.0) == 0 {
                 continue;
             }
             if mine.is_some() {
-                self.told[shard.index()] = zxid;
+                let told = &mut self.told[shard.index()];
+                assert!(*told < zxid, "{shard:?} is told of {zxid} behind {told}");
+                *told = zxid;
             }
             let entry = Entry { zxid, outcome: mine, events: events.clone() };
             out.to_shards.push((shard, ToShard::Applied(entry)));
         }
+        assert!(outcome.is_none(), "{zxid} was asked for by a shard that there is not");
     }
 
     /// The session tables follow; the connection of a session that ended without its asking is closed.
-    fn session_changed(&mut self, proposal: &Proposal, out: &mut Outbox) {
+    fn session_changed(&mut self, proposal: &Proposal, local: Option<&LocalRequest>, out: &mut Outbox) {
         let session = proposal.header.session;
         match proposal.txn {
             Txn::CreateSession { timeout_ms } => {
                 self.sessions.commit(session, timeout_ms);
             }
             Txn::CloseSession { .. } => {
-                if let Some(owner) = self.tracker.owner(session).filter(|o| *o != proposal.origin) {
+                let Role::Leading(leading) = &mut self.role;
+                let asked = local.map_or(Origin::Server, |l| Origin::Local { shard: l.shard, conn: l.conn });
+                if let Some(owner) = leading.session_closed(session).filter(|owner| *owner != asked) {
                     close(owner, out);
                 }
                 self.sessions.remove(session);
-                self.tracker.remove(session);
             }
             _ => {}
         }
+    }
+}
+
+/// What the connection that asked for the transaction gets.
+fn outcome(local: &LocalRequest, proposal: &Proposal, applied: &Applied) -> Outcome {
+    let Proposal { header, txn, .. } = proposal;
+    let mut reply = Vec::with_capacity(128);
+    match put_write_reply(&mut reply, local.op, header.cxid.0, header.zxid, txn, applied) {
+        AfterReply::Keep => Outcome::Reply(reply),
+        AfterReply::CloseAfterFlush => Outcome::Closed(reply),
+        AfterReply::Close => Outcome::Closed(Vec::new()),
+        AfterReply::Handshake => match *txn {
+            Txn::CreateSession { timeout_ms } => Outcome::SessionCreated { session: header.session, timeout_ms },
+            _ => unreachable!("{} is answered as a new session, but is {txn:?}", header.zxid),
+        },
     }
 }
 
@@ -165,7 +160,7 @@ mod tests {
     use crate::pipeline::prep::PrepOptions;
     use crate::session::LargeRequests;
     use crate::tree::TreeOptions;
-    use crate::types::{ConnId, Cxid, Now, ServerId, SessionId, op};
+    use crate::types::{Cxid, Now, ServerId, SessionId, op};
 
     struct Everywhere;
 

@@ -1,34 +1,39 @@
 //! One server's deciding core: it takes what shards submit, has it validated and proposed, commits what a quorum has on its
-//! log, applies it, and tells the shards. Standalone it is the leader of an ensemble of one. Mirrors `ZooKeeperServer`,
-//! `LeaderZooKeeperServer` and the writing half of `FinalRequestProcessor`.
+//! log, applies it, and tells the shards. Mirrors `ZooKeeperServer` and `QuorumPeer`.
+//!
+//! [`Peer`] owns the server's role and what every role shares: the transactions between log and tree (`commit`), the requests
+//! that wait for them (`local`), their application (`apply`), the session table and the snapshots. What only a leader has is in
+//! `leading`. A standalone server is the leader of an ensemble of one.
 //!
 //! Two doors: [`Peer::handle`] needs the tree only for reading, [`Peer::apply`] is the tree's only writer. Nothing is applied
 //! (so nothing is answered) before [`Input::Synced`] told that it is durable.
 
 pub mod apply;
+mod commit;
 mod container_manager;
+mod leading;
+mod local;
 mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::pipeline::messages::{Event, ToPeer, ToShard, touch_interval_ms};
-use crate::pipeline::prep::{Prep, PrepOptions, Proposal, WriteRequest};
-use crate::quorum::{Majority, Verifier};
+use crate::pipeline::messages::{Event, ToPeer, ToShard};
+use crate::pipeline::prep::PrepOptions;
 use crate::session::table::SessionTable;
-use crate::session::throttle::Admitted;
-use crate::session::tracker::SessionTracker;
 use crate::tree::Tree;
 use crate::txnlog::log::LogEvent;
-use crate::types::{CLIENT_LOG, Cxid, Now, Origin, ServerId, SessionId, ShardId, Zxid, op};
-use crate::zab::Leader;
-use container_manager::Sweep;
+use crate::types::{Now, Origin, ServerId, SessionId, ShardId, Zxid};
+use crate::watch::interest::MAX_SHARDS;
+pub use commit::AfterSync;
+use commit::{CommitQueue, Said};
 pub use container_manager::SweepOptions;
+use leading::Leading;
+use local::LocalRequests;
 use snapshot::Imaging;
 pub use snapshot::SnapshotPart;
 use status::PeerStats;
@@ -101,7 +106,7 @@ pub struct Append {
     pub payload: Bytes,
 }
 
-/// What the peer core wants done. The caller empties it after each step.
+/// What the peer core wants done. The caller empties the public lists after each step and keeps the rest.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// To the log, in order; synced as soon as possible.
@@ -110,30 +115,30 @@ pub struct Outbox {
     pub to_shards: Vec<(ShardId, ToShard)>,
     /// To the snapshot's writer, in order.
     pub snapshot: Vec<SnapshotPart>,
+    /// What may be said only once something is durable: held back here until [`Input::Synced`].
+    after_sync: AfterSync,
 }
 
-/// A proposal that waits to be committed and applied.
-struct Waiting {
-    proposal: Proposal,
-    behind_read: bool,
-    /// Dropped with this, when the write was applied.
-    _large: Option<Admitted>,
+/// What this server is in its ensemble.
+enum Role {
+    /// It leads; a standalone server always does.
+    Leading(Leading),
 }
 
 /// The machine.
 pub struct Peer {
     options: PeerOptions,
-    prep: Prep,
-    leader: Leader,
-    tracker: SessionTracker,
+    role: Role,
+    commits: CommitQueue,
+    /// Requests of this server's clients whose transactions are among the `commits`.
+    local: LocalRequests,
+    /// Sessions whose createSession is applied and whose closeSession is not.
     sessions: SessionTable,
-    waiting: VecDeque<Waiting>,
     /// Answers to resumptions, each once the session's own writes up to a zxid are applied: what the session asked on the
     /// connection it left is done before it can ask for the outcome on the new one.
     resumed: Vec<(Zxid, ShardId, ToShard)>,
     /// For each shard, the newest zxid whose outcome it was sent.
     told: Vec<Zxid>,
-    sweep: Sweep,
     imaging: Imaging,
     stats: PeerStats,
     no_events: Arc<[Event]>,
@@ -142,23 +147,18 @@ pub struct Peer {
 impl Peer {
     /// Goes on where recovery ended: `tree` and `sessions` are what log and snapshot gave; every session's full timeout
     /// starts now.
+    ///
+    /// # Panics
+    /// If there are no shards or more than an [`Interest`](crate::watch::Interest) can tell apart.
     pub fn new(options: PeerOptions, tree: &Tree, sessions: &[(SessionId, i32)], now: Now) -> Peer {
-        let mut tracker = SessionTracker::new(options.me, now, options.tick_ms);
-        let mut table = SessionTable::new();
-        for (session, timeout_ms) in sessions {
-            tracker.insert(*session, *timeout_ms, now);
-            table.commit(*session, *timeout_ms);
-        }
-        let alone = Majority::new([options.me].into()).expect("one voter is there");
+        assert!((1..=MAX_SHARDS).contains(&options.shards), "{} shards of at most {MAX_SHARDS}", options.shards);
         Peer {
-            prep: Prep::new(options.prep.clone()),
-            leader: Leader::new(Verifier::Majority(alone), tree.last_zxid()),
-            tracker,
-            sessions: table,
-            waiting: VecDeque::new(),
+            role: Role::Leading(Leading::alone(&options, tree.last_zxid(), sessions, now)),
+            commits: CommitQueue::new(tree.last_zxid()),
+            local: LocalRequests::default(),
+            sessions: sessions.iter().copied().collect(),
             resumed: Vec::new(),
             told: vec![Zxid::ZERO; options.shards],
-            sweep: Sweep::new(options.sweep.clone(), now),
             imaging: Imaging::default(),
             stats: PeerStats::new(now),
             no_events: Arc::new([]),
@@ -171,24 +171,13 @@ impl Peer {
         self.stats.recovered(digests);
     }
 
-    /// First step after the start: sessions that own ephemerals but are not known any more are closed, by transaction.
-    pub fn start(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
-        let mut orphans: Vec<SessionId> = tree.ephemeral_owners().filter(|s| !self.sessions.contains(*s)).collect();
-        orphans.sort_unstable();
-        orphans.dedup();
-        for session in orphans {
-            tracing::warn!(%session, "closing a session that owns ephemerals but is in neither snapshot nor log");
-            self.close_session(now, session, tree, out);
-        }
-    }
-
-    /// One step.
+    /// One step. The [`Outbox`] has to be the same one each time: it holds what waits for a sync.
     pub fn handle(&mut self, now: Now, input: Input, tree: &Tree, out: &mut Outbox) {
         match input {
             Input::FromShard(message) => self.hear_shard(now, message, tree, out),
             Input::Synced { zxid, sync_ns, records, slow } => {
                 self.stats.synced(sync_ns, records, slow);
-                self.leader.ack(self.options.me, zxid);
+                self.synced(zxid, out);
             }
             Input::SnapshotDue => self.begin_snapshot(tree),
             Input::SnapshotDone { zxid, took_ms } => {
@@ -200,120 +189,20 @@ impl Peer {
         }
     }
 
-    fn hear_shard(&mut self, now: Now, message: ToPeer, tree: &Tree, out: &mut Outbox) {
-        match message {
-            ToPeer::Write { request, behind_read, large } => {
-                self.write(now, request, behind_read, large, tree, out);
-            }
-            ToPeer::NewSession { shard, conn, timeout_ms, auth } => {
-                let origin = Origin::Local { shard, conn };
-                let session = self.tracker.create(now, timeout_ms);
-                self.own(session, origin);
-                let body = Bytes::copy_from_slice(&timeout_ms.to_be_bytes());
-                let request =
-                    WriteRequest { session, cxid: Cxid(0), op: op::CREATE_SESSION, body, auth, moved: false, origin };
-                self.propose(now, request, false, None, tree, out);
-            }
-            ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
-                let origin = Origin::Local { shard, conn };
-                let under_way = self.waiting.iter().rev().find(|w| w.proposal.header.session == session);
-                let last = under_way.map(|w| w.proposal.header.zxid);
-                let session = self.resume(now, origin, session, timeout_ms, passwd_matches, out);
-                let answer = ToShard::Resumed { conn, session };
-                match last.filter(|_| session.is_some()) {
-                    Some(zxid) => self.resumed.push((zxid, shard, answer)),
-                    None => out.to_shards.push((shard, answer)),
-                }
-            }
-            ToPeer::Touch { session, heard_ms } => {
-                self.tracker.touch(session, heard_ms);
+    /// Everything up to `zxid` is durable here: says what waited for that.
+    fn synced(&mut self, zxid: Zxid, out: &mut Outbox) {
+        self.commits.synced(zxid);
+        let mut own_ack = None;
+        while let Some((zxid, said)) = out.after_sync.due(zxid) {
+            match said {
+                // Acks are cumulative: the last one stands for all of a sync.
+                Said::OwnAck => own_ack = Some(zxid),
             }
         }
-    }
-
-    fn write(
-        &mut self,
-        now: Now,
-        request: WriteRequest,
-        behind_read: bool,
-        large: Option<Admitted>,
-        tree: &Tree,
-        out: &mut Outbox,
-    ) {
-        let origin = request.origin;
-        // The session moved to another connection: this one is closed and its requests have no effect (SESSIONMOVED).
-        if self.tracker.owner(request.session).is_some_and(|owner| owner != origin) {
-            close(origin, out);
-            return;
+        let Role::Leading(leading) = &mut self.role;
+        if let Some(committed) = own_ack.and_then(|zxid| leading.own_ack(zxid)) {
+            self.commits.commit(committed);
         }
-        self.propose(now, request, behind_read, large, tree, out);
-    }
-
-    /// Every write becomes exactly one proposal with the next zxid, a refused one too.
-    fn propose(
-        &mut self,
-        now: Now,
-        request: WriteRequest,
-        behind_read: bool,
-        large: Option<Admitted>,
-        tree: &Tree,
-        out: &mut Outbox,
-    ) {
-        let zxid = match self.leader.propose() {
-            Ok(zxid) => zxid,
-            Err(_) => {
-                // A quorum of one needs no election for a new epoch.
-                self.leader.begin_epoch();
-                self.leader.propose().expect("a new epoch has zxids")
-            }
-        };
-        let closes = request.op == op::CLOSE_SESSION;
-        let session = request.session;
-        let mut proposal = self.prep.handle(tree, &self.tracker, now, zxid, &request);
-        if closes {
-            self.tracker.mark_closing(session);
-        }
-        self.stats.proposed(proposal.record.len());
-        // Applying needs the decoded transaction only; a second owner would cost an allocation.
-        out.append.push(Append { zxid, payload: std::mem::take(&mut proposal.record) });
-        self.waiting.push_back(Waiting { proposal, behind_read, _large: large });
-    }
-
-    fn tick(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
-        let heard = Now { mono_ms: now.mono_ms - self.touch_lag_ms(), ..now };
-        for session in self.tracker.expire(heard) {
-            tracing::info!(target: CLIENT_LOG, %session, "session expired");
-            self.stats.sessions_expired += 1;
-            self.close_session(now, session, tree, out);
-        }
-        let paths = self.sweep.due(now, tree);
-        for path in paths {
-            let mut body = Vec::new();
-            crate::jute::Put::put_string(&mut body, &path);
-            let request = WriteRequest {
-                session: SessionId::NONE,
-                cxid: Cxid(0),
-                op: op::DELETE_CONTAINER,
-                body: body.into(),
-                auth: [].into(),
-                moved: false,
-                origin: Origin::Server,
-            };
-            self.propose(now, request, false, None, tree, out);
-        }
-    }
-
-    fn close_session(&mut self, now: Now, session: SessionId, tree: &Tree, out: &mut Outbox) {
-        let request = WriteRequest {
-            session,
-            cxid: Cxid(0),
-            op: op::CLOSE_SESSION,
-            body: Bytes::new(),
-            auth: [].into(),
-            moved: false,
-            origin: Origin::Server,
-        };
-        self.propose(now, request, false, None, tree, out);
     }
 
     fn begin_snapshot(&mut self, tree: &Tree) {
@@ -326,77 +215,44 @@ impl Peer {
 
     /// When [`Input::Tick`] is wanted next, on the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
-        let expiry = self.tracker.deadline().map(|at| at + self.touch_lag_ms());
-        [expiry, self.sweep.deadline()].into_iter().flatten().min()
-    }
-
-    /// What is heard of a session may be known here only so much later.
-    fn touch_lag_ms(&self) -> i64 {
-        touch_interval_ms(self.options.tick_ms)
+        let Role::Leading(leading) = &self.role;
+        leading.deadline()
     }
 
     /// Whether [`Peer::apply`] has work it could do now.
     pub fn has_work(&self) -> bool {
-        self.imaging.has_work() || self.waiting.front().is_some_and(|w| w.proposal.header.zxid <= self.committed())
+        self.imaging.has_work() || self.commits.ready().is_some()
     }
 
     /// The newest zxid a quorum has.
     pub fn committed(&self) -> Zxid {
-        self.leader.last_committed()
+        self.commits.committed()
     }
 
     /// Whether everything proposed was applied.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && !self.imaging.is_running()
+        self.commits.len() == 0 && !self.imaging.is_running()
     }
 
-    /// Its invariants.
+    /// Its invariants. Walks all sessions and everything that is not applied.
     pub fn check(&self, tree: &Tree) {
-        self.leader.check();
-        self.tracker.check();
-        self.prep.check();
-        let mut last = tree.last_zxid();
-        for w in &self.waiting {
-            assert!(last.precedes(w.proposal.header.zxid), "{last} then {}", w.proposal.header.zxid);
-            last = w.proposal.header.zxid;
+        let applied = tree.last_zxid();
+        self.commits.check(applied);
+        self.local.check(self.commits.headers());
+        assert!(self.local.len() <= self.commits.len());
+        assert!(self.told.iter().all(|told| *told <= applied), "a shard was told what is not applied");
+        for (zxid, shard, _) in &self.resumed {
+            assert!(*zxid > applied, "an answer to {shard:?} waits for {zxid}, which is applied");
         }
-        assert!(self.resumed.iter().all(|(zxid, ..)| *zxid > tree.last_zxid()), "an answer waits for what is applied");
+        let Role::Leading(leading) = &self.role;
+        leading.check(self.commits.committed());
         for (session, _) in self.sessions.iter() {
-            assert!(self.tracker.is_known(session), "{session} is applied but not tracked");
+            assert!(leading.tracker.is_known(session), "{session} is applied but not tracked");
         }
-    }
-
-    fn own(&mut self, session: SessionId, origin: Origin) {
-        // A session that is closing has no use for an owner any more.
-        let _ = self.tracker.set_owner(session, origin);
-    }
-
-    /// The session and its timeout, if the connection may have it.
-    fn resume(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        session: SessionId,
-        timeout_ms: i32,
-        passwd_matches: bool,
-        out: &mut Outbox,
-    ) -> Option<(SessionId, i32)> {
-        if !self.sessions.contains(session) || self.tracker.is_closing(session) {
-            return None;
-        }
-        if let Some(old) = self.tracker.owner(session).filter(|old| *old != origin) {
-            close(old, out);
-        }
-        if !passwd_matches {
-            return None;
-        }
-        self.own(session, origin);
-        self.tracker.insert(session, timeout_ms, now);
-        Some((session, timeout_ms))
     }
 }
 
-/// Ends the connection of a session that is not its any more.
+/// Ends a connection whose session has ended or moved elsewhere.
 fn close(owner: Origin, out: &mut Outbox) {
     match owner {
         Origin::Local { shard, conn } => out.to_shards.push((shard, ToShard::Close { conn })),

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use super::Peer;
 pub use super::snapshot::Finished;
+use super::{Peer, Role};
 use crate::pipeline::prep::PrepStatus;
 use crate::tree::{QuotaState, Tree};
 use crate::txn::{SubTxn, Txn};
@@ -137,19 +137,20 @@ impl Peer {
 
     /// A picture. `with_sessions` lists expiries and ephemerals, which is as long as there are sessions.
     pub fn status(&self, tree: &Tree, with_sessions: bool) -> PeerStatus {
+        let Role::Leading(leading) = &self.role;
         let mut ephemerals = Vec::new();
         let mut expiry = Vec::new();
         if with_sessions {
             let mut owners: Vec<SessionId> = tree.ephemeral_owners().collect();
             owners.sort_unstable();
             ephemerals = owners.into_iter().map(|s| (s, tree.ephemerals_of(s).collect())).collect();
-            expiry = self.tracker.by_expiry().into_iter().collect();
+            expiry = leading.tracker.by_expiry().into_iter().collect();
         }
         PeerStatus {
             stats: self.stats.clone(),
-            prep: self.prep.status(),
+            prep: leading.prep_status(),
             last_zxid: tree.last_zxid(),
-            outstanding: self.waiting.len(),
+            outstanding: self.commits.len(),
             znode_count: tree.node_count(),
             ephemerals_count: tree.ephemerals_count(),
             approximate_data_size: tree.approximate_data_size(),

@@ -3,11 +3,12 @@
 use super::*;
 use crate::jute::{Put, Reader};
 use crate::peer::apply::Cursors;
+use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::{Entry, Outcome};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{ConnId, Epoch, Id};
+use crate::types::{ConnId, Cxid, Epoch, ErrorCode, Id, op};
 use crate::watch::{Interest, Kind, WatchTable};
 
 const TICK: i32 = 2000;
@@ -444,6 +445,33 @@ fn a_used_up_epoch_is_followed_by_the_next() {
     assert_eq!(zxids, [Zxid::new(Epoch(1), u32::MAX), Zxid::new(Epoch(2), 1)]);
     assert_eq!(w.settle().len(), 2);
     assert_eq!(w.tree.last_zxid(), zxids[1]);
+}
+
+#[test]
+fn a_start_behind_the_last_zxid_of_an_epoch_begins_the_next() {
+    let mut tree = Tree::new(TreeOptions::default());
+    let zxid = Zxid::new(Epoch(1), u32::MAX);
+    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: op::CREATE };
+    tree.apply(&header, &Txn::Create(plain("/x")), &mut |_| ());
+    let mut w = World::on(tree, &[]);
+    w.begin(A);
+    assert_eq!(w.proposed()[0].0.zxid, Zxid::new(Epoch(2), 1));
+    assert_eq!(w.settle().len(), 1);
+}
+
+#[test]
+fn a_request_numbered_0_is_not_answered_by_the_servers_own_close() {
+    let mut w = World::new();
+    let session = w.session(A, 4000);
+    w.tick_at(w.peer.deadline().unwrap());
+    let origin = Origin::Local { shard: A.shard, conn: A.conn };
+    let body = [&b"\0\0\0\x02/x"[..], &(-1i32).to_be_bytes()].concat();
+    let (op, body, auth) = (op::DELETE, body.into(), [].into());
+    let request = WriteRequest { session, cxid: Cxid(0), op, body, auth, moved: false, origin };
+    w.shard(ToPeer::Write { request, behind_read: false, large: None });
+    let told = w.settle();
+    assert!(matches!(told[0].1, ToShard::Close { conn: ConnId(11) }), "{told:?}");
+    assert_eq!((told.len(), code(&told[1].1)), (2, ErrorCode::SessionExpired.code()));
 }
 
 /// The parts of a snapshot since.

@@ -92,7 +92,7 @@ pub struct WriteRequest {
     pub auth: Arc<[Id]>,
     /// The session has moved to another server since: refuse with `SESSIONMOVED`.
     pub moved: bool,
-    /// Carried through to the [`Proposal`].
+    /// Where it came from, and so where the answer goes: not read here.
     pub origin: Origin,
 }
 
@@ -111,8 +111,6 @@ pub struct Proposal {
     pub record: Bytes,
     /// The request's opcode: the reply's shape, also when the transaction is an error.
     pub op: i32,
-    /// The request's origin.
-    pub origin: Origin,
 }
 
 impl Proposal {
@@ -238,7 +236,7 @@ fn encode(header: TxnHeader, txn: Txn, digest: Option<TxnDigest>, request: &Writ
         digest.put(&mut out);
     }
     let record = Bytes::from(out);
-    Proposal { header, txn, digest, prefix_crc: None, record, op: request.op, origin: request.origin }
+    Proposal { header, txn, digest, prefix_crc: None, record, op: request.op }
 }
 
 /// What a request's opcode and body turn into, or why not.
@@ -392,7 +390,7 @@ mod tests {
     use super::*;
     use crate::jute::Put;
     use crate::oracle::server_model::ModelOp;
-    use crate::types::{Acl, ConnId, ShardId};
+    use crate::types::Acl;
 
     #[test]
     fn undecodable_writes_are_refused_under_a_zxid_of_their_own() {
@@ -421,7 +419,6 @@ mod tests {
         let header =
             TxnHeader { session: SessionId(1), cxid: Cxid(3), zxid: Zxid(2), time_ms: f.wall_ms, op: op::ERROR };
         assert_eq!((sent.header, sent.digest, sent.op), (header, digest, op::DELETE));
-        assert_eq!(sent.origin, Origin::Local { shard: ShardId(4), conn: ConnId(5) });
         assert_eq!(&sent.txn_bytes()[..], (-101i32).to_be_bytes());
         assert_eq!(sent.record.len(), TxnHeader::LEN + 4 + TxnDigest::LEN);
     }

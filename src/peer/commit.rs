@@ -1,0 +1,151 @@
+//! Transactions between their proposal and their application: how far the log has them, how far a quorum, and what may be said
+//! only once they are durable. Mirrors the queues of `SyncRequestProcessor` and `CommitProcessor`.
+
+use std::collections::VecDeque;
+
+use super::Append;
+use crate::pipeline::prep::Proposal;
+use crate::txn::TxnHeader;
+use crate::types::{SessionId, Zxid};
+
+/// What was proposed and is not applied, in zxid order.
+///
+/// Always: applied ≤ durable ≤ appended and committed ≤ appended. What is applied next is committed by a quorum and durable on
+/// this server too.
+pub(super) struct CommitQueue {
+    waiting: VecDeque<Proposal>,
+    /// The newest transaction given to the log.
+    appended: Zxid,
+    /// The newest transaction the log has synced.
+    durable: Zxid,
+    /// The newest transaction that a quorum has.
+    committed: Zxid,
+}
+
+impl CommitQueue {
+    /// Nothing waits; the history ends at `last`.
+    pub(super) fn new(last: Zxid) -> CommitQueue {
+        CommitQueue { waiting: VecDeque::new(), appended: last, durable: last, committed: last }
+    }
+
+    /// Takes the next proposal: its record is for the log, the rest waits here.
+    pub(super) fn append(&mut self, mut proposal: Proposal) -> Append {
+        let zxid = proposal.header.zxid;
+        assert!(self.appended.precedes(zxid), "{zxid} is appended behind {}", self.appended);
+        assert!(!proposal.record.is_empty(), "{zxid} has no record");
+        self.appended = zxid;
+        // Applying needs only the decoded transaction. A second owner of the bytes would cost an allocation.
+        let payload = std::mem::take(&mut proposal.record);
+        self.waiting.push_back(proposal);
+        Append { zxid, payload }
+    }
+
+    /// Everything up to `zxid` is durable on this server.
+    pub(super) fn synced(&mut self, zxid: Zxid) {
+        assert!(zxid <= self.appended, "{zxid} is durable, but only {} was appended", self.appended);
+        assert!(zxid >= self.durable, "what is durable falls from {} to {zxid}", self.durable);
+        self.durable = zxid;
+    }
+
+    /// A quorum has everything up to `zxid`.
+    pub(super) fn commit(&mut self, zxid: Zxid) {
+        assert!(zxid <= self.appended, "{zxid} is committed, but only {} was proposed", self.appended);
+        assert!(zxid > self.committed, "the commit point falls from {} to {zxid}", self.committed);
+        self.committed = zxid;
+    }
+
+    /// The transaction to apply next, if it is committed and durable.
+    pub(super) fn ready(&self) -> Option<&Proposal> {
+        self.waiting.front().filter(|p| p.header.zxid <= self.committed.min(self.durable))
+    }
+
+    /// Takes what [`CommitQueue::ready`] showed.
+    pub(super) fn take(&mut self) -> Option<Proposal> {
+        self.ready()?;
+        self.waiting.pop_front()
+    }
+
+    /// The newest transaction of this session that is not applied.
+    pub(super) fn last_of(&self, session: SessionId) -> Option<Zxid> {
+        self.waiting.iter().rev().find(|p| p.header.session == session).map(|p| p.header.zxid)
+    }
+
+    /// The newest transaction that a quorum has.
+    pub(super) fn committed(&self) -> Zxid {
+        self.committed
+    }
+
+    /// Transactions that are not applied.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Their headers, oldest first.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &TxnHeader> {
+        self.waiting.iter().map(|p| &p.header)
+    }
+
+    /// Asserts the invariants; `applied` is the tree's last transaction.
+    pub(super) fn check(&self, applied: Zxid) {
+        assert!(applied <= self.durable, "{applied} is applied, but only {} is durable", self.durable);
+        assert!(applied <= self.committed, "{applied} is applied, but only {} is committed", self.committed);
+        assert!(self.durable <= self.appended && self.committed <= self.appended);
+        let mut last = applied;
+        for header in self.headers() {
+            assert!(last.precedes(header.zxid), "{last} then {}", header.zxid);
+            last = header.zxid;
+        }
+        assert_eq!(last, self.appended, "what waits does not end with what was appended last");
+    }
+}
+
+/// Something that must not be said before the log has synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Said {
+    /// The leader counts its own log among those that have the transaction.
+    OwnAck,
+}
+
+/// What waits for a sync, each with the transaction that has to be durable first.
+#[derive(Debug, Default)]
+pub struct AfterSync(VecDeque<(Zxid, Said)>);
+
+impl AfterSync {
+    /// Holds `said` until `zxid` is durable.
+    pub(super) fn hold(&mut self, zxid: Zxid, said: Said) {
+        assert!(self.0.back().is_none_or(|(last, _)| *last <= zxid), "{said:?} for {zxid} is held behind a later one");
+        self.0.push_back((zxid, said));
+    }
+
+    /// The next thing that may be said now that everything up to `durable` is.
+    pub(super) fn due(&mut self, durable: Zxid) -> Option<(Zxid, Said)> {
+        self.0.pop_front_if(|(zxid, _)| *zxid <= durable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_sync_is_said_in_order_and_not_before() {
+        let mut after = AfterSync::default();
+        after.hold(Zxid(2), Said::OwnAck);
+        after.hold(Zxid(4), Said::OwnAck);
+        assert_eq!(after.due(Zxid(1)), None);
+        assert_eq!((after.due(Zxid(3)), after.due(Zxid(3))), (Some((Zxid(2), Said::OwnAck)), None));
+        assert_eq!(after.due(Zxid(4)), Some((Zxid(4), Said::OwnAck)));
+    }
+
+    #[test]
+    #[should_panic(expected = "only 0x5 was appended")]
+    fn what_was_never_appended_cannot_be_durable() {
+        CommitQueue::new(Zxid(5)).synced(Zxid(6));
+    }
+
+    #[test]
+    #[should_panic(expected = "only 0x5 was proposed")]
+    fn what_was_never_proposed_cannot_be_committed() {
+        CommitQueue::new(Zxid(5)).commit(Zxid(6));
+    }
+}
