@@ -86,7 +86,9 @@ def zookeeper_command(jars, config, heap="1000m"):
 
 
 def zabra_command(binary, config):
-    return [str(binary), "serve", str(config)]
+    # ZABRA_IO=epoll in the environment chooses what its sockets are on.
+    io = os.environ.get("ZABRA_IO")
+    return [str(binary), "serve", str(config)] + ([f"-Dzabra.io={io}"] if io else [])
 
 
 # --- asking ---

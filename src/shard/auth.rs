@@ -25,7 +25,7 @@ impl Shard {
             }
             _ => {
                 // Java fails on the record outside of any answer: the connection is closed.
-                self.end(conn, CloseHow::Abort, out);
+                self.end(conn, CloseHow::Flush, out);
                 return;
             }
         };
@@ -45,7 +45,7 @@ impl Shard {
             Err(AuthFailed::WrongEnsemble) => {
                 // Without an answer, so that the client tries another server.
                 tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: the client looks for another ensemble");
-                self.end(conn, CloseHow::Abort, out);
+                self.end(conn, CloseHow::Flush, out);
             }
             Err(reason) => {
                 tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, %reason, "authentication failed");
@@ -74,7 +74,7 @@ impl Shard {
     /// Without a SASL server a token is answered by a null token.
     pub(super) fn sasl_packet(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], out: &mut Outbox) {
         if Reader::new(body).buffer().is_err() {
-            self.end(conn, CloseHow::Abort, out);
+            self.end(conn, CloseHow::Flush, out);
             return;
         }
         let Some(c) = self.conns.get_mut(conn) else { return };

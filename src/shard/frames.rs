@@ -218,7 +218,7 @@ impl Shard {
     fn word(&mut self, conn: ConnId, bytes: &[u8], out: &mut Outbox) -> Option<usize> {
         let head = *bytes.first_chunk::<4>()?;
         if head == four_letter::TELNET_CLOSE {
-            self.end(conn, CloseHow::Abort, out);
+            self.end(conn, CloseHow::Flush, out);
             return Some(4);
         }
         let word = four_letter::word(head)?;
@@ -248,7 +248,7 @@ impl Shard {
         let mut r = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut r) else {
             tracing::warn!(target: CLIENT_LOG, %conn, "closing: a request shorter than its header");
-            self.end(conn, CloseHow::Abort, out);
+            self.end(conn, CloseHow::Flush, out);
             return;
         };
         let Some(c) = self.conns.get_mut(conn) else { return };

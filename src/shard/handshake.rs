@@ -14,7 +14,7 @@ impl Shard {
         let Ok(request) = ConnectRequest::read(frame) else {
             tracing::warn!(target: CLIENT_LOG, %conn, "closing: not a ZooKeeper handshake");
             self.stats.unsuccessful_handshakes += 1;
-            self.end(conn, CloseHow::Abort, out);
+            self.end(conn, CloseHow::Flush, out);
             return;
         };
         let shard = self.options.id;

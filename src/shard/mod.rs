@@ -67,9 +67,9 @@ pub struct ShardOptions {
 /// How a connection is ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseHow {
-    /// After what was queued is sent.
+    /// With FIN, after what was queued is sent.
     Flush,
-    /// At once.
+    /// At once, with a reset: for a client that does not read, and for nothing else.
     Abort,
 }
 
@@ -306,7 +306,7 @@ impl Shard {
             self.fresh.pop_front();
             if waits {
                 self.stats.sessionless_expired += 1;
-                self.end(conn, CloseHow::Abort, out);
+                self.end(conn, CloseHow::Flush, out);
             }
         }
         if now.mono_ms >= self.next_touch_ms {

@@ -247,7 +247,7 @@ fn handshakes_that_lead_nowhere() {
     assert!(w.output(1).is_empty() && w.submitted().is_empty());
     w.accept(2);
     w.send(2, &frame(|out| out.put_i32(0)));
-    assert_eq!(w.closes(), [(2, CloseHow::Abort)], "truncated");
+    assert_eq!(w.closes(), [(2, CloseHow::Flush)], "truncated");
     w.accept(3);
     w.send(3, &5000i32.to_be_bytes());
     assert_eq!(w.closes().len(), 1, "longer than any handshake");
@@ -546,7 +546,7 @@ fn an_unknown_operation_closes_behind_the_answers_before_it() {
         assert_eq!(w.closes(), [(1, CloseHow::Flush)]);
     }
     w.send(1, &frame(|out| out.put_i32(1)));
-    assert_eq!(w.closes(), [(1, CloseHow::Abort)], "shorter than a header");
+    assert_eq!(w.closes(), [(1, CloseHow::Flush)], "shorter than a header");
 }
 
 #[test]
@@ -678,11 +678,11 @@ fn a_connection_that_says_nothing_is_closed() {
     assert_eq!(w.closes(), []);
     w.now.mono_ms = 60_000;
     w.handle(Input::Tick);
-    assert_eq!(w.closes(), [(1, CloseHow::Abort)]);
+    assert_eq!(w.closes(), [(1, CloseHow::Flush)]);
     w.handle(Input::Disconnected { conn: ConnId(1) });
     w.now.mono_ms = 64_000;
     w.handle(Input::Tick);
-    assert_eq!(w.closes(), [(2, CloseHow::Abort)], "half a handshake is none");
+    assert_eq!(w.closes(), [(2, CloseHow::Flush)], "half a handshake is none");
     assert_eq!(w.shard.deadline(), None);
 }
 

@@ -50,8 +50,7 @@ fn settled(clock: &mut Client) -> i64 {
     }
 }
 
-fn all(shards: usize) {
-    let home = home(shards);
+fn all(home: &Home) {
     let server = home.start();
     let mut clock = Client::connect(server.addr());
     let fixtures = fixtures();
@@ -70,10 +69,15 @@ fn all(shards: usize) {
 
 #[test]
 fn every_exchange_is_as_recorded_from_apache() {
-    all(1);
+    all(&home(1));
 }
 
 #[test]
 fn every_exchange_is_as_recorded_with_several_shards() {
-    all(3);
+    all(&home(3));
+}
+
+#[test]
+fn every_exchange_is_as_recorded_over_epoll() {
+    all(&home(1).io("epoll"));
 }

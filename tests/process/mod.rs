@@ -4,7 +4,9 @@ pub mod server;
 pub mod wire;
 
 mod clients;
+mod confined;
 mod damage;
+mod ends;
 mod hostile;
 mod hostile_many;
 mod limits;

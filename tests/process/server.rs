@@ -61,6 +61,79 @@ pub struct Home {
     lines: String,
     defines: Vec<String>,
     file_size_limit: Option<u64>,
+    io: Option<String>,
+    confined: Confined,
+}
+
+/// What the host of a server does not allow.
+#[derive(Clone, Copy, Default)]
+pub struct Confined {
+    /// A seccomp filter refuses io_uring's three system calls with EPERM, as a container's default profile does.
+    pub no_io_uring: bool,
+    /// `RLIMIT_MEMLOCK`, soft and hard, bytes.
+    pub locked_memory: Option<u64>,
+    /// `RLIMIT_NOFILE`, soft and hard.
+    pub open_files: Option<u64>,
+    /// It runs as the user `nobody`, from a copy of the binary in its own directory. Needs a test that is run by root; another
+    /// user has no privileges to give away.
+    pub nobody: bool,
+}
+
+/// `nobody`, and its group, on every Linux.
+const NOBODY: u32 = 65534;
+
+impl Confined {
+    /// In the child, before exec.
+    fn apply(self) -> std::io::Result<()> {
+        let done = |code: i32| if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+        let limit = |resource, value: Option<u64>| match value {
+            // SAFETY: a valid limit.
+            Some(l) => done(unsafe { libc::setrlimit(resource, &libc::rlimit { rlim_cur: l, rlim_max: l }) }),
+            None => Ok(()),
+        };
+        limit(libc::RLIMIT_MEMLOCK, self.locked_memory)?;
+        limit(libc::RLIMIT_NOFILE, self.open_files)?;
+        if self.nobody && is_root() {
+            // SAFETY: no pointers but a null one with the length 0.
+            unsafe {
+                done(libc::setgroups(0, std::ptr::null()))?;
+                done(libc::setgid(NOBODY))?;
+                done(libc::setuid(NOBODY))?;
+            }
+        }
+        if self.no_io_uring { forbid_io_uring() } else { Ok(()) }
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Makes io_uring_setup, io_uring_enter and io_uring_register fail with EPERM in this process.
+fn forbid_io_uring() -> std::io::Result<()> {
+    let op = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let is = |call: libc::c_long, jt| op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, jt, 0);
+    let filter = [
+        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0), // the system call's number
+        is(libc::SYS_io_uring_setup, 3),
+        is(libc::SYS_io_uring_enter, 2),
+        is(libc::SYS_io_uring_register, 1),
+        op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+        op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program and its filter live through the calls, which copy them.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// What `zabra.io` is in a test that does not care: a suite can be run over either back end.
+fn chosen_io() -> Option<String> {
+    std::env::var("ZABRA_TEST_IO").ok().filter(|io| !io.is_empty())
 }
 
 impl Home {
@@ -68,12 +141,33 @@ impl Home {
     pub fn new(lines: &str) -> Home {
         let dir = tempfile::Builder::new().prefix("zabra-test-").tempdir().expect("a directory for the test");
         let data = dir.path().join("data");
-        Home { dir, data, port: free_port(), lines: lines.into(), defines: Vec::new(), file_size_limit: None }
+        Home {
+            dir,
+            data,
+            port: free_port(),
+            lines: lines.into(),
+            defines: Vec::new(),
+            file_size_limit: None,
+            io: chosen_io(),
+            confined: Confined::default(),
+        }
     }
 
     /// Adds `-Dkey=value`.
     pub fn define(mut self, pair: &str) -> Home {
         self.defines.push(format!("-D{pair}"));
+        self
+    }
+
+    /// Sets `zabra.io`, whatever `ZABRA_TEST_IO` says.
+    pub fn io(mut self, io: &str) -> Home {
+        self.io = Some(io.into());
+        self
+    }
+
+    /// Its host does not allow everything.
+    pub fn confined(mut self, confined: Confined) -> Home {
+        self.confined = confined;
         self
     }
 
@@ -158,16 +252,36 @@ impl Home {
         self.spawn_into(stdout, stderr).wait().code()
     }
 
+    /// The binary, where the server's user may read it.
+    fn binary(&self) -> PathBuf {
+        if !self.confined.nobody || !is_root() {
+            return ZABRA.into();
+        }
+        let binary = self.path().join("zabra");
+        if !binary.exists() {
+            // By another process: a file that this one has open for writing, another test's child may hold open, and then it
+            // cannot be run.
+            let copied = Command::new("cp").arg(ZABRA).arg(&binary).status().expect("cp runs");
+            assert!(copied.success(), "the binary is copied");
+        }
+        for entry in [self.path(), &binary, &self.path().join("zoo.cfg")] {
+            std::os::unix::fs::chown(entry, Some(NOBODY), Some(NOBODY)).expect("given to nobody");
+        }
+        binary
+    }
+
     fn spawn_into(&self, stdout: Stdio, stderr: Stdio) -> Server {
         let config = self.write_config();
-        let mut command = Command::new(ZABRA);
-        command.arg("serve").arg(config).args(&self.defines).current_dir(self.path()).env_remove("RUST_LOG");
+        let mut command = Command::new(self.binary());
+        let io = self.io.iter().map(|io| format!("-Dzabra.io={io}"));
+        command.arg("serve").arg(config).args(&self.defines).args(io).current_dir(self.path()).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        let limit = self.file_size_limit;
+        let (limit, confined) = (self.file_size_limit, self.confined);
         // SAFETY: only calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                // A test process that is killed takes its servers with it.
+                confined.apply()?;
+                // A test process that is killed takes its servers with it. Behind a change of user, which would undo it.
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }

@@ -88,8 +88,14 @@ mod tests {
     use crate::runtime::in_own_process;
 
     #[test]
-    fn this_host_passes() {
-        probe().unwrap();
+    fn this_host_s_choice_is_what_the_setting_allows() {
+        use crate::runtime::net::tests::backends;
+        let works = backends().contains(&Backend::Uring);
+        assert_eq!(choose(Some(Backend::Uring)).is_ok(), works);
+        let auto = choose(None).unwrap();
+        assert_eq!((auto.backend == Backend::Uring, auto.refused.is_none()), (works, works));
+        let epoll = choose(Some(Backend::Epoll)).unwrap();
+        assert_eq!((epoll.backend, epoll.refused.is_none()), (Backend::Epoll, true));
     }
 
     /// Makes io_uring_setup fail with `errno` on this thread, as a container's seccomp profile does.

@@ -128,7 +128,7 @@ fn names_of_ensembles_are_counted() {
     w.data(1, &packet(b""));
     assert_eq!((w.replies(1), w.closed.len()), (vec![(-4, OK), (-4, OK)], 0));
     w.data(1, &packet(b"red"));
-    assert_eq!((w.replies(1), w.closed.clone()), (vec![], vec![(1, CloseHow::Abort)]));
+    assert_eq!((w.replies(1), w.closed.clone()), (vec![], vec![(1, CloseHow::Flush)]));
     let counts = w.shard.stats.ensemble_auth;
     assert_eq!((counts.success, counts.skip, counts.fail), (1, 1, 1));
 }
