@@ -57,6 +57,9 @@ pub const IMAGE_CHUNK: usize = 32 << 10;
 /// has caught up, and while it does (0.7 ms for a megabyte) what else wants that CPU waits.
 pub const IMAGE_BACKLOG: usize = 512 << 10;
 
+/// Administrators who may wait for a snapshot at a time.
+pub const SNAPSHOTS_ASKED: usize = 64;
+
 /// Requests the peer core takes in one turn.
 pub const SUBMIT_BURST: usize = 4096;
 

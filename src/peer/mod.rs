@@ -35,7 +35,7 @@ pub use container_manager::SweepOptions;
 use leading::Leading;
 use local::LocalRequests;
 use snapshot::Imaging;
-pub use snapshot::SnapshotPart;
+pub use snapshot::{SnapshotAnswer, SnapshotPart, SnapshotRefused, SnapshotTicket};
 use status::PeerStats;
 
 /// Settings of the peer core.
@@ -71,6 +71,8 @@ pub enum Input {
     },
     /// The log asks for a snapshot (enough transactions or bytes since the last).
     SnapshotDue,
+    /// An administrator asks for a snapshot of all that is applied: answered with a [`SnapshotAnswer`] once one is durable.
+    SnapshotAsked(SnapshotTicket),
     /// The snapshot's last part is durable under its name.
     SnapshotDone {
         /// Of which zxid.
@@ -115,6 +117,8 @@ pub struct Outbox {
     pub to_shards: Vec<(ShardId, ToShard)>,
     /// To the snapshot's writer, in order.
     pub snapshot: Vec<SnapshotPart>,
+    /// To those who asked for a snapshot.
+    pub snapshot_answers: Vec<SnapshotAnswer>,
     /// What may be said only once something is durable: held back here until [`Input::Synced`].
     after_sync: AfterSync,
 }
@@ -179,10 +183,11 @@ impl Peer {
                 self.stats.synced(sync_ns, records, slow);
                 self.synced(zxid, out);
             }
-            Input::SnapshotDue => self.begin_snapshot(tree),
+            Input::SnapshotDue => self.imaging.due(),
+            Input::SnapshotAsked(ticket) => self.imaging.ask(ticket, tree.last_zxid(), out),
             Input::SnapshotDone { zxid, took_ms } => {
                 self.stats.snapshot_ms.record(took_ms.max(0) as u64);
-                self.imaging.done(zxid, took_ms, now);
+                self.imaging.done(zxid, took_ms, now, out);
             }
             Input::SnapshotTook(bytes) => self.imaging.took(bytes),
             Input::Tick => self.tick(now, tree, out),
@@ -203,14 +208,6 @@ impl Peer {
         if let Some(committed) = own_ack.and_then(|zxid| leading.own_ack(zxid)) {
             self.commits.commit(committed);
         }
-    }
-
-    fn begin_snapshot(&mut self, tree: &Tree) {
-        if self.imaging.is_running() {
-            tracing::warn!("too busy to snapshot: the previous one is still being written");
-            return;
-        }
-        self.imaging.ask(tree.last_zxid());
     }
 
     /// When [`Input::Tick`] is wanted next, on the monotonic clock.
@@ -244,6 +241,7 @@ impl Peer {
         for (zxid, shard, _) in &self.resumed {
             assert!(*zxid > applied, "an answer to {shard:?} waits for {zxid}, which is applied");
         }
+        self.imaging.check(applied);
         let Role::Leading(leading) = &self.role;
         leading.check(self.commits.committed());
         for (session, _) in self.sessions.iter() {

@@ -18,12 +18,35 @@ impl From<SnapshotEvent> for Input {
     }
 }
 
-/// Where the snapshot in the making stands.
+/// Names one question for a snapshot, so that its answer finds back to whoever asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SnapshotTicket(pub u64);
+
+/// Why no snapshot is taken for who asked. One that cannot be written ends the process instead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SnapshotRefused {
+    /// Too many wait for one already.
+    #[error("{} others already wait for a snapshot", limits::SNAPSHOTS_ASKED)]
+    TooMany,
+}
+
+/// The answer to [`Input::SnapshotAsked`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotAnswer {
+    /// The question's.
+    pub ticket: SnapshotTicket,
+    /// The last transaction in a durable snapshot that holds all that was applied when it was asked for.
+    pub result: Result<Zxid, SnapshotRefused>,
+}
+
+/// Whether a snapshot is being taken, how far it is, and who waits for one. Nobody else keeps any of this.
 #[derive(Debug, Default)]
 pub(super) struct Imaging {
     state: State,
     /// Bytes made and not yet written.
     backlog: usize,
+    /// Who asked, and the last transaction that was applied then.
+    asked: Vec<(SnapshotTicket, Zxid)>,
     /// Of the last finished one.
     pub(super) last: Option<Finished>,
 }
@@ -42,9 +65,12 @@ pub struct Finished {
 enum State {
     #[default]
     None,
-    Asked,
-    Making(ImageId),
-    Writing,
+    /// The next [`Peer::apply`] begins one.
+    Due,
+    /// As of this transaction, a piece at a time.
+    Making(ImageId, Zxid),
+    /// All pieces of the one as of this transaction are made.
+    Writing(Zxid),
 }
 
 impl Imaging {
@@ -54,26 +80,64 @@ impl Imaging {
 
     pub(super) fn has_work(&self) -> bool {
         match self.state {
-            State::Asked => true,
-            State::Making(_) => self.backlog < limits::IMAGE_BACKLOG,
-            State::None | State::Writing => false,
+            State::Due => true,
+            State::Making(..) => self.backlog < limits::IMAGE_BACKLOG,
+            State::None | State::Writing(_) => false,
         }
     }
 
-    pub(super) fn ask(&mut self, zxid: Zxid) {
-        tracing::debug!(%zxid, "a snapshot is due");
-        self.state = State::Asked;
-        self.backlog = 0;
+    /// The log wants a snapshot.
+    pub(super) fn due(&mut self) {
+        if self.is_running() {
+            tracing::warn!("too busy to snapshot: the previous one is still being written");
+            return;
+        }
+        self.state = State::Due;
     }
 
+    /// Somebody wants a snapshot of all that is applied now. One that is under way will do if it is as of `applied`; otherwise
+    /// another one follows it.
+    pub(super) fn ask(&mut self, ticket: SnapshotTicket, applied: Zxid, out: &mut Outbox) {
+        assert!(self.asked.iter().all(|(other, _)| *other != ticket), "{ticket:?} is used twice");
+        if self.asked.len() == limits::SNAPSHOTS_ASKED {
+            out.snapshot_answers.push(SnapshotAnswer { ticket, result: Err(SnapshotRefused::TooMany) });
+            return;
+        }
+        self.asked.push((ticket, applied));
+        if !self.is_running() {
+            self.state = State::Due;
+        }
+    }
+
+    /// The writer took this many bytes.
     pub(super) fn took(&mut self, bytes: usize) {
+        assert!(bytes <= self.backlog, "{bytes} bytes of a snapshot are written, but only {} were made", self.backlog);
         self.backlog -= bytes;
     }
 
-    pub(super) fn done(&mut self, zxid: Zxid, took_ms: i64, now: Now) {
+    /// The snapshot is durable under its name.
+    pub(super) fn done(&mut self, zxid: Zxid, took_ms: i64, now: Now, out: &mut Outbox) {
+        assert_eq!(self.state, State::Writing(zxid), "a snapshot of {zxid} is finished");
+        assert_eq!(self.backlog, 0, "a snapshot is finished before it is written");
         tracing::info!(%zxid, took_ms, "snapshot written");
-        self.state = State::None;
         self.last = Some(Finished { zxid, took_ms, at_wall_ms: now.wall_ms });
+        let answered = self.asked.extract_if(.., |(_, applied)| *applied <= zxid);
+        out.snapshot_answers.extend(answered.map(|(ticket, _)| SnapshotAnswer { ticket, result: Ok(zxid) }));
+        self.state = if self.asked.is_empty() { State::None } else { State::Due };
+    }
+
+    /// Asserts the invariants; `applied` is the tree's last transaction.
+    pub(super) fn check(&self, applied: Zxid) {
+        assert!(self.asked.is_empty() || self.is_running(), "nobody will answer {:?}", self.asked);
+        assert!(self.asked.len() <= limits::SNAPSHOTS_ASKED);
+        assert!(
+            self.asked.iter().all(|(_, asked)| *asked <= applied),
+            "a snapshot of what is not applied is waited for"
+        );
+        match self.state {
+            State::Making(_, zxid) | State::Writing(zxid) => assert!(zxid <= applied, "a snapshot of {zxid}"),
+            State::None | State::Due => assert_eq!(self.backlog, 0, "pieces of no snapshot wait to be written"),
+        }
     }
 }
 
@@ -83,8 +147,8 @@ impl Peer {
         if !self.imaging.has_work() {
             return;
         }
-        let image = match self.imaging.state {
-            State::Making(image) => image,
+        let (image, zxid) = match self.imaging.state {
+            State::Making(image, zxid) => (image, zxid),
             _ => self.begin_image(tree, out),
         };
         let mut nodes = Vec::with_capacity(limits::IMAGE_CHUNK + 1024);
@@ -93,20 +157,24 @@ impl Peer {
         out.snapshot.push(SnapshotPart::Nodes(nodes));
         if done {
             out.snapshot.push(SnapshotPart::End);
-            self.imaging.state = State::Writing;
+            self.imaging.state = State::Writing(zxid);
         }
     }
 
-    fn begin_image(&mut self, tree: &mut Tree, out: &mut Outbox) -> ImageId {
+    fn begin_image(&mut self, tree: &mut Tree, out: &mut Outbox) -> (ImageId, Zxid) {
+        assert_eq!((self.imaging.state, self.imaging.backlog), (State::Due, 0), "a snapshot begins inside another");
+        let zxid = tree.last_zxid();
+        let last = self.imaging.last.map(|last| last.zxid);
+        assert!(last.is_none_or(|last| last <= zxid), "a snapshot of {zxid} behind one of {last:?}");
         let image = tree.begin_image();
         let digest = TxnDigest { version: TxnDigest::VERSION, digest: tree.digest() };
         out.snapshot.push(SnapshotPart::Begin {
-            zxid: tree.last_zxid(),
+            zxid,
             digest: self.options.prep.digest_enabled.then_some(digest),
             sessions: self.sessions.iter().collect(),
             acls: tree.image_acls(image),
         });
-        self.imaging.state = State::Making(image);
-        image
+        self.imaging.state = State::Making(image, zxid);
+        (image, zxid)
     }
 }

@@ -541,6 +541,61 @@ fn a_snapshot_is_made_piece_by_piece_as_fast_as_it_is_written() {
     assert_eq!(parts(&mut w).0, 1, "the next one");
 }
 
+/// Makes and writes what there is of a snapshot. Returns as of which transaction it is.
+fn write_snapshot(w: &mut World) -> Zxid {
+    let mut zxid = None;
+    while w.peer.has_work() {
+        w.apply();
+        for part in std::mem::take(&mut w.out.snapshot) {
+            match part {
+                SnapshotPart::Begin { zxid: begun, .. } => zxid = Some(begun),
+                SnapshotPart::Nodes(nodes) => w.handle(Input::SnapshotTook(nodes.len())),
+                SnapshotPart::End => return zxid.unwrap(),
+            }
+        }
+    }
+    panic!("no snapshot is made");
+}
+
+fn answers(w: &mut World) -> Vec<(u64, Zxid)> {
+    let answers = std::mem::take(&mut w.out.snapshot_answers);
+    answers.into_iter().map(|a| (a.ticket.0, a.result.unwrap())).collect()
+}
+
+#[test]
+fn who_asks_for_a_snapshot_is_answered_when_one_of_all_that_was_applied_is_durable() {
+    let mut w = World::new();
+    let session = w.session(A, 4000);
+    w.handle(Input::SnapshotAsked(SnapshotTicket(1)));
+    let first = write_snapshot(&mut w);
+    assert_eq!((first, answers(&mut w)), (w.tree.last_zxid(), vec![]), "it is not durable yet");
+    // Nothing was applied since: the same one will do.
+    w.handle(Input::SnapshotAsked(SnapshotTicket(2)));
+    w.create(A, session, "/later", 0);
+    w.settle();
+    // This one has to hold more.
+    w.handle(Input::SnapshotAsked(SnapshotTicket(3)));
+    w.handle(Input::SnapshotDone { zxid: first, took_ms: 5 });
+    assert_eq!(answers(&mut w), [(1, first), (2, first)]);
+    let second = write_snapshot(&mut w);
+    assert_eq!(second, w.tree.last_zxid());
+    w.handle(Input::SnapshotDone { zxid: second, took_ms: 5 });
+    assert_eq!(answers(&mut w), [(3, second)]);
+    assert!(w.peer.is_idle());
+}
+
+#[test]
+fn only_so_many_wait_for_a_snapshot() {
+    let mut w = World::new();
+    (0..=limits::SNAPSHOTS_ASKED as u64).for_each(|n| w.handle(Input::SnapshotAsked(SnapshotTicket(n))));
+    let ticket = SnapshotTicket(limits::SNAPSHOTS_ASKED as u64);
+    assert_eq!(w.out.snapshot_answers, [SnapshotAnswer { ticket, result: Err(SnapshotRefused::TooMany) }]);
+    w.out.snapshot_answers.clear();
+    let zxid = write_snapshot(&mut w);
+    w.handle(Input::SnapshotDone { zxid, took_ms: 5 });
+    assert_eq!(answers(&mut w).len(), limits::SNAPSHOTS_ASKED);
+}
+
 #[test]
 fn the_sweep_proposes_no_faster_than_it_may() {
     let mut tree = Tree::new(TreeOptions {
