@@ -1,4 +1,4 @@
-//! The sweep that removes empty containers and outlived TTL nodes: it only proposes, validation decides again. Mirrors
+//! The sweep that removes empty containers and expired TTL nodes. It only submits requests: validation decides again. Mirrors
 //! `ContainerManager`.
 
 use std::collections::VecDeque;
@@ -44,7 +44,7 @@ impl Sweep {
             self.queue.extend(tree.container_candidates(now.wall_ms, self.options.max_never_used_ms));
             self.queue.extend(tree.ttl_candidates(now.wall_ms));
         }
-        // The smallest whole pace of at least ten milliseconds: so many at each step.
+        // As many per step as the rate allows in ten milliseconds, but at least one.
         let per_step = (self.options.max_per_minute * 10 / 60_000).max(1);
         let step_ms = (60_000 * per_step / self.options.max_per_minute.max(1)).max(1);
         let take = self.queue.len().min(per_step as usize);

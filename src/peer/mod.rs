@@ -170,7 +170,7 @@ impl Peer {
         }
     }
 
-    /// Digests that recovery came by, oldest first, for the `hash` word.
+    /// Digests from the replay of the log, oldest first, for the `hash` word.
     pub fn remember_digests(&mut self, digests: &[(Zxid, u64)]) {
         self.stats.recovered(digests);
     }

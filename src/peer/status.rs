@@ -1,5 +1,5 @@
 //! The peer core's figures, read by the four-letter words, the admin commands and the metrics. Mirrors `ServerStats`,
-//! `ZKDatabase` and `SessionTracker` as they show themselves.
+//! `ZKDatabase` and `SessionTracker` as far as they are shown.
 
 use std::collections::VecDeque;
 
@@ -126,7 +126,7 @@ pub struct PeerStatus {
 }
 
 impl Peer {
-    /// `srst`, where metrics begin again with it. What was remembered of the tree stays.
+    /// The word `srst`, for the counters that it resets. The remembered digests stay.
     pub fn reset_stats(&mut self) {
         let fresh = PeerStats::new(self.stats.started);
         let before = std::mem::replace(&mut self.stats, fresh);
@@ -135,7 +135,7 @@ impl Peer {
         self.stats.writes = before.writes.emptied();
     }
 
-    /// A picture. `with_sessions` lists expiries and ephemerals, which is as long as there are sessions.
+    /// The figures as they are now. `with_sessions` lists expiries and ephemerals too, which takes time with every session.
     pub fn status(&self, tree: &Tree, with_sessions: bool) -> PeerStatus {
         let Role::Leading(leading) = &self.role;
         let mut ephemerals = Vec::new();

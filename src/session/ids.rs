@@ -27,7 +27,7 @@ impl SessionIds {
         id
     }
 
-    /// Sees to it that `seen` and the ids before it are not handed out, if it is one of this server's.
+    /// If `seen` is an id of this server, neither it nor an id before it is handed out from now on.
     pub fn skip(&mut self, seen: SessionId) {
         let ours = seen.0 & !COUNTER == self.next.0 & !COUNTER;
         if ours && seen.0 & COUNTER >= self.next.0 & COUNTER {

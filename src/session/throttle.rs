@@ -1,4 +1,4 @@
-//! What keeps a flood out: the token bucket for new connections and the memory gate for large requests. Mirrors
+//! Limits on load: the token bucket for new connections, and the bound on the bytes of large requests. Mirrors
 //! `BlueThrottle` and `ZooKeeperServer.checkRequestSize…`.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -57,11 +57,11 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// ZooKeeper's weights: a global session is about three times as dear as a local one.
+    /// ZooKeeper's weights: a global session costs about three times as much as a local one.
     pub const DEFAULT: Weights = Weights { global: 3, local: 1, renew: 2 };
 
-    /// The weights a server uses when asked for these: one that is not positive falls back to its default, one below the
-    /// local weight is raised to it.
+    /// The weights a server uses when these are configured: a weight that is not positive becomes its default, and one below the
+    /// local weight becomes the local weight.
     pub fn corrected(self) -> Weights {
         let local = if self.local <= 0 { Weights::DEFAULT.local } else { self.local };
         let fit = |asked: i32, default: i32| if asked <= 0 { default } else { asked.max(self.local) };
@@ -188,14 +188,14 @@ pub struct SharedConnectionThrottle {
 }
 
 impl SharedConnectionThrottle {
-    /// A full bucket. `seed` decides which connections random dropping meets.
+    /// A full bucket. `seed` decides which connections are dropped at random.
     pub fn new(settings: ThrottleSettings, now_ms: i64, seed: u64) -> SharedConnectionThrottle {
         let throttle = ConnectionThrottle::new(settings, now_ms);
         SharedConnectionThrottle { inner: Mutex::new((throttle, fastrand::Rng::with_seed(seed))) }
     }
 
     fn inner(&self) -> MutexGuard<'_, (ConnectionThrottle, fastrand::Rng)> {
-        // A panic ends the process, so a poisoned lock cannot be met.
+        // A panic ends the process, so no lock is ever found poisoned.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,8 +212,8 @@ impl SharedConnectionThrottle {
     }
 }
 
-/// Bounds the bytes of large requests in work at one time, over all shards of a process: over `largeRequestMaxBytes`, if that is
-/// on, they are refused; large writes over [`limits::LARGE_WRITES_IN_PIPELINE`] wait.
+/// Bounds the bytes of large requests that are in progress at one time, over all shards of a process. A request that would exceed
+/// `largeRequestMaxBytes`, if that is set, is refused. A large write that would exceed [`limits::LARGE_WRITES_IN_PIPELINE`] waits.
 #[derive(Debug)]
 pub struct LargeRequests {
     max_bytes: i64,
@@ -242,7 +242,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Too many bytes of large requests are in work: close the connection (`large_requests_rejected`).
+/// Too many bytes of large requests are in progress: close the connection (`large_requests_rejected`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a request of {bytes} bytes is one too many: largeRequestMaxBytes is {max_bytes}, {in_work} are in work")]
 pub struct TooManyBytes {
@@ -268,10 +268,10 @@ impl LargeRequests {
         (self.threshold >= 0 && bytes > self.threshold).then_some(bytes)
     }
 
-    /// Whether a request of `len` bytes that is only announced yet could be admitted; counts nothing.
+    /// Whether a request of `len` bytes, of which only the length has come, could be admitted. Counts nothing.
     ///
     /// # Errors
-    /// It could not.
+    /// It could not be admitted.
     pub fn announce(&self, len: usize) -> Result<(), TooManyBytes> {
         let Some(bytes) = self.bytes_if_large(len) else { return Ok(()) };
         let in_work = self.in_work();
@@ -279,8 +279,8 @@ impl LargeRequests {
         if fits { Ok(()) } else { Err(TooManyBytes { bytes, in_work, max_bytes: self.max_bytes }) }
     }
 
-    /// Whether a write of `len` bytes may go into the pipeline now, or has to wait for large ones before it. Two shards that ask
-    /// at the same time may both hear yes. `called` are bytes of writes that were told yes and are not counted yet.
+    /// Whether a write of `len` bytes may enter the pipeline now, or has to wait for large ones before it. Two shards that ask at
+    /// the same time may both get true. `called` is the number of bytes of writes that may enter and are not counted yet.
     pub fn has_room(&self, len: usize, called: usize) -> bool {
         if len <= limits::LARGE_WRITE {
             return true;
@@ -303,14 +303,14 @@ impl LargeRequests {
             return if write > 0 { count_write(0) } else { Ok(None) };
         };
         let room = |in_work: i64| in_work.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
-        // Only the sum matters, nothing is published by it.
+        // Only the sum matters: no other memory is published through it.
         match self.in_work.fetch_update(Relaxed, Relaxed, room) {
             Ok(_) => count_write(bytes),
             Err(in_work) => Err(TooManyBytes { bytes, in_work, max_bytes: self.max_bytes }),
         }
     }
 
-    /// Bytes of large requests in work.
+    /// Bytes of large requests in progress.
     pub fn in_work(&self) -> i64 {
         self.in_work.load(Relaxed)
     }

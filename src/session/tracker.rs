@@ -1,17 +1,18 @@
-//! Who is alive: the leader's sessions and the moment each expires. Mirrors `SessionTrackerImpl` and `ExpiryQueue`.
+//! The live sessions of a leader and when each expires. Mirrors `SessionTrackerImpl` and `ExpiryQueue`.
 //!
-//! A session last heard at `t` expires at `((t + timeout) / tick + 1) * tick` on the monotonic clock, so it lives between its
-//! timeout and one tick more. Sessions of one such moment form a bucket. A touch only notes the new moment; the session moves
-//! to its bucket when the old one comes due, so a touch costs one hash lookup, and a session is moved at most about once per
-//! timeout however often it is touched.
+//! A session last heard of at `t` expires at `((t + timeout) / tick + 1) * tick` on the monotonic clock: after its timeout, and
+//! at most one tick later. Sessions that expire at the same time form a bucket. A touch only stores the new time. The session moves
+//! to the bucket of that time when its old bucket is due. So a touch costs one hash lookup, and a session moves about once per
+//! timeout, however often it is touched.
 //!
 //! # After a pause
 //!
-//! A process that was stopped (SIGSTOP, a stalled disk, a migrated machine) wakes up with every session overdue while their
-//! pings wait unread in its sockets. Two things keep that from expiring everybody: the caller must *drain its inputs* (touches,
-//! pings of learners) before [`expire`](SessionTracker::expire) in a turn; and a call that comes [`LATE_TICKS`] late expires
-//! nobody, but gives all one more tick to be heard. While every call comes that late, nobody expires. A flood of true expiries is handed out [`EXPIRE_BATCH`] at a time, with
-//! [`deadline`](SessionTracker::deadline) due at once as long as more are waiting, so touches get in between.
+//! After a process was stopped (SIGSTOP, a stalled disk, a migrated machine) every session is overdue, while the clients' pings
+//! are still unread in its sockets. Two rules keep these sessions alive. First, in each turn the caller handles all its inputs
+//! (touches, pings of learners) before it calls [`expire`](SessionTracker::expire). Second, a call that comes [`LATE_TICKS`] late
+//! expires no session, but gives all of them one more tick; if every call is that late, no session ever expires. When many
+//! sessions expire, each call returns up to [`EXPIRE_BATCH`] of them, and [`deadline`](SessionTracker::deadline) is due at once
+//! while more are left, so that touches are handled in between.
 
 use super::ids::SessionIds;
 use crate::types::{ErrorCode, Now, Origin, ServerId, SessionId};
@@ -22,32 +23,32 @@ use std::collections::{BTreeMap, VecDeque};
 /// The most sessions one [`SessionTracker::expire`] returns.
 pub const EXPIRE_BATCH: usize = 1_000;
 
-/// The most bucket entries one [`SessionTracker::expire`] looks at: most are touched sessions that move on.
+/// The most bucket entries one [`SessionTracker::expire`] looks at. Most belong to touched sessions, which move to a later bucket.
 pub const EXPIRE_STEPS: usize = 8_000;
 
-/// A call this many ticks after the moment it was due (and after the call before) means that the process was paused.
+/// If a call comes this many ticks after it was due, and after the call before, the process was paused.
 pub const LATE_TICKS: i64 = 2;
 
 struct Session {
     timeout_ms: i32,
     /// When it expires, unless touched.
     expires_ms: i64,
-    /// The bucket it stands in, never after `expires_ms`; `i64::MAX` once it has been returned as expired.
+    /// The bucket it is in, never after `expires_ms`; `i64::MAX` once it has been returned as expired.
     bucket_ms: i64,
     closing: bool,
     owner: Option<Origin>,
 }
 
-/// Tracks sessions to their expiry: the leader the global ones, a learner its local ones.
+/// Tracks sessions until they expire: on a leader the global ones, on a learner its local ones.
 pub struct SessionTracker {
     tick_ms: i64,
     ids: SessionIds,
     sessions: HashMap<SessionId, Session, RandomState>,
-    /// By moment of expiry. An entry whose session has gone, or stands in another bucket, is dropped when it comes due.
+    /// By time of expiry. An entry whose session is gone, or is in another bucket, is dropped when it is due.
     buckets: BTreeMap<i64, VecDeque<SessionId>>,
     /// When `expire` was last called.
     called_ms: i64,
-    /// Nobody expires before, after a pause.
+    /// After a pause, no session expires before this.
     hold_until_ms: i64,
 }
 
@@ -77,9 +78,9 @@ impl SessionTracker {
         id
     }
 
-    /// Tracks a session made elsewhere or recovered from disk, with its full timeout from now. `false` if it was tracked:
-    /// it has then been touched, and has the timeout given (unless it is closing). No later [`create`](Self::create) gives
-    /// this id again.
+    /// Tracks a session made elsewhere or recovered from disk, with its full timeout from now. If it was tracked already, it is
+    /// touched and gets this timeout, unless it is closing, and the result is `false`. No later [`create`](Self::create)
+    /// returns this id.
     pub fn insert(&mut self, id: SessionId, timeout_ms: i32, now: Now) -> bool {
         self.ids.skip(id);
         let expires_ms = self.moment(now.mono_ms, timeout_ms);
@@ -99,8 +100,8 @@ impl SessionTracker {
         true
     }
 
-    /// The session was heard at `heard_ms` on the monotonic clock. `false` if it is unknown or closing. News older than what
-    /// is known never shortens a life.
+    /// The session was heard at `heard_ms` on the monotonic clock. `false` if it is unknown or closing. A time before
+    /// the last known one changes nothing.
     pub fn touch(&mut self, id: SessionId, heard_ms: i64) -> bool {
         let tick_ms = self.tick_ms;
         match self.sessions.get_mut(&id) {
@@ -166,9 +167,9 @@ impl SessionTracker {
     }
 
     /// Marks up to [`EXPIRE_BATCH`] sessions that are due as closing and returns them, earliest first; each once. The caller
-    /// submits a closeSession for each and has drained its touches before (see the module's words on pauses). Sessions that
-    /// are closing already are passed over. The work of one call is bounded, so an empty answer does not mean that nothing is
-    /// left: [`deadline`](Self::deadline) tells.
+    /// submits a closeSession for each, and has handled its touches before (see "After a pause" above). Sessions that are
+    /// closing already are skipped. The work of one call is bounded, so sessions may be left even when the result is empty:
+    /// [`deadline`](Self::deadline) tells.
     pub fn expire(&mut self, now: Now) -> Vec<SessionId> {
         let now_ms = now.mono_ms;
         let called_ms = std::mem::replace(&mut self.called_ms, now_ms);
@@ -195,7 +196,7 @@ impl SessionTracker {
         expired
     }
 
-    /// An entry has come due: the session if it has expired.
+    /// An entry is due: returns its session if that has expired.
     fn due(&mut self, id: SessionId, due_ms: i64) -> Option<SessionId> {
         let session = self.sessions.get_mut(&id).filter(|s| s.bucket_ms == due_ms)?;
         if session.closing {
@@ -213,7 +214,7 @@ impl SessionTracker {
     }
 
     /// When [`expire`](Self::expire) wants to be called next, on the monotonic clock in milliseconds; `None` while there is
-    /// nothing to expire. May come earlier than the first expiry: touched sessions are moved then.
+    /// nothing to expire. May be earlier than the first expiry, to move touched sessions.
     pub fn deadline(&self) -> Option<i64> {
         let (&first_ms, _) = self.buckets.first_key_value()?;
         Some(first_ms.max(self.hold_until_ms))
@@ -241,7 +242,7 @@ impl SessionTracker {
         moment(heard_ms, timeout_ms, self.tick_ms)
     }
 
-    /// Asserts the invariants: every session that can still expire stands in exactly the bucket it says, not after its moment.
+    /// Asserts the invariants: every session that can still expire is in the bucket it names, and not in a later one than its own.
     pub fn check(&self) {
         let mut standing: HashMap<SessionId, usize> = HashMap::new();
         for (moment_ms, ids) in &self.buckets {
@@ -273,7 +274,7 @@ mod tests {
     const TICK: i64 = 2_000;
 
     fn at(mono_ms: i64) -> Now {
-        // The wall clock runs elsewhere, and backwards: nothing may depend on it.
+        // The wall clock runs backwards here: nothing may depend on it.
         Now { mono_ms, wall_ms: 1_700_000_000_000 - 7 * mono_ms, ..Now::default() }
     }
 
@@ -435,7 +436,7 @@ mod tests {
         assert_eq!(t.deadline(), Some(12_000));
     }
 
-    /// The same sessions in a plain map, searched from end to end.
+    /// The same sessions in a plain map, which is searched as a whole.
     #[derive(Default)]
     struct Model {
         sessions: BTreeMap<SessionId, (i32, i64, bool, Option<Origin>)>,

@@ -72,7 +72,7 @@ impl AclTable {
         self.add(Entry { id: AclId(self.last_id), list: Some(Arc::clone(list)), refs: 1, unresolved: false })
     }
 
-    /// One user less; the last one takes the list with it.
+    /// One user less. Without users the list is removed.
     pub(super) fn release(&mut self, r: AclRef) {
         if r == AclRef::OPEN {
             return;
@@ -160,7 +160,7 @@ impl AclTable {
         if r == AclRef::OPEN { 0 } else { self.entry(r).refs }
     }
 
-    /// What a snapshot says of the table: ascending ids; unresolved numbers stay unsaid.
+    /// The table as a snapshot has it, by ascending id, without unresolved ids.
     pub(super) fn lists(&self) -> Vec<(AclId, Arc<[Acl]>)> {
         let mut all: Vec<_> = self
             .entries

@@ -1,4 +1,4 @@
-//! The tree's invariants, for tests and the simulator: everything that is kept twice must agree.
+//! The tree's invariants, for tests and the simulator: whatever is stored twice must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,10 @@ impl Tree {
         })
     }
 
-    /// Whether everything fits together; the first thing that does not, in words.
+    /// Whether the invariants hold.
+    ///
+    /// # Errors
+    /// A description of the first that does not.
     pub fn check(&self) -> Result<(), String> {
         self.check_links()?;
         self.check_owners()?;

@@ -1,4 +1,4 @@
-//! Which znodes die with which session. Mirrors `DataTree.ephemerals`.
+//! Which ephemeral znodes each session owns. Mirrors `DataTree.ephemerals`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -43,8 +43,8 @@ struct Image {
 
 /// Records of slots that changed before the walk reached them.
 ///
-/// They lie one behind the other in large blocks: an allocation for each would stand between those of the znodes, and hold on to
-/// their pages after it is gone.
+/// They are stored one behind the other in large blocks. An allocation for each record would lie between those of the znodes, and
+/// would keep their pages from being freed.
 #[derive(Default)]
 struct Kept {
     places: HashMap<u32, Place>,
@@ -112,7 +112,7 @@ pub(super) struct Images {
 }
 
 impl Tree {
-    /// Fixes the tree as it stands now as the subject of an image. Several may be under way at once. Costs the ACL table.
+    /// Begins an image of the tree as it is now. Several may be in progress at once. Copies the ACL table.
     pub fn begin_image(&mut self) -> ImageId {
         self.images.last += 1;
         let id = ImageId(self.images.last);
@@ -137,7 +137,7 @@ impl Tree {
     /// children, until at least `max_bytes` were added; `true` once all are written, and then the image is over. The
     /// terminating `/` is the caller's.
     ///
-    /// Looks at no more than `max_bytes / 64 + 1024` slots, so that a tree that was mostly deleted costs no long pause either.
+    /// Looks at no more than `max_bytes / 64 + 1024` slots, so that a tree with many free slots causes no long pause either.
     pub fn image_chunk(&mut self, id: ImageId, max_bytes: usize, out: &mut Vec<u8>) -> bool {
         let Some(at) = self.images.open.iter().position(|i| i.id == id) else { return true };
         let mut image = self.images.open.swap_remove(at);
@@ -164,7 +164,7 @@ impl Tree {
         self.images.open.retain(|i| i.id != id);
     }
 
-    /// Images under way.
+    /// Images in progress.
     pub fn images_open(&self) -> usize {
         self.images.open.len()
     }

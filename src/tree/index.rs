@@ -17,7 +17,7 @@ impl PathHash {
     fn shard(self) -> usize {
         (self.0 >> 24) as usize
     }
-    /// Spread over 64 bits: the table places by the low bits and tags by the top ones.
+    /// Spread over 64 bits: the table uses the low bits for the place and the top bits for the tag.
     fn spread(self) -> u64 {
         u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -52,7 +52,7 @@ impl Index {
         self.tables[hash.shard()].insert_unique(hash.spread(), (hash, slot), |e| e.0.spread());
     }
 
-    /// Takes an entry out. That it is there is the caller's promise.
+    /// Removes an entry. The caller must know that it is there.
     pub(super) fn remove(&mut self, hash: PathHash, slot: u32) {
         let entry = self.tables[hash.shard()].find_entry(hash.spread(), |e| *e == (hash, slot));
         match entry {

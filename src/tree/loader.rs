@@ -11,7 +11,7 @@ use super::acl_table::AclRef;
 use super::node::ROOT;
 use super::{Tree, TreeOptions};
 
-/// What a snapshot says that cannot be.
+/// Why a snapshot's records make no tree.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 #[allow(missing_docs)]
 pub enum LoadError {

@@ -52,7 +52,7 @@ impl Default for TreeOptions {
     }
 }
 
-/// One thing watches are told, in the order ZooKeeper fires them.
+/// A change that watches are told of. Changes come in the order in which ZooKeeper fires watches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change<'a> {
     /// What happened to `path`.
@@ -100,7 +100,7 @@ fn known_or_computed(known: Option<u32>, path: &str, data: Option<&[u8]>) -> u32
     known.unwrap_or_else(|| digest::prefix_crc(path, data))
 }
 
-/// The path as the map of nodes knows it: the root also answers to the empty path.
+/// The path as the map of nodes has it: the empty path means the root too.
 fn canonical(path: &str) -> &str {
     if path.is_empty() { path::ROOT } else { path }
 }
@@ -169,7 +169,7 @@ impl Tree {
         self.index.find(self.index.hash(path), |slot| self.is_path(slot, path))
     }
 
-    /// Whether the node in `slot` is called `path`: names compared from the end.
+    /// Whether the node in `slot` has this path. Compares the names from the end.
     #[inline]
     fn is_path(&self, slot: u32, path: &str) -> bool {
         if slot == ROOT {
@@ -188,7 +188,7 @@ impl Tree {
         rest.is_empty()
     }
 
-    /// Appends the path of a slot; nothing for the root, as snapshots spell it.
+    /// Appends the path of a slot; nothing for the root, as in snapshots.
     fn put_path(&self, slot: u32, out: &mut Vec<u8>) {
         let mut len = 0;
         let mut at = slot;
@@ -229,7 +229,7 @@ impl Tree {
         })
     }
 
-    /// All slots of a subtree, parents first, without recursion: depth is the client's choice.
+    /// All slots of a subtree, parents first. Not recursive, because clients decide how deep it is.
     fn subtree(&self, top: u32) -> impl Iterator<Item = u32> + '_ {
         std::iter::successors(Some(top), move |at| {
             let n = self.slab.get(*at);
@@ -297,7 +297,7 @@ impl Tree {
         }
     }
 
-    /// Takes out a node without children. Its ACL's usage stays with the caller.
+    /// Removes a node without children. The caller releases its ACL list.
     fn remove(&mut self, slot: u32, path: &str) -> Node {
         assert!(slot != ROOT && self.slab.get(slot).first_child == NONE, "{path} cannot be taken out");
         self.before_change(slot);
@@ -386,7 +386,7 @@ impl Tree {
         if self.find(path::CONFIG).is_none() {
             self.add_config();
         }
-        // Without /zookeeper itself there is nowhere to show it.
+        // Without /zookeeper itself there is no place for it.
         let Some(slot) = self.find(path::CONFIG) else { return };
         self.edit_data(slot, path::CONFIG, Some(text), None, |s| {
             s.version = -1;

@@ -13,7 +13,7 @@ pub(super) const ROOT: u32 = 0;
 
 const NULL_DATA: u32 = 1 << 31;
 
-/// A znode. Name and data share one allocation; the path is spelled by the chain of parents.
+/// A znode. Name and data share one allocation. The path follows from the chain of parents.
 ///
 /// Siblings form a list in order of creation: `next` of the last is [`NONE`], `prev` of the first is the last.
 pub(super) struct Node {
@@ -59,7 +59,7 @@ impl Node {
         }
     }
 
-    /// What stands in a slot that is not used.
+    /// The content of a slot that is not used.
     pub(super) fn vacant() -> Node {
         Node::new(FREE, "", None, AclRef::OPEN, StatPersisted::default())
     }

@@ -1,4 +1,4 @@
-//! Quotas: limits and usage in znodes below `/zookeeper/quota`. Mirrors `Quotas`, `StatsTrack` and `DataTree`'s upkeep.
+//! Quotas: limits and usage in znodes below `/zookeeper/quota`. Mirrors `Quotas`, `StatsTrack` and the quota methods of `DataTree`.
 //!
 //! Creating `/zookeeper/quota<path>/zookeeper_limits` makes `<path>` a quota prefix, deleting it ends that. Usage is written
 //! into `zookeeper_stats` beside it, without touching that znode's stat; only the deepest prefix of a path is charged.
@@ -23,7 +23,7 @@ const COUNT_HARD: &str = "countHardLimit";
 const BYTES_HARD: &str = "byteHardLimit";
 
 impl StatsTrack {
-    /// Reads the text. Pairs that are no number are left out: a client may have written anything here.
+    /// Reads the text. Pairs whose value is not a number are ignored, because a client may have written anything here.
     pub fn parse(data: Option<&[u8]>) -> StatsTrack {
         let text = String::from_utf8_lossy(data.unwrap_or_default());
         let mut values = BTreeMap::new();
@@ -79,7 +79,7 @@ impl fmt::Display for StatsTrack {
     }
 }
 
-/// A quota as it stands.
+/// A quota: its limits and its usage.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QuotaState {
     /// The subtree it is for.

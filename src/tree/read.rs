@@ -1,4 +1,4 @@
-//! What readers ask: one znode, counts, owners. Plays the reading part of `DataTree`.
+//! Reading the tree: single znodes, counts, owners. Mirrors the reading methods of `DataTree`.
 
 use crate::types::acl::SharedAcl;
 use crate::types::stat::owner::{self, Kind};
@@ -87,7 +87,7 @@ impl Tree {
             ctime: s.ctime,
             mtime: s.mtime,
             version: s.version,
-            // Creates alone are kept; what was deleted is their number less what is left.
+            // Only creates are counted: the number of deletes is the difference to the children that are left.
             cversion: s.cversion.wrapping_mul(2).wrapping_sub(n.num_children as i32),
             aversion: s.aversion,
             ephemeral_owner: if ephemeral { s.ephemeral_owner } else { 0 },
@@ -187,7 +187,7 @@ impl Tree {
         self.subtree(ROOT).map(|slot| (self.path_of(slot), Znode { tree: self, node: self.slab.get(slot), slot }))
     }
 
-    /// Paths whose ACL id no snapshot explained and no replayed transaction replaced: closed to everyone but `super`.
+    /// Paths whose ACL id is in no snapshot's table and was not replaced by a replayed transaction: only `super` may use them.
     pub fn unresolved_acls(&self) -> Vec<String> {
         if !self.acls.any_unresolved() {
             return Vec::new();

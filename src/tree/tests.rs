@@ -1,4 +1,4 @@
-//! The tree by itself: single transactions, reads, loading, replay over a fuzzy snapshot.
+//! The tree alone: single transactions, reads, loading, replay over a fuzzy snapshot.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Which shards watch anything at a path's hash: a filter the tree's writer asks before it hands a shard an event.
-//! Answers "perhaps" or "surely not", never wrongly "surely not". Shared by all shards and the writer.
+//! Which shards may watch a path, by the path's hash: the tree's writer looks here before it sends an event to a shard. A shard
+//! may be named that watches nothing there; one that does is never left out. Shared by all shards and the writer.
 //!
 //! # Memory ordering
 //!
@@ -11,7 +11,7 @@
 //! guarded by a lock that the shard holds over its whole turn, the lock alone gives the same; the filter does not rely on it.
 //!
 //! A bit is lowered only by its own shard, after the last watch at that slot is gone. The writer may still see it raised and
-//! hand over an event nobody waits for: harmless. Nothing else is published through these words.
+//! send an event that no watch matches: the shard ignores it. No other memory is published through these words.
 
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 /// Number of slots paths are hashed into.
 pub const SLOTS: usize = 4096;
 
-/// The most shards one [`Interest`] can tell apart.
+/// The most shards one [`Interest`] has bits for.
 pub const MAX_SHARDS: usize = 64;
 
-/// Where a path's bit stands.
+/// The slot that a path is hashed to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Slot(u16);
 
@@ -31,7 +31,7 @@ impl Slot {
     /// The slot of a path, the same in every thread and process.
     pub fn of(path: &str) -> Slot {
         let hash = FixedState::with_seed(0).hash_one(path);
-        // The high bits: the fold's best mixed ones.
+        // The high bits are the best mixed ones.
         Slot((hash >> (64 - SLOTS.trailing_zeros())) as u16)
     }
 
@@ -129,7 +129,7 @@ mod tests {
         assert!(used.iter().max() < Some(&40), "a crowded slot: {:?}", used.iter().max());
     }
 
-    /// The store-load pattern the ordering is for: never both miss.
+    /// The pattern that needs a single order: a store followed by a load of the other's word, on both sides.
     #[test]
     fn a_raised_bit_and_a_change_never_miss_each_other() {
         use std::sync::{Arc, Barrier};

@@ -1,11 +1,11 @@
-//! The plumbing of the watch table: records in and out of their lists and the index.
+//! How a record gets into and out of the watch table's lists and its index.
 
 use super::table::{Conn, List, NIL, Watch, WatchTable};
 use super::{Kind, Modes};
 use crate::types::ConnId;
 use std::hash::BuildHasher;
 
-/// A path's list up to this length is searched from end to end; most are of length one, and stay out of the index.
+/// A path's list up to this length is searched as a whole. Most lists have one record and are not in the index.
 pub(super) const SHORT: u32 = 8;
 
 impl WatchTable {
@@ -107,7 +107,7 @@ impl WatchTable {
 
     /// Puts a record into the index.
     fn enter(&mut self, w: u32) {
-        // Out of the table for a moment: a growing index asks the records for their hashes.
+        // Taken out of the table meanwhile, because an index that grows needs the hashes of the records.
         let mut index = std::mem::take(&mut self.index);
         let hash = |w: &u32| {
             let Watch { path, conn, kind, .. } = self.watches[*w as usize];
@@ -117,7 +117,7 @@ impl WatchTable {
         self.index = index;
     }
 
-    /// Takes a record out of its lists and the index, and its connection away with the last of its watches.
+    /// Removes a record from its lists and the index, and its connection if this was its last watch.
     pub(super) fn unlink(&mut self, w: u32) {
         let Watch { path, conn, path_prev, path_next, conn_prev, conn_next, kind, .. } = self.watches[w as usize];
         if self.paths.get(path).lists[kind as usize].indexed {

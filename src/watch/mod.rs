@@ -1,4 +1,4 @@
-//! Watches: who wants to hear of which path. One [`WatchTable`] per shard, single-threaded; [`Interest`] is what shards
+//! Watches: which connection is told of which path. One [`WatchTable`] per shard, single-threaded; [`Interest`] is what shards
 //! and the tree's writer share. Mirrors `IWatchManager`, `WatchManager` and the watch half of `DataTree`.
 
 pub mod interest;
@@ -22,9 +22,9 @@ pub use table::{Fired, WatchTable};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Kind {
-    /// Armed by exists and getData: creation, deletion, new data.
+    /// Set by exists and getData. Fires on creation, deletion and new data.
     Data = 0,
-    /// Armed by getChildren: children come and go, deletion of the node itself.
+    /// Set by getChildren. Fires when a child is created or deleted, and on deletion of the node itself.
     Child = 1,
 }
 

@@ -1,4 +1,4 @@
-//! Random operation lists on the table and on its naive [`Model`], which must not tell them apart.
+//! Random operation lists on the table and on its naive [`Model`], which must agree.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ const CONNS: u64 = super::link::SHORT as u64 + 6;
 const EVENTS: [EventType; 4] =
     [EventType::NodeCreated, EventType::NodeDeleted, EventType::NodeDataChanged, EventType::NodeChildrenChanged];
 
-/// In a crowded run watches are armed much more often than fired, so that lists outgrow the search from end to end.
+/// In a crowded run watches are armed much more often than fired, so that lists become long enough for the index.
 fn step(rng: &mut fastrand::Rng, crowded: bool, table: &mut WatchTable, model: &mut Model) {
     let path = PATHS[rng.usize(..PATHS.len())];
     let conn = ConnId(rng.u64(..CONNS));

@@ -45,7 +45,7 @@ impl WatchTable {
         })
     }
 
-    /// Asserts the table's invariants: lists, indexes, counters and interest bits tell the same. Costs a walk over everything.
+    /// Asserts the table's invariants: lists, indexes, counters and interest bits agree. Walks over everything.
     pub fn check(&self) {
         let mut count = [0; 2];
         let mut slots = vec![0u32; SLOTS];

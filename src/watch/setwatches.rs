@@ -1,4 +1,4 @@
-//! What becomes of each watch a reconnecting client lists: fired at once, because the client missed the change, or armed
+//! Decides about each watch that a reconnecting client lists: fire it at once, because the client missed the change, or arm it
 //! again. Mirrors `DataTree.setWatches`.
 
 use crate::types::{EventType, Zxid};

@@ -23,7 +23,7 @@ pub(super) struct List {
     pub(super) head: u32,
     pub(super) tail: u32,
     pub(super) len: u32,
-    /// Whether its records are in the index: once it has outgrown a search from end to end, and until it is empty.
+    /// Whether its records are in the index: from the time it grows longer than `SHORT` until it is empty.
     pub(super) indexed: bool,
 }
 
@@ -31,7 +31,7 @@ impl List {
     pub(super) const EMPTY: List = List { head: NIL, tail: NIL, len: 0, indexed: false };
 }
 
-/// One connection's watch on one path in one table. A free record has no mode and hangs in the free list by `path_next`.
+/// One connection's watch on one path in one table. A free record has no mode and is linked into the free list by `path_next`.
 pub(super) struct Watch {
     pub(super) path: u32,
     pub(super) conn: u32,
@@ -53,8 +53,8 @@ pub(super) struct Conn {
     pub(super) notified: u64,
 }
 
-/// What a change set off, counted as ZooKeeper's `node_*_watch_count` metrics count: watchers per table, one that hears of a
-/// deletion from both tables counting in both. Zero means that nothing is to be recorded.
+/// How many watchers a change fired, as ZooKeeper's `node_*_watch_count` metrics count them: per table, and a watcher that a deletion
+/// finds in both tables counts in both. Zero means that nothing is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Fired {
     /// Watchers the data table triggered.
@@ -65,7 +65,7 @@ pub struct Fired {
 
 /// All watches of the connections of one shard.
 ///
-/// A watch on a path that is not a znode's is kept and never fires (exists arms on missing nodes, so any text may come).
+/// The path may be any text, because exists sets watches on missing nodes too. If it is not a valid path, the watch never fires.
 pub struct WatchTable {
     pub(super) shard: usize,
     pub(super) interest: Arc<Interest>,
@@ -111,7 +111,7 @@ impl WatchTable {
         }
     }
 
-    /// Arms a one-shot watch. `false` if it was armed already: many registrations collapse into one event.
+    /// Arms a one-shot watch. `false` if it was armed already: several registrations cause one event.
     ///
     /// Call it before reading the state it is armed against (see [`interest`](super::interest)), or under the tree's guard.
     pub fn add(&mut self, kind: Kind, path: &str, conn: ConnId) -> bool {
@@ -137,7 +137,7 @@ impl WatchTable {
         })
     }
 
-    /// Takes the watches of this type away. `false` (the reply is `NOWATCHER`) if there were none.
+    /// Removes the watches of this type. `false` (the reply is `NOWATCHER`) if there were none.
     pub fn remove(&mut self, path: &str, conn: ConnId, watcher: WatcherType) -> bool {
         let (Some(path), Some(&conn)) = (self.paths.find(path), self.conn_index.get(&conn)) else { return false };
         let mut removed = false;
@@ -151,7 +151,7 @@ impl WatchTable {
         removed
     }
 
-    /// Takes every watch of a closed connection away, in time proportional to their number. Returns how many there were.
+    /// Removes every watch of a closed connection, in time proportional to their number. Returns how many there were.
     pub fn remove_conn(&mut self, conn: ConnId) -> usize {
         let Some(&slot) = self.conn_index.get(&conn) else { return 0 };
         let mut w = self.conns[slot as usize].watches.head;
@@ -167,12 +167,12 @@ impl WatchTable {
         removed
     }
 
-    /// Sets off the watches a change addresses and appends to `out` every connection to be told `(event, path)`, each once,
+    /// Fires the watches that a change concerns and appends to `out` every connection to be told `(event, path)`, each once,
     /// in the order of registration (then recursive watchers, from the parent up to the root). One-shot watches are used up,
-    /// whether or not the caller then withholds the event for want of READ permission.
+    /// even if the caller then drops the event because the client lacks READ permission.
     ///
-    /// Creation and new data address the data table, changed children the child table, deletion both: the child table then
-    /// skips whom the data table has told.
+    /// Creation and new data concern the data table, changed children the child table, deletion both. A connection that a deletion
+    /// finds in both is told once.
     pub fn fire(&mut self, event: EventType, path: &str, out: &mut Vec<ConnId>) -> Fired {
         self.trigger += 1;
         let own = self.paths.find(path);
@@ -270,7 +270,7 @@ impl WatchTable {
         has != had
     }
 
-    /// Takes modes from a watch, and the watch away with the last of them. The path is left for `release_path`.
+    /// Removes modes from a watch, and the watch itself when none is left. The path is left for `release_path`.
     fn take_modes(&mut self, w: u32, modes: Modes) {
         let watch = &mut self.watches[w as usize];
         let had = watch.modes;
