@@ -3,6 +3,6 @@
 
 pub mod disk;
 pub mod echo;
-mod ring;
+pub mod ring;
 pub mod server;
 pub mod sizes;
