@@ -96,6 +96,11 @@ impl Leading {
         self.prep.status()
     }
 
+    /// `srst`.
+    pub(super) fn reset_counts(&mut self) {
+        self.prep.reset_counts();
+    }
+
     /// Asserts the invariants; `committed` is the server's commit point.
     pub(super) fn check(&self, committed: Zxid) {
         self.zab.check();

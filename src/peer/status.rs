@@ -133,6 +133,8 @@ impl Peer {
         self.stats.digests = before.digests;
         self.stats.slow_syncs = before.slow_syncs;
         self.stats.writes = before.writes.emptied();
+        let Role::Leading(leading) = &mut self.role;
+        leading.reset_counts();
     }
 
     /// The figures as they are now. `with_sessions` lists expiries and ephemerals too, which takes time with every session.

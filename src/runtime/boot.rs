@@ -1,5 +1,6 @@
 //! From a configuration to a serving process, and back. Mirrors `ZooKeeperServerMain.runFromConfig`.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -27,10 +28,10 @@ use crate::peer::Peer;
 use crate::shard::Shard;
 use crate::tree::Tree;
 use crate::txnlog::recovery::{RecoveryError, Report};
-use crate::txnlog::restore::recover_tree;
+use crate::txnlog::restore::recover_tree_in_steps;
 use crate::txnlog::snapshotter::first_snapshot;
 use crate::txnlog::writer::LogWriter;
-use crate::types::{SessionId, ShardId, Zxid};
+use crate::types::{Now, SessionId, ShardId, Zxid};
 use crate::watch::interest::MAX_SHARDS;
 use crate::watch::{Interest, WatchTable};
 
@@ -53,7 +54,7 @@ struct Loaded {
     sessions: Vec<(SessionId, i32)>,
     replayed: u64,
     digests: Vec<(Zxid, u64)>,
-    took_ms: i64,
+    took: Startup,
 }
 
 fn serve(config: Config) -> Result<(), StartError> {
@@ -71,12 +72,12 @@ fn serve(config: Config) -> Result<(), StartError> {
     let mut log = open_dir(&log_dir, &config)?;
     let _locks = lock(&config)?;
     let mut loaded = load(&config, &mut snap, &mut log)?;
-    loaded.took_ms = Clock::now().mono_ms - began.mono_ms;
+    loaded.took.load_ms.record(millis_since(began));
     tracing::info!(
         znodes = loaded.tree.node_count(),
         sessions = loaded.sessions.len(),
         replayed = loaded.replayed,
-        took_ms = loaded.took_ms,
+        took_ms = loaded.took.load_ms.sum,
         "loaded"
     );
     let listeners = bind(&config, layout.shards.len())?;
@@ -156,8 +157,19 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     let marks = [config.data_dir.join("initialize"), config.data_log_dir.join("initialize")];
     let initialize = marks.iter().any(|m| m.exists());
     let tree_options = settings::tree(config);
-    let recovered = recover_tree(snap, log, tree_options, settings::recovery(config, initialize))
-        .map_err(|e| recovery_failed(&e))?;
+    let mut took = Startup::default();
+    let began = Clock::now();
+    let replaying = Cell::new(None);
+    let snapshot_loaded = || replaying.set(Some(Clock::now()));
+    let recovery = settings::recovery(config, initialize);
+    let recovered =
+        recover_tree_in_steps(snap, log, tree_options, recovery, &snapshot_loaded).map_err(|e| recovery_failed(&e))?;
+    let replayed = recovered.report.replayed;
+    if replayed > 0 {
+        took.replayed.record(replayed);
+        took.log_load_ms.record(millis_since(replaying.get().unwrap_or(began)));
+    }
+    took.snapshot_load_ms.record(replaying.get().map_or(0, |at| (at.mono_ms - began.mono_ms).max(0) as u64));
     report(&recovered.report);
     if recovered.last == Zxid::NONE {
         return Err(StartError::new(
@@ -174,15 +186,21 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     refuse_unsound(&tree)?;
     if recovered.fresh {
         // Apache refuses logs without any snapshot, so the way back begins here.
+        let began = Clock::now();
         first_snapshot(snap, &tree, settings::snapshot(config))
             .map_err(|e| StartError::new(ExitCode::TxnLog, format!("the first snapshot cannot be written: {e}")))?;
+        took.first_snapshot_ms.record(millis_since(began));
     }
     for mark in marks.iter().filter(|m| m.exists()) {
         std::fs::remove_file(mark)
             .map_err(|e| StartError::new(ExitCode::DataDir, format!("{}: {e}", mark.display())))?;
     }
     let digests = recovered.report.logged_digests.iter().copied().collect();
-    Ok(Loaded { tree, sessions, replayed: recovered.report.replayed, digests, took_ms: 0 })
+    Ok(Loaded { tree, sessions, replayed, digests, took })
+}
+
+fn millis_since(began: Now) -> u64 {
+    (Clock::now().mono_ms - began.mono_ms).max(0) as u64
 }
 
 fn recovery_failed(e: &RecoveryError) -> StartError {
@@ -281,7 +299,7 @@ impl Server {
         let mut peer = Peer::new(settings::peer(&config, shards), &loaded.tree, &loaded.sessions, now);
         peer.remember_digests(&loaded.digests);
         let last = loaded.tree.last_zxid();
-        let startup = Startup { load_ms: loaded.took_ms.max(0) as u64, replayed: loaded.replayed };
+        let startup = loaded.took;
         let shared = Arc::new(Shared {
             cursors: (0..shards).map(cursor).collect(),
             peer_waiting: CachePadded::new(AtomicBool::new(false)),

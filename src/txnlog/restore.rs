@@ -8,19 +8,13 @@ use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, Zxid};
 
 /// Builds a [`Tree`].
-pub struct TreeBuilder {
+struct TreeBuilder<'a> {
     loader: TreeLoader,
     options: TreeOptions,
+    loaded: &'a dyn Fn(),
 }
 
-impl TreeBuilder {
-    /// An empty one.
-    pub fn new(options: TreeOptions) -> TreeBuilder {
-        TreeBuilder { loader: TreeLoader::new(options), options }
-    }
-}
-
-impl Builder for TreeBuilder {
+impl Builder for TreeBuilder<'_> {
     type Replica = TreeReplica;
 
     fn acl(&mut self, id: AclId, list: Vec<Acl>) -> Result<(), String> {
@@ -33,7 +27,9 @@ impl Builder for TreeBuilder {
 
     fn finish(self, zxid: Zxid) -> Result<TreeReplica, String> {
         let digests = self.options.digest_enabled;
-        Ok(TreeReplica { tree: self.loader.finish(zxid).map_err(|e| e.to_string())?, digests })
+        let tree = self.loader.finish(zxid).map_err(|e| e.to_string())?;
+        (self.loaded)();
+        Ok(TreeReplica { tree, digests })
     }
 
     fn fresh(self) -> TreeReplica {
@@ -42,7 +38,7 @@ impl Builder for TreeBuilder {
 }
 
 /// A [`Tree`] under replay.
-pub struct TreeReplica {
+struct TreeReplica {
     tree: Tree,
     digests: bool,
 }
@@ -66,7 +62,20 @@ pub fn recover_tree<D: Dir>(
     tree: TreeOptions,
     options: RecoveryOptions,
 ) -> Result<Recovered<Tree>, RecoveryError> {
-    let r = recover(snap, log, || TreeBuilder::new(tree), options)?;
+    recover_tree_in_steps(snap, log, tree, options, &|| {})
+}
+
+/// The same, with a word in between for who measures: `loaded` is called once the snapshot is loaded and before its log is
+/// replayed, and not at all without a snapshot.
+pub fn recover_tree_in_steps<D: Dir>(
+    snap: &mut D,
+    log: &mut D,
+    tree: TreeOptions,
+    options: RecoveryOptions,
+    loaded: &dyn Fn(),
+) -> Result<Recovered<Tree>, RecoveryError> {
+    let new_builder = || TreeBuilder { loader: TreeLoader::new(tree), options: tree, loaded };
+    let r = recover(snap, log, new_builder, options)?;
     let mut state = r.state.tree;
     state.set_last_zxid(r.last);
     Ok(Recovered { state, sessions: r.sessions, last: r.last, fresh: r.fresh, tail: r.tail, report: r.report })

@@ -1,6 +1,6 @@
 //! Four-letter words at a running server.
 
-use super::server::Home;
+use super::server::{Home, Server};
 use super::wire::{Client, Raw};
 
 const ALL: [&str; 18] = [
@@ -55,6 +55,50 @@ fn all_words_are_answered_while_sessions_are_served() {
     assert!(dump.contains(&format!("0x{:x}:\n\t/e\n", client.session.0)), "{dump}");
     assert!(server.word("wchp").contains("/e\n"));
     assert_eq!(client.get("/e", false).map(|(d, _)| d), Ok(Vec::new()));
+    server.stop();
+}
+
+/// The value of a line of mntr.
+fn figure(mntr: &str, name: &str) -> String {
+    let value = mntr.lines().find_map(|l| l.strip_prefix("zk_")?.strip_prefix(name)?.strip_prefix('\t'));
+    value.unwrap_or_else(|| panic!("no {name} in {mntr}")).to_owned()
+}
+
+#[test]
+fn what_starting_took_is_shown_until_srst() {
+    let home = Home::new("4lw.commands.whitelist=*\nenforceQuota=true");
+    let counts = |server: &Server| {
+        let mntr = server.word("mntr");
+        ["dbinittime", "startup_snap_load_time", "snapshottime", "startup_txns_load_time", "startup_txns_loaded"]
+            .map(|name| figure(&mntr, &format!("cnt_{name}")))
+    };
+    let server = home.start();
+    // A new database: its first snapshot is written, and there is no log.
+    assert_eq!(counts(&server), ["1", "1", "1", "0", "0"]);
+    let mut client = Client::connect(server.addr());
+    for (path, data) in [
+        ("/a", &b""[..]),
+        ("/zookeeper/quota/a", b""),
+        ("/zookeeper/quota/a/zookeeper_limits", b"count=-1,bytes=-1=;byteHardLimit=-1;countHardLimit=2"),
+        ("/zookeeper/quota/a/zookeeper_stats", b"count=0,bytes=0"),
+    ] {
+        client.create(path, data).expect("new");
+    }
+    client.create("/a/b", b"").expect("the second one below /a");
+    assert_eq!(client.create("/a/c", b""), Err(-125));
+    let mntr = server.word("mntr");
+    assert_eq!(figure(&mntr, "a_quota_exceeded_error_per_namespace"), "1");
+    assert_ne!(figure(&mntr, "outstanding_changes_queued"), "0");
+    server.word("srst");
+    assert_eq!(counts(&server), ["0"; 5]);
+    let mntr = server.word("mntr");
+    for name in ["outstanding_changes_queued", "outstanding_changes_removed", "a_quota_exceeded_error_per_namespace"] {
+        assert_eq!(figure(&mntr, name), "0", "{name}");
+    }
+    server.stop();
+    let server = home.start();
+    // The log is replayed over the first snapshot.
+    assert_eq!(counts(&server), ["1", "1", "0", "1", "1"]);
     server.stop();
 }
 

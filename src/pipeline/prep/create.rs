@@ -268,6 +268,12 @@ mod tests {
         assert_eq!(f.code(&set("/a/b", b"xx", 5)), -103, "bytes fit, the version does not");
         assert_eq!(f.code(&set("/a/b", b"xxx", 5)), -125, "quota is looked at before the version");
         assert_eq!(f.code(&set("/a/b", b"xx", -1)), 0);
+        let refusals = |f: &Fixture| {
+            f.prep.status().quota_refusals.sorted().iter().map(|(n, t)| (n.to_string(), t.count)).collect::<Vec<_>>()
+        };
+        assert_eq!(refusals(&f), [("a".to_owned(), 2)], "by the path's first element");
+        f.prep.reset_counts();
+        assert_eq!(refusals(&f), [("a".to_owned(), 0)], "the name stays");
         let mut f = quota(false);
         f.applied(&create("/a/b"));
         assert_eq!(f.code(&create("/a/c")), 0);

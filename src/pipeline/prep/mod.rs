@@ -37,7 +37,7 @@ use crate::proto::Request;
 use crate::tree::digest;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner;
-use crate::types::{Cxid, ErrorCode, Id, Now, Origin, SessionId, Zxid, op, path};
+use crate::types::{Cxid, ErrorCode, Id, Namespaces, Now, Origin, SessionId, Zxid, op, path};
 
 /// What an operator can choose about validation.
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ impl Proposal {
 }
 
 /// Figures for the metrics.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct PrepStatus {
     pub outstanding_changes: usize,
@@ -140,6 +140,8 @@ pub struct PrepStatus {
     pub highest_sequence_number: i32,
     /// Sequential creates with one of the last million numbers.
     pub sequential_creates_near_end: u64,
+    /// Writes that a hard quota refused, by namespace.
+    pub quota_refusals: Namespaces,
 }
 
 /// The machine. One per leadership: a new leader starts with nothing outstanding.
@@ -148,13 +150,20 @@ pub struct Prep {
     options: PrepOptions,
     outstanding: Outstanding,
     counters: SequenceCounters,
+    quota_refusals: Namespaces,
     last: Zxid,
 }
 
 impl Prep {
     /// Nothing outstanding.
     pub fn new(options: PrepOptions) -> Prep {
-        Prep { options, outstanding: Outstanding::default(), counters: SequenceCounters::new(), last: Zxid(i64::MIN) }
+        Prep {
+            options,
+            outstanding: Outstanding::default(),
+            counters: SequenceCounters::new(),
+            quota_refusals: Namespaces::default(),
+            last: Zxid(i64::MIN),
+        }
     }
 
     /// The options it was made with.
@@ -183,6 +192,7 @@ impl Prep {
             options: &self.options,
             out: &mut self.outstanding,
             counters: &mut self.counters,
+            quota_refusals: &mut self.quota_refusals,
             now,
             state,
             sessions,
@@ -224,7 +234,14 @@ impl Prep {
             outstanding_changes_removed: self.outstanding.removed_count,
             highest_sequence_number: self.counters.highest,
             sequential_creates_near_end: self.counters.near_end,
+            quota_refusals: self.quota_refusals.clone(),
         }
+    }
+
+    /// What the metrics count begins again (`srst`). Sequence numbers stay: they warn of an end that comes nearer.
+    pub fn reset_counts(&mut self) {
+        self.outstanding.reset_counts();
+        self.quota_refusals = self.quota_refusals.emptied();
     }
 }
 
@@ -247,6 +264,7 @@ struct Step<'a, T: State, S: Sessions> {
     options: &'a PrepOptions,
     out: &'a mut Outstanding,
     counters: &'a mut SequenceCounters,
+    quota_refusals: &'a mut Namespaces,
     now: Now,
     state: &'a T,
     sessions: &'a S,
@@ -344,11 +362,12 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         acl::check(self.options.skip_acl, &record.acl, &self.request.auth, wanted)
     }
 
-    fn check_quota(&self, path: &str, nodes: i64, bytes: i64) -> Result<(), ErrorCode> {
+    fn check_quota(&mut self, path: &str, nodes: i64, bytes: i64) -> Result<(), ErrorCode> {
         if !self.options.enforce_quota {
             return Ok(());
         }
-        self.state.quota(path).map_or(Ok(()), |quota| quota::check(&quota, nodes, bytes))
+        let Some(quota) = self.state.quota(path) else { return Ok(()) };
+        quota::check(&quota, nodes, bytes).inspect_err(|_| self.quota_refusals.record(path, 1))
     }
 
     fn kind(&self, record: &Record) -> owner::Kind {

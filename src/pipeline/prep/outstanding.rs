@@ -69,6 +69,11 @@ struct Begun {
 }
 
 impl Outstanding {
+    /// What was counted counts from 0 again.
+    pub(super) fn reset_counts(&mut self) {
+        (self.queued_count, self.removed_count) = (0, 0);
+    }
+
     /// Starts a request.
     pub(super) fn begin(&mut self) {
         self.undo.clear();

@@ -20,6 +20,8 @@ pub(super) enum Value {
     Counter(u64),
     /// One gauge per namespace.
     Gauges(Vec<(String, i64)>),
+    /// One counter per namespace.
+    Counters(Vec<(String, u64)>),
     /// Average, bounds, count and sum.
     Summary(Tally),
     /// The same per namespace.
@@ -71,12 +73,6 @@ fn millis(us: &Tally) -> Tally {
     Tally { min: us.min / 1000, max: us.max / 1000, sum: us.sum / 1000, count: us.count }
 }
 
-fn once(v: u64) -> Value {
-    let mut t = Tally::default();
-    t.record(v);
-    Value::Summary(t)
-}
-
 /// Limit or usage of every quota, summed by the first element of its path.
 fn quotas(s: &Sums<'_>, pick: fn(&StatsTrack, bool) -> i64, usage: bool) -> Value {
     let mut all: Vec<(String, i64)> = Vec::new();
@@ -102,6 +98,11 @@ fn count_of(t: &StatsTrack, usage: bool) -> i64 {
 
 fn bytes_of(t: &StatsTrack, usage: bool) -> i64 {
     if !usage && t.byte_hard_limit() > -1 { t.byte_hard_limit() } else { t.bytes() }
+}
+
+/// How often something happened, by namespace.
+fn counts(n: &Namespaces) -> Value {
+    Value::Counters(n.sorted().into_iter().map(|(name, tally)| (name.to_owned(), tally.count)).collect())
 }
 
 fn by_namespace(n: &Namespaces) -> Value {
@@ -195,6 +196,7 @@ const COUNTERS: &[Row] = &[
     ("sync_processor_request_queued", "Transactions given to the log", |s| Value::Counter(s.r.peer.stats.proposals)),
     ("tls_handshake_exceeded", NOT_HERE, NONE),
     ("revalidate_count", NOT_HERE, NONE),
+    ("quota_exceeded_error_per_namespace", "Writes refused by a hard quota", |s| counts(&s.r.peer.prep.quota_refusals)),
 ];
 
 #[rustfmt::skip]
@@ -208,7 +210,7 @@ const SUMMARIES: &[Row] = &[
     ("connection_token_deficit", "Tokens missing after a handshake", |s| Value::Summary(s.all.token_deficit)),
     ("read_commit_proc_req_queued", NOT_MEASURED, EMPTY),
     ("node_deleted_watch_count", "Watchers told of a znode's deletion", |s| fired(s, EventType::NodeDeleted)),
-    ("startup_txns_load_time", NOT_MEASURED, EMPTY),
+    ("startup_txns_load_time", "Milliseconds that replaying logs took at the start", |s| Value::Summary(s.r.control.startup.log_load_ms)),
     ("sync_processor_queue_size", NOT_MEASURED, EMPTY),
     ("follower_sync_time", NOT_MEASURED, EMPTY),
     ("prep_processor_queue_size", NOT_MEASURED, EMPTY),
@@ -217,9 +219,9 @@ const SUMMARIES: &[Row] = &[
     ("reads_issued_from_session_queue", NOT_MEASURED, EMPTY),
     ("restore_time", NOT_MEASURED, EMPTY),
     ("learner_request_processor_queue_size", NOT_MEASURED, EMPTY),
-    ("snapshottime", "Milliseconds that writing a snapshot took", |s| Value::Summary(s.r.peer.stats.snapshot_ms)),
+    ("snapshottime", "Milliseconds that writing a snapshot took", |s| Value::Summary(s.r.peer.stats.snapshot_ms.merge(&s.r.control.startup.first_snapshot_ms))),
     ("unavailable_time", NOT_MEASURED, EMPTY),
-    ("startup_txns_loaded", "Transactions replayed from logs at the start", |s| once(s.r.control.startup.replayed)),
+    ("startup_txns_loaded", "Transactions replayed from logs at the start", |s| Value::Summary(s.r.control.startup.replayed)),
     ("reads_after_write_in_session_queue", NOT_MEASURED, EMPTY),
     ("requests_in_session_queue", NOT_MEASURED, EMPTY),
     ("write_commit_proc_issued", NOT_MEASURED, EMPTY),
@@ -227,7 +229,7 @@ const SUMMARIES: &[Row] = &[
     ("pending_session_queue_size", NOT_MEASURED, EMPTY),
     ("time_waiting_empty_pool_in_commit_processor_read_ms", NOT_MEASURED, EMPTY),
     ("commit_process_time", NOT_MEASURED, EMPTY),
-    ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| once(s.r.control.startup.load_ms)),
+    ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| Value::Summary(s.r.control.startup.load_ms)),
     ("inflight_diff_count", NOT_MEASURED, EMPTY),
     ("netty_queued_buffer_capacity", NOT_MEASURED, EMPTY),
     ("election_time", NOT_MEASURED, EMPTY),
@@ -240,7 +242,7 @@ const SUMMARIES: &[Row] = &[
     ("observer_sync_time", NOT_MEASURED, EMPTY),
     ("node_changed_watch_count", "Watchers told of a change of a znode's data", |s| fired(s, EventType::NodeDataChanged)),
     ("sync_process_time", NOT_MEASURED, EMPTY),
-    ("startup_snap_load_time", NOT_MEASURED, EMPTY),
+    ("startup_snap_load_time", "Milliseconds that loading the snapshot took at the start", |s| Value::Summary(s.r.control.startup.snapshot_load_ms)),
 ];
 
 #[rustfmt::skip]

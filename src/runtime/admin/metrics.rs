@@ -38,6 +38,9 @@ pub(super) fn flat(r: &Report) -> Vec<(String, Number)> {
             Value::Gauges(all) => {
                 out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n))))
             }
+            Value::Counters(all) => {
+                out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n as i64))))
+            }
             Value::Summary(t) => summary(&mut out, name, &t),
             Value::Summaries(all) => all.iter().for_each(|(key, t)| summary(&mut out, &format!("{key}_{name}"), t)),
             Value::Percentiles(l) => {
@@ -92,7 +95,7 @@ fn is_wanted(line: &str, names: &[String]) -> bool {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Gauge(_) | Value::Fraction(_) | Value::Gauges(_) => "gauge",
-        Value::Counter(_) => "counter",
+        Value::Counter(_) | Value::Counters(_) => "counter",
         Value::Summary(_) | Value::Summaries(_) | Value::Percentiles(_) => "summary",
     }
 }
@@ -105,6 +108,9 @@ fn samples(name: &str, value: &Value) -> String {
         Value::Fraction(d) => put!(out, "{name} {}\n", java::double(*d)),
         Value::Counter(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
         Value::Gauges(all) => {
+            all.iter().for_each(|(k, n)| put!(out, "{name}{{key=\"{}\"}} {}\n", escape(k), java::double(*n as f64)));
+        }
+        Value::Counters(all) => {
             all.iter().for_each(|(k, n)| put!(out, "{name}{{key=\"{}\"}} {}\n", escape(k), java::double(*n as f64)));
         }
         Value::Summary(t) => totals(&mut out, name, "", t),

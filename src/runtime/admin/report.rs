@@ -10,7 +10,7 @@ use crate::peer::status::PeerStatus;
 use crate::runtime::clock::Clock;
 use crate::runtime::shared::{NoAnswer, Shared};
 use crate::shard::status::{ConnStatus, Detail, ResettableStats, ShardStats, ShardStatus};
-use crate::types::{Now, SessionId};
+use crate::types::{Now, SessionId, Tally};
 use crate::watch::Summary;
 
 /// Which long lists a report has.
@@ -57,13 +57,19 @@ pub(super) struct Figures {
     pub(super) startup: Startup,
 }
 
-/// How long the parts of starting took, and what they read.
+/// How long the parts of starting took, and what they read: one value each, none of what was not done, and none after `srst`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Startup {
-    /// Milliseconds for loading snapshot and logs.
-    pub load_ms: u64,
+    /// Milliseconds for opening the directories and loading snapshot and logs.
+    pub load_ms: Tally,
+    /// Milliseconds for loading the snapshot; 0 where there was none.
+    pub snapshot_load_ms: Tally,
+    /// Milliseconds for replaying logs.
+    pub log_load_ms: Tally,
     /// Transactions replayed from logs.
-    pub replayed: u64,
+    pub replayed: Tally,
+    /// Milliseconds for writing the first snapshot of a new database.
+    pub first_snapshot_ms: Tally,
 }
 
 impl Report {

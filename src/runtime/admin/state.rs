@@ -29,7 +29,7 @@ const PULSE_PATIENCE: Duration = Duration::from_millis(900);
 pub(super) struct AdminState {
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<Config>,
-    pub(super) startup: Startup,
+    startup: Mutex<Startup>,
     pub(super) trace_mask: AtomicI64,
     pub(super) snapshots_limited: AtomicU64,
     pub(super) snapshots_failed: AtomicU64,
@@ -49,7 +49,7 @@ impl AdminState {
         AdminState {
             shared,
             config,
-            startup,
+            startup: Mutex::new(startup),
             trace_mask: AtomicI64::new(TRACE_MASK),
             snapshots_limited: AtomicU64::new(0),
             snapshots_failed: AtomicU64::new(0),
@@ -71,7 +71,7 @@ impl AdminState {
             snapshots_limited: self.snapshots_limited.load(Ordering::Relaxed),
             snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
             connections_refused: self.shared.conn_limits.refused(),
-            startup: self.startup,
+            startup: *self.startup.lock().expect("nothing panics with it"),
         };
         Report::gather(&self.shared, &self.config, wanted, figures)
     }
@@ -113,6 +113,7 @@ impl AdminState {
             .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetStats { metrics }));
         if metrics {
             self.shared.to_peer(CoreMail::ResetPeerStats);
+            *self.startup.lock().expect("nothing panics with it") = Startup::default();
         }
     }
 

@@ -13,7 +13,7 @@ use crate::peer::status::{PeerStats, PeerStatus, ZxidDigest};
 use crate::pipeline::prep::PrepStatus;
 use crate::shard::status::{ConnStatus, Latency, ShardStats, ShardStatus};
 use crate::tree::{QuotaState, StatsTrack};
-use crate::types::{EventType, Now, SessionId, Zxid, op};
+use crate::types::{EventType, Namespaces, Now, SessionId, Tally, Zxid, op};
 use crate::watch::Summary;
 
 const A: SessionId = SessionId(0x1000027a5080000);
@@ -119,6 +119,8 @@ fn peer() -> PeerStatus {
     stats.digests.push_back(ZxidDigest { zxid: Zxid(0x100), version: 2, digest: u64::MAX });
     [0, 180, 6001].into_iter().for_each(|us| stats.fsync_us.record(us));
     stats.batches.record(31);
+    let mut quota_refusals = Namespaces::default();
+    (0..2).for_each(|_| quota_refusals.record("/words/n", 1));
     PeerStatus {
         stats,
         prep: PrepStatus {
@@ -127,6 +129,7 @@ fn peer() -> PeerStatus {
             outstanding_changes_removed: 614,
             highest_sequence_number: 7,
             sequential_creates_near_end: 0,
+            quota_refusals,
         },
         last_zxid: Zxid(0x136),
         outstanding: 0,
@@ -146,6 +149,12 @@ fn peer() -> PeerStatus {
     }
 }
 
+fn once(v: u64) -> Tally {
+    let mut t = Tally::default();
+    t.record(v);
+    t
+}
+
 fn report() -> Report {
     Report {
         now: NOW,
@@ -158,7 +167,13 @@ fn report() -> Report {
             snapshots_limited: 0,
             snapshots_failed: 0,
             connections_refused: 7,
-            startup: Startup { load_ms: 12, replayed: 3 },
+            startup: Startup {
+                load_ms: once(12),
+                snapshot_load_ms: once(5),
+                log_load_ms: once(6),
+                replayed: once(3),
+                first_snapshot_ms: once(1),
+            },
         },
     }
 }

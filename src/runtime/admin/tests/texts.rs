@@ -184,11 +184,15 @@ fn mntr() {
         ("zk_cnt_election_time", "0"),
         ("zk_sum_dbinittime", "12"),
         ("zk_sum_startup_txns_loaded", "3"),
+        ("zk_sum_startup_txns_load_time", "6"),
+        ("zk_sum_startup_snap_load_time", "5"),
+        ("zk_cnt_snapshottime", "1"),
+        ("zk_words_quota_exceeded_error_per_namespace", "2"),
     ] {
         assert_eq!(key(&text, name), value, "{name}");
     }
-    // Two header lines; 25 gauges, 4 of a quota; 52 counters; 42 summaries and one of a namespace of 5 lines; 23 of 9.
-    assert_eq!(text.lines().count(), 2 + 25 + 4 + 52 + 43 * 5 + 23 * 9);
+    // Two header lines; 25 gauges, 4 of a quota; 52 counters and one of a namespace; 42 summaries and one of a namespace of 5 lines; 23 of 9.
+    assert_eq!(text.lines().count(), 2 + 25 + 4 + 53 + 43 * 5 + 23 * 9);
     let mut r = report();
     r.shards[0].stats.since_reset = Default::default();
     assert_eq!(key(&four_letter::text("mntr", &r).unwrap(), "zk_last_client_response_size"), "-1");
@@ -205,6 +209,7 @@ fn prometheus_text() {
         "# TYPE updatelatency summary\nupdatelatency{quantile=\"0.5\"} NaN\n",
         "quota_count_limit_per_namespace{key=\"words\"} 1000.0\n",
         "read_per_namespace_count{key=\"words\"} 4.0\nread_per_namespace_sum{key=\"words\"} 1514.0\n",
+        "# TYPE quota_exceeded_error_per_namespace counter\nquota_exceeded_error_per_namespace{key=\"words\"} 2.0\n",
         "fsynctime_count 3.0\nfsynctime_sum 6.0\n",
     ] {
         assert!(text.contains(line), "{line}");
@@ -222,7 +227,7 @@ fn prometheus_text() {
             value.parse::<f64>().unwrap();
         }
     }
-    assert_eq!(names.len(), 29 + 52 + 42 + 23 + 2);
+    assert_eq!(names.len(), 29 + 53 + 42 + 23 + 2);
 }
 
 #[test]
