@@ -19,6 +19,7 @@ use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::Receiver;
 use super::net::{Close, Net, NetEvent};
 use super::shared::{CoreMail, Shared, WordRequest};
+use super::snapshot_requests::SnapshotRequests;
 use crate::config::ExitCode;
 use crate::limits;
 use crate::peer::{self, Peer, SnapshotPart};
@@ -62,6 +63,7 @@ pub(super) struct PeerSeat {
     log: LogThread<LogWriter<FsDir>>,
     events: Receiver<LogEvent>,
     snapshots: channel::Sender<SnapshotPart>,
+    snapshot_requests: SnapshotRequests,
 }
 
 impl PeerSeat {
@@ -71,7 +73,15 @@ impl PeerSeat {
         events: Receiver<LogEvent>,
         snapshots: channel::Sender<SnapshotPart>,
     ) -> PeerSeat {
-        PeerSeat { peer, out: peer::Outbox::default(), inbox: VecDeque::new(), log, events, snapshots }
+        PeerSeat {
+            peer,
+            out: peer::Outbox::default(),
+            inbox: VecDeque::new(),
+            log,
+            events,
+            snapshots,
+            snapshot_requests: SnapshotRequests::default(),
+        }
     }
 
     /// What the log thread told. Anything but `Synced` is rare.
@@ -161,6 +171,10 @@ impl Core {
                 (CoreMail::Stream(message), Some(seat), _) => seat.stream.push_back(message),
                 (CoreMail::FromShard(message), _, Some(seat)) => seat.inbox.push_back(message),
                 (CoreMail::Peer(input), _, Some(seat)) => {
+                    seat.peer.handle(now, input, tree, &mut seat.out);
+                }
+                (CoreMail::Snapshot { reply }, _, Some(seat)) => {
+                    let input = seat.snapshot_requests.ask(reply);
                     seat.peer.handle(now, input, tree, &mut seat.out);
                 }
                 (CoreMail::WordAnswer { conn, text }, Some(seat), _) => {
@@ -280,7 +294,7 @@ impl Core {
 
     fn peer_turn(&mut self, now: Now) -> bool {
         let Core { shard, peer: Some(seat), shared, .. } = self else { return false };
-        let PeerSeat { peer, out, inbox, log, snapshots, .. } = seat;
+        let PeerSeat { peer, out, inbox, log, snapshots, snapshot_requests, .. } = seat;
         let mut busy = !inbox.is_empty();
         {
             let tree = read(shared);
@@ -309,6 +323,7 @@ impl Core {
             // The snapshot thread lives as long as the process.
             let _ = snapshots.send(part);
         }
+        out.snapshot_answers.drain(..).for_each(|answer| snapshot_requests.answer(answer));
         // What is committed and still not applied waits for a shard. The first time that is found there is another look, for
         // the shard may have moved on just before it was told to say so.
         let waits = !busy && peer.has_work();

@@ -19,6 +19,7 @@ pub mod net;
 mod settings;
 pub mod shared;
 pub mod signals;
+pub mod snapshot_requests;
 pub mod snapshot_thread;
 mod start_error;
 mod thread_dump;

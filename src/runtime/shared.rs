@@ -10,6 +10,7 @@ use crossbeam::utils::CachePadded;
 
 use super::conn_limits::ConnLimits;
 use super::mailbox::Sender;
+use super::snapshot_requests::SnapshotReply;
 use crate::limits;
 use crate::peer::apply::Cursors;
 use crate::peer::status::PeerStatus;
@@ -40,6 +41,11 @@ pub enum CoreMail {
         detail: Detail,
         /// Where to.
         reply: channel::Sender<ShardStatus>,
+    },
+    /// To the peer core: take a snapshot of all that is applied.
+    Snapshot {
+        /// Told when it is durable.
+        reply: SnapshotReply,
     },
     /// To the peer core: show yourself.
     PeerStatus {

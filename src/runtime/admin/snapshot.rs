@@ -14,16 +14,14 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::commands::Fields;
 use super::query::argument;
-use super::report::Wanted;
 use super::responses::answer;
 use super::state::AdminState;
-use crate::peer::Input;
 use crate::runtime::settings;
 use crate::runtime::shared::CoreMail;
 use crate::txnlog::names::snapshot_name;
@@ -31,8 +29,7 @@ use crate::types::{CLIENT_LOG, Zxid};
 
 const COMMAND: &str = "snapshot";
 
-/// How often the peer core is asked whether the snapshot is written, and how long in all.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long a snapshot may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Bytes read from the file at a time, and pieces read ahead of a slow client.
@@ -82,32 +79,17 @@ fn is_due(state: &AdminState) -> bool {
 }
 
 /// Waits for a snapshot that holds everything applied when it was asked for, and opens its file before a purge can remove it.
-async fn take(state: &Arc<AdminState>) -> Result<(Zxid, File), String> {
-    let began = Instant::now();
-    let before = state.gather(Wanted::default(), |report| report.peer).await?;
-    let mut written = before.stats.snapshot_ms.count;
-    state.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
-    loop {
-        sleep(LOOK).await;
-        let peer = state.gather(Wanted::default(), |report| report.peer).await?;
-        let finished = peer.stats.snapshot_ms.count;
-        match peer.last_snapshot {
-            Some(s) if finished > written && s.zxid >= before.last_zxid => {
-                let name = snapshot_name(s.zxid, settings::snapshot(&state.config).compression);
-                let path: PathBuf = state.config.data_dir.join("version-2").join(name);
-                return File::open(&path).map(|f| (s.zxid, f)).map_err(|e| format!("{}: {e}", path.display()));
-            }
-            // One that was under way, begun too early: the question was not heard. Or the count began again (`srst`).
-            _ if finished != written => {
-                written = finished;
-                state.shared.to_peer(CoreMail::Peer(Input::SnapshotDue));
-            }
-            _ => {}
-        }
-        if began.elapsed() > PATIENCE {
-            return Err(format!("no snapshot was written within {} seconds", PATIENCE.as_secs()));
-        }
-    }
+async fn take(state: &AdminState) -> Result<(Zxid, File), String> {
+    let (reply, answer) = oneshot::channel();
+    state.shared.to_peer(CoreMail::Snapshot { reply });
+    let zxid = match timeout(PATIENCE, answer).await {
+        Ok(Ok(taken)) => taken.map_err(|refused| refused.to_string())?,
+        Ok(Err(_)) => return Err("the server is stopping".into()),
+        Err(_) => return Err(format!("no snapshot was written within {} seconds", PATIENCE.as_secs())),
+    };
+    let name = snapshot_name(zxid, settings::snapshot(&state.config).compression);
+    let path: PathBuf = state.config.data_dir.join("version-2").join(name);
+    File::open(&path).map(|file| (zxid, file)).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn send(zxid: Zxid, file: File, streaming: bool) -> io::Result<Response> {

@@ -15,13 +15,12 @@ use super::super::listener::CONNECTIONS;
 use super::super::state::{AdminState, NOT_SERVING};
 use super::super::{http, listener};
 use crate::config::{Config, MetricsProvider};
-use crate::peer::Input;
+use crate::peer::SnapshotRefused;
 use crate::peer::status::Finished;
 use crate::runtime::conn_limits::ConnLimits;
 use crate::runtime::mailbox::{Bell, mailbox};
 use crate::runtime::shared::{CoreMail, Shared};
 use crate::tree::{Tree, TreeOptions};
-use crate::types::Zxid;
 use crate::types::stat::owner::ExtendedTypes;
 use crate::watch::Interest;
 
@@ -30,6 +29,7 @@ use crate::watch::Interest;
 struct Heard {
     resets: AtomicU64,
     snapshots: AtomicU64,
+    refuses: AtomicBool,
     deaf: AtomicBool,
 }
 
@@ -48,15 +48,18 @@ fn answer_mail(letter: CoreMail, peer: &Mutex<crate::peer::status::PeerStatus>, 
         CoreMail::ResetStats { .. } | CoreMail::ResetConnectionStats | CoreMail::ResetPeerStats => {
             heard.resets.fetch_add(1, Ordering::SeqCst);
         }
-        CoreMail::Peer(Input::SnapshotDue) => {
-            let n = heard.snapshots.fetch_add(1, Ordering::SeqCst);
+        CoreMail::Snapshot { reply } => {
+            heard.snapshots.fetch_add(1, Ordering::SeqCst);
+            if heard.refuses.load(Ordering::SeqCst) {
+                return reply.send(Err(SnapshotRefused::TooMany)).unwrap();
+            }
             let mut p = peer.lock().unwrap();
-            // The first one ends a snapshot begun before: it does not hold what was applied meanwhile.
-            let zxid = if n == 0 { Zxid(p.last_zxid.0 - 1) } else { p.last_zxid };
+            let zxid = p.last_zxid;
             let name = format!("version-2/snapshot.{:x}", zxid.0);
-            std::fs::write(data.join(name), vec![n as u8; 200_000]).unwrap();
+            std::fs::write(data.join(name), vec![1; 200_000]).unwrap();
             p.stats.snapshot_ms.record(1);
             p.last_snapshot = Some(Finished { zxid, took_ms: 1, at_wall_ms: 1_795_218_577_321 });
+            reply.send(Ok(zxid)).unwrap();
         }
         _ => panic!("a letter nobody expected"),
     }
@@ -256,7 +259,6 @@ fn a_snapshot_is_taken_for_those_who_may_and_sent() {
     ] {
         assert!(headers.contains(header), "{headers}");
     }
-    // The second: the first was begun too early.
     assert!(body == vec![1; 200_000], "{} bytes", body.len());
     let (status, _, _) = ask("/commands/snapshot", "digest super:interop");
     assert_eq!(status, "429 Too Many Requests");
@@ -273,6 +275,11 @@ fn a_snapshot_without_its_bytes_and_none_at_all() {
     let (status, headers, body) = site.ask(request);
     assert_eq!((status.as_str(), String::from_utf8(body).unwrap()), ("200 OK", plain("snapshot", "null")));
     assert!(headers.contains("last_zxid: 0x136"), "{headers}");
+    site.heard.refuses.store(true, Ordering::SeqCst);
+    let (status, _, body) = site.ask(request);
+    let why = plain("snapshot", "\"64 others already wait for a snapshot\"");
+    assert_eq!((status.as_str(), String::from_utf8(body).unwrap()), ("500 Internal Server Error", why));
+    assert!(site.get("/commands/mntr").1.contains("\"snapshot_error_count\" : 1,"));
     let site = Site::open(|c| c.admin.snapshot = false);
     assert_eq!(site.ask(request).0, "503 Service Unavailable");
     let site = Site::open(|c| c.storage.serialize_last_processed_zxid = false);
