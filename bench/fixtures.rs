@@ -1,8 +1,10 @@
 //! The hot paths as closures that can be run again and again without the state growing: for criterion (`hot.rs`) and for
 //! instruction counts (`instructions.rs`).
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use zabra::auth::Providers;
@@ -10,13 +12,16 @@ use zabra::jute::Put;
 use zabra::jute::acl::put_acls;
 use zabra::jute::stat::put_stat;
 use zabra::peer::apply::Cursors;
-use zabra::peer::{self, Peer, PeerOptions};
+use zabra::peer::turn::{Bounds, PeerTurn, Streams, TreeAccess};
+use zabra::peer::{self, Append, Peer, PeerOptions, SnapshotAnswer, SnapshotPart};
 use zabra::pipeline::Proposal;
+use zabra::pipeline::messages::{ToPeer, ToShard};
 use zabra::pipeline::prep::{Prep, PrepOptions, WriteRequest};
 use zabra::proto::reply::put_reply_header;
 use zabra::proto::{ConnectRequest, Request};
 use zabra::session::tracker::SessionTracker;
-use zabra::shard::{self, Input, Shard, ShardOptions};
+use zabra::shard::turn::{Letter, ShardTurn, SocketEvent, Sockets};
+use zabra::shard::{self, CloseHow, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{Txn, TxnHeader};
 use zabra::txnlog::disk::{Dir, Reader, Segment, Writer};
@@ -410,6 +415,7 @@ fn shard() -> Shard {
         handshake_timeout_ms: 10_000,
         outstanding_limit: 1_000,
         touch_interval_ms: 500,
+        bounds: Default::default(),
         skip_acl: false,
         words: Vec::new(),
         enforced_schemes: Vec::new(),
@@ -419,24 +425,153 @@ fn shard() -> Shard {
     Shard::new(options, watches())
 }
 
-/// A server of one shard and one peer core without sockets and disk.
+/// A server of one shard and one peer core without sockets and disk, run by the shipped turns.
 struct Server {
-    tree: Tree,
-    shard: Shard,
-    peer: Peer,
-    out: shard::Outbox,
-    peer_out: peer::Outbox,
-    interest: Interest,
-    answer: Vec<u8>,
+    tree: SharedTree,
+    shard: ShardTurn,
+    peer: PeerTurn,
+    world: World,
 }
 
-/// The shard is always up to date here.
-struct Current;
+/// The tree, for one thread.
+struct SharedTree {
+    tree: RefCell<Tree>,
+    cursor: Cell<Zxid>,
+    interest: Interest,
+}
 
-impl Cursors for Current {
+impl Cursors for SharedTree {
     fn cursor(&self, _: ShardId) -> Zxid {
-        Zxid(i64::MAX)
+        self.cursor.get()
     }
+}
+
+impl TreeAccess for SharedTree {
+    fn read(&self) -> impl Deref<Target = Tree> {
+        self.tree.borrow()
+    }
+
+    fn write(&self) -> impl DerefMut<Target = Tree> {
+        self.tree.borrow_mut()
+    }
+
+    fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    fn peer_waits(&self, _: bool) -> bool {
+        false
+    }
+}
+
+/// What lies between the client, the shard, the peer and the log.
+#[derive(Default)]
+struct World {
+    accepted: bool,
+    arrived: Vec<u8>,
+    answer: Vec<u8>,
+    stream: VecDeque<ToShard>,
+    to_peer: VecDeque<ToPeer>,
+    /// Appended and not yet told to be durable.
+    appended: Option<Zxid>,
+}
+
+struct ShardLinks<'a>(&'a mut World, &'a SharedTree);
+
+impl shard::turn::Links for ShardLinks<'_> {
+    fn next(&mut self) -> Option<Letter> {
+        self.0.stream.pop_front().map(Letter::Stream)
+    }
+
+    fn moved_on(&mut self, cursor: Zxid) {
+        self.1.cursor.set(cursor);
+    }
+
+    fn submit(&mut self, messages: &mut Vec<ToPeer>) {
+        self.0.to_peer.extend(messages.drain(..));
+    }
+
+    fn word(&mut self, _: ConnId, word: &'static str, _: i64) {
+        panic!("nobody sent the word {word}");
+    }
+}
+
+/// One connection whose client takes everything.
+struct Wire<'a> {
+    accepted: &'a mut bool,
+    arrived: &'a mut Vec<u8>,
+    answer: &'a mut Vec<u8>,
+}
+
+impl Sockets for Wire<'_> {
+    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize {
+        if !std::mem::replace(self.accepted, true) {
+            f(SocketEvent::Accepted { conn: CONN, peer: ([127, 0, 0, 1], 4321).into() });
+        }
+        if self.arrived.is_empty() {
+            return 0;
+        }
+        f(SocketEvent::Data { conn: CONN, bytes: self.arrived });
+        self.arrived.clear();
+        1
+    }
+
+    fn out(&mut self, _: ConnId) -> &mut Vec<u8> {
+        self.answer
+    }
+
+    fn queued(&self, _: ConnId) -> usize {
+        self.answer.len()
+    }
+
+    fn want_writable(&mut self, _: ConnId) {
+        panic!("the answer is too long");
+    }
+
+    fn pause(&mut self, _: ConnId, _: bool) {
+        panic!("the connection is paused");
+    }
+
+    fn close(&mut self, _: ConnId, _: CloseHow) {
+        panic!("the connection is closed");
+    }
+
+    fn flush(&mut self) {}
+}
+
+struct PeerLinks<'a>(&'a mut World);
+
+impl peer::turn::Links for PeerLinks<'_> {
+    fn next(&mut self) -> Option<peer::Input> {
+        if let Some(zxid) = self.0.appended.take() {
+            return Some(peer::Input::Synced { zxid, records: 1, sync_ns: 1, slow: false });
+        }
+        self.0.to_peer.pop_front().map(peer::Input::FromShard)
+    }
+
+    fn append(&mut self, batch: &mut Vec<Append>) {
+        self.0.appended = batch.drain(..).next_back().map(|append| append.zxid);
+    }
+
+    fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
+        unreachable!("nobody asked for a snapshot: {answer:?}");
+    }
+
+    fn snapshot(&mut self, part: SnapshotPart) {
+        panic!("nobody asked for a snapshot: {part:?}");
+    }
+}
+
+impl Streams for PeerLinks<'_> {
+    fn has_room(&self, high_water: usize) -> bool {
+        self.0.stream.len() < high_water
+    }
+
+    fn push(&mut self, _: ShardId, message: ToShard) {
+        self.0.stream.push_back(message);
+    }
+
+    fn ring(&mut self) {}
 }
 
 impl Server {
@@ -450,18 +585,13 @@ impl Server {
             sweep: peer::SweepOptions { interval_ms: 60_000, max_per_minute: 10_000, max_never_used_ms: 0 },
             shards: 1,
         };
-        let peer = Peer::new(options, &tree, &[], now());
+        let last = tree.last_zxid();
         let mut server = Server {
-            tree,
-            shard: shard(),
-            peer,
-            out: shard::Outbox::default(),
-            peer_out: peer::Outbox::default(),
-            interest: Interest::new(),
-            answer: Vec::new(),
+            peer: PeerTurn::new(Peer::new(options, &tree, &[], now()), last, Bounds::default()),
+            shard: ShardTurn::new(shard()),
+            tree: SharedTree { tree: RefCell::new(tree), cursor: Cell::new(last), interest: Interest::new() },
+            world: World::default(),
         };
-        let peer: SocketAddr = ([127, 0, 0, 1], 4321).into();
-        server.shard.handle(now(), Input::Accepted { conn: CONN, peer }, &server.tree, &mut server.out);
         let mut hello = Vec::new();
         ConnectRequest {
             protocol_version: 0,
@@ -472,36 +602,35 @@ impl Server {
             read_only: Some(false),
         }
         .put(&mut hello);
-        assert_eq!(server.turn(&hello), 4 + 37);
+        assert_eq!(server.run(&hello), 4 + 37);
         server
     }
 
-    /// Bytes in, the length of the answer: a turn of the shard, one of the peer with a log that is synced at once, and the
-    /// shard's next.
-    fn turn(&mut self, bytes: &[u8]) -> usize {
-        let Server { tree, shard, peer, out, peer_out, interest, answer } = self;
-        answer.clear();
-        shard.handle(now(), Input::Data { conn: CONN, bytes }, tree, out);
-        for message in out.to_peer.drain(..) {
-            peer.handle(now(), peer::Input::FromShard(message), tree, peer_out);
+    /// Bytes in, the length of the answer: a turn of the shard and, if it submitted anything, one of the peer, one more with the
+    /// log synced, and the shard's next.
+    fn run(&mut self, bytes: &[u8]) -> usize {
+        self.world.answer.clear();
+        self.world.arrived.extend_from_slice(bytes);
+        self.shard_turn();
+        if !self.world.to_peer.is_empty() {
+            self.peer_turn();
+            while self.peer_turn() {}
+            self.shard_turn();
         }
-        let last = peer_out.append.drain(..).next_back();
-        if let Some(last) = last {
-            let synced = peer::Input::Synced { zxid: last.zxid, records: 1, sync_ns: 1, slow: false };
-            peer.handle(now(), synced, tree, peer_out);
-            while peer.has_work() {
-                peer.apply(tree, &Current, interest, peer_out);
-            }
-            for (_, message) in peer_out.to_shards.drain(..) {
-                shard.handle(now(), Input::Stream(message), tree, out);
-            }
-            shard.handle(now(), Input::Drained, tree, out);
-        }
-        assert!(out.close.is_empty());
-        for conn in out.dirty.drain(..) {
-            shard.take_output(conn, answer);
-        }
-        answer.len()
+        self.world.answer.len()
+    }
+
+    fn shard_turn(&mut self) {
+        let Server { tree, shard, world, .. } = self;
+        let (mut arrived, mut answer) = (std::mem::take(&mut world.arrived), std::mem::take(&mut world.answer));
+        let mut accepted = world.accepted;
+        let mut wire = Wire { accepted: &mut accepted, arrived: &mut arrived, answer: &mut answer };
+        shard.turn(now(), tree.read(), &mut wire, &mut ShardLinks(world, tree));
+        (world.arrived, world.answer, world.accepted) = (arrived, answer, accepted);
+    }
+
+    fn peer_turn(&mut self) -> bool {
+        self.peer.turn(now(), &self.tree, &mut PeerLinks(&mut self.world))
     }
 }
 
@@ -515,18 +644,18 @@ fn gets(count: u64) -> (Vec<u8>, usize) {
 fn shard_get_pipelined() -> Box<dyn FnMut()> {
     let mut server = Server::new();
     let (bytes, answer) = gets(16);
-    Box::new(move || assert_eq!(server.turn(&bytes), answer))
+    Box::new(move || assert_eq!(server.run(&bytes), answer))
 }
 
 fn shard_get_single() -> Box<dyn FnMut()> {
     let mut server = Server::new();
     let (bytes, answer) = gets(1);
-    Box::new(move || (0..BATCH).for_each(|_| assert_eq!(server.turn(&bytes), answer)))
+    Box::new(move || (0..BATCH).for_each(|_| assert_eq!(server.run(&bytes), answer)))
 }
 
 fn server_set() -> Box<dyn FnMut()> {
     let mut server = Server::new();
     let mut walk = Walk(0);
     let bytes: Vec<u8> = (0..BATCH).flat_map(|_| frame(5, op::SET_DATA, &set_body(&path(walk.next())))).collect();
-    Box::new(move || assert_eq!(server.turn(&bytes), BATCH as usize * (4 + 16 + 68)))
+    Box::new(move || assert_eq!(server.run(&bytes), BATCH as usize * (4 + 16 + 68)))
 }

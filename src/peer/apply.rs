@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::local::LocalRequest;
 use super::{Outbox, Peer, Role, close};
-use crate::limits;
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
 use crate::pipeline::prep::Proposal;
 use crate::pipeline::reply::{AfterReply, put_write_reply};
@@ -21,13 +20,20 @@ pub trait Cursors {
 }
 
 impl Peer {
-    /// Applies a bounded run of committed transactions; the caller holds the tree for writing. Stops early before a write
+    /// Applies a run of at most `most` committed transactions; the caller holds the tree for writing. Stops early before a write
     /// whose session still has an earlier read to be answered (rule S3a).
     ///
     /// Returns how many were applied.
-    pub fn apply(&mut self, tree: &mut Tree, cursors: &impl Cursors, interest: &Interest, out: &mut Outbox) -> usize {
+    pub fn apply(
+        &mut self,
+        tree: &mut Tree,
+        cursors: &impl Cursors,
+        interest: &Interest,
+        most: usize,
+        out: &mut Outbox,
+    ) -> usize {
         let mut count = 0;
-        while count < limits::APPLY_BURST {
+        while count < most {
             let Some(next) = self.commits.ready() else { break };
             let local = self.local.of(&next.header);
             if local.is_some_and(|l| l.behind_read && cursors.cursor(l.shard) < self.told[l.shard.index()]) {
@@ -198,7 +204,7 @@ mod tests {
         let zxid = out.append.pop().expect("a refusal is logged too").zxid;
         peer.handle(now, Input::Synced { zxid, sync_ns: 1, records: 1, slow: false }, &tree, &mut out);
         assert_eq!(gate.in_work(), 100);
-        assert_eq!(peer.apply(&mut tree, &Everywhere, &Interest::new(), &mut out), 1);
+        assert_eq!(peer.apply(&mut tree, &Everywhere, &Interest::new(), 2, &mut out), 1);
         assert_eq!(gate.in_work(), 0);
     }
 }

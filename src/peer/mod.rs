@@ -17,6 +17,7 @@ mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 
 use std::sync::Arc;
 
@@ -229,6 +230,11 @@ impl Peer {
     /// Whether everything proposed was applied.
     pub fn is_idle(&self) -> bool {
         self.commits.len() == 0 && !self.imaging.is_running()
+    }
+
+    /// About how much [`Peer::check`] looks at.
+    pub fn weight(&self) -> usize {
+        self.commits.len() + self.sessions.len()
     }
 
     /// Its invariants. Walks all sessions and everything that is not applied.

@@ -93,7 +93,7 @@ impl World {
     }
 
     fn apply(&mut self) -> usize {
-        let count = self.peer.apply(&mut self.tree, &self.cursors, &self.interest, &mut self.out);
+        let count = self.peer.apply(&mut self.tree, &self.cursors, &self.interest, limits::APPLY_BURST, &mut self.out);
         self.peer.check(&self.tree);
         count
     }

@@ -3,25 +3,27 @@
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use crossbeam::channel;
-use crossbeam::sync::ShardedLock;
 use crossbeam::utils::CachePadded;
 
 use super::admin::Startup;
 use super::clock::Clock;
 use super::conn_limits::ConnLimits;
-use super::core::{Core, PeerSeat, ShardSeat};
+use super::core::Core;
 use super::core_threads::{self, CoreThread, CoreThreads, Parts};
 use super::cores::{self, Layout};
 use super::disk::FsDir;
 use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::{self, Bell};
 use super::net::{self, Backend, Choice, ListenAddr};
-use super::shared::{CoreMail, Shared, WordRequest};
+use super::peer_core::PeerCore;
+use super::shard_core::ShardCore;
+use super::shared::{PeerCommand, PeerMail, ShardCommand, ShardMail, Shared, WordRequest};
 use super::signals::{Request, Signals};
 use super::start_error::StartError;
+use super::tree_cell::TreeCell;
 use super::{housekeeping, logging, settings, snapshot_thread, thread_dump};
 use crate::config::{self, Config, ExitCode};
 use crate::peer::Peer;
@@ -289,26 +291,23 @@ impl Server {
         let shards = layout.shards.len();
         let cpus: Vec<usize> = layout.shards.iter().copied().chain(layout.peer).collect();
         let CoreThreads { threads, parts: handles, wakers } = start_cores(&config, &io, &cpus)?;
-        let (mail, mut inboxes): (Vec<_>, Vec<_>) =
-            wakers.iter().map(|w| mailbox::mailbox::<CoreMail>(Bell::Core(w.clone()))).unzip();
+        let (shard_mail, mut inboxes): (Vec<_>, Vec<_>) =
+            wakers[..shards].iter().map(|w| mailbox::mailbox::<ShardMail>(Bell::Core(w.clone()))).unzip();
         let peer_core = layout.peer.map_or(0, |_| shards);
+        let (peer_mail, peer_inbox) = mailbox::mailbox::<PeerMail>(Bell::Core(wakers[peer_core].clone()));
         let (words_tx, words) = channel::unbounded::<WordRequest>();
         let interest = Arc::new(Interest::new());
-        let cursor = |_| CachePadded::new(AtomicI64::new(loaded.tree.last_zxid().0));
         let now = Clock::now();
         let mut peer = Peer::new(settings::peer(&config, shards), &loaded.tree, &loaded.sessions, now);
         peer.remember_digests(&loaded.digests);
         let last = loaded.tree.last_zxid();
         let startup = loaded.took;
         let shared = Arc::new(Shared {
-            cursors: (0..shards).map(cursor).collect(),
-            peer_waiting: CachePadded::new(AtomicBool::new(false)),
-            tree: ShardedLock::new(loaded.tree),
-            interest: interest.clone(),
+            tree: TreeCell::new(loaded.tree, shards, interest.clone()),
             turns: (0..cpus.len()).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
-            mail,
-            shard_core: (0..shards).collect(),
+            shards: shard_mail,
             peer_core,
+            peer: peer_mail,
             conn_limits: ConnLimits::new(
                 config.client.max_per_ip.max(0) as u32,
                 config.client.max_total.max(0) as usize,
@@ -324,20 +323,20 @@ impl Server {
         let writer = LogWriter::new(log, last, settings::log(&config));
         let log = LogThread::start(writer, settings::log_thread(&config, loaded.replayed, all_cpus), log_events)
             .map_err(thread_error)?;
-        let mut seat = Some(PeerSeat::new(peer, log, events, parts_tx));
+        let mut peer = Some(PeerCore::new(peer, last, peer_inbox, log, events, parts_tx));
         let throttles = settings::throttles(&config, shards, now, fastrand::u64(..));
         let mut listeners = listeners.into_iter();
         for (number, handle) in handles.into_iter().enumerate().rev() {
-            let mail = inboxes.pop().expect("a mailbox for each core");
             let shard = (number < shards).then(|| {
                 let table = WatchTable::new(number, interest.clone());
                 let options = settings::shard(&config, ShardId(number as u32), shards, throttles.clone());
-                ShardSeat::new(ShardId(number as u32), Shard::new(options, table))
+                let inbox = inboxes.pop().expect("a mailbox for each shard");
+                ShardCore::new(ShardId(number as u32), Shard::new(options, table), inbox)
             });
             let listener = if number < shards { listeners.next() } else { None };
-            let peer = if number == peer_core { seat.take() } else { None };
+            let peer = if number == peer_core { peer.take() } else { None };
             let shared = shared.clone();
-            let parts: Parts = Box::new(move |net| Core::new(number, net, listener, mail, shard, peer, shared));
+            let parts: Parts = Box::new(move |net| Core::new(number, net, listener, shard, peer, shared));
             handle
                 .send(parts)
                 .map_err(|_| StartError::new(ExitCode::Unexpected, format!("core {number} has ended")))?;
@@ -355,9 +354,8 @@ impl Server {
     /// Nothing is accepted or answered any more; what was appended is synced; sessions live on for the next start.
     fn stop(self) {
         tracing::info!("stopping");
-        for mail in &self.shared.mail {
-            mail.send(CoreMail::Stop);
-        }
+        self.shared.command_shards(|| ShardCommand::Stop);
+        self.shared.command_peer(PeerCommand::Stop);
         for core in self.cores {
             if let Err(e) = core.join() {
                 tracing::warn!("a core ended badly: {e}");

@@ -97,9 +97,21 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Puts the message there without waking: for a batch that ends with [`ring`](Sender::ring). Gives it back if full.
-    pub fn push(&self, message: T) -> Result<(), T> {
-        self.0.push(message)
+    /// Puts the message there without waking: for a batch that ends with [`ring`](Sender::ring).
+    ///
+    /// # Panics
+    /// If the mailbox is bounded and full.
+    pub fn push(&self, message: T) {
+        assert!(self.0.push(message).is_ok(), "push to a full mailbox of {} messages", self.len());
+    }
+
+    /// Sends all, and wakes the receiver once.
+    ///
+    /// # Panics
+    /// If the mailbox is bounded and full.
+    pub fn send_all(&self, messages: impl IntoIterator<Item = T>) {
+        messages.into_iter().for_each(|message| self.push(message));
+        self.ring();
     }
 
     /// Wakes the receiver.
@@ -169,11 +181,9 @@ mod tests {
     fn a_batch_rings_once_and_a_turn_is_bounded() {
         let (bell, rung) = counting();
         let (tx, rx) = mailbox(bell);
-        for i in 0..3 {
-            tx.push(i).unwrap();
-        }
+        tx.push(0);
         assert_eq!(rung.load(Ordering::SeqCst), 0);
-        tx.ring();
+        tx.send_all(1..3);
         let mut seen = Vec::new();
         for m in rx.drain() {
             seen.push(m);

@@ -16,13 +16,16 @@ pub mod logging;
 pub mod mailbox;
 mod memory;
 pub mod net;
+mod peer_core;
 mod settings;
+mod shard_core;
 pub mod shared;
 pub mod signals;
 pub mod snapshot_requests;
 pub mod snapshot_thread;
 mod start_error;
 mod thread_dump;
+mod tree_cell;
 
 /// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits, mounts,
 /// signals) or ends it. Gives what it printed; fails unless it ends with `code` (0 if not given).

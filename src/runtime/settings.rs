@@ -102,6 +102,7 @@ pub(super) fn shard(c: &Config, id: ShardId, shards: usize, throttles: Throttles
         handshake_timeout_ms: i64::from(c.client.sessionless_timeout_ms),
         outstanding_limit: (c.limits.global_outstanding.max(1) as usize).div_ceil(shards),
         touch_interval_ms: touch_interval_ms(c.tick_ms),
+        bounds: Default::default(),
         skip_acl: c.auth.skip_acl,
         words: four_letter::WORDS.into_iter().filter(allowed).collect(),
         enforced_schemes: if c.auth.enforce { c.auth.enforced_schemes.clone() } else { Vec::new() },

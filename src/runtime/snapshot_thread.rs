@@ -10,7 +10,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 use super::clock::Clock;
 use super::cores;
 use super::fatal::fatal;
-use super::shared::{CoreMail, Shared};
+use super::shared::Shared;
 use crate::config::ExitCode;
 use crate::txnlog::disk::Dir;
 use crate::txnlog::snapshot::SnapshotOptions;
@@ -51,7 +51,7 @@ fn write_all<D: Dir>(
     let mut snapshotter = Snapshotter::new(dir, options);
     for part in parts {
         if let Some(event) = snapshotter.take(Clock::now(), part)? {
-            shared.to_peer(CoreMail::Peer(event.into()));
+            shared.to_peer(event.into());
         }
     }
     Ok(())

@@ -5,17 +5,24 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
+use crate::peer::apply::Cursors;
+use crate::types::ShardId;
 
 /// Logs a line for each core and for each thread.
 pub(super) fn log(shared: &Shared) {
-    for (core, (turns, mail)) in shared.turns.iter().zip(&shared.mail).enumerate() {
-        let shards: Vec<String> = (0..shared.shard_core.len())
-            .filter(|shard| shared.shard_core[*shard] == core)
-            .map(|shard| format!("shard {shard} at zxid {:#x}", shared.cursors[shard].load(Ordering::Relaxed)))
-            .collect();
-        let peer = if shared.peer_core == core { ", peer" } else { "" };
-        let (turns, letters) = (turns.load(Ordering::Relaxed), mail.len());
-        tracing::info!("core {core}: {turns} turns, {letters} letters waiting, {}{peer}", shards.join(", "));
+    for (core, turns) in shared.turns.iter().enumerate() {
+        // Core n has shard n.
+        let turns = turns.load(Ordering::Relaxed);
+        let shard = shared.shards.get(core).map_or(String::new(), |mail| {
+            let cursor = shared.tree.cursor(ShardId(core as u32));
+            format!(", shard at zxid {cursor} with {} letters waiting", mail.len())
+        });
+        let peer = if core == shared.peer_core {
+            format!(", peer with {} letters waiting", shared.peer.len())
+        } else {
+            String::new()
+        };
+        tracing::info!("core {core}: {turns} turns{shard}{peer}");
     }
     match threads(Path::new("/proc/self/task")) {
         Ok(threads) => threads.iter().for_each(|t| tracing::info!("{t}")),

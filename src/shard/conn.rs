@@ -138,8 +138,8 @@ pub struct Conn {
 
 impl Conn {
     /// Whether it has as much to send as it may before its next requests are answered.
-    pub fn is_full(&self) -> bool {
-        self.backlog.is_some() || self.out.len() > limits::OUT_HIGH_WATER
+    pub fn is_full(&self, out_high_water: usize) -> bool {
+        self.backlog.is_some() || self.out.len() > out_high_water
     }
 
     /// Whether it asks for much at a time.

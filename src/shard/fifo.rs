@@ -142,7 +142,7 @@ impl Shard {
                 return;
             }
             // Reads before a write cannot wait for the client: the write's own answer would overtake them.
-            if c.is_full() && c.fifo.len() == c.waiting_reads {
+            if c.is_full(self.options.bounds.out_high_water) && c.fifo.len() == c.waiting_reads {
                 c.stalled = true;
                 self.stalled += c.fifo.len();
                 return;

@@ -135,7 +135,7 @@ impl Shard {
             self.defer(conn);
         }
         let Some(c) = self.conns.get_mut(conn) else { return };
-        let pause = !decodes && c.input.len() > limits::IN_HIGH_WATER;
+        let pause = !decodes && c.input.len() > self.options.bounds.in_high_water;
         if pause != c.paused && c.phase != Phase::Ended {
             c.paused = pause;
             out.pause.push((conn, pause));
@@ -144,13 +144,14 @@ impl Shard {
 
     fn may_decode(&self, conn: ConnId) -> bool {
         let Some(c) = self.conns.get(conn) else { return false };
+        let bounds = &self.options.bounds;
         match c.phase {
             Phase::Fresh => true,
             Phase::Open => {
                 // Reads that may be answered are, first: a write submitted now would be applied while they still wait.
                 let answerable = matches!(c.fifo.front(), Some(Pending::Read { .. }));
-                let room = c.fifo.len() < limits::MAX_UNANSWERED && c.fifo_bytes < limits::MAX_UNANSWERED_BYTES;
-                !answerable && !c.is_full() && room && !self.had_its_share(c)
+                let room = c.fifo.len() < bounds.max_unanswered && c.fifo_bytes < limits::MAX_UNANSWERED_BYTES;
+                !answerable && !c.is_full(bounds.out_high_water) && room && !self.had_its_share(c)
             }
             Phase::Word | Phase::Handshake | Phase::Ended => false,
         }

@@ -161,7 +161,8 @@ impl Shard {
     /// Whether a request has to stay undecoded, and for what.
     pub(super) fn wait(&self, c: &Conn, frame: &[u8]) -> Option<Wait> {
         let in_process = self.in_process();
-        let reads = c.waiting_reads >= limits::MAX_READS_BETWEEN_WRITES || c.waiting_bytes > limits::OUT_HIGH_WATER;
+        let bounds = &self.options.bounds;
+        let reads = c.waiting_reads >= bounds.max_reads_between_writes || c.waiting_bytes > bounds.out_high_water;
         // Mirrors ZooKeeperServer.shouldThrottle: past the limit, whoever has something outstanding waits.
         let outstanding = in_process > self.options.outstanding_limit && !c.fifo.is_empty();
         let behind_others = self.gate.served.is_none() && !self.gate.queue.is_empty();

@@ -18,6 +18,7 @@ mod read;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 mod watches;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::auth::Providers;
+use crate::limits;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
@@ -52,6 +54,8 @@ pub struct ShardOptions {
     pub outstanding_limit: usize,
     /// How often sessions that were heard of are reported, milliseconds.
     pub touch_interval_ms: i64,
+    /// How much a connection may have under way.
+    pub bounds: Bounds,
     /// `skipACL`.
     pub skip_acl: bool,
     /// Four-letter words that may be used.
@@ -62,6 +66,31 @@ pub struct ShardOptions {
     pub auth: Arc<Providers>,
     /// What keeps floods out; all off by default.
     pub throttles: Throttles,
+}
+
+/// How much a connection may have under way before its next requests wait. The defaults are those of [`crate::limits`]; tests
+/// make them small.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes unread by its client.
+    pub out_high_water: usize,
+    /// Bytes undecoded before its socket is no longer read.
+    pub in_high_water: usize,
+    /// Requests unanswered.
+    pub max_unanswered: usize,
+    /// Reads between its unanswered writes.
+    pub max_reads_between_writes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            out_high_water: limits::OUT_HIGH_WATER,
+            in_high_water: limits::IN_HIGH_WATER,
+            max_unanswered: limits::MAX_UNANSWERED,
+            max_reads_between_writes: limits::MAX_READS_BETWEEN_WRITES,
+        }
+    }
 }
 
 /// How a connection is ended.
@@ -221,7 +250,7 @@ impl Shard {
     pub fn take_output(&mut self, conn: ConnId, to: &mut Vec<u8>) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         c.is_dirty = false;
-        if c.out.len() > crate::limits::OUT_HIGH_WATER {
+        if c.out.len() > self.options.bounds.out_high_water {
             // Answering stopped; it goes on next turn unless the socket is told to be backlogged.
             self.ready.push(conn);
         }
@@ -229,7 +258,7 @@ impl Shard {
             std::mem::swap(to, &mut c.out);
         } else {
             to.append(&mut c.out);
-            if c.out.capacity() > crate::limits::KEPT_CAPACITY {
+            if c.out.capacity() > limits::KEPT_CAPACITY {
                 // The client reads slower than it asks: its next reply may be far away.
                 c.out = Vec::new();
             }
@@ -275,7 +304,7 @@ impl Shard {
 
     fn backlog(&mut self, conn: ConnId, bytes: usize, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
-        if bytes <= crate::limits::OUT_HIGH_WATER {
+        if bytes <= self.options.bounds.out_high_water {
             c.backlog = None;
             self.ready.push(conn);
             return;
@@ -283,7 +312,7 @@ impl Shard {
         // However long one reply is, the client may have it: only what comes on top counts.
         let least = c.backlog.map_or(bytes, |least| least.min(bytes));
         c.backlog = Some(least);
-        if bytes - least > crate::limits::OUT_LIMIT {
+        if bytes - least > limits::OUT_LIMIT {
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, bytes, "closing a connection that does not read");
             self.end(conn, CloseHow::Abort, out);
         }
@@ -350,6 +379,16 @@ impl Shard {
 
     fn origin(&self, conn: ConnId) -> Origin {
         Origin::Local { shard: self.options.id, conn }
+    }
+
+    /// Its settings.
+    pub fn options(&self) -> &ShardOptions {
+        &self.options
+    }
+
+    /// About how much [`Shard::check`] looks at.
+    pub fn weight(&self) -> usize {
+        self.conns.len() + self.outstanding + self.watches.watch_count()
     }
 
     /// Its invariants.

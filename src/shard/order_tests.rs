@@ -40,6 +40,7 @@ fn options() -> ShardOptions {
         handshake_timeout_ms: 10_000,
         outstanding_limit: 1000,
         touch_interval_ms: 500,
+        bounds: Default::default(),
         skip_acl: false,
         words: vec!["ruok", "stmk"],
         enforced_schemes: Vec::new(),

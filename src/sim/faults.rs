@@ -104,7 +104,7 @@ impl World {
         self.summary.restarts += 1;
         self.trace.line(format_args!("up at {} with {} sessions", booted.last, booted.sessions.len()));
         let Some(process) = &mut self.nodes[n].process else { return Err("no process".into()) };
-        self.history.recovered(process.tree(), &booted.sessions, self.history.exposed())?;
+        self.history.recovered(&process.tree(), &booted.sessions, self.history.exposed())?;
         self.marked = booted.last;
         for (session, _) in &booted.sessions {
             self.history.heard(*session, now);

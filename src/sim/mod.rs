@@ -4,7 +4,7 @@
 //! build with the feature `sim`.
 //!
 //! * `world`: the scheduler, one random choice after another of who does what next; `faults`: what goes wrong.
-//! * `process`: the machines of one server process and the wiring of `runtime`, every step of a thread a call; `node`: its
+//! * `process`: the shipped turns of one server process, each a call, cores asleep until they are rung; `node`: its
 //!   disks and its start; `net`, `clock`: what lies between and around them. All are made for several servers in one world.
 //! * `client` with `requests` and `watches`: random requests, and every reply and event judged; `history`: every proposal
 //!   judged by naive models, and what must survive.

@@ -6,10 +6,10 @@ use super::net::NodeId;
 use super::process::{self, Parts, Process, Sink};
 use crate::auth::Providers;
 use crate::oracle::test_disk::{Fault, TestDisk};
-use crate::peer::{Peer, PeerOptions, SweepOptions};
+use crate::peer::{self, Peer, PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
-use crate::shard::ShardOptions;
+use crate::shard::{self, ShardOptions};
 use crate::tree::{Tree, TreeOptions};
 use crate::txnlog::appender::AppenderOptions;
 use crate::txnlog::disk::Dir;
@@ -44,6 +44,10 @@ pub(super) struct NodeOptions {
     pub(super) outstanding_limit: usize,
     /// How long a log rests before its end is marked.
     pub(super) mark_after_ms: u64,
+    /// Of connections.
+    pub(super) shard: shard::Bounds,
+    /// Of the peer core's turns and of the streams.
+    pub(super) peer: peer::turn::Bounds,
 }
 
 impl NodeOptions {
@@ -70,6 +74,8 @@ impl NodeOptions {
             two_dirs: rng.bool(),
             outstanding_limit: if rng.u32(..4) == 0 { 2 } else { 1000 },
             mark_after_ms: [0, 2, 50][rng.usize(..3)],
+            shard: shard_bounds(rng),
+            peer: peer_bounds(rng),
         }
     }
 
@@ -101,11 +107,38 @@ impl NodeOptions {
             handshake_timeout_ms: 10_000,
             outstanding_limit: self.outstanding_limit,
             touch_interval_ms: touch_interval_ms(TICK_MS),
+            bounds: self.shard,
             skip_acl: false,
             words: Vec::new(),
             enforced_schemes: Vec::new(),
             auth: Arc::new(Providers::default()),
         }
+    }
+}
+
+/// Small ones in half of the worlds.
+fn shard_bounds(rng: &mut fastrand::Rng) -> shard::Bounds {
+    if rng.bool() {
+        return shard::Bounds::default();
+    }
+    shard::Bounds {
+        out_high_water: rng.usize(1..4000),
+        in_high_water: rng.usize(1..400),
+        max_unanswered: rng.usize(1..10),
+        max_reads_between_writes: rng.usize(1..4),
+    }
+}
+
+/// Small ones in half of the worlds.
+fn peer_bounds(rng: &mut fastrand::Rng) -> peer::turn::Bounds {
+    if rng.bool() {
+        return peer::turn::Bounds::default();
+    }
+    peer::turn::Bounds {
+        submit_burst: rng.usize(1..8),
+        append_burst: rng.usize(1..4),
+        apply_burst: rng.usize(1..8),
+        stream_high_water: rng.usize(1..6),
     }
 }
 
@@ -189,10 +222,12 @@ impl Node {
         let sink = Sink { writer, lies: self.lies };
         self.process = Some(Process::new(Parts {
             peer,
+            bounds: self.options.peer,
             shards,
             interest,
             log: Log::new(sink, self.options.run(recovered.report.replayed), seed),
             snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot()),
+            seed,
             tree,
         }));
         Ok(Booted { last, sessions })

@@ -5,14 +5,14 @@ use super::clock::Clock;
 use super::history::History;
 use super::net::{Net, NodeId};
 use super::node::{Node, NodeOptions};
-use super::process::{Arrival, Process, Proposed};
+use super::process::{Arrival, Process, Proposed, Reached};
 use super::requests::{self, Asked};
 use super::trace::Trace;
 use crate::oracle::server_model::ModelOp;
 use crate::types::{ConnId, SessionId, Zxid};
 
-/// Bytes a client may leave unread before the server is told; the true limit is far away from what happens here.
-const FULL: usize = 2000;
+/// Turns in which the peer core has to take everything that has come, however small its bursts.
+const MOST_TURNS: usize = 10_000;
 
 /// How a run is done.
 #[derive(Clone, Copy, Debug)]
@@ -102,13 +102,9 @@ impl World {
 
     /// Runs to the end.
     pub(super) fn run(&mut self, options: Options) -> Result<Summary, String> {
-        for step in 0..options.steps {
+        for _ in 0..options.steps {
             self.step()?;
-            if step % 64 == 0
-                && let Some(p) = &self.nodes[0].process
-            {
-                p.check();
-            }
+            self.check();
         }
         self.come_to_rest()?;
         let seen: Seen = self.clients.iter().fold(Seen::default(), |a, c| Seen {
@@ -136,9 +132,7 @@ impl World {
         match self.rng.u32(..100) {
             0..22 => self.client_step(),
             22..40 => self.shard_step(n),
-            40..52 => self.submit_step(n),
-            52..60 => self.hear_step(n),
-            60..70 => self.apply_step(n),
+            40..70 => self.peer_turn(n, Reached::Some),
             70..82 => self.log_step(n),
             82..86 => self.snapshot_step(n),
             86..98 => self.time_step(n),
@@ -253,7 +247,7 @@ impl World {
         let arrivals = self.arrivals(self.nodes[n].id, shard, all);
         let now = self.clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
-        let turn = process.shard_turn(shard, now, arrivals);
+        let turn = process.shard_turn(shard, now, arrivals, &mut self.net);
         for (id, bytes) in turn.sent {
             if let Some(link) = self.net.get(id).filter(|l| l.client_open) {
                 link.down.extend_from_slice(&bytes);
@@ -280,6 +274,13 @@ impl World {
                 link.accepted = true;
                 arrivals.push(Arrival::Accepted(id));
             }
+            if link.wants_writable && link.down.is_empty() {
+                link.wants_writable = false;
+                arrivals.push(Arrival::Writable(id));
+            }
+            if link.paused {
+                continue;
+            }
             if link.up.is_empty() && !link.client_open {
                 // A polite client's end is told by its last byte, and the shard closes.
                 if id.0 % 2 == 0 {
@@ -290,18 +291,13 @@ impl World {
                 }
                 continue;
             }
-            let full = link.client_open && link.down.len() > FULL;
-            if full != link.full {
-                link.full = full;
-                arrivals.push(Arrival::Full(id, full));
-            }
             let n = if all { link.up.len() } else { piece(&mut self.rng, link.up.len()) };
             if n > 0 {
                 link.received += n as u64;
                 let (client, received, open) = (link.client, link.received, link.client_open);
                 arrivals.push(Arrival::Bytes(id, link.up.drain(..n).collect()));
                 let c = &mut self.clients[client];
-                if c.was_heard(received) && open && !full {
+                if c.was_heard(received) && open {
                     self.trace.line(format_args!("session {} is heard at {}", c.session, now.mono_ms));
                     self.history.heard(c.session, now);
                 }
@@ -310,21 +306,29 @@ impl World {
         arrivals
     }
 
-    fn submit_step(&mut self, n: usize) -> Result<(), String> {
-        let Some(process) = &self.nodes[n].process else { return Ok(()) };
-        let shard = self.rng.usize(..process.shards());
-        for _ in 0..self.rng.u32(1..5) {
-            self.submit(n, shard)?;
+    /// A turn of the peer core: what it proposed is judged, then what it applied.
+    pub(super) fn peer_turn(&mut self, n: usize, reached: Reached) -> Result<(), String> {
+        let now = self.clock.now();
+        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
+        let before = process.tree().last_zxid();
+        let proposed = process.peer_turn(now, reached);
+        let (last, digest) = (process.tree().last_zxid(), process.tree().digest());
+        self.proposed(&proposed)?;
+        if last > before {
+            self.trace.line(format_args!("applied up to {last}, digest {digest:#x}"));
+            if digest != self.history.digest(last) {
+                return Err(format!("the tree at {last} has digest {digest:#x}, the naive tree another"));
+            }
         }
         Ok(())
     }
 
-    /// The peer core takes one message of `shard`.
-    pub(super) fn submit(&mut self, n: usize, shard: usize) -> Result<(), String> {
-        let now = self.clock.now();
-        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
-        let proposed = process.submit(shard, now);
-        self.proposed(&proposed)
+    fn check(&self) {
+        for node in &self.nodes {
+            if let Some(process) = &node.process {
+                process.check();
+            }
+        }
     }
 
     pub(super) fn proposed(&mut self, proposed: &[Proposed]) -> Result<(), String> {
@@ -338,26 +342,6 @@ impl World {
             {
                 let session = e.header.session;
                 self.history.heard(session, now);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn hear_step(&mut self, n: usize) -> Result<(), String> {
-        let now = self.clock.now();
-        if let Some(process) = &mut self.nodes[n].process {
-            process.hear(now);
-        }
-        Ok(())
-    }
-
-    pub(super) fn apply_step(&mut self, n: usize) -> Result<(), String> {
-        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
-        if process.apply() > 0 {
-            let (last, digest) = (process.tree().last_zxid(), process.tree().digest());
-            self.trace.line(format_args!("applied up to {last}, digest {digest:#x}"));
-            if digest != self.history.digest(last) {
-                return Err(format!("the tree at {last} has digest {digest:#x}, the naive tree another"));
             }
         }
         Ok(())
@@ -408,22 +392,19 @@ impl World {
     /// The clocks' turn: in a core's loop the peer's comes behind everything that was heard.
     pub(super) fn clocks(&mut self, n: usize) -> Result<(), String> {
         let now = self.clock.now();
-        let Some(process) = &self.nodes[n].process else { return Ok(()) };
-        if process.deadline().is_none_or(|at| at > now.mono_ms) {
-            return Ok(());
-        }
-        for shard in 0..process.shards() {
+        for shard in 0..self.nodes[n].process.as_ref().map_or(0, Process::shards) {
             let due = self.nodes[n].process.as_ref().is_some_and(|p| p.is_due(shard, now));
             if due {
                 self.shard_turn(n, shard, false)?;
             }
-            while self.nodes[n].process.as_ref().is_some_and(|p| p.unheard(shard) > 0) {
-                self.submit(n, shard)?;
-            }
         }
-        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
-        let proposed = process.peer_tick(now);
-        self.proposed(&proposed)
+        for _ in 0..MOST_TURNS {
+            if self.nodes[n].process.as_ref().is_none_or(|p| !p.peer_is_due(now)) {
+                return Ok(());
+            }
+            self.peer_turn(n, Reached::All)?;
+        }
+        Err(format!("the peer core's clock stands still at {now:?}"))
     }
 
     /// No more faults and no more wishes: everything pending is answered, every event told, every dead session ends.
@@ -481,14 +462,10 @@ impl World {
             let shards = self.nodes[n].process.as_ref().map_or(0, Process::shards);
             for shard in 0..shards {
                 self.shard_turn(n, shard, true)?;
-                while self.nodes[n].process.as_ref().is_some_and(|p| p.unheard(shard) > 0) {
-                    self.submit(n, shard)?;
-                }
             }
             for _ in 0..8 {
+                self.peer_turn(n, Reached::All)?;
                 self.log_step(n)?;
-                self.hear_step(n)?;
-                self.apply_step(n)?;
                 self.snapshot_step(n)?;
             }
             self.clocks(n)?;

@@ -38,6 +38,8 @@ pub struct Client {
     pub conn: ConnId,
     /// Its shard.
     pub shard: usize,
+    /// The server knows of the connection.
+    pub accepted: bool,
     /// What it will do.
     pub script: Vec<Op>,
     /// How much of the script was sent.
@@ -63,7 +65,17 @@ impl Client {
             read_only: Some(false),
         }
         .put(&mut wire);
-        Client { conn, shard, script, sent: 0, wire, inbox: Vec::new(), got: Vec::new(), session: None }
+        Client {
+            conn,
+            shard,
+            accepted: false,
+            script,
+            sent: 0,
+            wire,
+            inbox: Vec::new(),
+            got: Vec::new(),
+            session: None,
+        }
     }
 
     /// Writes the next request of the script.

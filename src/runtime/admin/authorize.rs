@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::state::AdminState;
 use crate::auth::Providers;
+use crate::peer::turn::TreeAccess;
 use crate::runtime::settings;
 use crate::types::acl::{host_address, permits};
 use crate::types::{Acl, Id, perms};
@@ -38,7 +39,7 @@ pub(super) fn may_administer(state: &AdminState, proof: Option<&HeaderValue>, fr
     if state.config.auth.skip_acl {
         return Ok(());
     }
-    let tree = state.shared.tree.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let tree = state.shared.tree.read();
     let root = tree.get("/");
     if holds_all(root.as_ref().and_then(|n| n.acl()), &ids) { Ok(()) } else { Err(Refusal::Forbidden) }
 }

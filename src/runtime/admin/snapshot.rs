@@ -23,7 +23,6 @@ use super::query::argument;
 use super::responses::answer;
 use super::state::AdminState;
 use crate::runtime::settings;
-use crate::runtime::shared::CoreMail;
 use crate::txnlog::names::snapshot_name;
 use crate::types::{CLIENT_LOG, Zxid};
 
@@ -81,7 +80,7 @@ fn is_due(state: &AdminState) -> bool {
 /// Waits for a snapshot that holds everything applied when it was asked for, and opens its file before a purge can remove it.
 async fn take(state: &AdminState) -> Result<(Zxid, File), String> {
     let (reply, answer) = oneshot::channel();
-    state.shared.to_peer(CoreMail::Snapshot { reply });
+    state.shared.snapshot(reply);
     let zxid = match timeout(PATIENCE, answer).await {
         Ok(Ok(taken)) => taken.map_err(|refused| refused.to_string())?,
         Ok(Err(_)) => return Err("the server is stopping".into()),

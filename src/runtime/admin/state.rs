@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::four_letter;
 use super::report::{Figures, Report, Startup, Wanted};
 use crate::config::{Config, MetricsProvider};
-use crate::runtime::shared::{CoreMail, NoAnswer, Shared, WordRequest};
-use crate::types::{CLIENT_LOG, ShardId};
+use crate::runtime::shared::{NoAnswer, PeerCommand, ShardCommand, Shared, WordRequest};
+use crate::types::CLIENT_LOG;
 
 /// ZooKeeper's trace mask after the start; kept and shown, and nothing else.
 const TRACE_MASK: i64 = 0b1_0011_0010;
@@ -81,7 +81,7 @@ impl AdminState {
             tracing::error!(target: CLIENT_LOG, word = request.word, %error, "a four-letter word cannot be answered");
             format!("{NOT_SERVING}\n")
         });
-        self.shared.to_shard(request.shard, CoreMail::WordAnswer { conn: request.conn, text: text.into_bytes() });
+        self.shared.answer_word(request.shard, request.conn, text);
     }
 
     fn word(&self, word: &str, argument: i64) -> Result<String, NoAnswer> {
@@ -109,17 +109,15 @@ impl AdminState {
     /// Metrics begin again with `srst`, unless Prometheus reads them: its counters never fall.
     pub(super) fn reset_stats(&self) {
         let metrics = !self.wants_prometheus();
-        (0..self.shared.shard_core.len())
-            .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetStats { metrics }));
+        self.shared.command_shards(|| ShardCommand::ResetStats { metrics });
         if metrics {
-            self.shared.to_peer(CoreMail::ResetPeerStats);
+            self.shared.command_peer(PeerCommand::ResetStats);
             *self.startup.lock().expect("nothing panics with it") = Startup::default();
         }
     }
 
     pub(super) fn reset_connection_stats(&self) {
-        (0..self.shared.shard_core.len())
-            .for_each(|s| self.shared.to_shard(ShardId(s as u32), CoreMail::ResetConnectionStats));
+        self.shared.command_shards(|| ShardCommand::ResetConnectionStats);
     }
 
     /// Asks the cores and makes an answer of what they say, on a thread that may wait for them: an answer may be long. `Err`: they

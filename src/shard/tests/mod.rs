@@ -45,6 +45,7 @@ impl World {
             handshake_timeout_ms: 1_000_000,
             outstanding_limit: 1000,
             touch_interval_ms: 1_000_000,
+            bounds: Default::default(),
             skip_acl: false,
             words: Vec::new(),
             enforced_schemes: Vec::new(),

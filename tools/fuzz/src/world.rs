@@ -129,6 +129,7 @@ impl World {
             handshake_timeout_ms: 10_000,
             outstanding_limit: if tight { 5 } else { 1000 },
             touch_interval_ms: 500,
+            bounds: Default::default(),
             skip_acl: false,
             words: WORDS.into_iter().filter(|w| *w != "dump").collect(),
             enforced_schemes: Vec::new(),

@@ -2,13 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use crossbeam::channel;
-use crossbeam::sync::ShardedLock;
 use crossbeam::utils::CachePadded;
 
 use super::super::listener::CONNECTIONS;
@@ -19,7 +18,8 @@ use crate::peer::SnapshotRefused;
 use crate::peer::status::Finished;
 use crate::runtime::conn_limits::ConnLimits;
 use crate::runtime::mailbox::{Bell, mailbox};
-use crate::runtime::shared::{CoreMail, Shared};
+use crate::runtime::shared::{PeerCommand, PeerMail, ShardCommand, ShardMail, Shared};
+use crate::runtime::tree_cell::TreeCell;
 use crate::tree::{Tree, TreeOptions};
 use crate::types::stat::owner::ExtendedTypes;
 use crate::watch::Interest;
@@ -40,15 +40,30 @@ struct Site {
     data: tempfile::TempDir,
 }
 
-fn answer_mail(letter: CoreMail, peer: &Mutex<crate::peer::status::PeerStatus>, heard: &Heard, data: &std::path::Path) {
+fn answer_shard_mail(letter: ShardMail, heard: &Heard) {
     match letter {
         // Nobody may be waiting any more.
-        CoreMail::ShardStatus { reply, .. } => drop(reply.send(super::shard())),
-        CoreMail::PeerStatus { reply, .. } => drop(reply.send(peer.lock().unwrap().clone())),
-        CoreMail::ResetStats { .. } | CoreMail::ResetConnectionStats | CoreMail::ResetPeerStats => {
+        ShardMail::Command(ShardCommand::Status { reply, .. }) => drop(reply.send(super::shard())),
+        ShardMail::Command(ShardCommand::ResetStats { .. } | ShardCommand::ResetConnectionStats) => {
             heard.resets.fetch_add(1, Ordering::SeqCst);
         }
-        CoreMail::Snapshot { reply } => {
+        _ => panic!("a letter nobody expected"),
+    }
+}
+
+fn answer_peer_mail(
+    letter: PeerMail,
+    peer: &Mutex<crate::peer::status::PeerStatus>,
+    heard: &Heard,
+    data: &std::path::Path,
+) {
+    match letter {
+        // Nobody may be waiting any more.
+        PeerMail::Command(PeerCommand::Status { reply, .. }) => drop(reply.send(peer.lock().unwrap().clone())),
+        PeerMail::Command(PeerCommand::ResetStats) => {
+            heard.resets.fetch_add(1, Ordering::SeqCst);
+        }
+        PeerMail::Snapshot { reply } => {
             heard.snapshots.fetch_add(1, Ordering::SeqCst);
             if heard.refuses.load(Ordering::SeqCst) {
                 return reply.send(Err(SnapshotRefused::TooMany)).unwrap();
@@ -75,28 +90,35 @@ impl Site {
         change(&mut config);
         let heard = Arc::new(Heard::default());
         let (letter, inbox) = channel::unbounded::<()>();
-        let (to, mail) = mailbox::<CoreMail>(Bell::Call(Arc::new(move || letter.send(()).unwrap())));
+        let bell = Bell::Call(Arc::new(move || letter.send(()).unwrap()));
+        let (shard_mail, shard) = mailbox::<ShardMail>(bell.clone());
+        let (peer_mail, peer_inbox) = mailbox::<PeerMail>(bell);
         let (listening, path, peer) = (heard.clone(), data.path().to_owned(), Mutex::new(super::peer()));
         std::thread::spawn(move || {
             while inbox.recv().is_ok() {
-                match mail.pop() {
-                    Some(letter) if !listening.deaf.load(Ordering::SeqCst) => {
-                        answer_mail(letter, &peer, &listening, &path)
-                    }
-                    _ => {}
+                let (to_shard, to_peer) = (shard.pop(), peer_inbox.pop());
+                if listening.deaf.load(Ordering::SeqCst) {
+                    continue;
+                }
+                if let Some(letter) = to_shard {
+                    answer_shard_mail(letter, &listening);
+                }
+                if let Some(letter) = to_peer {
+                    answer_peer_mail(letter, &peer, &listening, &path);
                 }
             }
         });
         let extended = ExtendedTypes { enabled: false, emulate_353: false };
         let shared = Shared {
-            tree: ShardedLock::new(Tree::new(TreeOptions { extended, digest_enabled: true })),
-            cursors: vec![CachePadded::new(AtomicI64::new(0))],
-            interest: Arc::new(Interest::new()),
-            peer_waiting: CachePadded::new(std::sync::atomic::AtomicBool::new(false)),
+            tree: TreeCell::new(
+                Tree::new(TreeOptions { extended, digest_enabled: true }),
+                1,
+                Arc::new(Interest::new()),
+            ),
             turns: vec![CachePadded::new(AtomicU64::new(0))],
-            mail: vec![to],
-            shard_core: vec![0],
+            shards: vec![shard_mail],
             peer_core: 0,
+            peer: peer_mail,
             conn_limits: ConnLimits::new(0, 0),
             words: channel::unbounded().0,
         };

@@ -1,0 +1,191 @@
+//! The peer on its core: moves messages between [`PeerTurn`] and the mailboxes, the log thread and the snapshot thread. What is
+//! done in which order, the turn says.
+
+use std::collections::VecDeque;
+
+use crossbeam::channel;
+
+use super::disk::FsDir;
+use super::log_thread::{LogEvent, LogThread};
+use super::mailbox::Receiver;
+use super::shared::{PeerCommand, PeerMail, ShardMail, Shared};
+use super::snapshot_requests::SnapshotRequests;
+use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
+use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
+use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::shard::turn::Letter;
+use crate::txnlog::writer::LogWriter;
+use crate::types::{Now, ShardId, Zxid};
+
+/// The peer and what belongs to it on its core.
+pub(super) struct PeerCore {
+    turn: PeerTurn,
+    mail: Mail,
+    log: LogThread<LogWriter<FsDir>>,
+    snapshots: channel::Sender<SnapshotPart>,
+    /// Shards that were sent something and not woken yet, a bit each.
+    rung: u64,
+}
+
+/// What the peer is sent.
+struct Mail {
+    inbox: Receiver<PeerMail>,
+    /// Messages of a shard on the same core, which need no mailbox.
+    local: VecDeque<ToPeer>,
+    log: Receiver<LogEvent>,
+    /// Administrators who wait for a snapshot.
+    snapshots: SnapshotRequests,
+    /// Seen to after the turn.
+    commands: Vec<PeerCommand>,
+}
+
+impl PeerCore {
+    /// `last` is the tree's last transaction.
+    pub(super) fn new(
+        peer: Peer,
+        last: Zxid,
+        inbox: Receiver<PeerMail>,
+        log: LogThread<LogWriter<FsDir>>,
+        events: Receiver<LogEvent>,
+        snapshots: channel::Sender<SnapshotPart>,
+    ) -> PeerCore {
+        PeerCore {
+            turn: PeerTurn::new(peer, last, Bounds::default()),
+            mail: Mail {
+                inbox,
+                local: VecDeque::new(),
+                log: events,
+                snapshots: SnapshotRequests::default(),
+                commands: Vec::new(),
+            },
+            log,
+            snapshots,
+            rung: 0,
+        }
+    }
+
+    /// Before the first turn.
+    pub(super) fn start(&mut self, now: Now, shared: &Shared) {
+        let (turn, mut links) = self.links(shared, None);
+        turn.start(now, &shared.tree, &mut links);
+    }
+
+    /// One turn; `local` is the stream of a shard on the same core. `None`: stop. Otherwise whether there was work.
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        shared: &Shared,
+        local: Option<(ShardId, &mut VecDeque<ToShard>)>,
+    ) -> Option<bool> {
+        let (turn, mut links) = self.links(shared, local);
+        let busy = turn.turn(now, &shared.tree, &mut links);
+        let commands = !self.mail.commands.is_empty();
+        for command in self.mail.commands.drain(..) {
+            match command {
+                PeerCommand::Status { with_sessions, reply } => {
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(self.turn.peer().status(&shared.tree.read(), with_sessions));
+                }
+                PeerCommand::ResetStats => self.turn.peer_mut().reset_stats(),
+                PeerCommand::Stop => return None,
+            }
+        }
+        Some(busy || commands)
+    }
+
+    fn links<'a>(
+        &'a mut self,
+        shared: &'a Shared,
+        local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
+    ) -> (&'a mut PeerTurn, PeerLinks<'a>) {
+        let PeerCore { turn, mail, log, snapshots, rung } = self;
+        (turn, PeerLinks { mail, log, snapshots, rung, shared, local })
+    }
+
+    /// The messages of a shard on the same core.
+    pub(super) fn inbox(&mut self) -> &mut VecDeque<ToPeer> {
+        &mut self.mail.local
+    }
+
+    /// Whether no message waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.mail.local.is_empty() && self.mail.inbox.is_empty() && self.mail.log.is_empty()
+    }
+
+    /// When it wants a turn for the clock's sake.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        self.turn.deadline()
+    }
+}
+
+/// The way from the peer to everybody else.
+struct PeerLinks<'a> {
+    mail: &'a mut Mail,
+    log: &'a LogThread<LogWriter<FsDir>>,
+    snapshots: &'a channel::Sender<SnapshotPart>,
+    rung: &'a mut u64,
+    shared: &'a Shared,
+    local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
+}
+
+impl Links for PeerLinks<'_> {
+    fn next(&mut self) -> Option<Input> {
+        while let Some(event) = self.mail.log.pop() {
+            if let Some(input) = Input::from_log(event) {
+                return Some(input);
+            }
+        }
+        if let Some(message) = self.mail.local.pop_front() {
+            return Some(Input::FromShard(message));
+        }
+        loop {
+            match self.mail.inbox.pop()? {
+                PeerMail::Input(input) => return Some(input),
+                PeerMail::Snapshot { reply } => return Some(self.mail.snapshots.ask(reply)),
+                PeerMail::Command(command) => self.mail.commands.push(command),
+            }
+        }
+    }
+
+    fn append(&mut self, appends: &mut Vec<Append>) {
+        let mut batch = self.log.batch();
+        for append in appends.drain(..) {
+            batch.push(append.zxid, &append.payload);
+        }
+        self.log.append(batch);
+    }
+
+    fn snapshot(&mut self, part: SnapshotPart) {
+        // The snapshot thread lives as long as the process.
+        let _ = self.snapshots.send(part);
+    }
+
+    fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
+        self.mail.snapshots.answer(answer);
+    }
+}
+
+impl Streams for PeerLinks<'_> {
+    /// A shard whose core stands still is the watchdog's affair.
+    fn has_room(&self, high_water: usize) -> bool {
+        self.shared.shards.iter().all(|mail| mail.len() < high_water)
+    }
+
+    fn push(&mut self, shard: ShardId, message: ToShard) {
+        match &mut self.local {
+            Some((number, stream)) if *number == shard => stream.push_back(message),
+            _ => {
+                self.shared.shards[shard.index()].push(ShardMail::Letter(Letter::Stream(message)));
+                *self.rung |= 1 << shard.0;
+            }
+        }
+    }
+
+    fn ring(&mut self) {
+        while *self.rung != 0 {
+            let shard = self.rung.trailing_zeros() as usize;
+            self.shared.shards[shard].ring();
+            *self.rung &= *self.rung - 1;
+        }
+    }
+}

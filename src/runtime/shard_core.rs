@@ -1,0 +1,233 @@
+//! A shard on its core: moves bytes between [`ShardTurn`] and the sockets, and letters between it and the mailboxes. What is
+//! done in which order, the turn says.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+
+use super::fatal::fatal;
+use super::mailbox::Receiver;
+use super::net::{Close, Net, NetEvent};
+use super::shared::{PeerMail, ShardCommand, ShardMail, Shared, WordRequest};
+use crate::config::ExitCode;
+use crate::peer::Input;
+use crate::peer::turn::TreeAccess;
+use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::shard::turn::{Letter, Links, ShardTurn, SocketEvent, Sockets};
+use crate::shard::{CloseHow, Shard};
+use crate::types::{CLIENT_LOG, ConnId, Now, ShardId, Zxid};
+
+/// A shard and what belongs to it on its core.
+pub(super) struct ShardCore {
+    number: ShardId,
+    turn: ShardTurn,
+    clients: Clients,
+    mail: Mail,
+}
+
+/// What the shard is sent.
+struct Mail {
+    inbox: Receiver<ShardMail>,
+    /// The stream of a peer core on the same core, which needs no mailbox.
+    stream: VecDeque<ToShard>,
+    /// Seen to after the turn.
+    commands: Vec<ShardCommand>,
+}
+
+/// Addresses of the clients, for the limits on connections.
+#[derive(Default)]
+struct Clients {
+    addresses: HashMap<ConnId, IpAddr>,
+    refused: Vec<ConnId>,
+}
+
+impl ShardCore {
+    pub(super) fn new(number: ShardId, shard: Shard, inbox: Receiver<ShardMail>) -> ShardCore {
+        ShardCore {
+            number,
+            turn: ShardTurn::new(shard),
+            clients: Clients::default(),
+            mail: Mail { inbox, stream: VecDeque::new(), commands: Vec::new() },
+        }
+    }
+
+    /// One turn; `peer` is the inbox of a peer core on the same core. `None`: stop. Otherwise whether there was work.
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        net: &mut Net,
+        shared: &Shared,
+        peer: Option<&mut VecDeque<ToPeer>>,
+    ) -> Option<bool> {
+        let ShardCore { number, turn, clients, mail } = self;
+        let mut links = ShardLinks { number: *number, mail, shared, peer };
+        let mut sockets = ClientSockets { net, clients, shared };
+        let busy = turn.turn(now, shared.tree.read(), &mut sockets, &mut links);
+        let commands = !mail.commands.is_empty();
+        for command in mail.commands.drain(..) {
+            match command {
+                // Nobody may be waiting any more.
+                ShardCommand::Status { detail, reply } => drop(reply.send(turn.shard().status(detail))),
+                ShardCommand::ResetStats { metrics } => turn.shard_mut().reset_stats(metrics),
+                ShardCommand::ResetConnectionStats => turn.shard_mut().reset_connection_stats(),
+                ShardCommand::Stop => return None,
+            }
+        }
+        Some(busy || commands)
+    }
+
+    /// Its number and the stream to it, for a peer core on the same core.
+    pub(super) fn stream(&mut self) -> (ShardId, &mut VecDeque<ToShard>) {
+        (self.number, &mut self.mail.stream)
+    }
+
+    /// Whether no letter waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.mail.stream.is_empty() && self.mail.inbox.is_empty()
+    }
+
+    /// When it wants a turn for the clock's sake.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        self.turn.deadline()
+    }
+}
+
+/// The way from a shard to the other cores.
+struct ShardLinks<'a> {
+    number: ShardId,
+    mail: &'a mut Mail,
+    shared: &'a Shared,
+    peer: Option<&'a mut VecDeque<ToPeer>>,
+}
+
+impl Links for ShardLinks<'_> {
+    fn next(&mut self) -> Option<Letter> {
+        if let Some(message) = self.mail.stream.pop_front() {
+            return Some(Letter::Stream(message));
+        }
+        loop {
+            match self.mail.inbox.pop()? {
+                ShardMail::Letter(letter) => return Some(letter),
+                ShardMail::Command(command) => self.mail.commands.push(command),
+            }
+        }
+    }
+
+    fn moved_on(&mut self, cursor: Zxid) {
+        self.shared.moved_on(self.number, cursor);
+    }
+
+    fn submit(&mut self, messages: &mut Vec<ToPeer>) {
+        match &mut self.peer {
+            Some(inbox) => inbox.extend(messages.drain(..)),
+            None => {
+                let mail = messages.drain(..).map(|message| PeerMail::Input(Input::FromShard(message)));
+                self.shared.peer.send_all(mail);
+            }
+        }
+    }
+
+    fn word(&mut self, conn: ConnId, word: &'static str, argument: i64) {
+        // The thread that answers them lives as long as the process.
+        let _ = self.shared.words.send(WordRequest { shard: self.number, conn, word, argument });
+    }
+}
+
+/// The core's sockets as the shard knows them, behind the limits on connections.
+struct ClientSockets<'a> {
+    net: &'a mut Net,
+    clients: &'a mut Clients,
+    shared: &'a Shared,
+}
+
+impl ClientSockets<'_> {
+    fn release(&mut self, conn: ConnId) {
+        if let Some(address) = self.clients.addresses.remove(&conn) {
+            self.shared.conn_limits.release(address);
+        }
+    }
+}
+
+impl Sockets for ClientSockets<'_> {
+    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize {
+        let ClientSockets { net, clients, shared } = self;
+        let Clients { addresses, refused } = &mut **clients;
+        let events = net.reap(&mut |event| match event {
+            NetEvent::Data { conn, bytes } => f(SocketEvent::Data { conn, bytes }),
+            NetEvent::Accepted { conn, peer, .. } => match shared.conn_limits.admit(peer.ip()) {
+                Ok(()) => {
+                    addresses.insert(conn, peer.ip());
+                    f(SocketEvent::Accepted { conn, peer });
+                }
+                Err(reason) => {
+                    tracing::warn!(target: CLIENT_LOG, %peer, %reason, "refusing a connection");
+                    refused.push(conn);
+                }
+            },
+            NetEvent::Eof { conn } => f(SocketEvent::Eof { conn }),
+            NetEvent::Closed { conn, .. } => {
+                if let Some(address) = addresses.remove(&conn) {
+                    shared.conn_limits.release(address);
+                }
+                f(SocketEvent::Closed { conn });
+            }
+            NetEvent::Writable { conn } => f(SocketEvent::Writable { conn }),
+            other => say(&other),
+        });
+        for conn in refused.drain(..) {
+            net.close(conn, Close::Graceful);
+        }
+        events
+    }
+
+    fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        self.net.out(conn)
+    }
+
+    fn queued(&self, conn: ConnId) -> usize {
+        self.net.queued(conn)
+    }
+
+    fn want_writable(&mut self, conn: ConnId) {
+        self.net.want_writable(conn);
+    }
+
+    fn pause(&mut self, conn: ConnId, paused: bool) {
+        if paused { self.net.pause_recv(conn) } else { self.net.resume_recv(conn) }
+    }
+
+    fn close(&mut self, conn: ConnId, how: CloseHow) {
+        let how = match how {
+            CloseHow::Flush => Close::Graceful,
+            CloseHow::Abort => Close::Abort,
+        };
+        self.net.close(conn, how);
+        self.release(conn);
+    }
+
+    fn flush(&mut self) {
+        if let Err(error) = self.net.flush() {
+            fatal(ExitCode::Unexpected, format!("{} fails: {error}", self.net.backend()));
+        }
+    }
+}
+
+/// What concerns no connection of the shard.
+fn say(event: &NetEvent<'_>) {
+    match event {
+        NetEvent::Refused { peer } => {
+            tracing::warn!(target: CLIENT_LOG, %peer, "refusing a connection: no room for it");
+        }
+        NetEvent::AcceptFailed { error, .. } => {
+            tracing::error!(target: CLIENT_LOG, %error, "cannot accept connections");
+        }
+        NetEvent::AcceptPaused { descriptors, .. } => tracing::warn!(
+            "connections take {descriptors} file descriptors, the rest of RLIMIT_NOFILE is for files: no more are accepted \
+             until some are closed; raise the limit (LimitNOFILE in the systemd unit) or set maxCnxns"
+        ),
+        NetEvent::AcceptResumed { .. } => tracing::info!("accepting connections again"),
+        // A shard connects to nobody.
+        _ => {}
+    }
+}
