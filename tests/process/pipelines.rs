@@ -230,7 +230,7 @@ fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
         }
         resumption = (end != 0).then(|| client.resumption());
         match end {
-            1 => client.close_if_alive(),
+            1 => drop(client.close_if_alive()),
             // Its session expires behind its back, perhaps.
             2 if timeout_ms == 500 => thread::sleep(Duration::from_millis(700)),
             3 => client.disconnect(),

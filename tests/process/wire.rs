@@ -256,11 +256,15 @@ impl Client {
         Ok(names)
     }
 
-    /// Ends the session if the connection still works.
-    pub fn close_if_alive(mut self) {
+    /// Ends the session if the connection still works. Whether that was answered.
+    pub fn close_if_alive(mut self) -> bool {
+        let mut answered = false;
         if self.try_send(op::CLOSE_SESSION, &[]).is_ok() {
-            while self.try_reply().is_ok() {}
+            while self.try_reply().is_ok() {
+                answered = true;
+            }
         }
+        answered
     }
 
     /// Ends the session; the server closes the connection after its answer.
