@@ -73,6 +73,7 @@ fn serve(config: Config) -> Result<(), StartError> {
     let mut snap = open_dir(&snap_dir, &config)?;
     let mut log = open_dir(&log_dir, &config)?;
     let _locks = lock(&config)?;
+    check_writable(&snap, &log, &config)?;
     let mut loaded = load(&config, &mut snap, &mut log)?;
     loaded.took.load_ms.record(millis_since(began));
     tracing::info!(
@@ -136,6 +137,17 @@ fn layout(config: &Config) -> Result<Layout, StartError> {
 fn open_dir(path: &Path, config: &Config) -> Result<FsDir, StartError> {
     FsDir::open(path, config.storage.data_dir_autocreate, settings::sync_method(config))
         .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be used: {e}")))
+}
+
+/// The least that must be free for the log at start: a segment that holds the largest request, as `jute.maxbuffer` is by default.
+const LEAST_FREE: u64 = 1 << 20;
+
+/// Both directories can be written, now: not only at the first write.
+fn check_writable(snap: &FsDir, log: &FsDir, config: &Config) -> Result<(), StartError> {
+    let for_log = settings::log(config).prealloc_bytes.min(LEAST_FREE);
+    snap.check_writable(1)
+        .and_then(|()| log.check_writable(for_log))
+        .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be written: {e}")))
 }
 
 /// Keeps a second server out of the same directories.

@@ -9,6 +9,7 @@
 //! A failed sync is final; nothing here tries one again.
 
 mod ahead;
+mod probe;
 mod removal;
 mod writer;
 

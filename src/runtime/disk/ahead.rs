@@ -112,7 +112,8 @@ impl Drop for Ahead {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes a file that may be there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => named(outcome, path, "remove the file"),
