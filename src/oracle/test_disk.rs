@@ -100,6 +100,8 @@ struct State {
     /// A segment was made ahead, by this process: one that an earlier process named and that lost its name again may have records in
     /// it.
     ready: Option<usize>,
+    /// Bytes that all files may have together.
+    capacity: Option<u64>,
 }
 
 impl State {
@@ -122,6 +124,15 @@ impl State {
             Fault::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "no space left on device (injected)"),
             Fault::SyncFails => io::Error::other("input/output error (injected)"),
         })
+    }
+
+    /// An error unless `more` bytes fit.
+    fn fits(&self, more: u64) -> io::Result<()> {
+        let used: u64 = self.live.values().map(|i| self.inodes[*i].live.len() as u64).sum();
+        if self.capacity.is_none_or(|all| used + more <= all) {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::StorageFull, format!("no space left for {more} bytes (small disk)")))
     }
 
     /// Syncs a file; when that fails, what was to be written is on the disk by chance.
@@ -293,6 +304,7 @@ impl TestDisk {
             plan: s.plan,
             fired: s.fired,
             ready: s.ready,
+            capacity: s.capacity,
         };
         TestDisk(Arc::new(Mutex::new(copy)))
     }
@@ -320,6 +332,11 @@ impl TestDisk {
         change(&mut inode.live);
         inode.durable = inode.live.clone();
         inode.lost.clear();
+    }
+
+    /// All files together may have so many bytes.
+    pub fn limit_space(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
     }
 
     /// All names, sorted.
@@ -356,7 +373,10 @@ impl Dir for TestDisk {
                 s.pending.push(NameOp::Rename { from: PREPARED.to_owned(), to: name.to_owned(), inode });
                 inode
             }
-            None => s.segment(name, len, head),
+            None => {
+                s.fits(len)?;
+                s.segment(name, len, head)
+            }
         };
         let len = s.inodes[inode].live.len() as u64;
         Ok(TestSegment { disk: self.clone(), inode, len })
@@ -369,9 +389,19 @@ impl Dir for TestDisk {
         let may = s.op(Need::Space).is_ok();
         // Nobody is told of a fault here: it is met by what needs the space.
         s.fired = fired;
-        if may && s.ready.is_none() && !s.ops.is_multiple_of(4) {
+        if may && s.fits(len).is_ok() && s.ready.is_none() && !s.ops.is_multiple_of(4) {
             s.ready = Some(s.segment(PREPARED, len, head));
         }
+    }
+
+    fn give_back_prepared(&mut self) -> io::Result<()> {
+        let mut s = self.state();
+        s.op(Need::Nothing)?;
+        if s.ready.take().is_some() {
+            s.live.remove(PREPARED);
+            s.pending.push(NameOp::Remove { name: PREPARED.to_owned() });
+        }
+        Ok(())
     }
 
     /// By chance the process ends before it is cut; that it was may be lost with the power.
@@ -469,6 +499,7 @@ impl Segment for TestSegment {
         let mut s = self.disk.state();
         s.op(Need::Space)?;
         assert!(len >= self.len);
+        s.fits(len - self.len)?;
         s.inodes[self.inode].live.resize(len as usize, 0);
         self.len = len;
         Ok(())
@@ -490,6 +521,7 @@ impl Write for TestWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut s = self.disk.state();
         s.op(Need::Space)?;
+        s.fits(bytes.len() as u64)?;
         s.inodes[self.inode].live.extend_from_slice(bytes);
         Ok(bytes.len())
     }

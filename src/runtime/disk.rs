@@ -100,7 +100,10 @@ impl FsDir {
     /// No thread can be made, or what an earlier process left cannot be removed.
     pub fn with_segments_ahead(self) -> io::Result<FsDir> {
         let (new, sync) = (self.at(NEW_SEGMENT), self.sync);
-        let make = Box::new(move |len, head: &[u8]| make_segment(&new, &new, len, head, sync));
+        let dir = self.path.clone();
+        let make = Box::new(move |len, head: &[u8]| {
+            ahead::leave_room(&dir, len).and_then(|()| make_segment(&new, &new, len, head, sync))
+        });
         Ok(FsDir { ahead: Some(Ahead::start(&self.path, make)?), ..self })
     }
 
@@ -193,6 +196,10 @@ impl Dir for FsDir {
         if let Some(ahead) = &mut self.ahead {
             ahead.prepare(len, head);
         }
+    }
+
+    fn give_back_prepared(&mut self) -> io::Result<()> {
+        self.ahead.as_mut().map_or(Ok(()), Ahead::give_back)
     }
 
     fn close_segment(&mut self, segment: FsSegment, len: u64) -> io::Result<()> {

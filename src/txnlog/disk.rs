@@ -25,6 +25,8 @@ pub trait Dir: Send {
     /// Says that a segment of about `len` bytes which begins with `head` will be created soon, so that it may be made ready. Nothing
     /// of it is to be seen under a log's name before. That it cannot be made is no error here: `create_segment` will tell.
     fn prepare_segment(&mut self, len: u64, head: &[u8]);
+    /// Gives back what a segment that was made ready takes, and what closed segments are still to give back, because space is short.
+    fn give_back_prepared(&mut self) -> io::Result<()>;
     /// Closes a segment all of whose bytes are durable, and gives back what was allocated behind the first `len`, at once or later:
     /// a crash may leave the zeros that are there.
     fn close_segment(&mut self, segment: Self::Segment, len: u64) -> io::Result<()>;

@@ -214,6 +214,30 @@ fn segments_grow_roll_and_keep_zeros_behind_the_last_record() {
 }
 
 #[test]
+fn on_a_small_disk_what_is_there_is_used_to_the_last_block() {
+    let disk = first_snapshot();
+    let before: u64 = disk.list().unwrap().iter().map(|(_, len)| len).sum();
+    // Not a multiple of a block, and less than a segment of the usual size.
+    disk.limit_space(Some(before + 100_001));
+    let options = LogOptions { prealloc_bytes: 1 << 20, ..SMALL };
+    let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, options);
+    let (mut z, mut lengths) = (0, std::collections::BTreeSet::new());
+    let error = loop {
+        z += 1;
+        if let Err(e) = log.append(Zxid(z), &payload(Zxid(z), None)).and_then(|()| log.sync()) {
+            break e;
+        }
+        // A segment that is made ahead takes space that the log needs now.
+        log.prepare();
+        lengths.insert(disk.bytes(log.file_name()).len());
+        assert!(z < 10_000, "the disk is never full");
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(lengths.iter().all(|len| len.is_multiple_of(4096)) && lengths.len() > 1, "{lengths:?}");
+    assert!(*lengths.last().unwrap() > 100_001 - 2 * 4096, "{lengths:?}");
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_said_to_be_durable_again() {
     let disk = first_snapshot();
     let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);

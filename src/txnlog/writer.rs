@@ -132,12 +132,16 @@ impl<D: Dir> LogWriter<D> {
             let begin = FILE_HEADER.len() as u64;
             let len = padded(begin + need, step);
             self.name = log_name(zxid);
-            let segment = self.dir.create_segment(&self.name, len, &FILE_HEADER)?;
+            let sizes = Sizes { have: 0, least: padded(begin + need, ROOM), wanted: len };
+            let name = &self.name;
+            let segment = sizes.allocate(&mut self.dir, |dir, len| dir.create_segment(name, len, &FILE_HEADER))?;
             self.open = Some(Open { segment, end: begin, durable: 0, chain: 0 });
         }
         let open = self.open.as_mut().expect("a segment is open");
         if open.end + need + ROOM > open.segment.len() {
-            open.segment.grow(padded(open.end + need, step))?;
+            let (least, wanted) = (padded(open.end + need, ROOM), padded(open.end + need, step));
+            let sizes = Sizes { have: open.segment.len(), least, wanted };
+            sizes.allocate(&mut self.dir, |_, len| open.segment.grow(len))?;
         }
         let unsynced = u32::try_from(open.end - open.durable).unwrap_or(u32::MAX);
         let framed = Framed::new(payload, self.last, unsynced, open.chain);
@@ -260,7 +264,48 @@ impl<D: Dir> LogWriter<D> {
     }
 }
 
-/// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`.
+/// Lengths that a segment may have, in bytes.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// What it has now.
+    have: u64,
+    /// What the next record needs.
+    least: u64,
+    /// What `preAllocSize` asks for.
+    wanted: u64,
+}
+
+impl Sizes {
+    /// Has `attempt` allocate what is wanted. When the disk has not so much, space that is held for later is given back first, then
+    /// less and less is tried, down to what the record needs. All lengths tried are whole blocks, as a file without records must be
+    /// long.
+    fn allocate<D: Dir, T>(self, dir: &mut D, mut attempt: impl FnMut(&mut D, u64) -> io::Result<T>) -> io::Result<T> {
+        let Sizes { have, least, wanted } = self;
+        assert!(have <= least && least <= wanted, "{have}, {least} and {wanted} bytes of a segment");
+        match attempt(dir, wanted) {
+            Err(e) if is_full(&e) => dir.give_back_prepared()?,
+            outcome => return outcome,
+        }
+        let mut len = wanted;
+        loop {
+            match attempt(dir, len) {
+                Err(e) if is_full(&e) && len > least => {
+                    let half = (have + (len - have) / 2).next_multiple_of(ROOM);
+                    // Halves of one block are one block.
+                    len = if half < len { half.max(least) } else { least };
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Whether the error says that there is no space left.
+fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`, which is rounded up to whole blocks.
 fn padded(end: u64, step: u64) -> u64 {
-    (end + ROOM).next_multiple_of(step.max(ROOM))
+    (end + ROOM).next_multiple_of(step.max(1).next_multiple_of(ROOM))
 }

@@ -444,3 +444,34 @@ fn a_disk_that_fills_by_snapshots_ends_the_server() {
         assert!(more.is_ok_and(|s| s.success()), "the disk grows");
     });
 }
+
+#[test]
+fn a_small_disk_is_used_as_far_as_it_goes() {
+    let base = tempfile::tempdir().expect("a directory");
+    for size in [50, 100] {
+        let Some(disk) = SmallDisk::mount(&base.path().join("disk"), &format!("size={size}m")) else {
+            eprintln!("only root can mount a small disk: not tested");
+            return;
+        };
+        // A segment of the usual size, begun again and again.
+        let home = Home::new("snapCount=50\npreAllocSize=65536").data_in(disk.0.join("data"));
+        let server = home.start();
+        let mut client = Client::connect(server.addr());
+        for i in 0..600 {
+            client.create(&format!("/n{i}"), &[7; 1000]).expect("created");
+        }
+        server.kill();
+        let server = home.start();
+        assert_eq!(Client::connect(server.addr()).children("/", false).expect("listed").len(), 601);
+        server.stop();
+        // Nothing can be written: no start.
+        let fill = disk.0.join("fill");
+        let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", fill.display())).output();
+        assert!(filled.is_ok_and(|o| !o.status.success()), "the disk is filled");
+        let (code, said) = home.start_refused();
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("cannot be written") && said.contains("free some space"), "{said}");
+        fs::remove_file(fill).expect("removed");
+        home.start().stop();
+    }
+}

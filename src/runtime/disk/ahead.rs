@@ -9,8 +9,10 @@
 use super::{FsSegment, NEW_SEGMENT, named};
 use crate::runtime::fatal;
 use crossbeam::channel::{self, Receiver, Sender};
+use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
@@ -79,6 +81,15 @@ impl Ahead {
         }
     }
 
+    /// Removes the segment that was made ahead, and waits until closed segments are cut.
+    pub(super) fn give_back(&mut self) -> io::Result<()> {
+        self.settle();
+        match self.take() {
+            Some(segment) => remove(&segment.path),
+            None => Ok(()),
+        }
+    }
+
     /// Unmaps a segment that is durable and cuts its file to `len` bytes, some time.
     pub(super) fn cut(&self, segment: FsSegment, len: u64) {
         self.job(Job::Cut { segment, len });
@@ -110,6 +121,29 @@ impl Drop for Ahead {
             tracing::warn!(%error, "a log segment that was made ahead is left behind");
         }
     }
+}
+
+/// An error unless a segment of `len` bytes leaves as much free again: what is made ahead must not take the space of snapshots and of
+/// the log as it grows.
+pub(super) fn leave_room(dir: &Path, len: u64) -> io::Result<()> {
+    let free = free_bytes(dir)?;
+    if free / 2 >= len {
+        return Ok(());
+    }
+    let short = format!("{} bytes, and only {free} are free", len);
+    named(Err(io::Error::new(io::ErrorKind::StorageFull, short)), dir, "make a log segment ahead")
+}
+
+/// Bytes that are free on the directory's file system for users other than root.
+fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let path = CString::new(dir.as_os_str().as_bytes())?;
+    // SAFETY: all zeros is a valid value of this struct of numbers.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are of live values, the path ends with a zero byte.
+    if unsafe { libc::statvfs(path.as_ptr(), &raw mut found) } != 0 {
+        return named(Err(io::Error::last_os_error()), dir, "see how much space is free");
+    }
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Removes a file that may be there.
@@ -205,6 +239,30 @@ mod tests {
         fs::remove_file(tmp.path().join(NEW_SEGMENT)).unwrap();
         check(d.create_segment("log.3", 1 << 16, b"head").unwrap(), &tmp.path().join("log.3"), 1 << 16);
         assert_eq!(names(&d), ["log.1", "log.3"]);
+    }
+
+    #[test]
+    fn what_was_made_ahead_is_given_back_when_space_is_short() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        d.give_back_prepared().unwrap();
+        let s = d.create_segment("log.1", 1 << 20, b"head").unwrap();
+        d.prepare_segment(1 << 16, b"head");
+        d.close_segment(s, 4).unwrap();
+        d.give_back_prepared().unwrap();
+        assert_eq!(d.list().unwrap(), [("log.1".to_owned(), 4)]);
+        // And it goes on as before.
+        d.prepare_segment(1 << 16, b"head");
+        check(d.create_segment("log.2", 1 << 16, b"head").unwrap(), &tmp.path().join("log.2"), 1 << 16);
+        assert_eq!(names(&d), ["log.1", "log.2"]);
+    }
+
+    #[test]
+    fn nothing_is_made_ahead_that_would_take_most_of_the_space_left() {
+        let tmp = tempfile::tempdir().unwrap();
+        assert!(super::leave_room(tmp.path(), 4096).is_ok());
+        let free = super::free_bytes(tmp.path()).unwrap();
+        assert_eq!(super::leave_room(tmp.path(), free).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     }
 
     #[test]
