@@ -18,6 +18,8 @@ pub(super) enum Value {
     Fraction(f64),
     /// Only goes up.
     Counter(u64),
+    /// The same, with a fraction.
+    FractionCounter(f64),
     /// One gauge per namespace.
     Gauges(Vec<(String, i64)>),
     /// One counter per namespace.
@@ -54,11 +56,32 @@ pub(super) fn figures(r: &Report) -> Vec<Figure> {
     rows.map(|(name, help, read)| Figure { name, help, value: read(&sums) }).collect()
 }
 
+/// What Prometheus shows besides: names that its clients give in every language.
+pub(super) fn process_figures(r: &Report) -> Vec<Figure> {
+    let Some(p) = r.process else { return Vec::new() };
+    let whole = |n: u64| Value::Gauge(n as i64);
+    [
+        ("process_cpu_seconds_total", "Seconds of user and system time", Value::FractionCounter(p.cpu_seconds)),
+        (
+            "process_start_time_seconds",
+            "When the process started, in seconds since 1970",
+            Value::Fraction(p.start_seconds),
+        ),
+        ("process_open_fds", "Open file descriptors", Value::Gauge(r.host.open_fds)),
+        ("process_max_fds", "Limit of open file descriptors", Value::Gauge(r.host.max_fds)),
+        ("process_virtual_memory_bytes", "Bytes of address space", whole(p.virtual_bytes)),
+        ("process_resident_memory_bytes", "Bytes of memory in use", whole(p.resident_bytes)),
+    ]
+    .map(|(name, help, value)| Figure { name, help, value })
+    .into()
+}
+
 const NONE: Read = |_| Value::Counter(0);
 const EMPTY: Read = |_| Value::Summary(Tally::default());
 const NO_PERCENTILES: Read = |_| Value::Percentiles(Box::default());
 
 const NOT_HERE: &str = "Always 0: for compatibility";
+const NO_LEARNERS: &str = "Without learners there is nobody it could be of";
 const NOT_MEASURED: &str = "Without observations: for compatibility";
 
 fn gauge(n: usize) -> Value {
@@ -274,6 +297,9 @@ const PERCENTILES: &[Row] = &[
 
 #[rustfmt::skip]
 const BY_NAMESPACE: &[Row] = &[
+    ("ack_latency", NO_LEARNERS, |_| Value::Summaries(Vec::new())),
+    ("learner_handler_qp_size", NO_LEARNERS, |_| Value::Summaries(Vec::new())),
+    ("learner_handler_qp_time_ms", NO_LEARNERS, |_| Value::Summaries(Vec::new())),
     ("read_per_namespace", "Bytes read: path, data and stat", |s| by_namespace(&s.all.reads)),
     ("write_per_namespace", "Bytes written: path and data", |s| by_namespace(&s.r.peer.stats.writes)),
 ];

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{Figure, Value, figures};
+use super::figures::{Figure, Value, figures, process_figures};
 use super::java;
 use super::report::Report;
 use crate::types::Tally;
@@ -33,7 +33,9 @@ pub(super) fn flat(r: &Report) -> Vec<(String, Number)> {
     for Figure { name, value, .. } in figures(r) {
         match value {
             Value::Gauge(n) => out.push((name.to_owned(), Number::Whole(n))),
-            Value::Fraction(d) => out.push((name.to_owned(), Number::Decimal(java::rounded(d)))),
+            Value::Fraction(d) | Value::FractionCounter(d) => {
+                out.push((name.to_owned(), Number::Decimal(java::rounded(d))))
+            }
             Value::Counter(n) => out.push((name.to_owned(), Number::Whole(n as i64))),
             Value::Gauges(all) => {
                 out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n))))
@@ -74,7 +76,7 @@ macro_rules! put {
 /// quantiles, namespaces are the label `key`, as ZooKeeper 3.9 exports them.
 pub(super) fn prometheus(r: &Report, names: &[String]) -> String {
     let mut text = String::with_capacity(32 << 10);
-    for Figure { name, help, value } in figures(r) {
+    for Figure { name, help, value } in figures(r).into_iter().chain(process_figures(r)) {
         let samples = samples(name, &value);
         let wanted: Vec<&str> = samples.lines().filter(|line| is_wanted(line, names)).collect();
         // A metric by namespace has no samples before there is a namespace.
@@ -95,7 +97,7 @@ fn is_wanted(line: &str, names: &[String]) -> bool {
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Gauge(_) | Value::Fraction(_) | Value::Gauges(_) => "gauge",
-        Value::Counter(_) | Value::Counters(_) => "counter",
+        Value::Counter(_) | Value::FractionCounter(_) | Value::Counters(_) => "counter",
         Value::Summary(_) | Value::Summaries(_) | Value::Percentiles(_) => "summary",
     }
 }
@@ -105,7 +107,7 @@ fn samples(name: &str, value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Gauge(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
-        Value::Fraction(d) => put!(out, "{name} {}\n", java::double(*d)),
+        Value::Fraction(d) | Value::FractionCounter(d) => put!(out, "{name} {}\n", java::double(*d)),
         Value::Counter(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
         Value::Gauges(all) => {
             all.iter().for_each(|(k, n)| put!(out, "{name}{{key=\"{}\"}} {}\n", escape(k), java::double(*n as f64)));

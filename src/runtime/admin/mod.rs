@@ -14,6 +14,7 @@ mod java;
 mod json;
 mod listener;
 mod metrics;
+mod process;
 mod query;
 mod report;
 mod responses;

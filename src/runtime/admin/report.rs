@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::host::Host;
+use super::process::Process;
 use crate::config::Config;
 use crate::peer::status::PeerStatus;
 use crate::runtime::clock::Clock;
@@ -39,6 +40,7 @@ pub(super) struct Report {
     pub(super) shards: Vec<ShardStatus>,
     pub(super) peer: PeerStatus,
     pub(super) host: Host,
+    pub(super) process: Option<Process>,
     pub(super) control: Figures,
 }
 
@@ -91,7 +93,7 @@ impl Report {
         }
         let peer = shared.peer_status(wanted.sessions)?;
         let host = Host::look(&config.data_dir.join("version-2"), &config.data_log_dir.join("version-2"));
-        Ok(Report { now: Clock::now(), config: config.clone(), shards, peer, host, control })
+        Ok(Report { now: Clock::now(), config: config.clone(), shards, peer, host, process: Process::look(), control })
     }
 
     /// The counters of all shards together.

@@ -7,6 +7,7 @@ mod texts;
 use std::sync::Arc;
 
 use super::host::Host;
+use super::process::Process;
 use super::report::{Figures, Report, Startup};
 use crate::config::Config;
 use crate::peer::status::{PeerStats, PeerStatus, ZxidDigest};
@@ -161,6 +162,12 @@ fn report() -> Report {
         config: Arc::new(config()),
         shards: vec![shard()],
         peer: peer(),
+        process: Some(Process {
+            cpu_seconds: 1.88,
+            start_seconds: 1_795_218_576.5,
+            virtual_bytes: 2_935_599_104,
+            resident_bytes: 83_501_056,
+        }),
         host: Host { data_dir_size: 67_109_358, log_dir_size: 67_109_300, open_fds: 56, max_fds: 20_000 },
         control: Figures {
             trace_mask: 306,

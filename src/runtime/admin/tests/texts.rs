@@ -210,6 +210,15 @@ fn prometheus_text() {
         "quota_count_limit_per_namespace{key=\"words\"} 1000.0\n",
         "read_per_namespace_count{key=\"words\"} 4.0\nread_per_namespace_sum{key=\"words\"} 1514.0\n",
         "# TYPE quota_exceeded_error_per_namespace counter\nquota_exceeded_error_per_namespace{key=\"words\"} 2.0\n",
+        "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.88\n",
+        "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.7952185765E9\n",
+        "# TYPE process_open_fds gauge\nprocess_open_fds 56.0\n",
+        "# TYPE process_max_fds gauge\nprocess_max_fds 20000.0\n",
+        "# TYPE process_virtual_memory_bytes gauge\nprocess_virtual_memory_bytes 2.935599104E9\n",
+        "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 8.3501056E7\n",
+        "# TYPE ack_latency summary\n# HELP ",
+        "# TYPE learner_handler_qp_size summary\n# HELP ",
+        "# TYPE learner_handler_qp_time_ms summary\n# HELP ",
         "fsynctime_count 3.0\nfsynctime_sum 6.0\n",
     ] {
         assert!(text.contains(line), "{line}");
@@ -227,7 +236,7 @@ fn prometheus_text() {
             value.parse::<f64>().unwrap();
         }
     }
-    assert_eq!(names.len(), 29 + 53 + 42 + 23 + 2);
+    assert_eq!(names.len(), 29 + 53 + 42 + 23 + 5 + 6);
 }
 
 #[test]
