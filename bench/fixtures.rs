@@ -350,6 +350,9 @@ impl Dir for Memory {
         Ok(MemorySegment(bytes))
     }
     fn prepare_segment(&mut self, _: u64, _: &[u8]) {}
+    fn give_back_prepared(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     fn close_segment(&mut self, _: MemorySegment, _: u64) -> io::Result<()> {
         Ok(())
     }
