@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 const UNREAD: u64 = 3 * MIB;
 
 /// What the server keeps besides, whatever the number of clients.
-const SLACK: u64 = 24 * MIB;
+const SLACK: u64 = 32 * MIB;
 
 /// The server, a bystander, and the server's memory before anything hostile.
 struct Scene {
