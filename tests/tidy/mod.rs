@@ -239,24 +239,27 @@ fn has_test(source: &str, name: &str) -> bool {
     lines.iter().enumerate().any(|(at, line)| is_head(line) && marks(at))
 }
 
-#[test]
-fn every_test_that_the_reliability_table_names_exists() {
+/// What `page` names and the source does not have.
+fn named_in_vain(page: &str, at_least: usize) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("tests/RELIABILITY.md")).unwrap();
-    let named = named(&page);
-    assert!(named.len() > 100, "only {} names were found", named.len());
-    let mut wrong = Vec::new();
-    for (file, what) in named {
+    let text = fs::read_to_string(root.join(page)).unwrap();
+    let named = named(&text);
+    assert!(named.len() >= at_least, "{page}: only {} names were found", named.len());
+    let is_there = |(file, what): &(&str, Result<&str, &str>)| {
         let source = fs::read_to_string(root.join(file)).unwrap_or_default();
-        let is_there = match what {
+        match what {
             Ok(test) => has_test(&source, test),
             Err(text) => source.contains(text),
-        };
-        if !is_there {
-            wrong.push(format!("{file}: {what:?}"));
         }
-    }
-    assert!(wrong.is_empty(), "tests/RELIABILITY.md names what is not there:\n{}", wrong.join("\n"));
+    };
+    named.iter().filter(|row| !is_there(row)).map(|(file, what)| format!("{page}: {file}: {what:?}")).collect()
+}
+
+#[test]
+fn every_test_that_our_tables_name_exists() {
+    let mut wrong = named_in_vain("tests/RELIABILITY.md", 100);
+    wrong.extend(named_in_vain("src/ORDERING.md", 15));
+    assert!(wrong.is_empty(), "these are not there:\n{}", wrong.join("\n"));
 }
 
 #[test]
