@@ -10,6 +10,7 @@
 //! [`record`]) and a mark behind a file's last one (`mark`).
 
 pub mod appender;
+mod batch;
 mod commit_delay;
 pub mod disk;
 mod end_mark;
@@ -23,6 +24,7 @@ pub mod recovery;
 pub mod restore;
 mod rewrite_tail;
 pub mod scan;
+mod sink;
 pub mod snapshot;
 pub mod snapshot_read;
 pub mod snapshotter;

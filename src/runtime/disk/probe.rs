@@ -1,7 +1,8 @@
 //! Whether a directory can be written, found out at start instead of at the first write. Apache finds out by making the
 //! directory (`FileTxnSnapLog`), which tells nothing of one that is there and belongs to another user.
 
-use super::{FsDir, NEW_SEGMENT, ahead, make_segment};
+use super::segment::make_segment;
+use super::{FsDir, NEW_SEGMENT, ahead};
 use std::io;
 
 impl FsDir {

@@ -1,0 +1,332 @@
+//! One directory: files are made, named, listed, read, cut and removed, and the directory is locked.
+
+use super::ahead::{self, Ahead};
+use super::segment::make_segment;
+use super::{FsSegment, FsWriter, NEW_SEGMENT, SyncMethod, named, removal, set_len};
+use crate::txnlog::disk::{Dir, Reader, Segment};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// One directory of the file system.
+pub struct FsDir {
+    path: PathBuf,
+    /// Open for fsync.
+    dir: File,
+    pub(super) sync: SyncMethod,
+    /// Files are removed in steps.
+    gentle: bool,
+    pub(super) ahead: Option<Ahead>,
+}
+
+impl FsDir {
+    /// Opens a directory; makes it, parents included, if `create` says so.
+    pub fn open(path: impl Into<PathBuf>, create: bool, sync: SyncMethod) -> io::Result<FsDir> {
+        let path = path.into();
+        if create && !path.is_dir() {
+            named(fs::create_dir_all(&path), &path, "create the directory")?;
+            // Its name has to outlive a crash too.
+            for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).take(2) {
+                named(File::open(parent).and_then(|d| d.sync_all()), parent, "sync the directory")?;
+            }
+        }
+        let dir = named(
+            OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&path),
+            &path,
+            "open the directory",
+        )?;
+        Ok(FsDir { path, dir, sync, gentle: false, ahead: None })
+    }
+
+    /// For a directory that others write to meanwhile: removing a file takes longer and holds them up less.
+    pub fn gentle(self) -> FsDir {
+        FsDir { gentle: true, ..self }
+    }
+
+    /// For the directory of a log: segments are made before they are needed and cut after they are closed, on another thread, which
+    /// ends with this.
+    ///
+    /// # Errors
+    /// No thread can be made, or what an earlier process left cannot be removed.
+    pub fn with_segments_ahead(self) -> io::Result<FsDir> {
+        let (new, sync) = (self.at(NEW_SEGMENT), self.sync);
+        let dir = self.path.clone();
+        let make = Box::new(move |len, head: &[u8]| {
+            ahead::leave_room(&dir, len).and_then(|()| make_segment(&new, &new, len, head, sync))
+        });
+        Ok(FsDir { ahead: Some(Ahead::start(&self.path, make)?), ..self })
+    }
+
+    /// Takes what was made ahead, if it was and is as wanted.
+    fn take_made(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Option<FsSegment>> {
+        let path = self.at(name);
+        let Some(mut segment) = self.ahead.as_mut().and_then(Ahead::take).filter(|s| s.map.starts_with(head)) else {
+            return Ok(None);
+        };
+        segment.grow(len)?;
+        match fs::rename(&segment.path, &path) {
+            // Somebody tidied up.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            outcome => named(outcome, &path, "name the file")?,
+        }
+        segment.path = path;
+        Ok(Some(segment))
+    }
+
+    /// What another thread does with the directory's files is done.
+    pub(super) fn settle(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.settle();
+        }
+    }
+
+    /// Takes the lock that keeps a second server out of this directory; it lasts as long as the value. `None`: taken.
+    pub fn lock(path: impl AsRef<Path>) -> io::Result<Option<File>> {
+        let dir = named(File::open(&path), &path, "open the directory")?;
+        match dir.try_lock() {
+            Ok(()) => Ok(Some(dir)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => named(Err(e), &path, "lock the directory"),
+        }
+    }
+
+    pub(super) fn at(&self, name: &str) -> PathBuf {
+        assert!(!name.is_empty() && !name.contains('/') && name != "." && name != "..", "not a file name: {name:?}");
+        self.path.join(name)
+    }
+}
+
+impl Dir for FsDir {
+    type Segment = FsSegment;
+    type Writer = FsWriter;
+    type Reader = FsReader;
+
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in named(fs::read_dir(&self.path), &self.path, "list the directory")? {
+            let entry = named(entry, &self.path, "list the directory")?;
+            // Names that are not UTF-8 are nobody's of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match fs::metadata(entry.path()) {
+                Ok(meta) if meta.is_file() => files.push((name, meta.len())),
+                Ok(_) => {}
+                // A link that leads nowhere is a file that should be there: whoever opens it is told.
+                Err(_) if entry.path().is_symlink() => files.push((name, 0)),
+                // A purge may have removed it between the two calls.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return named(Err(e), entry.path(), "look at the file"),
+            }
+        }
+        Ok(files)
+    }
+
+    fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<FsSegment> {
+        let (path, new) = (self.at(name), self.at(NEW_SEGMENT));
+        if named(path.try_exists(), &path, "look for the file")? {
+            return named(Err(io::Error::from(io::ErrorKind::AlreadyExists)), &path, "create the file");
+        }
+        if let Some(segment) = self.take_made(name, len, head)? {
+            return Ok(segment);
+        }
+        let mut segment = make_segment(&new, &path, len, head, self.sync)?;
+        segment.path.clone_from(&path);
+        let outcome = named(fs::rename(&new, &path), &path, "name the file");
+        if outcome.is_err() {
+            // It is of no use to anyone; leaving it is harmless if this fails too.
+            let _ = fs::remove_file(&new);
+        }
+        outcome.map(|()| segment)
+    }
+
+    fn prepare_segment(&mut self, len: u64, head: &[u8]) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.prepare(len, head);
+        }
+    }
+
+    fn give_back_prepared(&mut self) -> io::Result<()> {
+        self.ahead.as_mut().map_or(Ok(()), Ahead::give_back)
+    }
+
+    fn close_segment(&mut self, segment: FsSegment, len: u64) -> io::Result<()> {
+        match &self.ahead {
+            Some(ahead) => {
+                ahead.cut(segment, len);
+                Ok(())
+            }
+            None => segment.cut(len),
+        }
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<FsWriter> {
+        let path = self.at(name);
+        let file = named(File::create(&path), &path, "create the file")?;
+        Ok(FsWriter::new(file, path))
+    }
+
+    fn open(&self, name: &str) -> io::Result<FsReader> {
+        let path = self.at(name);
+        let file = named(File::open(&path), &path, "open the file")?;
+        let meta = named(file.metadata(), &path, "stat the file")?;
+        if !meta.is_file() {
+            return named(Err(io::Error::from(io::ErrorKind::InvalidInput)), &path, "read what is not a regular file");
+        }
+        Ok(FsReader { len: meta.len(), buffer: BufReader::with_capacity(1 << 16, file), path })
+    }
+
+    fn set_len(&mut self, name: &str, len: u64) -> io::Result<()> {
+        self.settle();
+        let path = self.at(name);
+        let file = named(OpenOptions::new().write(true).open(&path), &path, "open the file")?;
+        set_len(&file, &path, len)
+    }
+
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()> {
+        self.settle();
+        let path = self.at(name);
+        let file = named(OpenOptions::new().read(true).write(true).open(&path), &path, "open the file")?;
+        let mut buffer = vec![0u8; (to - from).min(1 << 20) as usize];
+        let mut at = from;
+        while at < to {
+            let n = (to - at).min(buffer.len() as u64) as usize;
+            named(file.read_exact_at(&mut buffer[..n], at), &path, "read")?;
+            named(file.write_all_at(&buffer[..n], at), &path, "write")?;
+            at += n as u64;
+        }
+        named(file.write_all_at(behind, to), &path, "write")?;
+        named(file.sync_data(), &path, "sync the file")
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.settle();
+        let (from, to) = (self.at(from), self.at(to));
+        named(fs::rename(&from, &to), &from, format_args!("rename the file to {}", to.display()))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.settle();
+        let path = self.at(name);
+        if self.gentle {
+            return removal::remove_in_steps(&path);
+        }
+        named(fs::remove_file(&path), &path, "remove the file")
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        named(self.dir.sync_all(), &self.path, "sync the directory")
+    }
+}
+
+/// A file being read from its start.
+pub struct FsReader {
+    buffer: BufReader<File>,
+    len: u64,
+    path: PathBuf,
+}
+
+impl Read for FsReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        named(self.buffer.read(into), &self.path, "read")
+    }
+}
+
+impl Reader for FsReader {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::txnlog::disk::Writer;
+    use std::io::Write;
+
+    fn open(at: &Path, sync: SyncMethod) -> FsDir {
+        FsDir::open(at, true, sync).unwrap()
+    }
+
+    fn content(at: &Path) -> Vec<u8> {
+        fs::read(at).unwrap()
+    }
+
+    #[test]
+    fn a_segment_is_named_once_it_is_complete() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::Fdatasync);
+        // What a killed process left.
+        fs::write(tmp.path().join(NEW_SEGMENT), vec![7; 1 << 16]).unwrap();
+        let s = d.create_segment("log.1", 1 << 12, b"head").unwrap();
+        assert_eq!((&s.map[..4], s.map[4..].iter().all(|b| *b == 0)), (&b"head"[..], true));
+        assert_eq!(d.list().unwrap(), [("log.1".to_owned(), 1 << 12)]);
+        // One that cannot be made leaves no name.
+        let e = d.create_segment("log.2", 1 << 62, b"head").err().unwrap();
+        assert!(e.to_string().contains("log.2"), "{e}");
+        assert_eq!(d.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn files_are_written_read_listed_cut_renamed_and_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        fs::create_dir(tmp.path().join("subdirectory")).unwrap();
+        let mut w = d.create("tmp.snapshot.5").unwrap();
+        w.write_all(&[7; 200_000]).unwrap();
+        w.sync().unwrap();
+        drop(w);
+        d.rename("tmp.snapshot.5", "snapshot.5").unwrap();
+        assert_eq!(d.list().unwrap(), [("snapshot.5".to_owned(), 200_000)]);
+        let mut r = d.open("snapshot.5").unwrap();
+        let mut back = Vec::new();
+        r.read_to_end(&mut back).unwrap();
+        assert_eq!((r.len(), back), (200_000, vec![7; 200_000]));
+        d.set_len("snapshot.5", 3).unwrap();
+        assert_eq!(content(&tmp.path().join("snapshot.5")), [7; 3]);
+        d.rewrite("snapshot.5", 1, 3, b"mark").unwrap();
+        assert_eq!(content(&tmp.path().join("snapshot.5")), *b"\x07\x07\x07mark");
+        let large: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+        fs::write(tmp.path().join("snapshot.5"), &large).unwrap();
+        d.rewrite("snapshot.5", 17, 2_999_990, b"").unwrap();
+        assert_eq!(content(&tmp.path().join("snapshot.5")), large);
+        assert_eq!(d.rewrite("snapshot.5", 17, 3_000_001, b"").unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        d.create("snapshot.5").unwrap().sync().unwrap();
+        assert!(d.open("snapshot.5").unwrap().is_empty());
+        d.remove("snapshot.5").unwrap();
+        d.sync_dir().unwrap();
+        assert_eq!(d.list().unwrap(), []);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_keep_their_kind() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        std::os::unix::fs::symlink("/nowhere/log.8", tmp.path().join("log.8")).unwrap();
+        assert_eq!(d.list().unwrap(), [("log.8".to_owned(), 0)], "a log that is gone is not passed over");
+        assert!(d.open("log.8").err().unwrap().to_string().contains("log.8: cannot open the file"));
+        fs::remove_file(tmp.path().join("log.8")).unwrap();
+        let e = d.open("log.9").err().unwrap();
+        assert_eq!(e.kind(), io::ErrorKind::NotFound);
+        let want = format!("{}/log.9: cannot open the file: No such file", tmp.path().display());
+        assert!(e.to_string().starts_with(&want), "{e}");
+        fs::create_dir(tmp.path().join("log.3")).unwrap();
+        assert!(d.open("log.3").err().unwrap().to_string().contains("not a regular file"));
+        assert!(d.remove("log.9").unwrap_err().to_string().contains("log.9: cannot remove"));
+        assert!(d.set_len("log.9", 1).unwrap_err().to_string().contains("log.9"));
+        let e = FsDir::open(tmp.path().join("missing"), false, SyncMethod::default()).err().unwrap();
+        assert!(e.to_string().contains("missing: cannot open the directory"), "{e}");
+    }
+
+    #[test]
+    fn a_second_server_is_kept_out_until_the_first_ends() {
+        let tmp = tempfile::tempdir().unwrap();
+        let first = FsDir::lock(tmp.path()).unwrap().unwrap();
+        assert!(FsDir::lock(tmp.path()).unwrap().is_none());
+        drop(first);
+        assert!(FsDir::lock(tmp.path()).unwrap().is_some());
+    }
+}

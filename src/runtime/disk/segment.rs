@@ -1,0 +1,400 @@
+//! A log file that is written through a mapping.
+//!
+//! Segments are allocated with `fallocate`, then mapped. A store into a mapping cannot report an error, it raises SIGBUS:
+//! allocated blocks rule out the everyday cause (a full disk), what is left is a failing device, for which
+//! [`signals`](crate::runtime::signals) installs a handler that ends the process. Files are never filled with zeros through the
+//! page cache (that makes large folios, and each sync then writes a whole one back), except where the file system cannot
+//! allocate.
+
+use super::{named, set_len};
+use crate::txnlog::disk::Segment;
+use memmap2::{Advice, MmapMut, MmapOptions, RemapOptions, UncheckedAdvice};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How a segment's bytes are made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum SyncMethod {
+    /// Store into the mapping, then `fdatasync`. Safe everywhere.
+    #[default]
+    Fdatasync,
+    /// Store into the mapping, then `msync` of the pages written.
+    Msync,
+    /// Collect, then one `pwrite` on an `O_DSYNC` descriptor. Best on devices without a volatile write cache.
+    Dsync,
+}
+
+/// The smallest page there is: a larger one only makes the ranges below reach less far.
+const PAGE: usize = 4096;
+
+/// Makes the file `at`, which is called `name` in errors, a segment: allocated, begun, synced, mapped. What is there is replaced.
+pub(super) fn make_segment(at: &Path, name: &Path, len: u64, head: &[u8], sync: SyncMethod) -> io::Result<FsSegment> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    if sync == SyncMethod::Dsync {
+        options.custom_flags(libc::O_DSYNC);
+    }
+    let file = named(options.open(at), at, "create the file")?;
+    let made = allocate(&file, name, 0, len)
+        .and_then(|()| named(file.write_all_at(head, 0).and_then(|()| file.sync_data()), name, "begin the file"))
+        .and_then(|()| map(&file, name, len));
+    match made {
+        Ok(map) => Ok(FsSegment { file, path: at.into(), map, len, sync, pending: Vec::new(), dirty: None }),
+        Err(e) => {
+            // It is of no use to anyone; leaving it is harmless if this fails too.
+            let _ = fs::remove_file(at);
+            Err(e)
+        }
+    }
+}
+
+/// Allocates the blocks of `from..to` and makes the file `to` bytes long.
+fn allocate(file: &File, path: &Path, from: u64, to: u64) -> io::Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    let outcome = loop {
+        // SAFETY: no pointers; the descriptor is open. Lengths beyond i64 are refused by the kernel (negative).
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, (to - from) as libc::off_t) } == 0 {
+            break Ok(());
+        }
+        let e = io::Error::last_os_error();
+        match e.raw_os_error() {
+            Some(libc::EINTR) => {}
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => break write_zeros(file, from, to),
+            _ => break Err(e),
+        }
+    };
+    named(outcome, path, format_args!("allocate {} bytes", to - from))
+}
+
+/// For file systems without `fallocate`: the only way to own the blocks is to write them.
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = [0u8; 1 << 16];
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(zeros.len() as u64) as usize;
+        file.write_all_at(&zeros[..n], at)?;
+        at += n as u64;
+    }
+    file.sync_data()
+}
+
+fn map(file: &File, path: &Path, len: u64) -> io::Result<MmapMut> {
+    let n = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    // SAFETY: the file is ours (the directory is locked against a second server) and is never cut while mapped, so the pages
+    // stay backed; nobody else holds a reference into the mapping.
+    let map = n.and_then(|n| unsafe { MmapOptions::new().len(n).map_mut(file) });
+    let map = named(map, path, format_args!("map {len} bytes"))?;
+    // Without this the kernel reads ahead in larger and larger folios, and a sync writes back the whole folio for one record:
+    // 2 MiB from the middle of a segment on. It stays through a remap.
+    named(map.advise(Advice::Random), path, "madvise")?;
+    Ok(map)
+}
+
+/// A mapped log file.
+pub struct FsSegment {
+    file: File,
+    pub(super) path: PathBuf,
+    pub(super) map: MmapMut,
+    len: u64,
+    sync: SyncMethod,
+    /// `Dsync`: what was written since the last sync, runs of adjoining bytes.
+    pending: Vec<(u64, Vec<u8>)>,
+    /// The bytes written since the last sync lie in here.
+    dirty: Option<(u64, u64)>,
+}
+
+/// Pages of a sync from which on they are unmapped first.
+const UNMAP_FROM: usize = 3;
+
+impl FsSegment {
+    /// Unmaps it, whose bytes are durable, and gives back what is behind `len`.
+    pub(super) fn cut(self, len: u64) -> io::Result<()> {
+        let FsSegment { file, path, map, .. } = self;
+        // A mapped file must not become shorter.
+        drop(map);
+        set_len(&file, &path, len)
+    }
+
+    /// Unmaps what was written since the last sync; the page cache keeps it, dirty. Otherwise the write-back takes each page's
+    /// write permission away singly, and each time interrupts the CPUs that run this process (a third of a large sync's cost).
+    fn let_go_of_pages(&self) -> io::Result<()> {
+        let Some((first, last)) = self.dirty else { return Ok(()) };
+        let first = first as usize & !(PAGE - 1);
+        let len = (last as usize).next_multiple_of(PAGE).min(self.map.len()) - first;
+        if len < UNMAP_FROM * PAGE {
+            return Ok(());
+        }
+        // SAFETY: the mapping is shared, so its bytes are the file's: the next access finds them in the page cache. Nobody holds a
+        // reference into it.
+        unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, len) }
+    }
+}
+
+impl Segment for FsSegment {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        let end = at.checked_add(bytes.len() as u64).filter(|&e| e <= self.len);
+        let end = end.unwrap_or_else(|| panic!("write of {} bytes at {at} of a segment of {}", bytes.len(), self.len));
+        if self.sync == SyncMethod::Dsync {
+            match self.pending.last_mut() {
+                Some((start, run)) if run.is_empty() || *start + run.len() as u64 == at => {
+                    if run.is_empty() {
+                        *start = at;
+                    }
+                    run.extend_from_slice(bytes);
+                }
+                _ => self.pending.push((at, bytes.to_vec())),
+            }
+            return;
+        }
+        self.map[at as usize..end as usize].copy_from_slice(bytes);
+        let (first, last) = self.dirty.unwrap_or((at, end));
+        self.dirty = Some((first.min(at), last.max(end)));
+    }
+
+    fn grow(&mut self, len: u64) -> io::Result<()> {
+        if len <= self.len {
+            return Ok(());
+        }
+        allocate(&self.file, &self.path, self.len, len)?;
+        let n = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+        // SAFETY: as in `map`; the blocks up to `len` were just allocated, and no reference into the mapping exists.
+        let outcome = n.and_then(|n| unsafe { self.map.remap(n, RemapOptions::new().may_move(true)) });
+        named(outcome, &self.path, format_args!("map {len} bytes"))?;
+        self.len = len;
+        Ok(())
+    }
+
+    /// A sync takes the write permission away from the pages it wrote: the next record's first byte would fault.
+    fn expect_write(&mut self, at: u64) {
+        if self.sync != SyncMethod::Dsync && at < self.len {
+            // Changes no byte. What cannot be done ahead (a device that fails, no memory) is met by the write, and told there.
+            let _ = self.map.advise_range(Advice::PopulateWrite, at as usize & !(PAGE - 1), PAGE);
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let outcome = match self.sync {
+            SyncMethod::Fdatasync => self.let_go_of_pages().and_then(|()| self.file.sync_data()),
+            SyncMethod::Msync => match self.dirty {
+                // On Linux this is fdatasync of a range: the file's length and its extents are committed too.
+                Some((first, last)) => self.map.flush_range(first as usize, (last - first) as usize),
+                None => Ok(()),
+            },
+            SyncMethod::Dsync => self.pending.iter().try_for_each(|(at, run)| self.file.write_all_at(run, *at)),
+        };
+        named(outcome, &self.path, "make the log durable")?;
+        self.dirty = None;
+        match self.pending.first_mut() {
+            // The buffer of the usual single run is kept for the next.
+            Some((_, run)) if run.capacity() <= 1 << 20 => {
+                run.clear();
+                self.pending.truncate(1);
+            }
+            _ => self.pending.clear(),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::disk::FsDir;
+    use crate::runtime::in_own_process;
+    use crate::txnlog::disk::{Dir, Writer};
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    fn open(at: &Path, sync: SyncMethod) -> FsDir {
+        FsDir::open(at, true, sync).unwrap()
+    }
+
+    fn content(at: &Path) -> Vec<u8> {
+        fs::read(at).unwrap()
+    }
+
+    #[test]
+    fn the_next_page_is_there_before_it_is_written_and_reads_as_before() {
+        let tmp = tempfile::tempdir().unwrap();
+        for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
+            let name = format!("log.{}", sync as u8 + 1);
+            let mut s = open(tmp.path(), sync).create_segment(&name, 4 * PAGE as u64, b"head").unwrap();
+            let resident = |s: &FsSegment, page: usize| {
+                let mut pages = [0u8; 4];
+                // SAFETY: the range is the mapping's, and there is a byte for each of its pages.
+                let done = unsafe { libc::mincore(s.map.as_ptr() as *mut _, 4 * PAGE, pages.as_mut_ptr()) };
+                assert_eq!(done, 0);
+                pages[page] & 1 == 1
+            };
+            assert!(!resident(&s, 2));
+            s.expect_write(2 * PAGE as u64 + 17);
+            assert_eq!(resident(&s, 2), sync != SyncMethod::Dsync);
+            // Behind the last byte there is nothing to expect.
+            s.expect_write(4 * PAGE as u64);
+            s.write(2 * PAGE as u64 + 17, b"record");
+            s.sync().unwrap();
+            s.expect_write(2 * PAGE as u64 + 23);
+            let mut whole = vec![0; 4 * PAGE];
+            whole[..4].copy_from_slice(b"head");
+            whole[2 * PAGE + 17..][..6].copy_from_slice(b"record");
+            assert!(content(&tmp.path().join(&name)) == whole, "{sync:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_unmapped_for_a_sync_is_still_there_for_the_next() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::Fdatasync);
+        let mut s = d.create_segment("log.1", 1 << 20, b"").unwrap();
+        // Rounds of one to eight pages that begin and end anywhere: with and without unmapping, to the segment's last byte.
+        let (mut at, mut expected) = (0, Vec::new());
+        for round in 0u8.. {
+            let n = (usize::from(round % 8) * PAGE + 1_000).min((1 << 20) - at);
+            if n == 0 {
+                break;
+            }
+            let bytes = vec![round | 1; n];
+            s.write(at as u64, &bytes);
+            s.sync().unwrap();
+            expected.extend_from_slice(&bytes);
+            at += n;
+        }
+        assert!(s.map[..] == expected[..]);
+        drop(s);
+        assert!(content(&tmp.path().join("log.1")) == expected);
+    }
+
+    #[test]
+    fn a_segment_is_allocated_written_grown_and_synced_by_every_method() {
+        for sync in [SyncMethod::Fdatasync, SyncMethod::Msync, SyncMethod::Dsync] {
+            let tmp = tempfile::tempdir().unwrap();
+            let mut d = open(&tmp.path().join("a/version-2"), sync);
+            let mut s = d.create_segment("log.1", 1 << 20, b"").unwrap();
+            let file = tmp.path().join("a/version-2/log.1");
+            let allocated = || fs::metadata(&file).unwrap().blocks() * 512;
+            assert_eq!((s.len(), fs::metadata(&file).unwrap().len()), (1 << 20, 1 << 20));
+            assert!(allocated() >= 1 << 20, "{sync:?}: holes are left");
+            s.write(0, b"ZKLG");
+            s.write(4, b"....");
+            s.write((1 << 20) - 3, b"end");
+            s.sync().unwrap();
+            s.grow(3 << 20).unwrap();
+            assert!(allocated() >= 3 << 20);
+            s.write(8, b"second batch");
+            s.write((1 << 20) - 1, b"D, and on");
+            s.sync().unwrap();
+            s.sync().unwrap();
+            drop(s);
+            d.sync_dir().unwrap();
+            let c = content(&file);
+            assert_eq!(c.len(), 3 << 20);
+            assert!(c.starts_with(b"ZKLG....second batch\0"), "{sync:?}");
+            assert_eq!(&c[(1 << 20) - 3..][..12], b"enD, and on\0", "{sync:?}");
+            assert_eq!(d.create_segment("log.1", 10, b"").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "write of 2 bytes at 4095 of a segment of 4096")]
+    fn a_write_beyond_the_segment_is_a_bug() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut s = open(tmp.path(), SyncMethod::Dsync).create_segment("log.1", 4096, b"").unwrap();
+        s.write(4095, b"ab");
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_at_allocation_never_a_signal() {
+        in_own_process!("disk_is_full");
+    }
+
+    /// In a mount namespace of its own with a file system of 1 MiB; without the right to mount, a limit of 1 MiB per file.
+    #[test]
+    #[ignore = "run by a_full_disk_is_an_error_at_allocation_never_a_signal"]
+    fn disk_is_full() {
+        let tmp = tempfile::tempdir().unwrap();
+        let c = |s: &str| std::ffi::CString::new(s).unwrap();
+        let (none, root, fs_type, options) = (c("none"), c("/"), c("tmpfs"), c("size=1m"));
+        let at = c(tmp.path().to_str().unwrap());
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        // SAFETY: all pointers are live C strings or null where null is allowed.
+        let mounted = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null()) == 0
+                && libc::mount(none.as_ptr(), at.as_ptr(), fs_type.as_ptr(), 0, options.as_ptr().cast()) == 0
+        };
+        let kind = if mounted {
+            io::ErrorKind::StorageFull
+        } else {
+            let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+            // SAFETY: a valid limit; ignoring SIGXFSZ turns it into EFBIG.
+            unsafe {
+                assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
+                libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            }
+            io::ErrorKind::FileTooLarge
+        };
+        let mut d = open(tmp.path(), SyncMethod::default());
+        let e = d.create_segment("log.1", 2 << 20, b"").err().unwrap();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains("log.1: cannot allocate 2097152 bytes"), "{e}");
+        assert_eq!(d.list().unwrap(), [], "no empty log is left behind");
+        let mut s = d.create_segment("log.1", 512 << 10, b"").unwrap();
+        s.write(0, &[1; 512 << 10]);
+        s.sync().unwrap();
+        let e = s.grow(2 << 20).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        // What was there is intact and still writable.
+        s.write((512 << 10) - 1, &[2]);
+        s.sync().unwrap();
+        assert_eq!(content(&tmp.path().join("log.1"))[(512 << 10) - 2..][..2], [1, 2]);
+        let mut w = d.create("snapshot.1").unwrap();
+        let outcome = w.write_all(&vec![3; 2 << 20]).and_then(|()| w.sync());
+        assert_eq!(outcome.unwrap_err().kind(), kind);
+    }
+
+    /// The kernel's flags of every mapping of this process whose file is called `name`.
+    fn mapping_flags(name: &str) -> Vec<String> {
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut flags = Vec::new();
+        let mut ours = false;
+        for line in smaps.lines() {
+            if let Some(f) = line.strip_prefix("VmFlags:") {
+                flags.extend(ours.then(|| f.to_owned()));
+            } else if line.split_whitespace().next().is_some_and(|w| w.contains('-')) {
+                ours = line.ends_with(name);
+            }
+        }
+        flags
+    }
+
+    #[test]
+    fn a_mapping_is_not_read_ahead_even_when_it_has_grown() {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut d = open(tmp.path(), SyncMethod::default());
+        let mut s = d.create_segment("log.5eed5", 1 << 20, b"").unwrap();
+        for len in [1 << 20, 64 << 20] {
+            s.grow(len).unwrap();
+            let flags = mapping_flags("/log.5eed5");
+            assert!(!flags.is_empty() && flags.iter().all(|f| f.contains(" rr")), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn without_fallocate_the_blocks_are_written() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = tmp.path().join("f");
+        let f = OpenOptions::new().write(true).create_new(true).open(&at).unwrap();
+        write_zeros(&f, 0, 100_000).unwrap();
+        let m = fs::metadata(&at).unwrap();
+        assert!(m.len() == 100_000 && m.blocks() * 512 >= 100_000);
+    }
+}

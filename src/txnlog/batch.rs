@@ -1,0 +1,102 @@
+//! Records on their way to the log, in one buffer.
+
+use crate::types::Zxid;
+
+/// Records to append, one behind the other in one buffer.
+#[derive(Default, Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<(Zxid, usize)>,
+}
+
+impl Batch {
+    /// Adds a record: `TxnHeader`, transaction and digest, as in a PROPOSAL.
+    pub fn push(&mut self, zxid: Zxid, payload: &[u8]) {
+        self.push_with(zxid, |bytes| bytes.extend_from_slice(payload));
+    }
+
+    /// Adds a record that `encode` appends to the buffer.
+    ///
+    /// # Panics
+    /// If the record does not come behind the one before it, or is empty: a bug of ours.
+    pub fn push_with(&mut self, zxid: Zxid, encode: impl FnOnce(&mut Vec<u8>)) {
+        assert!(self.ends.last().is_none_or(|(last, _)| *last < zxid), "{zxid} does not come behind the last record");
+        let before = self.bytes.len();
+        encode(&mut self.bytes);
+        assert!(self.bytes.len() > before, "the record of {zxid} is empty, or was encoded by shortening the batch");
+        self.ends.push((zxid, self.bytes.len()));
+    }
+
+    /// Records.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes that the buffer holds without growing.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The first record's zxid.
+    pub(super) fn first(&self) -> Option<Zxid> {
+        self.ends.first().map(|(zxid, _)| *zxid)
+    }
+
+    /// The record at `index`, counted from zero.
+    pub(super) fn get(&self, index: usize) -> Option<(Zxid, &[u8])> {
+        let &(zxid, end) = self.ends.get(index)?;
+        let begin = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        Some((zxid, &self.bytes[begin..end]))
+    }
+
+    /// Empties it; the buffers stay.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_out_as_they_went_in() {
+        let mut batch = Batch::default();
+        batch.push(Zxid(2), b"two");
+        batch.push_with(Zxid(5), |out| out.extend_from_slice(b"a record"));
+        assert_eq!((batch.len(), batch.bytes(), batch.first()), (2, 11, Some(Zxid(2))));
+        assert_eq!(batch.get(0), Some((Zxid(2), &b"two"[..])));
+        assert_eq!(batch.get(1), Some((Zxid(5), &b"a record"[..])));
+        assert_eq!(batch.get(2), None);
+        batch.clear();
+        assert!(batch.is_empty() && batch.first().is_none() && batch.capacity() >= 11);
+        // What was sent says nothing about what comes.
+        batch.push(Zxid(1), b"one");
+        assert_eq!(batch.get(0), Some((Zxid(1), &b"one"[..])));
+    }
+
+    #[test]
+    #[should_panic(expected = "does not come behind the last record")]
+    fn a_batch_is_in_order() {
+        let mut batch = Batch::default();
+        batch.push(Zxid(2), b"a");
+        batch.push(Zxid(2), b"b");
+    }
+
+    #[test]
+    #[should_panic(expected = "the record of 0x3 is empty")]
+    fn a_record_has_bytes() {
+        Batch::default().push(Zxid(3), b"");
+    }
+}

@@ -1,0 +1,70 @@
+//! What the log machine writes to: [`LogWriter`] over a directory, or a test's double of it.
+
+use std::io;
+
+use super::disk::Dir;
+use super::writer::LogWriter;
+use crate::types::Zxid;
+
+/// What is written to: the log over files, or a test's double. All errors are final.
+pub trait LogSink: Send + 'static {
+    /// The last record appended.
+    fn last(&self) -> Zxid;
+    /// Copies a record into the log; not durable before `sync`.
+    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
+    /// Makes everything appended durable; the last zxid that is.
+    fn sync(&mut self) -> io::Result<Zxid>;
+    /// Makes the place of the next record ready: after a sync, when nobody waits.
+    fn expect_write(&mut self);
+    /// A `roll` comes soon.
+    fn prepare(&mut self);
+    /// Ends the current file.
+    fn roll(&mut self) -> io::Result<()>;
+    /// Whether [`LogSink::mark`] has nothing to do.
+    fn is_marked(&self) -> bool;
+    /// Leaves a mark behind the last record, which is durable, for the recovery after rot.
+    fn mark(&mut self) -> io::Result<()>;
+    /// What is being written, for messages.
+    fn name(&self) -> String;
+}
+
+impl<D: Dir + 'static> LogSink for LogWriter<D>
+where
+    D::Segment: 'static,
+{
+    fn last(&self) -> Zxid {
+        LogWriter::last(self)
+    }
+
+    fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
+        LogWriter::append(self, zxid, payload)
+    }
+
+    fn sync(&mut self) -> io::Result<Zxid> {
+        LogWriter::sync(self)
+    }
+
+    fn expect_write(&mut self) {
+        LogWriter::expect_write(self);
+    }
+
+    fn prepare(&mut self) {
+        LogWriter::prepare(self);
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        LogWriter::roll(self)
+    }
+
+    fn is_marked(&self) -> bool {
+        LogWriter::is_marked(self)
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        LogWriter::mark(self)
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.dir().path(), self.file_name())
+    }
+}
