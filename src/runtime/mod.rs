@@ -20,6 +20,7 @@ mod peer_core;
 mod settings;
 mod shard_core;
 pub mod shared;
+mod signal_mask;
 pub mod signals;
 pub mod snapshot_requests;
 pub mod snapshot_thread;

@@ -2,7 +2,6 @@
 //! mapped log failed) ends the process. Plays the part of the JVM's signal handlers.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +9,7 @@ use std::thread;
 
 use crossbeam::channel::{self, Receiver, Sender};
 
+use super::signal_mask::{empty, mask};
 use super::{fatal, logging};
 
 /// What a signal asks the server for.
@@ -79,36 +79,6 @@ impl Signals {
     pub fn next(&self) -> Request {
         // The thread that listens never ends. If it did, nobody could stop the server any more.
         self.requests.recv().unwrap_or(Request::Stop)
-    }
-}
-
-/// Runs `start`, which starts a thread, with all signals blocked, so that the thread takes none.
-pub(super) fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let mut all = empty();
-    // SAFETY: `all` is initialised.
-    unsafe { libc::sigfillset(&mut all) };
-    let before = mask(libc::SIG_SETMASK, &all)?;
-    let started = start();
-    mask(libc::SIG_SETMASK, &before)?;
-    started
-}
-
-/// Changes the calling thread's mask; what it was.
-fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
-    let mut before = empty();
-    // SAFETY: both sets are initialised.
-    match unsafe { libc::pthread_sigmask(how, set, &mut before) } {
-        0 => Ok(before),
-        failed => Err(io::Error::from_raw_os_error(failed)),
-    }
-}
-
-fn empty() -> libc::sigset_t {
-    let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises what it is given.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
     }
 }
 

@@ -1,0 +1,35 @@
+//! Which signals a thread takes. Apart from what is done about them, so that the log's thread can be made without.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Runs `start`, which starts a thread, with all signals blocked, so that the thread takes none.
+pub(super) fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut all = empty();
+    // SAFETY: `all` is initialised.
+    unsafe { libc::sigfillset(&mut all) };
+    let before = mask(libc::SIG_SETMASK, &all)?;
+    let started = start();
+    mask(libc::SIG_SETMASK, &before)?;
+    started
+}
+
+/// Changes the calling thread's mask; what it was.
+pub(super) fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = empty();
+    // SAFETY: both sets are initialised.
+    match unsafe { libc::pthread_sigmask(how, set, &mut before) } {
+        0 => Ok(before),
+        failed => Err(io::Error::from_raw_os_error(failed)),
+    }
+}
+
+/// A set without signals.
+pub(super) fn empty() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises what it is given.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
