@@ -222,11 +222,15 @@ fn say(event: &NetEvent<'_>) {
         NetEvent::AcceptFailed { error, .. } => {
             tracing::error!(target: CLIENT_LOG, %error, "cannot accept connections");
         }
+        // Where clients reconnect as fast as others leave, this happens several times a second.
         NetEvent::AcceptPaused { descriptors, .. } => tracing::warn!(
+            target: CLIENT_LOG,
             "connections take {descriptors} file descriptors, the rest of RLIMIT_NOFILE is for files: no more are accepted \
              until some are closed; raise the limit (LimitNOFILE in the systemd unit) or set maxCnxns"
         ),
-        NetEvent::AcceptResumed { .. } => tracing::info!("accepting connections again"),
+        NetEvent::AcceptResumed { .. } => {
+            tracing::info!(target: CLIENT_LOG, "accepting connections again");
+        }
         // A shard connects to nobody.
         _ => {}
     }
