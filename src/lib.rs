@@ -1,6 +1,8 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 // The other lints are the workspace's. In binaries and tests `pub` is what a module shows its siblings; here it is the crate's face.
 #![warn(unreachable_pub)]
+// `println!` panics when nobody takes the output: see `cli::output` and `runtime::logging`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod limits;
 pub mod types;

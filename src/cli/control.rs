@@ -1,11 +1,11 @@
 //! `zabra start|stop|restart|status`, with zkServer.sh's words and exit codes.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use super::ask::{ask, connect};
+use super::output::{self, complain, line, out};
 use super::server_paths::{Client, Site};
 use super::{ControlArgs, daemon};
 use crate::config::{ExitCode, host_and_port};
@@ -26,21 +26,14 @@ const FAILED: ExitCode = ExitCode::Unexpected;
 fn site(args: &ControlArgs) -> Result<Site, ExitCode> {
     match Site::find(args) {
         Ok(site) => {
-            eprintln!("Using config: {}", site.config_name());
+            output::err(&format!("Using config: {}\n", site.config_name()));
             Ok(site)
         }
         Err(what) => {
-            eprintln!("zabra: {what}");
+            complain(&what);
             Err(ExitCode::InvalidInvocation)
         }
     }
-}
-
-/// Prints the beginning of a line.
-fn begin(text: &str) {
-    print!("{text}");
-    // A closed standard output must not keep the command from its work.
-    let _ = std::io::stdout().flush();
 }
 
 /// Starts a server in the background and waits until it serves or has died.
@@ -54,17 +47,17 @@ pub(super) fn start(args: &ControlArgs) -> ExitCode {
 fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
     let no_create = std::env::var_os("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some_and(|v| !v.is_empty());
     if no_create && let Some(missing) = missing_directory(site) {
-        println!("{missing}");
+        line(&missing);
         return FAILED;
     }
-    begin("Starting zookeeper ... ");
+    out("Starting zookeeper ... ");
     if let Some(pid) = running(site) {
-        println!("already running as process {pid}.");
+        line(&format!("already running as process {pid}."));
         return FAILED;
     }
     let fail = |what: String| {
-        println!("FAILED TO START");
-        eprintln!("zabra: {what}");
+        line("FAILED TO START");
+        complain(&what);
         FAILED
     };
     if let Some(client) = site.client.as_ref().filter(|c| c.port != 0)
@@ -83,10 +76,10 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
         Err(what) => return fail(what),
     };
     if let Err(e) = std::fs::write(&site.pid_file, child.id().to_string()) {
-        println!("FAILED TO WRITE PID");
-        eprintln!("zabra: {}: {e}: the server is stopped again", site.pid_file.display());
+        line("FAILED TO WRITE PID");
+        complain(&format!("{}: {e}: the server is stopped again", site.pid_file.display()));
         if let Err(e) = child.kill().and_then(|()| child.wait()) {
-            eprintln!("zabra: process {} cannot be stopped: {e}", child.id());
+            complain(&format!("process {} cannot be stopped: {e}", child.id()));
         }
         return FAILED;
     }
@@ -134,8 +127,8 @@ fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
             Ok(Some(status)) => return died(site, status),
             Ok(None) => {}
             Err(e) => {
-                println!("FAILED TO START");
-                eprintln!("zabra: process {} cannot be watched: {e}", child.id());
+                line("FAILED TO START");
+                complain(&format!("process {} cannot be watched: {e}", child.id()));
                 return FAILED;
             }
         }
@@ -145,12 +138,12 @@ fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
             None => start.elapsed() > Duration::from_secs(1),
         };
         if serves {
-            println!("STARTED");
+            line("STARTED");
             return OK;
         }
         if start.elapsed() > START_LIMIT {
-            println!("STARTED");
-            eprintln!("zabra: process {} does not serve yet; see {}", child.id(), site.out_file.display());
+            line("STARTED");
+            complain(&format!("process {} does not serve yet; see {}", child.id(), site.out_file.display()));
             return OK;
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -164,7 +157,7 @@ fn is_serving(client: &Client) -> bool {
 }
 
 fn died(site: &Site, status: ExitStatus) -> ExitCode {
-    println!("FAILED TO START");
+    line("FAILED TO START");
     let how = match status.code() {
         Some(code) => {
             let meaning = ExitCode::from_code(code).map_or("an unknown reason", ExitCode::meaning);
@@ -172,8 +165,8 @@ fn died(site: &Site, status: ExitStatus) -> ExitCode {
         }
         None => format!("was ended by a signal ({status})"),
     };
-    eprintln!("zabra: the server {how}; the end of {}:", site.out_file.display());
-    eprintln!("{}", last_lines(&site.out_file, LAST_WORDS));
+    let last = last_lines(&site.out_file, LAST_WORDS);
+    complain(&format!("the server {how}; the end of {}:\n{last}", site.out_file.display()));
     remove_pid_file(&site.pid_file);
     FAILED
 }
@@ -187,7 +180,7 @@ fn last_lines(file: &Path, count: usize) -> String {
 
 fn remove_pid_file(file: &Path) {
     if let Err(e) = std::fs::remove_file(file) {
-        eprintln!("zabra: {} cannot be removed: {e}", file.display());
+        complain(&format!("{} cannot be removed: {e}", file.display()));
     }
 }
 
@@ -200,31 +193,31 @@ pub(super) fn stop(args: &ControlArgs) -> ExitCode {
 }
 
 fn stop_at(site: &Site) -> ExitCode {
-    begin("Stopping zookeeper ... ");
+    out("Stopping zookeeper ... ");
     let server = match daemon::server_of(&site.data_dir) {
         Ok(Some(server)) => server,
         Ok(None) => return nothing_to_stop(site),
         Err(e) => {
-            println!("FAILED TO STOP");
-            eprintln!("zabra: the server of {} cannot be found: {e}", site.data_dir.display());
+            line("FAILED TO STOP");
+            complain(&format!("the server of {} cannot be found: {e}", site.data_dir.display()));
             return FAILED;
         }
     };
     let pid = server.pid;
     if let Err(e) = server.terminate() {
-        println!("FAILED TO STOP");
-        eprintln!("zabra: process {pid}: {e}: stop it as the user who started it");
+        line("FAILED TO STOP");
+        complain(&format!("process {pid}: {e}: stop it as the user who started it"));
         return FAILED;
     }
     if !server.wait(STOP_LIMIT) {
-        println!("FAILED TO STOP");
-        eprintln!("zabra: process {pid} was sent SIGTERM and still runs after {} s", STOP_LIMIT.as_secs());
+        line("FAILED TO STOP");
+        complain(&format!("process {pid} was sent SIGTERM and still runs after {} s", STOP_LIMIT.as_secs()));
         return FAILED;
     }
     if site.pid_file.exists() {
         remove_pid_file(&site.pid_file);
     }
-    println!("STOPPED");
+    line("STOPPED");
     OK
 }
 
@@ -233,19 +226,19 @@ fn stop_at(site: &Site) -> ExitCode {
 fn nothing_to_stop(site: &Site) -> ExitCode {
     let file = site.pid_file.display();
     if !site.pid_file.is_file() {
-        println!("no zookeeper to stop (could not find file {file})");
+        line(&format!("no zookeeper to stop (could not find file {file})"));
         return OK;
     }
     match daemon::read_pid(&site.pid_file).filter(|pid| daemon::lives(*pid)) {
         Some(pid) if daemon::is_apache(pid) => {
-            println!("FAILED TO STOP");
-            eprintln!("zabra: process {pid} of {file} is an Apache ZooKeeper server: stop it with zkServer.sh");
+            line("FAILED TO STOP");
+            complain(&format!("process {pid} of {file} is an Apache ZooKeeper server: stop it with zkServer.sh"));
             return FAILED;
         }
         Some(pid) => {
-            println!("no zookeeper to stop (process {pid} of {file} does not have {})", site.data_dir.display());
+            line(&format!("no zookeeper to stop (process {pid} of {file} does not have {})", site.data_dir.display()));
         }
-        None => println!("no zookeeper to stop (the process of {file} has ended)"),
+        None => line(&format!("no zookeeper to stop (the process of {file} has ended)")),
     }
     remove_pid_file(&site.pid_file);
     OK
@@ -270,21 +263,21 @@ pub(super) fn status(args: &ControlArgs) -> ExitCode {
         Err(code) => return code,
     };
     let Some(client) = &site.client else {
-        println!("Unable to find either secure or unsecure client port in any configs. Terminating.");
+        line("Unable to find either secure or unsecure client port in any configs. Terminating.");
         return FAILED;
     };
-    println!("Client port found: {}. Client address: {}. Client SSL: {}.", client.port, client.host, client.tls);
+    line(&format!("Client port found: {}. Client address: {}. Client SSL: {}.", client.port, client.host, client.tls));
     let answer = if client.tls { None } else { ask(&client.host, client.port, "srvr", ASK_LIMIT).ok() };
     match answer.as_deref().and_then(mode) {
         Some(mode) => {
-            println!("{mode}");
+            line(mode);
             OK
         }
         None => {
             if client.tls {
-                println!("Note: this version of Zabra cannot ask a port that speaks TLS.");
+                line("Note: this version of Zabra cannot ask a port that speaks TLS.");
             }
-            println!("Error contacting service. It is probably not running.");
+            line("Error contacting service. It is probably not running.");
             FAILED
         }
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::output::complain;
 use super::txn_text;
 use crate::config::ExitCode;
 use crate::runtime::disk::{FsDir, SyncMethod};
@@ -72,15 +73,15 @@ pub(super) fn report(outcome: Result<(), Trouble>) -> ExitCode {
         Ok(()) => ExitCode::Finished,
         Err(Trouble::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::Finished,
         Err(Trouble::Output(e)) => {
-            eprintln!("zabra: standard output: {e}");
+            complain(&format!("standard output: {e}"));
             ExitCode::Unexpected
         }
         Err(Trouble::Argument(what)) => {
-            eprintln!("zabra: {what}");
+            complain(&what);
             ExitCode::InvalidInvocation
         }
         Err(Trouble::Damaged(what)) => {
-            eprintln!("zabra: {what}");
+            complain(&what);
             ExitCode::Corrupt
         }
     }

@@ -1,5 +1,6 @@
 //! The commands of the binary. Mirrors the scripts in ZooKeeper's `bin/` and the `main` methods they call.
 
+use std::io::Write;
 use std::process;
 
 use clap::{Args, Parser, Subcommand};
@@ -11,6 +12,7 @@ mod control;
 mod daemon;
 mod date;
 mod log;
+mod output;
 mod serve;
 mod server_paths;
 pub mod shell;
@@ -127,8 +129,9 @@ pub fn main(run: RunServer) -> process::ExitCode {
         #[cfg(feature = "sim")]
         Command::Sim(args) => sim::run(&args),
         Command::Version => {
-            println!("Zabra version: {}", version());
-            ExitCode::Finished.into()
+            let mut out = std::io::stdout().lock();
+            let said = writeln!(out, "Zabra version: {}", version()).and_then(|()| out.flush());
+            log::report(said.map_err(log::Trouble::Output)).into()
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A configuration of its own, on a free port.
 struct Site {
@@ -83,6 +83,42 @@ fn a_server_is_started_asked_restarted_and_stopped() {
     let none =
         format!("Stopping zookeeper ... no zookeeper to stop (could not find file {})\n", site.pid_file().display());
     assert_eq!((code, out), (0, none));
+}
+
+/// A pipe that nobody reads any more.
+fn broken_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
+}
+
+fn full_disk() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").expect("Linux has it").into()
+}
+
+/// The exit code tells what a command did, whoever takes its output.
+#[test]
+fn output_that_nobody_takes_changes_nothing_of_what_a_command_does() {
+    // What only shows something has failed when it cannot be written; a reader who is gone has seen enough.
+    for (output, unwritten) in [(broken_pipe as fn() -> Stdio, 0), (full_disk, 1)] {
+        let site = Site::new("");
+        let run = |command: &str| {
+            let mut child = zabra(site.dir.path());
+            child.arg(command).arg(site.config()).stdout(output()).stderr(output());
+            child.status().expect("runs").code()
+        };
+        assert_eq!(run("status"), Some(1), "there is no server");
+        for (command, code) in [("start", 0), ("start", 1), ("status", 0), ("restart", 0), ("status", 0), ("stop", 0)] {
+            assert_eq!(run(command), Some(code), "{command}");
+        }
+        assert!(!site.pid_file().exists());
+        assert_eq!(run("stop"), Some(0), "there is nothing to stop");
+        std::fs::write(site.config(), "dataDir=\n").expect("written");
+        assert_eq!(run("start"), Some(2), "a bad configuration");
+        let mut version = zabra(site.dir.path());
+        version.arg("version").stdout(output()).stderr(output());
+        assert_eq!(version.status().expect("runs").code(), Some(unwritten));
+    }
 }
 
 /// `start` waits until the server answers, `status` asks it, the shell connects: all by the address in the configuration.
