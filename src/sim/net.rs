@@ -26,10 +26,6 @@ pub(super) struct Link {
     pub(super) received: u64,
     /// Server to client, under way.
     pub(super) down: Vec<u8>,
-    /// The server wants to be told when the client has taken everything.
-    pub(super) wants_writable: bool,
-    /// The server does not read.
-    pub(super) paused: bool,
     /// The server still holds its end.
     pub(super) server_open: bool,
     /// The client still holds its end.
@@ -55,8 +51,6 @@ impl Net {
             up: Vec::new(),
             received: 0,
             down: Vec::new(),
-            wants_writable: false,
-            paused: false,
             server_open: true,
             client_open: true,
         };
@@ -67,11 +61,6 @@ impl Net {
     /// A connection, if either end still knows it.
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Link> {
         self.links.get_mut(&id)
-    }
-
-    /// Bytes the client has not taken.
-    pub(super) fn unread(&self, id: ConnId) -> usize {
-        self.links.get(&id).map_or(0, |link| link.down.len())
     }
 
     /// Connections of one shard of a server, oldest first.

@@ -1,26 +1,24 @@
-//! One server process: the shipped turns of shards and peer core, and the log and snapshot machines, every step of theirs a
-//! call. A core sleeps here as it does there: after a turn without
-//! work, until somebody rings.
+//! One server process: the shipped turns of shards and peer core, and the log and snapshot machines, every step of theirs a call,
+//! over [`oracle::memory`](crate::oracle::memory). A core sleeps here as it does there: after a turn without work, until somebody
+//! rings.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use super::net::Net;
 use crate::jute::Reader;
+use crate::oracle::memory::{Mail, MemoryLog, MemorySockets, MemoryTree};
 use crate::oracle::test_disk::TestDisk;
-use crate::peer::apply::Cursors;
-use crate::peer::turn::{Bounds, PeerTurn, Streams, TreeAccess};
-use crate::peer::{self, Append, Peer, SnapshotAnswer, SnapshotPart};
+use crate::peer::turn::{Bounds, PeerTurn, TreeAccess};
+use crate::peer::{self, Append, Peer};
 use crate::pipeline::WriteRequest;
-use crate::pipeline::messages::{ToPeer, ToShard};
-use crate::shard::turn::{Letter, ShardTurn, SocketEvent, Sockets};
-use crate::shard::{self, CloseHow, Shard};
+use crate::pipeline::messages::ToPeer;
+use crate::shard::turn::ShardTurn;
+use crate::shard::{self, Shard};
 use crate::tree::Tree;
 use crate::txn::TxnHeader;
-use crate::txnlog::log::{Batch, Log, LogEvent, LogSink};
+use crate::txnlog::log::{Log, LogSink};
 use crate::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
 use crate::txnlog::writer::LogWriter;
 use crate::types::{ConnId, Now, ShardId, Zxid, op};
@@ -38,6 +36,15 @@ pub(super) enum Cause {
 }
 
 impl Cause {
+    /// What may be proposed because of a message.
+    fn of(message: &peer::Input) -> Option<Cause> {
+        match message {
+            peer::Input::FromShard(ToPeer::Write { request, .. }) => Some(Cause::Client(Box::new(request.clone()))),
+            peer::Input::FromShard(ToPeer::NewSession { .. }) => Some(Cause::Handshake),
+            _ => None,
+        }
+    }
+
     /// Whether a proposal with this header may come of it.
     fn explains(&self, header: &TxnHeader) -> bool {
         match self {
@@ -66,61 +73,10 @@ pub(super) struct Turn {
     pub(super) closed: Vec<ConnId>,
 }
 
-/// What reaches a shard from its sockets.
-#[derive(Debug)]
-pub(super) enum Arrival {
-    /// A client connected.
-    Accepted(ConnId),
-    /// Its bytes.
-    Bytes(ConnId, Vec<u8>),
-    /// It sends no more.
-    Eof(ConnId),
-    /// It went away.
-    Gone(ConnId),
-    /// It has taken all it was sent.
-    Writable(ConnId),
-}
-
 /// A shard's core.
 struct Core {
     turn: ShardTurn,
-    stream: VecDeque<ToShard>,
-    /// Rung since it fell asleep, or not asleep.
-    is_awake: bool,
-    /// On their way to the peer core.
-    to_peer: VecDeque<ToPeer>,
-}
-
-/// The tree and what the cores say about it: `runtime::tree_cell` for one thread.
-struct SharedTree {
-    tree: RefCell<Tree>,
-    cursors: Vec<Cell<Zxid>>,
-    peer_waits: Cell<bool>,
-    interest: Arc<Interest>,
-}
-
-impl Cursors for SharedTree {
-    fn cursor(&self, shard: ShardId) -> Zxid {
-        self.cursors[shard.index()].get()
-    }
-}
-
-impl TreeAccess for SharedTree {
-    fn read(&self) -> impl Deref<Target = Tree> {
-        self.tree.borrow()
-    }
-
-    fn write(&self) -> impl DerefMut<Target = Tree> {
-        self.tree.borrow_mut()
-    }
-
-    fn interest(&self) -> &Interest {
-        &self.interest
-    }
-
-    fn peer_waits(&self, waits: bool) -> bool {
-        !self.peer_waits.replace(waits) && waits
-    }
+    sockets: MemorySockets,
 }
 
 /// The log over the simulated disk.
@@ -168,14 +124,6 @@ impl LogSink for Sink {
     }
 }
 
-/// The log thread between two calls.
-struct LogThread {
-    log: Log<Sink>,
-    queue: VecDeque<Batch>,
-    /// Since when the disk is busy with what is due, and until when, in milliseconds of the monotonic clock.
-    busy: Option<(Now, i64)>,
-}
-
 /// What recovery and the settings give a new process.
 pub(super) struct Parts {
     /// The recovered tree.
@@ -198,17 +146,16 @@ pub(super) struct Parts {
 
 /// The process.
 pub(super) struct Process {
-    tree: SharedTree,
+    tree: MemoryTree,
+    mail: Mail,
     peer: PeerTurn,
-    /// The peer core was rung since it fell asleep, or is not asleep.
-    peer_awake: bool,
     cores: Vec<Core>,
-    log: LogThread,
+    log: MemoryLog<Sink>,
     snapshotter: Snapshotter<TestDisk>,
-    /// On their way to the snapshot thread.
-    parts: VecDeque<SnapshotPart>,
-    /// What the log thread and the snapshot thread told and nobody heard yet.
-    events: VecDeque<peer::Input>,
+    /// What the log thread and the snapshot thread told, on its way to the peer core.
+    under_way: VecDeque<peer::Input>,
+    /// For each message that has reached the peer core and was not heard, what may be proposed because of it.
+    causes: VecDeque<Option<Cause>>,
     random: fastrand::Rng,
     /// Last durable zxid of each sync since the world looked.
     pub(super) synced: Vec<Zxid>,
@@ -226,26 +173,20 @@ impl Process {
     /// Puts it together; [`Process::start`] follows.
     pub(super) fn new(parts: Parts) -> Process {
         let last = parts.tree.last_zxid();
-        let core = |shard| Core {
-            turn: ShardTurn::new(shard),
-            stream: VecDeque::new(),
-            is_awake: true,
-            to_peer: VecDeque::new(),
-        };
+        let shards = parts.shards.len();
+        let mut mail = Mail::new(shards);
+        mail.peer_is_rung = true;
+        mail.shards.iter_mut().for_each(|shard| shard.is_rung = true);
+        let core = |shard| Core { turn: ShardTurn::new(shard), sockets: MemorySockets::default() };
         Process {
-            tree: SharedTree {
-                tree: RefCell::new(parts.tree),
-                cursors: parts.shards.iter().map(|_| Cell::new(last)).collect(),
-                peer_waits: Cell::new(false),
-                interest: parts.interest,
-            },
+            tree: MemoryTree::new(parts.tree, shards, parts.interest),
+            mail,
             peer: PeerTurn::new(parts.peer, last, parts.bounds),
-            peer_awake: true,
             cores: parts.shards.into_iter().map(core).collect(),
-            log: LogThread { log: parts.log, queue: VecDeque::new(), busy: None },
+            log: MemoryLog::new(parts.log),
             snapshotter: parts.snapshotter,
-            parts: VecDeque::new(),
-            events: VecDeque::new(),
+            under_way: VecDeque::new(),
+            causes: VecDeque::new(),
             random: fastrand::Rng::with_seed(!parts.seed),
             synced: Vec::new(),
         }
@@ -261,67 +202,98 @@ impl Process {
         self.cores.len()
     }
 
+    /// A shard's end of its connections.
+    pub(super) fn sockets(&mut self, shard: usize) -> &mut MemorySockets {
+        &mut self.cores[shard].sockets
+    }
+
     /// The first step.
     pub(super) fn start(&mut self, now: Now) -> Vec<Proposed> {
-        let (peer, tree, mut links) = self.peer_links(Reached::All);
-        peer.start(now, tree, &mut links);
-        links.proposed
+        self.peer.start(now, &self.tree, &mut self.mail);
+        self.proposed(0)
     }
 
     /// A shard's turn with what its sockets bring, if its core has any reason for one.
-    pub(super) fn shard_turn(&mut self, number: usize, now: Now, arrivals: Vec<Arrival>, net: &mut Net) -> Turn {
+    pub(super) fn shard_turn(&mut self, number: usize, now: Now) -> Turn {
         let due = self.is_due(number, now);
-        let Process { cores, tree, peer_awake, .. } = self;
-        let Core { turn, stream, is_awake, to_peer } = &mut cores[number];
-        if !*is_awake && !due && arrivals.is_empty() {
-            return Turn::default();
+        let Process { cores, tree, mail, .. } = self;
+        let Core { turn, sockets } = &mut cores[number];
+        let mut done = Turn::default();
+        if !mail.shards[number].is_rung && !due && sockets.is_quiet() {
+            return done;
         }
-        let mut sockets = LinkSockets { net, arrivals, done: Turn::default(), sink: Vec::new() };
-        let mut links = ShardLinks { number, stream, tree, to_peer, peer_awake };
-        *is_awake = turn.turn(now, tree.read(), &mut sockets, &mut links);
-        sockets.done
+        let busy = turn.turn(now, tree.read(), sockets, &mut mail.of_shard(ShardId(number as u32), tree));
+        mail.shards[number].is_rung = busy;
+        assert!(mail.shards[number].words.is_empty(), "nobody sends four-letter words");
+        let sent = sockets.conns().iter_mut().map(|conn| (conn.id, std::mem::take(&mut conn.out)));
+        done.sent.extend(sent.filter(|(_, bytes)| !bytes.is_empty()));
+        for (conn, _) in sockets.take_ended() {
+            if !conn.out.is_empty() {
+                done.sent.push((conn.id, conn.out));
+            }
+            done.closed.push(conn.id);
+        }
+        done
     }
 
     /// A turn of the peer core, if it has any reason for one: what it proposed.
     pub(super) fn peer_turn(&mut self, now: Now, reached: Reached) -> Vec<Proposed> {
-        if !self.peer_awake && !self.peer_is_due(now) {
+        if !self.mail.peer_is_rung && !self.peer_is_due(now) {
             return Vec::new();
         }
-        let (peer, tree, mut links) = self.peer_links(reached);
-        let busy = peer.turn(now, tree, &mut links);
-        let proposed = links.proposed;
-        self.peer_awake |= busy || self.unheard();
-        proposed
+        self.mail.peer_is_rung = false;
+        self.reach(reached);
+        let before = self.mail.inbox.len();
+        let busy = self.peer.turn(now, &self.tree, &mut self.mail);
+        self.mail.peer_is_rung |= busy || self.unheard();
+        self.proposed(before - self.mail.inbox.len())
     }
 
-    fn peer_links(&mut self, reached: Reached) -> (&mut PeerTurn, &SharedTree, PeerLinks<'_>) {
-        let Process { peer, tree, cores, events, log, parts, random, peer_awake, .. } = self;
-        *peer_awake = false;
+    /// Messages reach the peer core, those of one mailbox in order.
+    fn reach(&mut self, reached: Reached) {
+        let Process { mail, under_way, causes, random, .. } = self;
         let mut some = |len: usize| match reached {
             Reached::All => len,
             Reached::Some => random.usize(..=len),
         };
-        let events_left = some(events.len());
-        let messages_left = cores.iter().map(|core| some(core.to_peer.len())).collect();
-        let seed = random.u64(..);
-        let links = PeerLinks {
-            rung: vec![false; cores.len()],
-            cores,
-            events,
-            events_left,
-            messages_left,
-            order: fastrand::Rng::with_seed(seed),
-            heard: VecDeque::new(),
-            log: &mut log.queue,
-            snapshots: parts,
-            proposed: Vec::new(),
-        };
-        (peer, tree, links)
+        let told = some(under_way.len());
+        mail.told.extend(under_way.drain(..told));
+        let mut left: Vec<usize> = mail.shards.iter().map(|shard| some(shard.submitted.len())).collect();
+        let mut order = fastrand::Rng::with_seed(random.u64(..));
+        loop {
+            let waiting: Vec<usize> = (0..left.len()).filter(|shard| left[*shard] > 0).collect();
+            let Some(shard) = order.choice(&waiting) else { return };
+            left[*shard] -= 1;
+            let message = mail.shards[*shard].submitted.pop_front().expect("no more than it has were counted");
+            causes.push_back(Cause::of(&message));
+            mail.inbox.push_back(message);
+        }
+    }
+
+    /// What was proposed when so many messages were heard: it goes on its way to the log. Proposals come in the order in which
+    /// their causes were heard. A write that was heard and not proposed came on a connection that its session had left; what
+    /// nothing heard explains is the server's own.
+    fn proposed(&mut self, heard: usize) -> Vec<Proposed> {
+        let mut heard: VecDeque<Cause> = self.causes.drain(..heard).flatten().collect();
+        let mut proposed = Vec::new();
+        for burst in self.mail.appended.drain(..) {
+            self.log.send(&burst);
+            for append in burst {
+                let header = TxnHeader::read(&mut Reader::new(&append.payload)).expect("a proposal has a header");
+                let cause = match heard.iter().position(|cause| cause.explains(&header)) {
+                    Some(at) => heard.drain(..=at).next_back(),
+                    None => None,
+                };
+                proposed.push(Proposed { append, cause: cause.unwrap_or(Cause::Server) });
+            }
+        }
+        assert!(self.mail.snapshot_answers.is_empty(), "nobody asked for a snapshot");
+        proposed
     }
 
     /// Whether something waits in the peer core's mailboxes.
     pub(super) fn unheard(&self) -> bool {
-        !self.events.is_empty() || self.cores.iter().any(|core| !core.to_peer.is_empty())
+        !self.under_way.is_empty() || self.mail.is_for_peer()
     }
 
     /// Whether the peer core's clock is due.
@@ -331,8 +303,8 @@ impl Process {
 
     /// A thread tells the peer core something.
     fn tell(&mut self, event: peer::Input) {
-        self.events.push_back(event);
-        self.peer_awake = true;
+        self.under_way.push_back(event);
+        self.mail.peer_is_rung = true;
     }
 
     /// One step of the log thread; a sync takes `sync_ms`.
@@ -340,21 +312,24 @@ impl Process {
     /// # Errors
     /// The disk's: fatal.
     pub(super) fn log_step(&mut self, now: Now, sync_ms: i64) -> io::Result<()> {
-        let before = self.log.log.sink().writer.durable();
+        let before = self.writer().durable();
         let mut told = Vec::new();
         self.log.step(now, sync_ms, &mut told)?;
         told.into_iter().filter_map(peer::Input::from_log).for_each(|event| self.tell(event));
-        let durable = self.log.log.sink().writer.durable();
+        let durable = self.writer().durable();
         if durable != before {
             self.synced.push(durable);
         }
         Ok(())
     }
 
+    fn writer(&self) -> &LogWriter<TestDisk> {
+        &self.log.log().sink().writer
+    }
+
     /// The log's end, once a mark tells of it.
     pub(super) fn marked(&self) -> Option<Zxid> {
-        let writer = &self.log.log.sink().writer;
-        writer.ends_with_mark().then(|| writer.durable())
+        self.writer().ends_with_mark().then(|| self.writer().durable())
     }
 
     /// One step of the snapshot thread: whether a snapshot is finished.
@@ -362,7 +337,7 @@ impl Process {
     /// # Errors
     /// The disk's: fatal.
     pub(super) fn snapshot_step(&mut self, now: Now) -> io::Result<bool> {
-        let Some(part) = self.parts.pop_front() else { return Ok(false) };
+        let Some(part) = self.mail.snapshot.pop_front() else { return Ok(false) };
         let Some(event) = self.snapshotter.take(now, part)? else { return Ok(false) };
         self.tell(event.into());
         Ok(matches!(event, SnapshotEvent::Done { .. }))
@@ -372,16 +347,16 @@ impl Process {
     pub(super) fn is_idle(&self) -> bool {
         self.peer.peer().is_idle()
             && !self.unheard()
-            && self.log.queue.is_empty()
-            && self.log.log.is_idle()
-            && self.parts.is_empty()
-            && self.cores.iter().all(|core| core.stream.is_empty() && !core.turn.shard().has_ready())
+            && self.log.is_idle()
+            && self.mail.snapshot.is_empty()
+            && self.mail.shards.iter().all(|shard| shard.letters.is_empty())
+            && self.cores.iter().all(|core| !core.turn.shard().has_ready())
     }
 
     /// The earliest moment a clock is wanted.
     pub(super) fn deadline(&self) -> Option<i64> {
         let shards = self.cores.iter().filter_map(|core| core.turn.deadline());
-        shards.chain(self.peer.deadline()).chain(self.log.busy.map(|(_, until)| until)).min()
+        shards.chain(self.peer.deadline()).chain(self.log.deadline()).min()
     }
 
     /// Whether a shard's clock is due.
@@ -392,214 +367,8 @@ impl Process {
     /// The machines' invariants.
     pub(super) fn check(&self) {
         self.peer.check(&self.tree());
-        self.log.log.check();
+        self.log.log().check();
         self.cores.iter().for_each(|core| core.turn.check());
-    }
-}
-
-/// The way from a shard to the other cores.
-struct ShardLinks<'a> {
-    number: usize,
-    stream: &'a mut VecDeque<ToShard>,
-    tree: &'a SharedTree,
-    to_peer: &'a mut VecDeque<ToPeer>,
-    peer_awake: &'a mut bool,
-}
-
-impl shard::turn::Links for ShardLinks<'_> {
-    fn next(&mut self) -> Option<Letter> {
-        self.stream.pop_front().map(Letter::Stream)
-    }
-
-    fn moved_on(&mut self, cursor: Zxid) {
-        self.tree.cursors[self.number].set(cursor);
-        *self.peer_awake |= self.tree.peer_waits.take();
-    }
-
-    fn submit(&mut self, messages: &mut Vec<ToPeer>) {
-        self.to_peer.extend(messages.drain(..));
-        *self.peer_awake = true;
-    }
-
-    fn word(&mut self, conn: ConnId, word: &'static str, _: i64) {
-        panic!("connection {conn:?} sent the word {word}");
-    }
-}
-
-/// A core's end of its connections.
-struct LinkSockets<'a> {
-    net: &'a mut Net,
-    arrivals: Vec<Arrival>,
-    done: Turn,
-    /// Where bytes for connections go that are gone.
-    sink: Vec<u8>,
-}
-
-impl Sockets for LinkSockets<'_> {
-    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize {
-        for arrival in &self.arrivals {
-            f(match arrival {
-                Arrival::Accepted(id) => SocketEvent::Accepted { conn: *id, peer: ([127, 0, 0, 1], 40_000).into() },
-                Arrival::Bytes(id, bytes) => SocketEvent::Data { conn: *id, bytes },
-                Arrival::Eof(id) => SocketEvent::Eof { conn: *id },
-                Arrival::Gone(id) => SocketEvent::Closed { conn: *id },
-                Arrival::Writable(id) => SocketEvent::Writable { conn: *id },
-            });
-        }
-        self.arrivals.len()
-    }
-
-    fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
-        if self.net.get(conn).is_none_or(|link| !link.server_open) {
-            self.sink.clear();
-            return &mut self.sink;
-        }
-        let sent = &mut self.done.sent;
-        let at = sent.iter().position(|(to, _)| *to == conn).unwrap_or_else(|| {
-            sent.push((conn, Vec::new()));
-            sent.len() - 1
-        });
-        &mut sent[at].1
-    }
-
-    fn queued(&self, conn: ConnId) -> usize {
-        let appended = self.done.sent.iter().find(|(to, _)| *to == conn).map_or(0, |(_, bytes)| bytes.len());
-        appended + self.net.unread(conn)
-    }
-
-    fn want_writable(&mut self, conn: ConnId) {
-        if let Some(link) = self.net.get(conn) {
-            link.wants_writable = true;
-        }
-    }
-
-    fn pause(&mut self, conn: ConnId, paused: bool) {
-        if let Some(link) = self.net.get(conn) {
-            link.paused = paused;
-        }
-    }
-
-    fn close(&mut self, conn: ConnId, how: CloseHow) {
-        if how == CloseHow::Abort {
-            self.done.sent.retain(|(to, _)| *to != conn);
-        }
-        self.done.closed.push(conn);
-    }
-
-    /// The world sends what was appended when the turn is over.
-    fn flush(&mut self) {}
-}
-
-/// The way from the peer core to everybody else.
-struct PeerLinks<'a> {
-    cores: &'a mut Vec<Core>,
-    events: &'a mut VecDeque<peer::Input>,
-    /// How much of each mailbox has come: what is behind it is still under way.
-    events_left: usize,
-    messages_left: Vec<usize>,
-    order: fastrand::Rng,
-    /// Shards that were sent something and not woken yet.
-    rung: Vec<bool>,
-    /// What was heard and may be the cause of a proposal, in order.
-    heard: VecDeque<Cause>,
-    log: &'a mut VecDeque<Batch>,
-    snapshots: &'a mut VecDeque<SnapshotPart>,
-    proposed: Vec<Proposed>,
-}
-
-impl peer::turn::Links for PeerLinks<'_> {
-    fn next(&mut self) -> Option<peer::Input> {
-        if self.events_left > 0 {
-            self.events_left -= 1;
-            return self.events.pop_front();
-        }
-        let waiting: Vec<usize> = (0..self.cores.len()).filter(|shard| self.messages_left[*shard] > 0).collect();
-        let shard = *self.order.choice(&waiting)?;
-        self.messages_left[shard] -= 1;
-        let message = self.cores[shard].to_peer.pop_front()?;
-        match &message {
-            ToPeer::Write { request, .. } => self.heard.push_back(Cause::Client(Box::new(request.clone()))),
-            ToPeer::NewSession { .. } => self.heard.push_back(Cause::Handshake),
-            ToPeer::Resume { .. } | ToPeer::Touch { .. } => {}
-        }
-        Some(peer::Input::FromShard(message))
-    }
-
-    /// Proposals come in the order in which their causes were heard. A write that was heard and not proposed came on a connection
-    /// that its session had left; what nothing heard explains is the server's own.
-    fn append(&mut self, appends: &mut Vec<Append>) {
-        let mut batch = Batch::default();
-        for append in appends.drain(..) {
-            let header = TxnHeader::read(&mut Reader::new(&append.payload)).expect("a proposal has a header");
-            let cause = match self.heard.iter().position(|cause| cause.explains(&header)) {
-                Some(at) => self.heard.drain(..=at).next_back(),
-                None => None,
-            };
-            batch.push(append.zxid, &append.payload);
-            self.proposed.push(Proposed { append, cause: cause.unwrap_or(Cause::Server) });
-        }
-        self.log.push_back(batch);
-    }
-
-    fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
-        unreachable!("nobody asked for a snapshot: {answer:?}");
-    }
-
-    fn snapshot(&mut self, part: SnapshotPart) {
-        self.snapshots.push_back(part);
-    }
-}
-
-impl Streams for PeerLinks<'_> {
-    fn has_room(&self, high_water: usize) -> bool {
-        self.cores.iter().all(|core| core.stream.len() < high_water)
-    }
-
-    fn push(&mut self, shard: ShardId, message: ToShard) {
-        self.cores[shard.index()].stream.push_back(message);
-        self.rung[shard.index()] = true;
-    }
-
-    fn ring(&mut self) {
-        for (core, rung) in self.cores.iter_mut().zip(&mut self.rung) {
-            core.is_awake |= std::mem::take(rung);
-        }
-    }
-}
-
-impl LogThread {
-    /// One step; what is due with the disk takes `busy_ms`.
-    fn step(&mut self, now: Now, busy_ms: i64, told: &mut Vec<LogEvent>) -> io::Result<()> {
-        if let Some((began, until)) = self.busy {
-            if now.mono_ms < until {
-                return Ok(());
-            }
-            self.busy = None;
-            return self.perform(began, now, told);
-        }
-        let mut due = self.log.work(now, told).map_err(|e| e.error)?;
-        if due.is_none() {
-            match self.queue.pop_front() {
-                Some(batch) => {
-                    self.log.append(batch);
-                    due = self.log.work(now, told).map_err(|e| e.error)?;
-                }
-                None => due = self.log.idle(now),
-            }
-        }
-        match due {
-            None => Ok(()),
-            Some(_) if busy_ms > 0 => {
-                self.busy = Some((now, now.mono_ms + busy_ms));
-                Ok(())
-            }
-            Some(_) => self.perform(now, now, told),
-        }
-    }
-
-    fn perform(&mut self, began: Now, ended: Now, told: &mut Vec<LogEvent>) -> io::Result<()> {
-        let mut times = [began, ended].into_iter();
-        self.log.perform(|| times.next().unwrap_or(ended), told).map(drop).map_err(|e| e.error)
     }
 }
 

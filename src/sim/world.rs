@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::history::History;
 use super::net::{Net, NodeId};
 use super::node::{Node, NodeOptions};
-use super::process::{Arrival, Process, Proposed, Reached};
+use super::process::{Process, Proposed, Reached};
 use super::requests::{self, Asked};
 use super::trace::Trace;
 use crate::oracle::server_model::ModelOp;
@@ -244,10 +244,10 @@ impl World {
 
     /// A shard's turn, with what its sockets bring: `all` of it, or pieces.
     pub(super) fn shard_turn(&mut self, n: usize, shard: usize, all: bool) -> Result<(), String> {
-        let arrivals = self.arrivals(self.nodes[n].id, shard, all);
+        self.arrive(n, shard, all);
         let now = self.clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
-        let turn = process.shard_turn(shard, now, arrivals, &mut self.net);
+        let turn = process.shard_turn(shard, now);
         for (id, bytes) in turn.sent {
             if let Some(link) = self.net.get(id).filter(|l| l.client_open) {
                 link.down.extend_from_slice(&bytes);
@@ -262,31 +262,33 @@ impl World {
         Ok(())
     }
 
-    fn arrivals(&mut self, node: NodeId, shard: usize, all: bool) -> Vec<Arrival> {
-        let mut arrivals = Vec::new();
+    /// What is under way reaches a shard's end of its connections.
+    fn arrive(&mut self, n: usize, shard: usize, all: bool) {
         let now = self.clock.now();
+        let node = self.nodes[n].id;
+        let Some(process) = &mut self.nodes[n].process else { return };
+        let sockets = process.sockets(shard);
         for id in self.net.of_shard(node, shard) {
+            let Some(link) = self.net.get(id) else { continue };
+            if let Some(conn) = sockets.conn(id) {
+                conn.untaken = link.down.len();
+            }
             if !all && self.rng.u32(..4) == 0 {
                 continue;
             }
-            let Some(link) = self.net.get(id) else { continue };
             if !link.accepted {
                 link.accepted = true;
-                arrivals.push(Arrival::Accepted(id));
+                sockets.accept(id, ([127, 0, 0, 1], 40_000).into());
             }
-            if link.wants_writable && link.down.is_empty() {
-                link.wants_writable = false;
-                arrivals.push(Arrival::Writable(id));
-            }
-            if link.paused {
+            if sockets.conn(id).is_some_and(|conn| conn.paused) {
                 continue;
             }
             if link.up.is_empty() && !link.client_open {
                 // A polite client's end is told by its last byte, and the shard closes.
                 if id.0 % 2 == 0 {
-                    arrivals.push(Arrival::Eof(id));
+                    sockets.eof(id);
                 } else {
-                    arrivals.push(Arrival::Gone(id));
+                    sockets.gone(id);
                     self.net.server_closes(id);
                 }
                 continue;
@@ -295,7 +297,7 @@ impl World {
             if n > 0 {
                 link.received += n as u64;
                 let (client, received, open) = (link.client, link.received, link.client_open);
-                arrivals.push(Arrival::Bytes(id, link.up.drain(..n).collect()));
+                sockets.data(id, link.up.drain(..n).collect());
                 let c = &mut self.clients[client];
                 if c.was_heard(received) && open {
                     self.trace.line(format_args!("session {} is heard at {}", c.session, now.mono_ms));
@@ -303,7 +305,6 @@ impl World {
                 }
             }
         }
-        arrivals
     }
 
     /// A turn of the peer core: what it proposed is judged, then what it applied.

@@ -2,63 +2,28 @@
 
 use super::client::{Client, Op, PATHS};
 use super::judge::{History, judge};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use zabra::jute::Reader;
-use zabra::peer::apply::Cursors;
-use zabra::peer::turn::{Bounds, PeerTurn, Streams, TreeAccess};
-use zabra::peer::{self, Append, Peer, PeerOptions, SnapshotAnswer, SnapshotPart};
-use zabra::pipeline::messages::{ToPeer, ToShard};
+use zabra::oracle::memory::{Mail, MemorySockets, MemoryTree};
+use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
+use zabra::peer::{self, Peer, PeerOptions};
+use zabra::pipeline::messages::ToPeer;
 use zabra::pipeline::prep::PrepOptions;
 use zabra::shard::gate::{RequestThrottle, Throttles};
-use zabra::shard::turn::{Letter, ShardTurn, SocketEvent, Sockets};
-use zabra::shard::{self, CloseHow, Shard, ShardOptions};
+use zabra::shard::turn::ShardTurn;
+use zabra::shard::{Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use zabra::types::{ConnId, Cxid, Now, ServerId, SessionId, ShardId, Zxid, op};
 use zabra::watch::{Interest, WatchTable};
 
-/// The tree and what shards and peer say about it.
-struct SharedTree {
-    tree: RefCell<Tree>,
-    cursors: Vec<Cell<Zxid>>,
-    interest: Arc<Interest>,
-}
-
-impl Cursors for SharedTree {
-    fn cursor(&self, shard: ShardId) -> Zxid {
-        self.cursors[shard.index()].get()
-    }
-}
-
-impl TreeAccess for SharedTree {
-    fn read(&self) -> impl Deref<Target = Tree> {
-        self.tree.borrow()
-    }
-
-    fn write(&self) -> impl DerefMut<Target = Tree> {
-        self.tree.borrow_mut()
-    }
-
-    fn interest(&self) -> &Interest {
-        &self.interest
-    }
-
-    /// Nobody sleeps here.
-    fn peer_waits(&self, _: bool) -> bool {
-        false
-    }
-}
-
 pub struct World {
     rng: fastrand::Rng,
     now: Now,
-    tree: SharedTree,
+    tree: MemoryTree,
+    mail: Mail,
     shards: Vec<ShardTurn>,
-    streams: Vec<VecDeque<ToShard>>,
-    to_peer: VecDeque<ToPeer>,
+    sockets: Vec<MemorySockets>,
     peer: PeerTurn,
     /// The newest zxid in the log, and whether the log will tell that it is durable.
     appended: Zxid,
@@ -102,17 +67,13 @@ impl World {
         World {
             now,
             shards: (0..shards).map(shard).collect(),
-            streams: (0..shards).map(|_| VecDeque::new()).collect(),
-            to_peer: VecDeque::new(),
+            sockets: (0..shards).map(|_| MemorySockets::default()).collect(),
+            mail: Mail::new(shards),
             appended: last,
             synced: false,
             history: History::from([(last, [Zxid(1), Zxid(2)])]),
             rng,
-            tree: SharedTree {
-                tree: RefCell::new(tree),
-                cursors: vec![Cell::new(Zxid::ZERO); shards],
-                interest: interest.clone(),
-            },
+            tree: MemoryTree::new(tree, shards, interest.clone()),
             peer,
             clients,
             ignore_behind_read: false,
@@ -141,8 +102,8 @@ impl World {
 
     fn is_done(&self) -> bool {
         self.clients.iter().all(|c| c.accepted && c.wire.is_empty() && c.sent == c.script.len())
-            && self.to_peer.is_empty()
-            && self.streams.iter().all(VecDeque::is_empty)
+            && !self.mail.is_for_peer()
+            && self.mail.shards.iter().all(|mail| mail.letters.is_empty())
             && self.peer.peer().is_idle()
             && self.shards.iter().all(|s| !s.shard().has_ready())
     }
@@ -166,156 +127,60 @@ impl World {
 
     fn shard_turn(&mut self) {
         let number = self.rng.usize(..self.shards.len());
-        let World { shards, streams, tree, to_peer, clients, rng, now, .. } = self;
-        let mut links = ShardLinks { number, stream: &mut streams[number], tree, to_peer };
-        let mut sockets = Wires { number, clients, rng, sink: Vec::new() };
-        shards[number].turn(*now, tree.read(), &mut sockets, &mut links);
-        clients.iter_mut().for_each(Client::read);
+        self.arrive(number);
+        let World { shards, sockets, mail, tree, clients, now, .. } = self;
+        let sockets = &mut sockets[number];
+        shards[number].turn(*now, tree.read(), sockets, &mut mail.of_shard(ShardId(number as u32), tree));
+        assert!(sockets.take_ended().is_empty(), "a connection was ended");
+        for conn in sockets.conns() {
+            assert!(!conn.paused && !conn.wants_writable, "{:?} has nothing queued", conn.id);
+            let client = clients.iter_mut().find(|c| c.conn == conn.id).expect("every connection is a client's");
+            client.inbox.append(&mut conn.out);
+            client.read();
+        }
+    }
+
+    /// Pieces of what the clients of a shard have sent reach it.
+    fn arrive(&mut self, shard: usize) {
+        let World { sockets, clients, rng, .. } = self;
+        for client in clients.iter_mut().filter(|c| c.shard == shard) {
+            if !std::mem::replace(&mut client.accepted, true) {
+                sockets[shard].accept(client.conn, ([127, 0, 0, 1], 1000).into());
+            }
+            if !client.wire.is_empty() && rng.bool() {
+                let n = rng.usize(1..=client.wire.len());
+                sockets[shard].data(client.conn, client.wire.drain(..n).collect());
+            }
+        }
     }
 
     fn peer_turn(&mut self) {
-        let World { peer, tree, to_peer, streams, synced, appended, history, rng, now, .. } = self;
-        let mut links = PeerLinks {
-            left: rng.usize(0..5),
-            ignore_behind_read: self.ignore_behind_read,
-            to_peer,
-            streams,
-            synced,
-            appended,
-            history,
-        };
-        peer.turn(*now, tree, &mut links);
-    }
-}
-
-/// The way from a shard to the peer.
-struct ShardLinks<'a> {
-    number: usize,
-    stream: &'a mut VecDeque<ToShard>,
-    tree: &'a SharedTree,
-    to_peer: &'a mut VecDeque<ToPeer>,
-}
-
-impl shard::turn::Links for ShardLinks<'_> {
-    fn next(&mut self) -> Option<Letter> {
-        self.stream.pop_front().map(Letter::Stream)
+        self.reach();
+        let World { peer, tree, mail, appended, history, now, .. } = self;
+        peer.turn(*now, tree, mail);
+        for append in mail.appended.drain(..).flatten() {
+            *appended = append.zxid;
+            remember(history, &append.payload);
+        }
+        assert!(mail.snapshot.is_empty() && mail.snapshot_answers.is_empty(), "nobody asked for a snapshot");
     }
 
-    fn moved_on(&mut self, cursor: Zxid) {
-        self.tree.cursors[self.number].set(cursor);
-    }
-
-    fn submit(&mut self, messages: &mut Vec<ToPeer>) {
-        self.to_peer.extend(messages.drain(..));
-    }
-
-    fn word(&mut self, _: ConnId, word: &'static str, _: i64) {
-        panic!("nobody sent the word {word}");
-    }
-}
-
-/// The clients' end of the connections, pieces of what they sent arriving.
-struct Wires<'a> {
-    number: usize,
-    clients: &'a mut [Client],
-    rng: &'a mut fastrand::Rng,
-    sink: Vec<u8>,
-}
-
-impl Sockets for Wires<'_> {
-    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize {
-        let mut count = 0;
-        for client in self.clients.iter_mut().filter(|c| c.shard == self.number) {
-            let conn = client.conn;
-            if !std::mem::replace(&mut client.accepted, true) {
-                f(SocketEvent::Accepted { conn, peer: ([127, 0, 0, 1], 1000).into() });
-                count += 1;
+    /// Some of what is under way reaches the peer, and the log tells of its sync.
+    fn reach(&mut self) {
+        let World { mail, rng, .. } = self;
+        if std::mem::take(&mut self.synced) {
+            let zxid = self.appended;
+            mail.told.push_back(peer::Input::Synced { zxid, sync_ns: 1, records: 1, slow: false });
+        }
+        for _ in 0..rng.usize(0..5) {
+            let shard = rng.usize(..mail.shards.len());
+            let Some(mut message) = mail.shards[shard].submitted.pop_front() else { continue };
+            if let peer::Input::FromShard(ToPeer::Write { behind_read, .. }) = &mut message {
+                *behind_read &= !self.ignore_behind_read;
             }
-            if !client.wire.is_empty() && self.rng.bool() {
-                let n = self.rng.usize(1..=client.wire.len());
-                let bytes: Vec<u8> = client.wire.drain(..n).collect();
-                f(SocketEvent::Data { conn, bytes: &bytes });
-                count += 1;
-            }
-        }
-        count
-    }
-
-    fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
-        self.clients.iter_mut().find(|c| c.conn == conn).map_or(&mut self.sink, |c| &mut c.inbox)
-    }
-
-    /// Clients read at once.
-    fn queued(&self, _: ConnId) -> usize {
-        0
-    }
-
-    fn want_writable(&mut self, conn: ConnId) {
-        panic!("{conn:?} has nothing queued");
-    }
-
-    fn pause(&mut self, conn: ConnId, _: bool) {
-        panic!("{conn:?} is paused");
-    }
-
-    fn close(&mut self, conn: ConnId, _: CloseHow) {
-        panic!("{conn:?} is closed");
-    }
-
-    fn flush(&mut self) {}
-}
-
-/// The way from the peer to shards and log.
-struct PeerLinks<'a> {
-    /// Messages that have come; what is behind them is under way.
-    left: usize,
-    ignore_behind_read: bool,
-    to_peer: &'a mut VecDeque<ToPeer>,
-    streams: &'a mut [VecDeque<ToShard>],
-    synced: &'a mut bool,
-    appended: &'a mut Zxid,
-    history: &'a mut History,
-}
-
-impl peer::turn::Links for PeerLinks<'_> {
-    fn next(&mut self) -> Option<peer::Input> {
-        if std::mem::take(self.synced) {
-            return Some(peer::Input::Synced { zxid: *self.appended, sync_ns: 1, records: 1, slow: false });
-        }
-        self.left = self.left.checked_sub(1)?;
-        let mut message = self.to_peer.pop_front()?;
-        if let (true, ToPeer::Write { behind_read, .. }) = (self.ignore_behind_read, &mut message) {
-            *behind_read = false;
-        }
-        Some(peer::Input::FromShard(message))
-    }
-
-    fn append(&mut self, batch: &mut Vec<Append>) {
-        for append in batch.drain(..) {
-            *self.appended = append.zxid;
-            remember(self.history, &append.payload);
+            mail.inbox.push_back(message);
         }
     }
-
-    fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
-        unreachable!("nobody asked for a snapshot: {answer:?}");
-    }
-
-    fn snapshot(&mut self, part: SnapshotPart) {
-        panic!("nobody asked for a snapshot: {part:?}");
-    }
-}
-
-impl Streams for PeerLinks<'_> {
-    fn has_room(&self, high_water: usize) -> bool {
-        self.streams.iter().all(|stream| stream.len() < high_water)
-    }
-
-    fn push(&mut self, shard: ShardId, message: ToShard) {
-        self.streams[shard.index()].push_back(message);
-    }
-
-    fn ring(&mut self) {}
 }
 
 /// What a proposal will make of the two znodes.

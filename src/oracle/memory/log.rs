@@ -1,0 +1,82 @@
+//! The log thread between two of its steps: the shipped machine, and what waits for it.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::peer::Append;
+use crate::txnlog::log::{Batch, Log, LogEvent, LogSink};
+use crate::types::Now;
+
+/// [`Log`] with its queue, over any disk.
+pub struct MemoryLog<S: LogSink> {
+    log: Log<S>,
+    queue: VecDeque<Batch>,
+    /// Since when the disk is busy with what is due, and until when, in milliseconds of the monotonic clock.
+    busy: Option<(Now, i64)>,
+}
+
+impl<S: LogSink> MemoryLog<S> {
+    /// Around a log that has done nothing yet.
+    pub fn new(log: Log<S>) -> MemoryLog<S> {
+        MemoryLog { log, queue: VecDeque::new(), busy: None }
+    }
+
+    /// The machine, to look at.
+    pub fn log(&self) -> &Log<S> {
+        &self.log
+    }
+
+    /// A burst of proposals is on its way to the log.
+    pub fn send(&mut self, appends: &[Append]) {
+        let mut batch = Batch::default();
+        appends.iter().for_each(|append| batch.push(append.zxid, &append.payload));
+        self.queue.push_back(batch);
+    }
+
+    /// One step of the thread; what is due with the disk takes `busy_ms`.
+    ///
+    /// # Errors
+    /// The disk's: fatal.
+    pub fn step(&mut self, now: Now, busy_ms: i64, told: &mut Vec<LogEvent>) -> io::Result<()> {
+        if let Some((began, until)) = self.busy {
+            if now.mono_ms < until {
+                return Ok(());
+            }
+            self.busy = None;
+            return self.perform(began, now, told);
+        }
+        let mut due = self.log.work(now, told).map_err(|e| e.error)?;
+        if due.is_none() {
+            match self.queue.pop_front() {
+                Some(batch) => {
+                    self.log.append(batch);
+                    due = self.log.work(now, told).map_err(|e| e.error)?;
+                }
+                None => due = self.log.idle(now),
+            }
+        }
+        match due {
+            None => Ok(()),
+            Some(_) if busy_ms > 0 => {
+                self.busy = Some((now, now.mono_ms + busy_ms));
+                Ok(())
+            }
+            Some(_) => self.perform(now, now, told),
+        }
+    }
+
+    fn perform(&mut self, began: Now, ended: Now, told: &mut Vec<LogEvent>) -> io::Result<()> {
+        let mut times = [began, ended].into_iter();
+        self.log.perform(|| times.next().unwrap_or(ended), told).map(drop).map_err(|e| e.error)
+    }
+
+    /// Whether everything sent was appended and is durable.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.log.is_idle()
+    }
+
+    /// When a busy disk is done, on the monotonic clock, milliseconds.
+    pub fn deadline(&self) -> Option<i64> {
+        self.busy.map(|(_, until)| until)
+    }
+}

@@ -1,0 +1,135 @@
+//! All that lies between the cores of one server, and between them and the threads for log and snapshots.
+
+use std::collections::VecDeque;
+
+use super::MemoryTree;
+use crate::peer::{self, Append, SnapshotAnswer, SnapshotPart};
+use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::shard;
+use crate::shard::turn::Letter;
+use crate::types::{ConnId, ShardId, Zxid};
+
+/// The mailboxes. What waits in `told` and `inbox` has reached the peer core; what a shard submitted has not, before a scheduler
+/// moves it there.
+#[derive(Debug, Default)]
+pub struct Mail {
+    /// What the log and the snapshot thread told: heard before anything else, as on the peer's own core.
+    pub told: VecDeque<peer::Input>,
+    /// From shards and administrators.
+    pub inbox: VecDeque<peer::Input>,
+    /// Proposals for the log, in the bursts they were handed over in.
+    pub appended: VecDeque<Vec<Append>>,
+    /// Pieces of a snapshot for its writer.
+    pub snapshot: VecDeque<SnapshotPart>,
+    /// What became of snapshots that were asked for.
+    pub snapshot_answers: Vec<SnapshotAnswer>,
+    /// One for each shard.
+    pub shards: Vec<ShardMail>,
+    /// The peer core was rung since the scheduler last let it sleep.
+    pub peer_is_rung: bool,
+}
+
+/// What one shard's core is sent, and what it sent.
+#[derive(Debug, Default)]
+pub struct ShardMail {
+    /// Its stream, and the texts of four-letter words.
+    pub letters: VecDeque<Letter>,
+    /// On their way to the peer core.
+    pub submitted: VecDeque<peer::Input>,
+    /// Four-letter words of clients, with stmk's argument.
+    pub words: Vec<(ConnId, &'static str, i64)>,
+    /// The core was rung since the scheduler last let it sleep.
+    pub is_rung: bool,
+    /// Something was pushed since the last [`ring`](peer::turn::Streams::ring).
+    is_due: bool,
+}
+
+impl Mail {
+    /// Empty ones for so many shards.
+    pub fn new(shards: usize) -> Mail {
+        Mail { shards: (0..shards).map(|_| ShardMail::default()).collect(), ..Mail::default() }
+    }
+
+    /// All that the shards submitted reaches the peer core, the first shard's first.
+    pub fn deliver(&mut self) {
+        for shard in &mut self.shards {
+            self.inbox.append(&mut shard.submitted);
+        }
+    }
+
+    /// Whether something waits for the peer core, or is on its way there.
+    pub fn is_for_peer(&self) -> bool {
+        !self.told.is_empty() || !self.inbox.is_empty() || self.shards.iter().any(|shard| !shard.submitted.is_empty())
+    }
+
+    /// A shard's end of it.
+    pub fn of_shard<'a>(&'a mut self, number: ShardId, tree: &'a MemoryTree) -> ShardLinks<'a> {
+        let Mail { shards, peer_is_rung, .. } = self;
+        ShardLinks { number, mail: &mut shards[number.index()], tree, peer_is_rung }
+    }
+}
+
+impl peer::turn::Links for Mail {
+    fn next(&mut self) -> Option<peer::Input> {
+        self.told.pop_front().or_else(|| self.inbox.pop_front())
+    }
+
+    fn append(&mut self, batch: &mut Vec<Append>) {
+        let mut burst = Vec::with_capacity(batch.len());
+        burst.append(batch);
+        self.appended.push_back(burst);
+    }
+
+    fn snapshot(&mut self, part: SnapshotPart) {
+        self.snapshot.push_back(part);
+    }
+
+    fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
+        self.snapshot_answers.push(answer);
+    }
+}
+
+impl peer::turn::Streams for Mail {
+    fn has_room(&self, high_water: usize) -> bool {
+        self.shards.iter().all(|shard| shard.letters.len() < high_water)
+    }
+
+    fn push(&mut self, shard: ShardId, message: ToShard) {
+        let mail = &mut self.shards[shard.index()];
+        mail.letters.push_back(Letter::Stream(message));
+        mail.is_due = true;
+    }
+
+    fn ring(&mut self) {
+        for mail in &mut self.shards {
+            mail.is_rung |= std::mem::take(&mut mail.is_due);
+        }
+    }
+}
+
+/// A shard's way to the other cores.
+pub struct ShardLinks<'a> {
+    number: ShardId,
+    mail: &'a mut ShardMail,
+    tree: &'a MemoryTree,
+    peer_is_rung: &'a mut bool,
+}
+
+impl shard::turn::Links for ShardLinks<'_> {
+    fn next(&mut self) -> Option<Letter> {
+        self.mail.letters.pop_front()
+    }
+
+    fn moved_on(&mut self, cursor: Zxid) {
+        *self.peer_is_rung |= self.tree.moved_on(self.number, cursor);
+    }
+
+    fn submit(&mut self, messages: &mut Vec<ToPeer>) {
+        self.mail.submitted.extend(messages.drain(..).map(peer::Input::FromShard));
+        *self.peer_is_rung = true;
+    }
+
+    fn word(&mut self, conn: ConnId, word: &'static str, argument: i64) {
+        self.mail.words.push((conn, word, argument));
+    }
+}
