@@ -1,11 +1,12 @@
 //! A scripted client: what it sends, and what came back.
 
-use zabra::jute::stat::read_stat;
-use zabra::jute::{Put, Reader};
-use zabra::proto::multi::MultiHeader;
-use zabra::proto::request::RequestHeader;
-use zabra::proto::{ConnectRequest, ConnectResponse};
-use zabra::types::{ConnId, SessionId, Zxid, op};
+use zabra::jute::Reader;
+use zabra::proto::multi::{MultiOp, MultiReadOp, MultiResult};
+use zabra::proto::reply::{ReplyHeader, WatcherEvent};
+use zabra::proto::request::xid;
+use zabra::proto::response::read_data;
+use zabra::proto::{ConnectRequest, ConnectResponse, Request};
+use zabra::types::{ConnId, EventType, SessionId, Stat, Zxid, op};
 
 /// The two znodes everybody writes.
 pub const PATHS: [&str; 2] = ["/a", "/b"];
@@ -82,38 +83,17 @@ impl Client {
     pub fn send(&mut self) {
         let op = self.script[self.sent];
         self.sent += 1;
-        let out = &mut self.wire;
-        let frame = out.begin_frame();
-        let code = match op {
-            Op::Set(_) => op::SET_DATA,
-            Op::SetBoth => op::MULTI,
-            Op::Get(..) => op::GET_DATA,
-            Op::GetBoth => op::MULTI_READ,
-        };
-        RequestHeader { xid: self.sent as i32, op: code }.put(out);
-        match op {
-            Op::Set(p) => put_set(out, p),
-            Op::SetBoth => {
-                for p in 0..2 {
-                    MultiHeader { op: op::SET_DATA, done: false, err: -1 }.put(out);
-                    put_set(out, p);
-                }
-                MultiHeader::END.put(out);
-            }
-            Op::Get(p, watch) => {
-                out.put_string(PATHS[p]);
-                out.put_bool(watch);
-            }
+        let set = |p: usize| MultiOp::SetData { path: PATHS[p].into(), data: Some(b"value"), version: -1 };
+        let (code, request) = match op {
+            Op::Set(p) => (op::SET_DATA, Request::SetData { path: PATHS[p].into(), data: Some(b"value"), version: -1 }),
+            Op::SetBoth => (op::MULTI, Request::Multi(vec![set(0), set(1)])),
+            Op::Get(p, watch) => (op::GET_DATA, Request::GetData { path: PATHS[p].into(), watch }),
             Op::GetBoth => {
-                for path in PATHS {
-                    MultiHeader { op: op::GET_DATA, done: false, err: -1 }.put(out);
-                    out.put_string(path);
-                    out.put_bool(false);
-                }
-                MultiHeader::END.put(out);
+                let reads = PATHS.map(|path| MultiReadOp::GetData { path: path.into() });
+                (op::MULTI_READ, Request::MultiRead(reads.into()))
             }
-        }
-        out.end_frame(frame);
+        };
+        request.put_framed(self.sent as i32, code, &mut self.wire);
     }
 
     /// Decodes all whole frames of the inbox.
@@ -135,36 +115,35 @@ impl Client {
 
     fn decode(&self, frame: &[u8]) -> Got {
         let r = &mut Reader::new(frame);
-        let (xid, zxid, err) = (r.i32().unwrap(), Zxid(r.i64().unwrap()), r.i32().unwrap());
+        let ReplyHeader { xid, zxid, err } = ReplyHeader::read(r).unwrap();
         assert_eq!(err, 0, "xid {xid}");
-        if xid == -1 {
-            let (event, _) = (r.i32().unwrap(), r.i32().unwrap());
-            assert_eq!(event, 3);
-            let path = r.string().unwrap();
-            return Got::Event(PATHS.iter().position(|p| *p == path).unwrap(), zxid);
+        if xid == xid::NOTIFICATION {
+            let event = WatcherEvent::read(r).unwrap();
+            assert_eq!(event.kind, EventType::NodeDataChanged as i32);
+            return Got::Event(PATHS.iter().position(|p| *p == event.path).unwrap(), zxid);
         }
         let number = xid as usize - 1;
         let seen = match self.script[number] {
-            Op::Get(..) => vec![read_data(r)],
-            Op::GetBoth => (0..2)
-                .map(|_| {
-                    assert_eq!(MultiHeader::read(r).unwrap().op, op::GET_DATA);
-                    read_data(r)
-                })
-                .collect(),
+            Op::Get(..) => {
+                let (data, stat) = read_data(r).unwrap();
+                vec![mzxid(data, stat)]
+            }
+            Op::GetBoth => {
+                let results = MultiResult::read_all(r).unwrap().into_iter();
+                results
+                    .map(|result| match result {
+                        MultiResult::GetData { data, stat } => mzxid(data, stat),
+                        other => panic!("{other:?}"),
+                    })
+                    .collect()
+            }
             Op::Set(_) | Op::SetBoth => Vec::new(),
         };
         Got::Reply(number, zxid, seen)
     }
 }
 
-fn put_set(out: &mut Vec<u8>, p: usize) {
-    out.put_string(PATHS[p]);
-    out.put_buffer(Some(b"value"));
-    out.put_i32(-1);
-}
-
-fn read_data(r: &mut Reader<'_>) -> Zxid {
-    assert_eq!(r.buffer().unwrap().unwrap().len(), 5);
-    read_stat(r).unwrap().mzxid
+fn mzxid(data: Option<&[u8]>, stat: Stat) -> Zxid {
+    assert_eq!(data, Some(&b"value"[..]));
+    stat.mzxid
 }
