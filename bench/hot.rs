@@ -1,7 +1,7 @@
 //! What the hot paths cost in time, for people on a quiet machine: `cargo bench --bench hot`, or one of them with
 //! `cargo bench --bench hot -- shard/get`. Time is per run; "elements" are operations.
 
-#[path = "fixtures.rs"]
+#[path = "fixtures/mod.rs"]
 mod fixtures;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

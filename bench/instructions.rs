@@ -1,7 +1,7 @@
 //! Runs one hot path under callgrind, which counts only what happens inside `zabra_measured`. Started by the script
 //! `bench/instructions/run`, which see.
 
-#[path = "fixtures.rs"]
+#[path = "fixtures/mod.rs"]
 mod fixtures;
 
 use std::process::ExitCode;
