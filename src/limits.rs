@@ -1,66 +1,72 @@
-//! Every bound that no setting names, related to each other at compile time.
+//! Limits that no setting changes. Relations between them are checked at compile time.
 
-/// Bytes of the first packet of a connection: a handshake is 44 or 45, a long password makes it a little more.
+/// Most bytes in the first packet of a connection: a handshake has 44 or 45, or a few more with a long password.
 pub const MAX_CONNECT_FRAME: usize = 4096;
 
-/// Bytes a connection may have unread by its client before its own further requests wait.
+/// Bytes of replies and events that may wait for a client to read them. Above this, its further requests wait.
 pub const OUT_HIGH_WATER: usize = 1 << 20;
 
-/// Bytes a connection may gain while its client does not read, before it is closed: mostly watch events. What was a single
-/// reply before that may be longer.
+/// Bytes by which the data waiting for a client may grow while it does not read; then the connection is closed. It is
+/// mostly watch events that get there. A single long reply that was already waiting is not counted.
 pub const OUT_LIMIT: usize = 64 << 20;
 
-/// Capacity a buffer of a connection may keep when it holds little or nothing: what it was for may not come again.
+/// Capacity that a connection's buffer may keep while it is empty or nearly so. A larger one is freed, since it may not
+/// be needed again.
 pub const KEPT_CAPACITY: usize = 64 << 10;
 
-/// Bytes of requests a connection may have undecoded before its socket is no longer read (beyond one unfinished frame).
+/// Bytes of undecoded requests (besides one unfinished frame) above which a connection's socket is not read.
 pub const IN_HIGH_WATER: usize = 64 << 10;
 
-/// Requests of one connection that may be unanswered before its next ones stay undecoded.
+/// Number of unanswered requests above which further requests of the connection are not decoded.
 pub const MAX_UNANSWERED: usize = 10_000;
 
-/// Bytes of requests of one connection that may be unanswered before its next ones stay undecoded. One request more may be there.
+/// Bytes of unanswered requests above which further requests of the connection are not decoded. The last one may exceed
+/// it.
 pub const MAX_UNANSWERED_BYTES: usize = 1 << 20;
 
 /// A write longer than this is large: see [`LARGE_WRITES_IN_PIPELINE`].
 pub const LARGE_WRITE: usize = 64 << 10;
 
-/// Bytes of large writes between shard and reply, in the whole process: further ones stay undecoded, in the order in which
-/// their connections came. One alone may be longer. So a small write of somebody else waits for about a megabyte, however many
-/// send how much.
+/// Bytes of large writes that may be between shard and reply, in the whole process. Further large writes wait
+/// undecoded, in the order in which their connections got them. A single write may be longer. So another client's small
+/// write waits for about a megabyte at most, however many clients send large ones.
 pub const LARGE_WRITES_IN_PIPELINE: usize = 1 << 20;
 
-/// Bytes of replies a shard makes in a turn before those whose last reply was longer than [`BULKY_REPLY`] wait for the next.
+/// Bytes of replies that a shard makes in one turn. After that, connections whose last reply was longer than
+/// [`BULKY_REPLY`] wait for the next turn.
 pub const TURN_REPLIES: usize = 256 << 10;
 
-/// See [`TURN_REPLIES`].
+/// A reply longer than this many bytes is bulky: see [`TURN_REPLIES`].
 pub const BULKY_REPLY: usize = 16 << 10;
 
-/// Reads of one session between its unanswered writes: these must be answered when their turn comes, whether or not the client
-/// reads, so further writes wait until they are. No more than [`OUT_HIGH_WATER`] bytes of replies, by what the tree holds when they come.
+/// Most reads of one session between two of its unanswered writes; further writes wait until these reads are answered.
+/// When the first write is answered these reads must be answered too, even if the client does not read its socket.
+/// Their replies must also be no more than [`OUT_HIGH_WATER`] bytes, by the size of the data when the reads arrive.
 pub const MAX_READS_BETWEEN_WRITES: usize = 32;
 
-/// Transactions applied while readers wait, in one go. Their answers leave before the next go: clients and server work side by
-/// side.
+/// Most transactions applied at a time. Their replies are sent before the next are applied, so clients and server work
+/// at the same time.
 pub const APPLY_BURST: usize = 128;
 
-/// Proposals that are handed to the log at once: the disk begins with these while the next are prepared.
+/// Most proposals handed to the log at a time: the log writes these while the next are prepared.
 pub const APPEND_BURST: usize = 128;
 
-/// Messages on a shard's stream that make the writer wait until the shard has taken them. One burst more may stand there.
+/// Messages on a shard's stream above which the peer core waits until the shard has read them. One burst more may be
+/// added.
 pub const STREAM_HIGH_WATER: usize = 16 << 10;
 
-/// Bytes of a snapshot made in one turn of the writer.
+/// Bytes of a snapshot that the peer core makes in one turn.
 pub const IMAGE_CHUNK: usize = 32 << 10;
 
-/// Bytes of a snapshot waiting to be written before the writer makes no more: also what it makes in one go once its writer
-/// has caught up, and while it does (0.7 ms for a megabyte) what else wants that CPU waits.
+/// Bytes of a snapshot that may wait to be written; then the peer core makes no more until some are. The peer core may
+/// make this much at once when the snapshot thread has caught up, and other work on that CPU waits meanwhile (about 0.7
+/// ms per megabyte).
 pub const IMAGE_BACKLOG: usize = 512 << 10;
 
-/// Administrators who may wait for a snapshot at a time.
+/// Most snapshot requests of administrators that may wait at the same time.
 pub const SNAPSHOTS_ASKED: usize = 64;
 
-/// Requests the peer core takes in one turn.
+/// Most requests that the peer core takes in one turn.
 pub const SUBMIT_BURST: usize = 4096;
 
 const _: () = assert!(APPLY_BURST < STREAM_HIGH_WATER);

@@ -1,5 +1,6 @@
-//! The authentication schemes: which exist, what their ids look like, how an auth packet is answered. Mirrors
-//! `ProviderRegistry`, `DigestAuthenticationProvider`, `IPAuthenticationProvider`, `EnsembleAuthenticationProvider`, `AuthUtil`.
+//! The authentication schemes: which are available, which ids they accept, and how an auth packet is answered. Mirrors
+//! `ProviderRegistry`, `DigestAuthenticationProvider`, `IPAuthenticationProvider`, `EnsembleAuthenticationProvider` and
+//! `AuthUtil`.
 
 use std::str::FromStr;
 
@@ -13,8 +14,8 @@ use thiserror::Error;
 use crate::types::Id;
 use crate::types::acl::IpPattern;
 
-/// The hash of the `digest` scheme (`DigestAuthenticationProvider.digestAlg`): what the JDK's `MessageDigest` has, but for the
-/// broken MD2 and MD5.
+/// The hash of the `digest` scheme (`DigestAuthenticationProvider.digestAlg`). All hashes of the JDK's `MessageDigest`
+/// except MD2 and MD5, which are broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs)]
 pub enum DigestAlg {
@@ -32,13 +33,13 @@ pub enum DigestAlg {
     Sha3_512,
 }
 
-/// A value of `digestAlg` that names no hash we have.
+/// The value of `digestAlg` is not the name of a supported hash.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("digest algorithm {0:?} is not available: write {names}", names = DigestAlg::ALL.map(DigestAlg::name).join(", "))]
 pub struct UnknownDigestAlg(String);
 
 impl DigestAlg {
-    /// All of them.
+    /// All hashes.
     pub const ALL: [DigestAlg; 11] = [
         DigestAlg::Sha1,
         DigestAlg::Sha224,
@@ -70,7 +71,7 @@ impl DigestAlg {
         }
     }
 
-    /// The hash in base64.
+    /// The hash of `bytes` in base64.
     fn encoded(self, bytes: &[u8]) -> String {
         match self {
             DigestAlg::Sha1 => STANDARD.encode(Sha1::digest(bytes)),
@@ -90,7 +91,8 @@ impl DigestAlg {
 
 impl FromStr for DigestAlg {
     type Err = UnknownDigestAlg;
-    /// The names Java's `MessageDigest` takes, in any case: `SHA` alone is SHA1, and SHA-2 goes without its hyphen too.
+    /// Parses the names that Java's `MessageDigest` accepts, in any case: `SHA` is SHA1, and the SHA-2 names may omit
+    /// their hyphen.
     fn from_str(name: &str) -> Result<DigestAlg, UnknownDigestAlg> {
         let wanted = name.to_ascii_uppercase();
         let is_it = |alg: &DigestAlg| match alg {
@@ -101,20 +103,22 @@ impl FromStr for DigestAlg {
     }
 }
 
-/// The schemes of this server. `ip` is always there; `world`, `auth` and `super` are not providers.
+/// The schemes available on this server. `ip` always is. `world`, `auth` and `super` are not here: they have no
+/// provider.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    /// `digest` (`DigestAuthenticationProvider.enabled`).
+    /// `digest` is available (`DigestAuthenticationProvider.enabled`).
     pub digest: bool,
-    /// Its hash.
+    /// The hash that `digest` uses.
     pub digest_alg: DigestAlg,
-    /// `super:hash`: who proves this digest may do everything (`DigestAuthenticationProvider.superDigest`).
+    /// `super:hash`: a client that proves this digest is the super user (`DigestAuthenticationProvider.superDigest`).
     pub super_digest: Option<String>,
-    /// `sasl`.
+    /// `sasl` is available.
     pub sasl: bool,
-    /// `x509`.
+    /// `x509` is available.
     pub x509: bool,
-    /// `ensemble`, with the names clients may expect (`ensembleAuthName`); an empty list takes every name.
+    /// If `ensemble` is available: the names that clients may expect (`ensembleAuthName`); an empty list accepts every
+    /// name.
     pub ensemble: Option<Vec<String>>,
 }
 
@@ -131,19 +135,20 @@ impl Default for Providers {
     }
 }
 
-/// Why an auth packet was not taken. The connection is closed either way.
+/// Why an auth packet was refused. The connection is closed in both cases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum AuthFailed {
-    /// Answer `AUTHFAILED` first: unknown scheme, or proof refused.
+    /// Unknown scheme, or wrong proof: answer `AUTHFAILED` before closing.
     #[error("authentication failed")]
     Refused,
-    /// Close without an answer, so that the client tries another server: it expects another ensemble.
+    /// The client expects another ensemble: close without an answer, so that it tries another server.
     #[error("the client expects another ensemble")]
     WrongEnsemble,
 }
 
 impl Providers {
-    /// Answers an auth packet of a client at address `ip`: the identities the connection gains, maybe none.
+    /// Handles an auth packet of a client with address `ip` and returns the identities that the connection gains, if
+    /// any.
     ///
     /// # Errors
     /// See [`AuthFailed`].
@@ -162,7 +167,8 @@ impl Providers {
                     }
                 }
             },
-            // sasl identities come from the SASL exchange, x509 ones from the TLS handshake.
+            // Identities of sasl come from the SASL exchange, those of x509 from the TLS handshake, neither from an
+            // auth packet.
             _ => Err(AuthFailed::Refused),
         }
     }
@@ -177,7 +183,7 @@ impl Providers {
         ids
     }
 
-    /// Whether `id` may stand in an ACL under `scheme`; never for a scheme this server does not have.
+    /// Whether `id` is valid in an ACL under `scheme`; false for a scheme that this server does not have.
     pub fn is_valid(&self, scheme: &str, id: &str) -> bool {
         match scheme {
             "ip" => IpPattern::parse(id).is_some(),
@@ -188,7 +194,7 @@ impl Providers {
         }
     }
 
-    /// Whether an identity of `scheme` says who somebody is, so that the ACL scheme `auth` expands to it.
+    /// Whether an identity of `scheme` names a user, so that the ACL scheme `auth` expands to it.
     pub fn is_authenticated(&self, scheme: &str) -> bool {
         match scheme {
             "digest" => self.digest,
@@ -198,7 +204,7 @@ impl Providers {
         }
     }
 
-    /// The user's name in an identity, as `whoAmI` tells it: empty for a scheme that is no provider.
+    /// The user name in an identity, as `whoAmI` shows it; empty for a scheme without a provider.
     pub fn user_name<'a>(&self, id: &'a Id) -> &'a str {
         match id.scheme.as_str() {
             "digest" if self.digest => id.id.split(':').next().unwrap_or_default(),
@@ -211,13 +217,13 @@ impl Providers {
     }
 }
 
-/// `user:password` → `user:base64(hash(user:password))`.
+/// Turns `user:password` into `user:base64(hash(user:password))`.
 pub fn generate_digest(alg: DigestAlg, user_password: &str) -> String {
     let user = user_password.split(':').next().unwrap_or_default();
     format!("{user}:{}", alg.encoded(user_password.as_bytes()))
 }
 
-/// How many parts Java's `split(":")` makes: empty ones at the end do not count, except that "" is one part.
+/// The number of parts that Java's `split(":")` returns: empty parts at the end are dropped, but "" is one part.
 fn java_split_count(id: &str) -> usize {
     match id.trim_end_matches(':') {
         "" => usize::from(id.is_empty()),
@@ -225,7 +231,7 @@ fn java_split_count(id: &str) -> usize {
     }
 }
 
-/// `name[/host][@REALM]`, what Kerberos calls a principal.
+/// Whether `id` has the form of a Kerberos principal, `name[/host][@REALM]`.
 fn is_principal(id: &str) -> bool {
     let (name, realm) = match id.split_once('@') {
         Some((name, realm)) => (name, Some(realm)),
@@ -239,7 +245,7 @@ fn is_principal(id: &str) -> bool {
     !bad(service) && !host.is_some_and(bad) && !realm.is_some_and(bad)
 }
 
-/// `KEY=value` parts joined by commas, loosely: what a certificate's subject looks like.
+/// Whether `id` looks like the subject of a certificate: `KEY=value` parts separated by commas. Not checked further.
 fn is_distinguished_name(id: &str) -> bool {
     let mut unescaped = String::with_capacity(id.len());
     let (mut quoted, mut escaped) = (false, false);
@@ -278,7 +284,7 @@ mod tests {
         assert_eq!(generate_digest(DigestAlg::Sha512, "a:b").len(), 2 + 88);
     }
 
-    /// Names and values are those of a JDK's `MessageDigest`, over `a:b`.
+    /// The expected values come from a JDK's `MessageDigest`, over `a:b`.
     #[test]
     fn every_algorithm_is_java_s() {
         for (name, hash) in [

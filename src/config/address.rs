@@ -6,17 +6,17 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-/// An IP address and the network interface it is meant on.
+/// An IP address and, for IPv6, the network interface to use it on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostAddr {
     /// The address.
     pub ip: IpAddr,
-    /// Index of the interface (the zone behind `%`), for IPv6 only; 0 is none.
+    /// Index of the interface (the zone after `%`), for IPv6 only; 0 means none.
     pub scope_id: u32,
 }
 
 impl HostAddr {
-    /// With a port.
+    /// The socket address of this address and `port`.
     pub fn at(self, port: u16) -> SocketAddr {
         match self.ip {
             IpAddr::V4(ip) => (ip, port).into(),
@@ -24,20 +24,20 @@ impl HostAddr {
         }
     }
 
-    /// Whether it stands for every address of the host.
+    /// Whether this is the wildcard address (`0.0.0.0` or `::`), which binds every address of the host.
     pub fn is_unspecified(self) -> bool {
         self.ip.is_unspecified()
     }
 
-    /// The first address of `text`: to bind.
+    /// The first address of `text`, for binding a port.
     ///
     /// # Errors
-    /// A name without an address, a zone that is no interface, brackets around something else than an IPv6 address.
+    /// The name has no address, the zone is not an interface, or brackets enclose something other than an IPv6 address.
     pub fn parse(text: &str) -> Result<HostAddr, String> {
         HostAddr::resolve(text).map(|all| all[0])
     }
 
-    /// All addresses of `text`, at least one: IPv4 before IPv6, as Java prefers them. The empty text is the loopback
+    /// All addresses of `text`, at least one: IPv4 before IPv6, as Java orders them. An empty text is the loopback
     /// address, as in Java.
     ///
     /// # Errors
@@ -80,16 +80,16 @@ impl fmt::Display for HostAddr {
     }
 }
 
-/// Where to connect for `host`, written in any of the forms above.
+/// The addresses to connect to for `host`, which may be written in any of the forms above.
 ///
 /// # Errors
-/// Those of [`HostAddr::resolve`].
+/// The same as for [`HostAddr::resolve`].
 pub fn socket_addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let all = HostAddr::resolve(host).map_err(|e| io::Error::new(io::ErrorKind::NotFound, e))?;
     Ok(all.into_iter().map(|a| a.at(port)).collect())
 }
 
-/// `host:port` with the brackets that an IPv6 address needs.
+/// `host:port`, with brackets around an IPv6 address.
 pub fn host_and_port(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
@@ -102,7 +102,7 @@ fn with_zone(ip: Ipv6Addr, zone: Option<&str>) -> Result<HostAddr, String> {
         Some(zone) => interface(zone).ok_or_else(|| {
             format!("{ip}%{zone}: this host has no network interface {zone:?}: write one that `ip link` lists")
         })?,
-        // A link-local address cannot be bound without its interface.
+        // A link-local address cannot be bound without its interface, so look the interface up.
         None if ip.is_unicast_link_local() => {
             let interfaces = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
             interface_of(ip, &interfaces).unwrap_or(0)
@@ -122,7 +122,7 @@ fn interface(zone: &str) -> Option<u32> {
     Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|index| *index != 0)
 }
 
-/// The interface that has an address, by the text of `/proc/net/if_inet6`.
+/// The interface that has the address `ip`, according to the text of `/proc/net/if_inet6`.
 fn interface_of(ip: Ipv6Addr, interfaces: &str) -> Option<u32> {
     let digits: String = ip.octets().iter().map(|b| format!("{b:02x}")).collect();
     let row = interfaces.lines().find(|line| line.starts_with(&digits))?;
@@ -147,7 +147,7 @@ fn look_up(name: &str) -> Result<Vec<HostAddr>, String> {
 mod tests {
     use super::*;
 
-    /// What a JDK's `InetAddress.getByName` makes of the same texts.
+    /// The expected values are what the JDK's `InetAddress.getByName` returns for the same texts.
     #[test]
     fn forms_of_addresses() {
         for (text, shown, at) in [

@@ -1,5 +1,6 @@
-//! What must hold between settings, and the files beside zoo.cfg: `myid` and the dynamic file. Mirrors the end of
-//! `QuorumPeerConfig.parseProperties`, `parseDynamicConfig`, `setupMyId`, `setupClientPort` and `checkValidity`.
+//! Checks that concern several settings, and the files beside zoo.cfg: `myid` and the dynamic configuration file.
+//! Mirrors the end of `QuorumPeerConfig.parseProperties`, `parseDynamicConfig`, `setupMyId`, `setupClientPort` and
+//! `checkValidity`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +12,17 @@ use super::properties::{self, Entry};
 use crate::quorum::Role;
 use crate::types::Zxid;
 
-/// What a file must say.
+/// Checks for the keys that every zoo.cfg needs.
 pub(super) fn require(draft: &mut Draft<'_>) {
     if draft.place("dataDir").is_none() {
-        draft.wrong("dataDir", "is not set: add a line dataDir=/path, where snapshots and logs are kept");
+        draft.wrong("dataDir", "is not set: add a line dataDir=/path, the directory for snapshots and logs");
     }
     if draft.place("clientPort").is_none() && draft.place("clientPortAddress").is_some() {
         draft.wrong("clientPortAddress", "is set but clientPort is not: add a line clientPort=2181");
     }
 }
 
-/// Reads the dynamic file, if there is one.
+/// Reads the dynamic configuration file, if there is one.
 pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
     let Some(path) = draft.config.ensemble.dynamic_config_file.clone() else { return };
     for entry in main.iter().filter(|e| MemberLines::owns(&e.key)) {
@@ -48,7 +49,9 @@ pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
     let several = draft.config.ensemble.multi_address;
     for entry in entries {
         let result = match entry.key.as_str() {
-            "version" => Err("must not be in the dynamic file, whose name carries it: remove the line".to_string()),
+            "version" => {
+                Err("must not be in the dynamic file, whose name has the version: remove the line".to_string())
+            }
             key if MemberLines::owns(key) => draft.lines.take(key, &entry.value, several),
             _ => Err("is not known in a dynamic file: only server.N, group.N and weight.N are".to_string()),
         };
@@ -58,14 +61,14 @@ pub(super) fn dynamic_file(draft: &mut Draft<'_>, main: &[Entry]) {
     }
 }
 
-/// The hexadecimal number after the last point of the file's name; 0 if it is none.
+/// The hexadecimal number after the last dot of the file name; 0 if there is none.
 fn version_of(path: &Path) -> Zxid {
     let text = path.to_string_lossy();
     let suffix = text.rsplit_once('.').map_or("", |(_, suffix)| suffix);
     Zxid(i64::from_str_radix(suffix, 16).unwrap_or(0))
 }
 
-/// Derives what was left open and checks what was set.
+/// Derives the settings that were not given and checks those that were.
 pub(super) fn check(draft: &mut Draft<'_>) {
     directories(draft);
     timeouts(draft);
@@ -87,8 +90,8 @@ fn directories(draft: &mut Draft<'_>) {
         }
         if !quotation_marks(&shown).is_empty() {
             draft.warn(format!(
-                "{key}={shown}: the quotation marks are part of the directory's name, which lies where the server is started: \
-                 remove them"
+                "{key}={shown}: the quotation marks become part of the directory's name, and the directory is looked for where the \
+                 server is started: remove them"
             ));
         } else if dir.is_relative() && !dir.starts_with(".") && !dir.starts_with("..") {
             let dir = dir.display();
@@ -152,7 +155,7 @@ fn limits(draft: &mut Draft<'_>) {
     if draft.config.auth.enforce && draft.config.auth.enforced_schemes.is_empty() {
         draft.wrong(
             "enforce.auth.enabled",
-            "is true but enforce.auth.schemes is not set: add for example enforce.auth.schemes=digest",
+            "is true but enforce.auth.schemes is not set: add a line such as enforce.auth.schemes=digest",
         );
     }
     if !draft.config.auth.ensemble_names.is_empty() && !draft.config.auth.ensemble {
@@ -171,7 +174,7 @@ fn limits(draft: &mut Draft<'_>) {
     }
 }
 
-/// Reads `myid`. A standalone server needs none.
+/// Reads `myid`. A standalone server does not need it.
 fn my_id(draft: &mut Draft<'_>) {
     let path: PathBuf = draft.config.data_dir.join("myid");
     if draft.config.data_dir.as_os_str().is_empty() || !draft.files.is_file(&path) {
@@ -188,13 +191,14 @@ fn my_id(draft: &mut Draft<'_>) {
     match line.parse() {
         Ok(id) => draft.config.my_id = Some(id),
         Err(_) => {
-            let what = format!("serverid {line:?} is not a number: write this server's N of its server.N line");
+            let what = format!("serverid {line:?} is not a number: write the N of this server's server.N line");
             draft.problems.push(Problem::new(place, "", what));
         }
     }
 }
 
-/// What the members' lines say together, in ZooKeeper's words; and that an ensemble is not for this version.
+/// Checks the members' lines as a whole, with ZooKeeper's messages, and refuses an ensemble, which this version cannot
+/// run.
 fn membership(draft: &mut Draft<'_>) {
     let ensemble = &draft.config.ensemble;
     let dynamic = ensemble.dynamic_config_file.as_ref().map(|p| p.display().to_string());
@@ -244,13 +248,13 @@ fn ensemble_needs(draft: &mut Draft<'_>) {
         Some(_) => {}
         None => {
             let place = draft.config.data_dir.join("myid").display().to_string();
-            let what = "is missing: write this server's N of its server.N line into it";
+            let what = "is missing: write the N of this server's server.N line into it";
             draft.problems.push(Problem::new(place, "", what));
         }
     }
 }
 
-/// `myid` names a server that is not listed.
+/// Adds the problem that `myid` names a server without a `server.N` line.
 fn no_line(draft: &mut Draft<'_>, id: i64) {
     let place = draft.config.data_dir.join("myid").display().to_string();
     let what = format!(
@@ -264,7 +268,7 @@ fn no_line(draft: &mut Draft<'_>, id: i64) {
     }
 }
 
-/// The list of servers decides; `peerType` may only agree.
+/// The `server.N` line decides whether this server votes; a `peerType` that contradicts it is only warned of.
 fn peer_type(draft: &mut Draft<'_>) {
     let ensemble = &draft.config.ensemble;
     let listed = draft.config.my_id.and_then(|id| draft.lines.get(id)).map_or(Role::Participant, |m| m.role);
@@ -278,7 +282,7 @@ fn peer_type(draft: &mut Draft<'_>) {
     }
 }
 
-/// A server's own line may name its client port; it must not contradict the main file.
+/// Takes the client address from the server's own `server.N` line, if it has one. It must not contradict zoo.cfg.
 fn client_port(draft: &mut Draft<'_>) {
     let config = &draft.config;
     let own = config.my_id.and_then(|id| draft.lines.get(id));
@@ -320,10 +324,10 @@ fn client_port(draft: &mut Draft<'_>) {
     draft.config.client.port = client.port;
 }
 
-/// No line says where clients connect.
+/// Adds the problem that no setting says on which port clients connect.
 fn no_port(draft: &mut Draft<'_>) {
     match draft.config.my_id {
-        // Told already.
+        // Another problem says so already: ensembles are refused.
         _ if draft.lines.participants() > 1 => {}
         Some(id) if !draft.lines.is_empty() && draft.lines.get(id).is_none() => no_line(draft, id),
         _ => draft.wrong("clientPort", "is not set, so that no client could connect: add a line clientPort=2181"),
@@ -335,7 +339,8 @@ mod tests {
     use super::*;
     use crate::config::{Config, ConfigError, Warning};
 
-    /// Loads zoo.cfg with the given lines, `myid` if not empty, and `dynamic` as `zoo.cfg.dynamic.1a`.
+    /// Loads a zoo.cfg with the given lines. `my_id` is the content of `myid` unless it is empty, `dynamic` that of
+    /// `zoo.cfg.dynamic.1a`.
     fn load(text: &str, my_id: &str, dynamic: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
@@ -489,7 +494,11 @@ mod tests {
         assert!(warned("data").contains("relative"));
         assert!(["./data", "../data", "/data"].iter().all(|dir| warned(dir).is_empty()));
         for quoted in ["\"/data\"", "'/data'"] {
-            assert!(warned(quoted).contains("quotation marks are part of the directory's name"), "{}", warned(quoted));
+            assert!(
+                warned(quoted).contains("quotation marks become part of the directory's name"),
+                "{}",
+                warned(quoted)
+            );
         }
     }
 }

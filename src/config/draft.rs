@@ -1,4 +1,4 @@
-//! A configuration while it is put together: what was set where, and what is wrong with it.
+//! A configuration that is being read: where each key was set, and the problems and warnings found so far.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,24 @@ use super::properties::Entry;
 use super::settings::Config;
 
 const PREFIX: &str = "zookeeper.";
-/// The place of what was set there.
+/// The place that problems name for keys given on the command line.
 pub(super) const COMMAND_LINE: &str = "command line";
 
-/// A configuration being put together.
+/// A configuration that is being read.
 pub(super) struct Draft<'a> {
     pub(super) config: Config,
     pub(super) files: &'a dyn Files,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
-    /// Name of the file, or the command line, for problems without a line.
+    /// Place to name for problems that have no line number: the file, or the command line.
     pub(super) name: String,
     /// Where each key of the table was set last.
     given: BTreeMap<&'static str, String>,
-    /// Key and place of what has no effect, by reason.
+    /// Settings that have no effect (key and place), by the reason why.
     meaningless: BTreeMap<&'static str, Vec<String>>,
-    /// ZooKeeper's properties on the command line that nothing reads.
+    /// Properties on the command line that begin with `zookeeper.` but that nothing reads.
     unknown: Vec<String>,
-    /// The lines about members.
+    /// The `server.N`, `group.N` and `weight.N` lines.
     pub(super) lines: MemberLines,
 }
 
@@ -55,13 +55,13 @@ impl Draft<'_> {
         self.warnings.push(Warning(text.into()));
     }
 
-    /// A problem with a key, at the place that set it.
+    /// Adds a problem with a key, at the place that set it.
     pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>) {
         let place = self.place(key).unwrap_or(&self.name).to_string();
         self.problems.push(Problem::new(place, key, what));
     }
 
-    /// Does what the table says with a value. `written` is the key as it was written.
+    /// Handles one setting as the table of keys says. `written` is the key as the user wrote it, with prefix.
     pub(super) fn apply(&mut self, key: &'static Key, written: &str, value: &str, place: &str) {
         self.given.insert(key.name, place.to_string());
         let result = match key.disposition {
@@ -72,8 +72,8 @@ impl Draft<'_> {
             }
             Disposition::Refused(_) if value.is_empty() || value.eq_ignore_ascii_case(key.default) => Ok(()),
             Disposition::Refused(what) => Err(format!(
-                "{what} is not available in this version of Zabra, and to leave it out could be dangerous: remove the key, or \
-                 stay with Apache ZooKeeper for now"
+                "{what} is not available in this version of Zabra, and to ignore the key could be dangerous: remove the \
+                 key, or stay with Apache ZooKeeper for now"
             )),
         };
         if let Err(what) = result {
@@ -81,13 +81,14 @@ impl Draft<'_> {
         }
     }
 
-    /// One entry of the main file.
+    /// Handles one entry of zoo.cfg.
     pub(super) fn take_entry(&mut self, entry: &Entry) {
         let place = format!("{}:{}", self.name, entry.line);
         let (key, value) = (entry.key.as_str(), entry.value.as_str());
         if !value.is_ascii() {
             self.warn(format!(
-                "{place}: {key} is not ASCII and is read as Latin-1, as ZooKeeper does: write \\uXXXX escapes"
+                "{place}: the value of {key} is not ASCII and is read as Latin-1, as ZooKeeper does: write \\uXXXX \
+                 escapes"
             ));
         }
         if MemberLines::owns(key) {
@@ -111,7 +112,7 @@ impl Draft<'_> {
         }
     }
 
-    /// One `-Dkey=value`, as a property.
+    /// Handles one `-Dkey=value`.
     pub(super) fn take_property(&mut self, key: &str, value: &str) {
         self.config.properties.insert(key.into(), value.into());
         let row = match key.strip_prefix(PREFIX) {
@@ -123,13 +124,13 @@ impl Draft<'_> {
             None => match written_otherwise(key) {
                 Some(text) => self.warn(text),
                 None if key.starts_with(PREFIX) => self.unknown.push(format!("-D{key}")),
-                // Start scripts pass many properties that are none of ZooKeeper's.
+                // Ignored without a warning: start scripts pass many properties that are not ZooKeeper's.
                 None => {}
             },
         }
     }
 
-    /// The warning that names all that has no effect.
+    /// Adds one warning that names all settings without effect.
     fn name_meaningless(&mut self) {
         if self.meaningless.is_empty() {
             return;
@@ -139,15 +140,16 @@ impl Draft<'_> {
         self.warn(text);
     }
 
-    /// The warning that names all properties that nothing reads.
+    /// Adds one warning that names all unknown `zookeeper.` properties.
     fn name_unknown(&mut self) {
         if !self.unknown.is_empty() {
-            let text = format!("unknown properties, which nothing reads: {}", self.unknown.join(", "));
+            let names = self.unknown.join(", ");
+            let text = format!("unknown properties, which nothing reads: {names}: correct or remove them");
             self.warn(text);
         }
     }
 
-    /// What came of it.
+    /// The configuration with its warnings, or all problems.
     pub(super) fn finish(mut self) -> Result<(Config, Vec<Warning>), ConfigError> {
         self.name_meaningless();
         self.name_unknown();
@@ -159,7 +161,7 @@ impl Draft<'_> {
     }
 }
 
-/// The warning of a line that nothing reads.
+/// The warning for a line of zoo.cfg that nothing reads.
 fn unknown_in_file(name: &str, value: &str, place: &str) -> String {
     if keys::find(name, &[Scope::Bare]).is_some() {
         return format!(
@@ -172,7 +174,7 @@ fn unknown_in_file(name: &str, value: &str, place: &str) -> String {
     format!("{place}: unknown key {name} becomes the property {PREFIX}{name}, which nothing reads.{hint}")
 }
 
-/// How a property should be written that has no effect as it is.
+/// If the property has no effect only because its prefix is wrong: the warning that says how to write it.
 fn written_otherwise(key: &str) -> Option<String> {
     let name = key.strip_prefix(PREFIX).unwrap_or(key);
     let row = keys::find(name, &[Scope::File, Scope::Property, Scope::Bare, Scope::Any])?;
@@ -182,7 +184,7 @@ fn written_otherwise(key: &str) -> Option<String> {
     })
 }
 
-/// What to add to a complaint about a value in quotation marks, which zoo.cfg has no need of.
+/// A hint to add to an error if the value is in quotation marks, which zoo.cfg does not need.
 pub(super) fn quotation_marks(value: &str) -> &'static str {
     if value.starts_with(['"', '\'']) { ". Quotation marks are part of a value: remove them" } else { "" }
 }

@@ -9,91 +9,92 @@ use crate::quorum::{Members, Role};
 pub struct Ensemble {
     /// What the `server.N`, `group.N` and `weight.N` lines say; none without a server line.
     pub members: Option<Members>,
-    /// The file they came from, if not the main one.
+    /// The dynamic configuration file the members were read from, if there is one.
     pub dynamic_config_file: Option<PathBuf>,
-    /// One voter means standalone.
+    /// Whether one voter means a standalone server rather than an ensemble of one.
     pub standalone_enabled: bool,
-    /// `reconfig` is allowed.
+    /// Whether `reconfig` is allowed.
     pub reconfig_enabled: bool,
-    /// Ticks to join and to sync; 0 is unset.
+    /// Ticks that a follower may take to connect to the leader and synchronise; 0 means not set.
     pub init_limit: i32,
-    /// Ticks a follower may lag; 0 is unset.
+    /// Ticks that a follower may be behind the leader; 0 means not set.
     pub sync_limit: i32,
-    /// Ticks to reach a learner master; 0 takes `init_limit`.
+    /// Ticks that a learner may take to connect to its learner master; 0 means `init_limit`.
     pub connect_to_learner_master_limit: i32,
-    /// What `peerType` says; the members' list decides.
+    /// The value of `peerType`. If it contradicts the server's own `server.N` line, the line wins.
     pub peer_type: Role,
-    /// Observers keep logs and snapshots.
+    /// Whether observers write a log and snapshots.
     pub sync_enabled: bool,
-    /// Quorum and election ports bind every address.
+    /// Whether the quorum and election ports are bound on every address.
     pub quorum_listen_on_all_ips: bool,
-    /// Local sessions are allowed.
+    /// Whether local sessions are allowed.
     pub local_sessions: bool,
-    /// A local session becomes global with its first ephemeral.
+    /// Whether a local session becomes a global one when it creates its first ephemeral.
     pub local_sessions_upgrading: bool,
-    /// Port on which followers serve observers; 0 is off.
+    /// Port on which followers serve observers; 0 means none.
     pub observer_master_port: i32,
-    /// Several addresses per server are allowed.
+    /// Whether a server may have several addresses.
     pub multi_address: bool,
-    /// How long a reachability check may take.
+    /// Timeout of a reachability check, in milliseconds.
     pub multi_address_check_timeout_ms: i32,
-    /// Addresses are checked before use.
+    /// Whether addresses are checked for reachability before they are used.
     pub multi_address_check: bool,
-    /// Failure detector's file for two servers.
+    /// File of the external failure detector that decides between two servers (`oraclePath`).
     pub oracle_path: Option<PathBuf>,
-    /// Connects to peers at a time.
+    /// Most connections to other servers that are set up at the same time (`quorum.cnxn.threads.size`).
     pub cnxn_threads: i32,
-    /// The leader serves clients.
+    /// Whether the leader serves clients.
     pub leader_serves: bool,
-    /// Connect timeout of the election port.
+    /// Timeout for connecting to an election port, in milliseconds.
     pub cnx_timeout_ms: i32,
-    /// Handshake timeout of the election port; -1 is `sync_limit` ticks.
+    /// Timeout of the handshake on an election port, in milliseconds; -1 means `sync_limit` ticks.
     pub cnxn_timeout_ms: i32,
-    /// Tries to bind the election port; 0 is for ever.
+    /// How often binding the election port is tried; 0 means without end.
     pub election_port_bind_retry: i32,
-    /// SO_KEEPALIVE on election sockets.
+    /// Whether election sockets use SO_KEEPALIVE.
     pub tcp_keep_alive: bool,
-    /// Shortest wait for votes.
+    /// Shortest time to wait for votes, in milliseconds.
     pub min_notification_interval_ms: i32,
-    /// Longest wait for votes.
+    /// Longest time to wait for votes, in milliseconds.
     pub max_notification_interval_ms: i32,
-    /// SNAP syncs at a time.
+    /// Most learners that are synchronised with a snapshot (SNAP) at the same time.
     pub max_concurrent_snap_syncs: i32,
-    /// DIFF syncs at a time.
+    /// Most learners that are synchronised with a DIFF at the same time.
     pub max_concurrent_diff_syncs: i32,
-    /// Wait for a voter that turned LOOKING; -1 is for ever.
+    /// How long the leader waits for an epoch from a voter, in milliseconds (`leader.maxTimeToWaitForEpoch`); -1 means
+    /// without end.
     pub max_time_to_wait_for_epoch_ms: i32,
-    /// One slow ack in so many is logged.
+    /// One of so many slow acks is logged (`leader.ackLoggingFrequency`).
     pub ack_logging_frequency: i32,
-    /// Gap between a learner's tries.
+    /// Pause between a learner's attempts to connect to the leader, in milliseconds.
     pub leader_connect_retry_ms: i32,
-    /// TCP_NODELAY on the leader's side.
+    /// Whether the leader's sockets to learners use TCP_NODELAY.
     pub leader_nodelay: bool,
-    /// TCP_NODELAY on the learner's side.
+    /// Whether a learner's socket to the leader uses TCP_NODELAY.
     pub follower_nodelay: bool,
-    /// Wait of an observer before it connects again.
+    /// Pause before an observer connects again, in milliseconds.
     pub observer_reconnect_delay_ms: i64,
-    /// Wait of an observer before it looks for a leader.
+    /// Pause before an observer looks for a leader, in milliseconds.
     pub observer_election_delay_ms: i64,
-    /// Bytes kept for late observers.
+    /// Bytes of proposals that an observer master keeps for observers that lag behind.
     pub observer_master_size_limit: i32,
-    /// A server cut off serves read-only clients.
+    /// Whether a server without a quorum serves read-only clients.
     pub read_only_mode: bool,
-    /// Learners always get a snapshot.
+    /// Whether learners are always synchronised with a snapshot.
     pub force_snapshot_sync: bool,
-    /// A learner refuses writes that an ACL forbids.
+    /// Whether a learner itself refuses writes that an ACL forbids, before it sends them to the leader.
     pub eager_acl_check: bool,
-    /// Transactions kept in memory for DIFF syncs; 500 or more.
+    /// Transactions kept in memory for DIFFs; at least 500.
     pub commit_log_count: i32,
-    /// How much of the log, as a part of the snapshot, may be sent as a DIFF; below 0 never.
+    /// The largest log that may be sent as a DIFF, as a share of the snapshot's size; a negative number means never.
     pub snapshot_size_factor: f64,
-    /// First counter value, for tests of the roll-over.
+    /// First value of the zxid's counter; tests of the epoch roll-over set it.
     pub testing_initial_zxid: i64,
-    /// Gaps between proposals are accepted, for tests.
+    /// Whether gaps between proposals are accepted; only for tests.
     pub testing_discontinuous_proposals: bool,
-    /// Quorum packets are kept for debugging.
+    /// Whether the last quorum packets are kept for debugging.
     pub message_tracker: bool,
-    /// How many.
+    /// How many quorum packets are kept.
     pub message_tracker_size: i32,
 }
 

@@ -1,27 +1,28 @@
-//! What is wrong with a configuration, said so that the reader can mend it. Mirrors `QuorumPeerConfig.ConfigException`.
+//! Configuration errors: each says where, which key, what is wrong and what to do. Mirrors
+//! `QuorumPeerConfig.ConfigException`.
 
 use std::fmt;
 
 use super::exit::ExitCode;
 
-/// One thing to mend: where, which key, what is wrong and what to do.
+/// One configuration error: where it is, which key, what is wrong and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// `file:line`, `file`, or `command line`.
     pub place: String,
-    /// The key, or empty.
+    /// The key; empty if the problem concerns no single key.
     pub key: String,
-    /// What is wrong and what to do.
+    /// What is wrong and what to do about it.
     pub what: String,
 }
 
 impl Problem {
-    /// A problem on a line of a file.
+    /// A problem on one line of a file.
     pub fn at(file: &str, line: usize, key: &str, what: impl Into<String>) -> Problem {
         Problem { place: format!("{file}:{line}"), key: key.into(), what: what.into() }
     }
 
-    /// A problem at a place already put in words.
+    /// A problem at a place that is already text.
     pub fn new(place: impl Into<String>, key: &str, what: impl Into<String>) -> Problem {
         Problem { place: place.into(), key: key.into(), what: what.into() }
     }
@@ -37,17 +38,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong with a configuration; never empty. The server does not start.
+/// All problems of a configuration, at least one. The server does not start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
-    /// At least one, in file order.
+    /// At least one, in the order found.
     pub problems: Vec<Problem>,
-    /// The warnings gathered before.
+    /// The warnings found as well.
     pub warnings: Vec<Warning>,
 }
 
 impl ConfigError {
-    /// The code to exit with.
+    /// The exit code of the process: always [`ExitCode::InvalidInvocation`].
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::InvalidInvocation
     }
@@ -73,7 +74,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Something the operator should know though the server starts. One line.
+/// One line that the operator should know although the server starts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Warning(pub String);
 

@@ -1,12 +1,12 @@
 //! Exit codes of the process. Mirrors `ExitCode`; 20 and above are Zabra's own.
 
-/// Why the process ended. The numbers are part of the interface: scripts and service files test them.
+/// Why the process ended. The numbers are part of the interface: scripts and unit files test them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Done, or stopped by SIGTERM.
+    /// Ended normally, or was stopped by SIGTERM.
     Finished = 0,
-    /// None of the other reasons.
+    /// An error that no other code describes.
     Unexpected = 1,
     /// Bad arguments or configuration.
     InvalidInvocation = 2,
@@ -16,9 +16,9 @@ pub enum ExitCode {
     AdminServer = 4,
     /// Writing or syncing the log, or taking a snapshot, failed.
     TxnLog = 10,
-    /// A COMMIT names another transaction than the oldest pending one.
+    /// A COMMIT names another transaction than the oldest pending one. Not used yet: ensembles come later.
     UnmatchedCommit = 12,
-    /// A quorum packet that must not come here, or a TRUNC that cannot be done.
+    /// An unexpected quorum packet, or a TRUNC that cannot be done. Not used yet: ensembles come later.
     QuorumPacket = 13,
     /// A port cannot be bound.
     Bind = 14,
@@ -33,7 +33,7 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// All of them, in order.
+    /// All codes, in ascending order.
     pub const ALL: [ExitCode; 13] = [
         ExitCode::Finished,
         ExitCode::Unexpected,
@@ -50,17 +50,17 @@ impl ExitCode {
         ExitCode::UnknownCommand,
     ];
 
-    /// The number the parent process sees.
+    /// The exit status that the parent process gets.
     pub fn code(self) -> u8 {
         self as u8
     }
 
-    /// The code of a number, if it is one of ours: for reporting how a child ended.
+    /// The exit code with this number, if there is one: to explain how a child process ended.
     pub fn from_code(code: i32) -> Option<ExitCode> {
         ExitCode::ALL.into_iter().find(|e| i32::from(e.code()) == code)
     }
 
-    /// One line for `--help` and for "the server ended with code N".
+    /// One line of explanation, for `--help` and for "the server ended with code N".
     pub fn meaning(self) -> &'static str {
         match self {
             ExitCode::Finished => "finished, or stopped by SIGTERM",
@@ -73,7 +73,7 @@ impl ExitCode {
             ExitCode::QuorumPacket => "unexpected quorum packet",
             ExitCode::Bind => "a port cannot be bound",
             ExitCode::IoUring => "zabra.io=io_uring, but io_uring is not available",
-            ExitCode::Corrupt => "log or snapshot damaged: refused to serve a shorter history",
+            ExitCode::Corrupt => "log or snapshot damaged, or transactions are missing",
             ExitCode::DataDirInUse => "another process uses the data directory",
             ExitCode::UnknownCommand => "unknown command (zabra shell only)",
         }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-/// The files a configuration names: the host's, or what a test says they hold.
+/// Access to the files a configuration names: the real ones, or ones that a test defines.
 pub trait Files {
-    /// Whether this is a file.
+    /// Whether `path` is an existing file.
     fn is_file(&self, path: &Path) -> bool;
-    /// Its bytes.
+    /// The content of the file.
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
 }
 

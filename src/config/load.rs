@@ -1,8 +1,9 @@
-//! From zoo.cfg, `-D` properties and arguments to a checked [`Config`]. Mirrors `QuorumPeerConfig.parse` and
+//! Makes a checked [`Config`] of zoo.cfg, `-D` properties and arguments. Mirrors `QuorumPeerConfig.parse` and
 //! `ServerConfig.parse`.
 //!
-//! Order, later wins: defaults, `-Dzookeeper.*` and other properties, the file (as in Java, where the file sets properties
-//! over what the command line set), then `-Dkey` with a key of zoo.cfg, which Java does not have.
+//! If a setting is given several times, the later of these wins: defaults; `-Dzookeeper.*` and other properties; the
+//! file (as in Java, where the file overrides properties of the command line); `-Dkey` with a key of zoo.cfg, which
+//! Java does not have.
 
 use std::path::{Path, PathBuf};
 
@@ -16,18 +17,19 @@ use super::properties::{self, Entry};
 use super::settings::{Config, Source};
 
 impl Config {
-    /// Reads a zoo.cfg and the files it names, with the `-D` properties given as pairs.
+    /// Reads a zoo.cfg and the files it names. `properties` are the `-D` properties as pairs.
     ///
     /// # Errors
-    /// All problems found, with file and line. A configuration of an ensemble with more than one voter is one of them.
+    /// All problems found, with file and line. An ensemble with more than one voter counts as one: it is not supported
+    /// yet.
     pub fn load(path: &Path, properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
         Config::load_from(&HostFiles, path, properties)
     }
 
-    /// [`Config::load`] from other files than the host's.
+    /// [`Config::load`] with `files` instead of the host's file system.
     ///
     /// # Errors
-    /// As there.
+    /// The same as for [`Config::load`].
     pub fn load_from(
         files: &dyn Files,
         path: &Path,
@@ -58,7 +60,8 @@ impl Config {
         draft.finish()
     }
 
-    /// What `zabra serve` runs with: 127.0.0.1:2181, data in `./zabra-data`, and an admin server that may fail to start.
+    /// The configuration of `zabra serve` without arguments: 127.0.0.1:2181, data in `./zabra-data`, and an admin
+    /// server whose failure to start is only a warning.
     pub fn embedded_defaults() -> Config {
         let mut config =
             Config { data_dir: "./zabra-data".into(), data_log_dir: "./zabra-data".into(), ..Config::default() };
@@ -68,7 +71,7 @@ impl Config {
         config
     }
 
-    /// The built-in defaults with `-D` properties.
+    /// The built-in defaults, changed by `-D` properties.
     ///
     /// # Errors
     /// All problems found.
@@ -78,8 +81,8 @@ impl Config {
         without_file(config, properties)
     }
 
-    /// The old form `port dir [tick] [maxClientCnxns]`. As in Java it binds every address and, without the fourth argument,
-    /// does not limit connections per address.
+    /// The old form of arguments, `port dir [tick] [maxClientCnxns]`. As in Java it binds every address and, without
+    /// the fourth argument, does not limit the connections per address.
     ///
     /// # Errors
     /// All problems found.
@@ -110,7 +113,7 @@ fn without_file(config: Config, properties: &[(String, String)]) -> Result<(Conf
     draft.finish()
 }
 
-/// Applies what is a property and returns what is a key of zoo.cfg.
+/// Applies the properties; returns those pairs whose names are keys of zoo.cfg.
 fn take_properties(draft: &mut Draft<'_>, properties: &[(String, String)]) -> Vec<(String, String)> {
     let mut overrides = Vec::new();
     for (key, value) in properties {
@@ -134,7 +137,8 @@ fn take_overrides(draft: &mut Draft<'_>, overrides: &[(String, String)]) {
     }
 }
 
-/// `multiAddress.enabled` decides how the `server.N` lines are read, so they come last; of a repeated key only the last counts.
+/// The entries in the order to apply them: `server.N` lines come last, because `multiAddress.enabled` decides how they
+/// are parsed. Of a key given several times only the last one is kept.
 fn in_order(entries: &[Entry]) -> Vec<&Entry> {
     let counts = |(i, e): &(usize, &Entry)| !entries[i + 1..].iter().any(|later| later.key == e.key);
     let mut last: Vec<&Entry> = entries.iter().enumerate().filter(counts).map(|(_, e)| e).collect();
@@ -163,7 +167,7 @@ mod tests {
         list.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
     }
 
-    /// Loads a file with `text` after a good dataDir and clientPort.
+    /// Loads a zoo.cfg that consists of a valid dataDir and clientPort, then `text`.
     fn load(text: &str, properties: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigError> {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("zoo.cfg");
@@ -185,7 +189,7 @@ mod tests {
         warnings.into_iter().map(|w| w.0).collect()
     }
 
-    /// A value other than the default that the key accepts.
+    /// A value that the key accepts and that is not the default.
     fn sample(key: &Key, set: Set) -> String {
         match (key.name, set) {
             (_, Set::Bool(_)) => (key.default != "true").to_string(),
@@ -348,7 +352,7 @@ mod tests {
             ("metricsProvider.className=x.Y", "was not found"),
             ("admin.commandURL=commands", "is not a path"),
             ("DigestAuthenticationProvider.digestAlg=MD5", "\"MD5\" is not available: write SHA1, SHA-224, SHA-256"),
-            ("ensembleAuthName=,", "holds no name"),
+            ("ensembleAuthName=,", "contains no name"),
             ("enforce.auth.schemes=sasl", "not available in this version"),
             ("enforce.auth.enabled=true", "enforce.auth.schemes is not set"),
             ("minSessionTimeout=9000\nmaxSessionTimeout=8000", "must not be larger than maxSessionTimeout (8000 ms)"),
@@ -427,10 +431,12 @@ mod tests {
             ("zookeeper.bar", "2"),
         ];
         let warned = warnings("", &script);
-        assert_eq!(warned, ["unknown properties, which nothing reads: -Dzookeeper.foo, -Dzookeeper.bar"]);
+        let expected =
+            "unknown properties, which nothing reads: -Dzookeeper.foo, -Dzookeeper.bar: correct or remove them";
+        assert_eq!(warned, [expected]);
     }
 
-    /// Apache ZooKeeper starts with each of these.
+    /// Apache ZooKeeper starts with each of these values.
     #[test]
     fn values_that_mean_off_or_all() {
         for line in
@@ -447,7 +453,7 @@ mod tests {
         assert_eq!(good("4lw.commands.whitelist=foo, ruok").limits.four_letter_words, ["srvr", "foo", "ruok"]);
     }
 
-    /// `Integer.parseInt` reads the keys of zoo.cfg, `Integer.getInteger` the properties.
+    /// ZooKeeper reads the keys of zoo.cfg with `Integer.parseInt` and properties with `Integer.getInteger`.
     #[test]
     fn properties_may_be_hexadecimal_or_octal() {
         for (text, value) in [("0x3E8", 1000), ("#3e8", 1000), ("01750", 1000), ("+1000", 1000)] {

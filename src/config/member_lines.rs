@@ -1,5 +1,5 @@
-//! `server.N`, `group.N` and `weight.N` lines, gathered until they make a [`Members`]. Mirrors the parsing in `QuorumMaj` and
-//! `QuorumHierarchical`.
+//! The `server.N`, `group.N` and `weight.N` lines, collected and then made into one [`Members`]. Mirrors the parsing in
+//! `QuorumMaj` and `QuorumHierarchical`.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub(super) struct MemberLines {
     servers: BTreeMap<ServerId, Member>,
     groups: BTreeMap<i64, Vec<ServerId>>,
     weights: BTreeMap<ServerId, i64>,
-    /// Version of the membership, 0 unless the dynamic file's name carries one.
+    /// Version of the membership: from the name of the dynamic configuration file, else 0.
     pub(super) version: Zxid,
 }
 
@@ -21,13 +21,13 @@ impl MemberLines {
         MemberLines { servers: BTreeMap::new(), groups: BTreeMap::new(), weights: BTreeMap::new(), version: Zxid::ZERO }
     }
 
-    /// Whether a key is one of these lines. ZooKeeper looks at the beginning only.
-    /// (`server.realm` is a property of Kerberos clients, told apart so that the message can say so.)
+    /// Whether `key` is one of these lines. As in ZooKeeper only the beginning of the key decides. `server.realm` is
+    /// the exception: it is a Kerberos property, and a different message refuses it.
     pub(super) fn owns(key: &str) -> bool {
         (key.starts_with("server.") || key.starts_with("group") || key.starts_with("weight")) && key != "server.realm"
     }
 
-    /// Takes one line; `several` allows more than one address.
+    /// Adds one line. `several` says whether a server may have more than one address.
     pub(super) fn take(&mut self, key: &str, value: &str, several: bool) -> Result<(), String> {
         let id = key.split_once('.').map_or("", |(_, id)| id);
         let id: i64 = id.parse().map_err(|_| format!("{id:?} is not a number: write server.1, group.1 or weight.1"))?;
@@ -62,21 +62,21 @@ impl MemberLines {
         self.servers.is_empty()
     }
 
-    /// The numbers of the servers, as text.
+    /// The ids of the servers, as text for messages.
     pub(super) fn ids(&self) -> String {
         let ids: Vec<String> = self.servers.keys().map(|id| id.0.to_string()).collect();
         ids.join(", ")
     }
 
-    /// Servers that vote.
+    /// The number of servers that vote.
     pub(super) fn participants(&self) -> usize {
         self.servers.values().filter(|m| m.role == Role::Participant).count()
     }
 
-    /// The membership that the lines describe together; `None` without a server line.
+    /// The membership that all lines describe together; `None` if there is no `server.N` line.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The lines do not form a valid membership; the text says why.
     pub(super) fn members(&self, standalone_enabled: bool) -> Result<Option<Members>, String> {
         let participants = self.participants();
         match (participants, self.servers.len() - participants) {

@@ -1,5 +1,6 @@
-//! zoo.cfg, `-D` properties, `myid` and the dynamic file, made into one typed [`Config`]. Mirrors `QuorumPeerConfig` and
-//! `ServerConfig`. This module and `runtime` are the only ones that read files and names from the host.
+//! Reads zoo.cfg, `-D` properties, `myid` and the dynamic configuration file into one typed [`Config`]. Mirrors
+//! `QuorumPeerConfig` and `ServerConfig`. Below `cli`, only this module and `runtime` read files or resolve names on
+//! the host.
 
 mod address;
 mod check;

@@ -1,5 +1,6 @@
-//! The `.properties` format of zoo.cfg, as `java.util.Properties.load` reads it: bytes are Latin-1, `=`, `:` or white space
-//! parts key from value, `#` and `!` begin comments, a backslash escapes and, at the end of a line, joins the next one.
+//! The `.properties` format of zoo.cfg, as `java.util.Properties.load` reads it: bytes are Latin-1; `=`, `:` or white
+//! space separates key and value; `#` and `!` begin comments; a backslash escapes the next character and, at the end of
+//! a line, continues the line on the next one.
 
 use super::error::Problem;
 
@@ -12,15 +13,16 @@ pub struct Entry {
     pub line: usize,
 }
 
-/// What some editors put before UTF-8 text.
+/// The UTF-8 byte order mark, which some editors write before the text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Whether the text begins with a byte order mark of UTF-8, which [`parse`] passes over.
+/// Whether the text begins with a UTF-8 byte order mark; [`parse`] skips it.
 pub(super) fn has_mark(text: &[u8]) -> bool {
     text.starts_with(MARK)
 }
 
-/// Reads `text` (the bytes of a file called `name`) into entries in file order; a repeated key is returned each time.
+/// Parses `text`, the bytes of the file `name`, into entries in file order. A key that is given twice is returned
+/// twice.
 pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Entry>, Problem> {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         return Err(Problem::at(name, 1, "", "is UTF-16 text: save it as ASCII"));
@@ -47,7 +49,8 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Entry>, Problem> {
     Ok(entries)
 }
 
-/// Natural lines joined by continuation, without comments and blank lines, without leading white space.
+/// Logical lines with the number of their first line: continued lines are joined; comments, blank lines and leading
+/// white space are dropped.
 fn logical_lines(text: &[u8]) -> Vec<(usize, Vec<u8>)> {
     let mut out = Vec::new();
     let mut open: Option<(usize, Vec<u8>)> = None;
@@ -72,7 +75,7 @@ fn logical_lines(text: &[u8]) -> Vec<(usize, Vec<u8>)> {
     out
 }
 
-/// Lines ended by `\n`, `\r` or `\r\n`.
+/// The lines of the file; each ends with `\n`, `\r` or `\r\n`.
 fn natural_lines(text: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     let mut rest = text;
@@ -89,7 +92,7 @@ fn is_white(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | 0x0c)
 }
 
-/// The first unescaped separator.
+/// Index of the first unescaped separator, or the length of the line.
 fn end_of_key(line: &[u8]) -> usize {
     let mut escaped = false;
     for (i, b) in line.iter().enumerate() {
@@ -101,7 +104,7 @@ fn end_of_key(line: &[u8]) -> usize {
     line.len()
 }
 
-/// Past white space, at most one `=` or `:`, and white space again.
+/// Index of the value: after white space, at most one `=` or `:`, and white space again.
 fn start_of_value(line: &[u8], key_end: usize) -> usize {
     let white = |from: usize| from + line[from..].iter().take_while(|b| is_white(**b)).count();
     let at = white(key_end);
@@ -111,7 +114,7 @@ fn start_of_value(line: &[u8], key_end: usize) -> usize {
     }
 }
 
-/// Latin-1 and escapes to text; none for a broken `\u`. An unpaired surrogate becomes U+FFFD.
+/// Decodes Latin-1 and escapes; `None` if a `\u` escape is broken. An unpaired surrogate becomes U+FFFD.
 fn unescape(bytes: &[u8]) -> Option<String> {
     let mut units: Vec<u16> = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

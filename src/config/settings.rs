@@ -1,5 +1,5 @@
-//! The typed configuration: plain data, every bound already checked. Mirrors `ServerConfig` and `QuorumPeerConfig`'s fields and
-//! the statics that ZooKeeper reads from system properties.
+//! The typed configuration: plain data whose bounds are already checked. Mirrors the fields of `ServerConfig` and
+//! `QuorumPeerConfig`, and the static fields that ZooKeeper sets from system properties.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,30 +10,30 @@ use super::ensemble::Ensemble;
 use crate::auth::DigestAlg;
 use crate::session::throttle::ThrottleSettings;
 
-/// Everything a server is told before it starts. `Default` is ZooKeeper 3.9's, but for the purge, which is on.
+/// Everything a server is configured with. `Default` has the defaults of ZooKeeper 3.9, except that purging is on.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
-    /// Where it came from.
+    /// Where the configuration was read from.
     pub source: Source,
-    /// Parent of `version-2` with snapshots and epoch files; `myid` lies here.
+    /// Directory that holds `myid`, and `version-2` with snapshots and epoch files.
     pub data_dir: PathBuf,
-    /// Parent of `version-2` with logs; as `data_dir` unless told.
+    /// Directory that holds `version-2` with the transaction logs; the same as `data_dir` unless set.
     pub data_log_dir: PathBuf,
-    /// The base unit of time.
+    /// Milliseconds per tick.
     pub tick_ms: i32,
     /// Session timeouts asked for below this are raised to it.
     pub min_session_timeout_ms: i32,
     /// Session timeouts asked for above this are lowered to it.
     pub max_session_timeout_ms: i32,
-    /// The number in `myid`, if there is such a file.
+    /// The id in the `myid` file, if there is one.
     pub my_id: Option<i64>,
-    /// The client port.
+    /// The port for clients.
     pub client: Client,
-    /// Log, snapshots, tree.
+    /// Log, snapshots and tree.
     pub storage: Storage,
     /// Throttles and limits.
     pub limits: Limits,
-    /// Who may do what.
+    /// Authentication and access control.
     pub auth: Auth,
     /// The HTTP admin server.
     pub admin: Admin,
@@ -41,14 +41,14 @@ pub struct Config {
     pub metrics: Metrics,
     /// Members and timing of an ensemble; unused by a standalone server.
     pub ensemble: Ensemble,
-    /// What only Zabra has.
+    /// Settings that only Zabra has.
     pub host: Host,
-    /// All properties that were set, by full name, for the admin server's `system_properties`.
+    /// All properties that were set, by full name: the answer of the admin server's `system_properties`.
     pub properties: BTreeMap<String, String>,
 }
 
 impl Config {
-    /// Where snapshots and logs lie, as absolute paths: for whoever asks the server from another directory.
+    /// The data and log directories as absolute paths, so that they also mean something in another working directory.
     pub fn shown_dirs(&self) -> (String, String) {
         let shown = |parent: &PathBuf| {
             let dir = parent.join("version-2");
@@ -81,21 +81,21 @@ impl Default for Config {
     }
 }
 
-/// Where a configuration came from.
+/// Where a configuration was read from.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Source {
-    /// The file; none for positional arguments and built-in defaults.
+    /// The file; `None` for positional arguments and built-in defaults.
     pub file: Option<PathBuf>,
-    /// The file's text as it was read: what `initial_configuration` answers.
+    /// The file's text: the answer of the admin command `initial_configuration`.
     pub text: String,
 }
 
 /// The port for clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Client {
-    /// Address to bind; none binds every address, IPv6 and IPv4, as Java does.
+    /// Address to bind; `None` binds every address, IPv6 and IPv4, as Java does.
     pub host: Option<HostAddr>,
-    /// Port to bind; 0 lets the system choose.
+    /// Port to bind; 0 lets the operating system choose one.
     pub port: u16,
     /// Argument of `listen`; -1 is the system's default.
     pub listen_backlog: i32,
@@ -105,7 +105,7 @@ pub struct Client {
     pub max_total: i32,
     /// SO_KEEPALIVE on client sockets.
     pub tcp_keep_alive: bool,
-    /// A connection without a handshake is closed after this.
+    /// Milliseconds after which a connection without a handshake is closed.
     pub sessionless_timeout_ms: i32,
 }
 
@@ -136,55 +136,56 @@ pub enum Compression {
 /// Log, snapshots and the tree's options.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Storage {
-    /// Bytes allocated for a log segment at a time.
+    /// Bytes allocated ahead for a log segment (`preAllocSize`).
     pub preallocate_bytes: u64,
-    /// Transactions between snapshots (the moment is random between half of it and all).
+    /// Transactions between two snapshots. The exact number is random, between half of this and all of it.
     pub snap_count: i32,
-    /// Log bytes since the last snapshot that force one; none is no such limit.
+    /// Bytes of log since the last snapshot after which a new one is taken; `None` means no such limit.
     pub snap_size_limit_bytes: Option<u64>,
-    /// A log file longer than this is rolled; none rolls at snapshots only.
+    /// A log segment longer than this is rolled; `None` rolls it only when a snapshot is taken.
     pub txn_log_size_limit_bytes: Option<u64>,
-    /// False acknowledges before data are durable.
+    /// Whether transactions are synced to disk before they are acknowledged.
     pub force_sync: bool,
-    /// Transactions per sync at most; 0 or less is no limit.
+    /// Most transactions per sync; 0 or less means no limit.
     pub max_batch_size: i32,
-    /// How long a batch of transactions may wait for more before it is synced; 0 or less: not at all.
+    /// How long a batch of transactions may wait for more before it is synced, in milliseconds; 0 or less means not at
+    /// all.
     pub flush_delay_ms: i64,
-    /// How long it may wait for the next one; none is a third of the delay.
+    /// How long a batch may wait for the next transaction, in milliseconds; `None` means a third of `flush_delay_ms`.
     pub max_write_queue_poll_ms: Option<i64>,
-    /// A sync that takes longer is warned of and counted.
+    /// A sync that takes longer than this many milliseconds is logged and counted.
     pub fsync_warning_ms: i64,
-    /// Compression of new snapshots.
+    /// How new snapshots are compressed.
     pub snapshot_compression: Compression,
-    /// Accepts logs without any snapshot (upgrade from 3.4).
+    /// Whether a log without any snapshot is accepted (upgrade from 3.4).
     pub trust_empty_snapshot: bool,
-    /// Writes the last processed zxid at a snapshot's end.
+    /// Whether a snapshot ends with the last processed zxid.
     pub serialize_last_processed_zxid: bool,
-    /// Keeps and checks the tree's digest.
+    /// Whether the tree's digest is computed and checked.
     pub digest: bool,
-    /// A session's closing transaction lists the paths it deletes.
+    /// Whether a closeSession transaction lists the ephemerals it deletes.
     pub close_session_txn: bool,
-    /// Creates missing data directories.
+    /// Whether missing data directories are created.
     pub data_dir_autocreate: bool,
-    /// An empty data directory may start; false wants an `initialize` file.
+    /// Whether a server with an empty data directory starts; if not, it needs a file named `initialize` there.
     pub db_autocreate: bool,
-    /// TTL znodes are allowed.
+    /// Whether TTL znodes are allowed.
     pub extended_types: bool,
-    /// Reads TTLs as ZooKeeper 3.5.3 encoded them.
+    /// Whether TTLs are read in the encoding of ZooKeeper 3.5.3.
     pub emulate_353_ttl: bool,
-    /// Time between sweeps of containers and TTL znodes.
+    /// Milliseconds between two checks for containers and TTL znodes that can be deleted.
     pub container_check_interval_ms: i32,
-    /// Deletions of containers and TTL znodes per minute at most.
+    /// Most deletions of containers and TTL znodes per minute.
     pub container_max_per_minute: i32,
-    /// A container that never had a child is removed after this; 0 never.
+    /// Milliseconds after which a container that never had a child is deleted; 0 means never.
     pub container_max_never_used_ms: i64,
-    /// The largest request, and the largest buffer in a record, in bytes.
+    /// Largest request, and largest buffer inside a record, in bytes.
     pub jute_max_buffer: i32,
-    /// Slack added to it for what the server adds to a transaction, in bytes.
+    /// Bytes added to it for a transaction, which is longer than its request.
     pub jute_max_buffer_extra: i32,
-    /// Snapshots that a purge keeps; 3 or more.
+    /// Snapshots that a purge keeps; at least 3.
     pub purge_retain: i32,
-    /// Time between purges; 0 never purges.
+    /// Milliseconds between two purges; 0 means no purges.
     pub purge_interval_ms: i64,
 }
 
@@ -220,18 +221,18 @@ impl Default for Storage {
     }
 }
 
-/// The gate before the pipeline. Mirrors `RequestThrottler`.
+/// Limits on requests in the pipeline. Mirrors `RequestThrottler`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestThrottle {
-    /// Requests in the pipeline at most; 0 is off.
+    /// Most requests in the pipeline; 0 means no limit.
     pub max_requests: i32,
-    /// Time to wait for room before looking again.
+    /// Milliseconds to wait before checking again whether there is room.
     pub stall_ms: i32,
-    /// Requests gone stale while they waited are dropped.
+    /// Whether requests that became stale while they waited are dropped.
     pub drop_stale: bool,
-    /// A request is stale when its latency has passed the session's timeout.
+    /// Whether a request is stale when it has waited longer than its session's timeout.
     pub stale_latency_check: bool,
-    /// A request is stale when its connection is closed.
+    /// Whether a request is stale when its connection is closed.
     pub stale_connection_check: bool,
 }
 
@@ -250,21 +251,21 @@ impl Default for RequestThrottle {
 /// Throttles and limits on requests.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Limits {
-    /// Requests in the server before it stops reading from clients.
+    /// Requests in the server above which it stops reading from clients.
     pub global_outstanding: i32,
-    /// New connections.
+    /// Throttle for new connections.
     pub connections: ThrottleSettings,
-    /// Requests.
+    /// Throttle for requests.
     pub requests: RequestThrottle,
-    /// A request that waited longer in the queue is answered THROTTLEDOP; 0 is off.
+    /// A request that waited longer than this many milliseconds is answered with THROTTLEDOP; 0 means never.
     pub throttled_op_wait_ms: i32,
-    /// Bytes of large requests in the server at a time.
+    /// Most bytes of large requests in the server at the same time.
     pub large_request_max_bytes: i32,
-    /// Requests longer than this are large; -1 is off.
+    /// A request longer than this many bytes is large; -1 means none is.
     pub large_request_threshold_bytes: i32,
-    /// Hard quotas refuse writes.
+    /// Whether writes that exceed a hard quota are refused.
     pub enforce_quota: bool,
-    /// Four-letter words that are answered: names, or `*`.
+    /// Four-letter words that are answered: their names, or `*`.
     pub four_letter_words: Vec<String>,
 }
 
@@ -286,21 +287,21 @@ impl Default for Limits {
 /// Authentication and ACLs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Auth {
-    /// The digest scheme is offered.
+    /// Whether the digest scheme is available.
     pub digest: bool,
-    /// Its hash.
+    /// The hash of the digest scheme.
     pub digest_alg: DigestAlg,
-    /// `super:base64(hash(super:password))` of the administrator.
+    /// `super:base64(hash(super:password))`: the digest of the super user.
     pub super_digest: Option<String>,
-    /// ACLs are not looked at.
+    /// Whether ACLs are ignored.
     pub skip_acl: bool,
-    /// Sessions must authenticate by one of `enforced_schemes` before anything else.
+    /// Whether a session must authenticate with one of `enforced_schemes` before it may do anything else.
     pub enforce: bool,
-    /// Not empty if `enforce`.
+    /// Not empty if `enforce` is set.
     pub enforced_schemes: Vec<String>,
-    /// The ensemble scheme is offered.
+    /// Whether the ensemble scheme is available.
     pub ensemble: bool,
-    /// Names of ensembles that clients may expect here; empty accepts every name.
+    /// Ensemble names that a client may ask for; if empty, every name is accepted.
     pub ensemble_names: Vec<String>,
 }
 
@@ -322,21 +323,21 @@ impl Default for Auth {
 /// The HTTP admin server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admin {
-    /// Whether it runs.
+    /// Whether the admin server runs.
     pub enabled: bool,
     /// Address to bind.
     pub host: HostAddr,
     /// Port to bind.
     pub port: u16,
-    /// Path before the commands' names; begins with `/`.
+    /// URL path in front of the command names; begins with `/`.
     pub command_url: String,
-    /// A silent connection is closed after this.
+    /// Milliseconds after which an idle connection is closed.
     pub idle_timeout_ms: i32,
-    /// The `snapshot` command is allowed.
+    /// Whether the `snapshot` command is allowed.
     pub snapshot: bool,
-    /// Least time between two `snapshot` commands.
+    /// Least milliseconds between two `snapshot` commands.
     pub rate_limit_ms: i32,
-    /// A port that cannot be bound ends the server; false only warns (built-in defaults).
+    /// Whether the server stops if the admin port cannot be bound; if not, it only warns (built-in defaults).
     pub required: bool,
 }
 
@@ -355,26 +356,26 @@ impl Default for Admin {
     }
 }
 
-/// Which of ZooKeeper's metrics providers is asked for.
+/// ZooKeeper's metrics providers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MetricsProvider {
-    /// `mntr` and the admin server.
+    /// Metrics in `mntr` and on the admin server.
     #[default]
     Default,
-    /// None at all.
+    /// No metrics.
     Null,
-    /// As the default, and an HTTP port for Prometheus.
+    /// As `Default`, and also on an HTTP port for Prometheus.
     Prometheus,
 }
 
-/// Where metrics go.
+/// Where metrics are published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Metrics {
     /// The provider.
     pub provider: MetricsProvider,
     /// Address of the Prometheus port.
     pub http_host: HostAddr,
-    /// The Prometheus port, opened only by that provider.
+    /// The Prometheus port; only opened with [`MetricsProvider::Prometheus`].
     pub http_port: u16,
 }
 
@@ -387,22 +388,22 @@ impl Default for Metrics {
 /// How a log segment is made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LogSync {
-    /// Mapped segment, `fdatasync`.
+    /// Memory-mapped segment, synced with `fdatasync`.
     #[default]
     Fdatasync,
-    /// Mapped segment, `msync`.
+    /// Memory-mapped segment, synced with `msync`.
     Msync,
-    /// Writes through a descriptor opened with `O_DSYNC`.
+    /// Written through a descriptor opened with `O_DSYNC`.
     Dsync,
 }
 
-/// What sockets are read and written with.
+/// Which system interface serves the sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Io {
-    /// io_uring where the host allows it, else epoll.
+    /// io_uring if the host allows it, else epoll.
     #[default]
     Auto,
-    /// io_uring, or no start.
+    /// io_uring; the server does not start without it.
     Uring,
     /// epoll.
     Epoll,
@@ -411,21 +412,21 @@ pub enum Io {
 /// Which CPUs to use.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Cores {
-    /// Fitted to the host.
+    /// Chosen by the number of CPUs available.
     #[default]
     Auto,
-    /// These, the peer core on the first; not empty, no repetition.
+    /// These CPUs; the peer core runs on the first one. Not empty, without repetition.
     List(Vec<usize>),
 }
 
-/// What only Zabra has: keys that begin with `zabra.`.
+/// Settings that only Zabra has: their keys begin with `zabra.`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Host {
-    /// CPUs for shards and peer core.
+    /// CPUs for the shards and the peer core.
     pub cores: Cores,
-    /// Client shards; 0 fits them to the cores.
+    /// Number of client shards; 0 means it depends on the number of cores.
     pub shards: usize,
-    /// What sockets are on.
+    /// System interface for sockets.
     pub io: Io,
     /// How the log is synced.
     pub log_sync: LogSync,

@@ -4,10 +4,10 @@ use super::{JuteError, Put, Reader};
 use crate::types::acl::{self, AclList};
 use crate::types::{Acl, Id};
 
-/// Fewest bytes one entry takes: perms and two string lengths.
+/// The fewest bytes that one entry takes: permissions and two string lengths.
 const MIN_ACL: usize = 12;
 
-/// [`acl::open`] as it is written: nearly every create brings these bytes.
+/// [`acl::open`] as encoded: nearly every create carries these bytes.
 const OPEN: &[u8] = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone";
 
 /// Appends an ACL list.

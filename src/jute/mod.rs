@@ -1,5 +1,5 @@
-//! Jute, ZooKeeper's serialization: big-endian fields one after another, no tags. Bytes only; never panics on input.
-//! Mirrors `BinaryInputArchive` and `BinaryOutputArchive`.
+//! Jute, ZooKeeper's serialization: big-endian fields one after another, without tags. Does no I/O and never panics on
+//! input. Mirrors `BinaryInputArchive` and `BinaryOutputArchive`.
 
 pub mod acl;
 pub mod read;

@@ -1,32 +1,32 @@
-//! Reading. Every length is checked against the bytes that are there before anything is allocated or sliced.
+//! Reading. Every length is checked against the remaining bytes before anything is allocated or sliced.
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// What was wrong with the bytes.
+/// Why bytes could not be decoded.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum JuteError {
-    /// The record ends before its last field.
+    /// The record ends before its last field does.
     #[error("record ends {missing} bytes too early (at byte {at})")]
     Truncated {
-        /// Where the field starts.
+        /// Position where the field starts.
         at: usize,
-        /// Bytes that are not there.
+        /// Number of bytes missing.
         missing: usize,
     },
-    /// A length below -1, or one that no limit allows.
+    /// A length below -1, or above the limit.
     #[error("unreasonable length {len} at byte {at}")]
     Length {
-        /// Where the length stands.
+        /// Position of the length.
         at: usize,
-        /// What it says.
+        /// The length.
         len: i32,
     },
-    /// A value that this record may not have here.
+    /// A value that is not allowed in this record.
     #[error("unexpected {what} at byte {at}")]
     Unexpected {
-        /// Where.
+        /// Position of the value.
         at: usize,
         /// What was found.
         what: &'static str,
@@ -41,32 +41,32 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the first byte.
+    /// Starts at the first byte of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
-    /// How many bytes were read.
+    /// Number of bytes read so far.
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// What was not read yet.
+    /// The bytes not read yet.
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
 
-    /// Whether everything was read.
+    /// Whether all bytes were read.
     pub fn is_empty(&self) -> bool {
         self.at == self.bytes.len()
     }
 
-    /// An error at the current position.
+    /// An [`JuteError::Unexpected`] at the current position.
     pub fn unexpected(&self, what: &'static str) -> JuteError {
         JuteError::Unexpected { at: self.at, what }
     }
 
-    /// `n` raw bytes.
+    /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], JuteError> {
         let rest = self.rest();
         if rest.len() < n {
@@ -112,16 +112,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string; -1 is null. Bytes that are not UTF-8 become U+FFFD, as in Java (which path rules then refuse).
+    /// A string; -1 is null. Bytes that are not UTF-8 become U+FFFD, as in Java; path validation then refuses that
+    /// character.
     pub fn ustring(&mut self) -> Result<Option<Cow<'a, str>>, JuteError> {
-        // The plain check goes through ASCII sixteen bytes at a time, the lossy one byte by byte.
+        // The strict check handles sixteen ASCII bytes at a time, the lossy conversion one byte at a time.
         Ok(self.buffer()?.map(|bytes| match str::from_utf8(bytes) {
             Ok(text) => Cow::Borrowed(text),
             Err(_) => String::from_utf8_lossy(bytes),
         }))
     }
 
-    /// A string where null is not expected: read as empty.
+    /// A string that should not be null; null is read as empty.
     pub fn string(&mut self) -> Result<Cow<'a, str>, JuteError> {
         Ok(self.ustring()?.unwrap_or_default())
     }
@@ -131,8 +132,9 @@ impl<'a> Reader<'a> {
         self.ustring()?.ok_or(JuteError::Unexpected { at: self.at, what: "null string" })
     }
 
-    /// The element count of a vector; `None` is a null vector. Counts below -1 are empty, as in Java. A count is refused
-    /// when that many elements of at least `min_element` bytes cannot be in the rest of the record, so it may size an allocation.
+    /// The element count of a vector; `None` is a null vector. Counts below -1 are read as 0, as in Java. A count is
+    /// refused if the rest of the record is too short for that many elements of at least `min_element` bytes, so
+    /// callers may allocate by it.
     pub fn count(&mut self, min_element: usize) -> Result<Option<usize>, JuteError> {
         let at = self.at;
         match self.i32()? {

@@ -1,4 +1,4 @@
-//! Writing, onto the end of a `Vec<u8>`.
+//! Writing: fields are appended to a `Vec<u8>`.
 
 /// Jute's fields as methods of a byte vector.
 pub trait Put {
@@ -10,15 +10,15 @@ pub trait Put {
     fn put_i32(&mut self, v: i32);
     /// A 64-bit number.
     fn put_i64(&mut self, v: i64);
-    /// A buffer; `None` is null. Longer than 2^31-1 bytes is a bug of ours.
+    /// A buffer; `None` is null. Panics if it is longer than 2^31-1 bytes.
     fn put_buffer(&mut self, v: Option<&[u8]>);
     /// A string.
     fn put_string(&mut self, v: &str);
     /// A vector of strings.
     fn put_strings<S: AsRef<str>>(&mut self, v: &[S]);
-    /// Leaves room for a frame length and returns where; [`Put::end_frame`] fills it.
+    /// Appends a placeholder for a frame's length and returns its position, for [`Put::end_frame`].
     fn begin_frame(&mut self) -> usize;
-    /// Writes the length of all that follows `begin` into its place.
+    /// Writes the number of bytes that follow the placeholder at `begin` into it.
     fn end_frame(&mut self, begin: usize);
 }
 

@@ -1,4 +1,4 @@
-//! What shards and the peer core say to each other. Both directions keep their order.
+//! The messages between shards and the peer core. Each direction keeps its order.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use crate::session::throttle::Admitted;
 use crate::types::acl::SharedAcl;
 use crate::types::{ConnId, EventType, Id, SessionId, ShardId, Zxid};
 
-/// How often shards report the sessions they heard of, milliseconds. A session is expired so much later than its moment, for
-/// it may have been heard of in time and not been reported yet.
+/// How often shards report which sessions they heard from, in milliseconds. A session is expired this much later than
+/// its timeout says, because a shard may have heard from it in time and not have reported it yet.
 pub fn touch_interval_ms(tick_ms: i32) -> i64 {
     i64::from(tick_ms / 4).max(1)
 }
 
-/// From a shard to the peer core.
+/// A message from a shard to the peer core.
 #[derive(Debug)]
 pub enum ToPeer {
     /// A client's write.
     Write {
-        /// The request as it came.
+        /// The decoded request.
         request: WriteRequest,
-        /// A read of the same session waits behind an unfinished write and before this one: this write may be applied only
-        /// after that read was answered (rule S3a).
+        /// A read of the same session is waiting in front of this write, behind an earlier unanswered write. This write
+        /// must not be applied before that read is answered (rule S3a).
         behind_read: bool,
-        /// If it is a large request: held until it is applied.
+        /// If it counts as a large request: its share of the limit, held until it is applied.
         large: Option<Admitted>,
     },
     /// A connection asks for a new session.
@@ -32,84 +32,85 @@ pub enum ToPeer {
         shard: ShardId,
         /// Its connection.
         conn: ConnId,
-        /// Clamped.
+        /// The timeout within the server's limits.
         timeout_ms: i32,
-        /// What the connection is known as.
+        /// The connection's identities.
         auth: Arc<[Id]>,
     },
-    /// A connection asks for its session back.
+    /// A connection asks to resume its session.
     Resume {
         /// The shard that asks.
         shard: ShardId,
         /// Its connection.
         conn: ConnId,
-        /// Whose.
+        /// The session.
         session: SessionId,
-        /// Clamped; replaces the earlier one.
+        /// The timeout within the server's limits; it replaces the earlier one.
         timeout_ms: i32,
-        /// Otherwise it is refused, after the session's connection was closed all the same, as ZooKeeper does.
+        /// Whether the password is right. If not, the resume is refused; as in ZooKeeper the session's connection is
+        /// closed even then.
         passwd_matches: bool,
     },
-    /// The session was heard of.
+    /// A shard heard from a session.
     Touch {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// When, on the monotonic clock.
+        /// The time on the monotonic clock, in milliseconds.
         heard_ms: i64,
     },
 }
 
-/// One watch event, in the order Java fires them inside a transaction.
+/// One watch event. Events keep the order in which ZooKeeper triggers them inside a transaction.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// What happened.
+    /// The type.
     pub event: EventType,
-    /// To which znode.
+    /// The znode's path.
     pub path: Arc<str>,
-    /// Who may be told: READ on this list.
+    /// The ACL that decides who may get the event: READ is needed.
     pub acl: SharedAcl,
 }
 
-/// What the origin's connection gets for an applied transaction.
+/// What an applied transaction means for the connection that asked for it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The framed reply.
+    /// The reply, as a frame.
     Reply(Vec<u8>),
-    /// The framed reply to closeSession, after which the connection is closed.
+    /// The reply to closeSession, as a frame; the connection is closed after it.
     Closed(Vec<u8>),
-    /// The session asked for exists now.
+    /// The session it asked for was created.
     SessionCreated {
         /// Its id.
         session: SessionId,
-        /// Negotiated.
+        /// The negotiated timeout in milliseconds.
         timeout_ms: i32,
     },
 }
 
-/// One applied transaction, as one shard needs it.
+/// One applied transaction as a shard gets it.
 #[derive(Debug)]
 pub struct Entry {
-    /// Which.
+    /// The transaction's zxid.
     pub zxid: Zxid,
-    /// What the shard's own connection gets, if the transaction came from it.
+    /// If the transaction came from a connection of this shard: the connection and the outcome for it.
     pub outcome: Option<(ConnId, Outcome)>,
-    /// Empty when no watch of this shard can match.
+    /// The watch events; empty if no watch of this shard can match.
     pub events: Arc<[Event]>,
 }
 
-/// From the peer core to a shard.
+/// A message from the peer core to a shard.
 #[derive(Debug)]
 pub enum ToShard {
     /// A transaction was applied.
     Applied(Entry),
-    /// Answer to [`ToPeer::Resume`]; `None`: the session is gone.
+    /// The answer to [`ToPeer::Resume`]; `None` if the session does not exist.
     Resumed {
         /// The connection that asked.
         conn: ConnId,
         /// Its session and negotiated timeout.
         session: Option<(SessionId, i32)>,
     },
-    /// The connection's session ended or moved elsewhere.
+    /// The session of this connection has ended or has moved to another connection.
     Close {
         /// The connection.
         conn: ConnId,

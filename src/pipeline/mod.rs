@@ -1,5 +1,6 @@
-//! The stages of a write: `prep` validates it and makes a transaction of it, `apply` tells the client what became of it.
-//! Mirrors the chain of `RequestProcessor`s.
+//! The stages of a write before and after it is applied: `prep` validates it and makes a transaction, `reply` encodes
+//! the answer, and `messages` are what shards and the peer core send each other. Mirrors the chain of
+//! `RequestProcessor`s.
 
 pub mod messages;
 pub mod prep;

@@ -1,4 +1,4 @@
-//! What a client hears of its write once it is applied. Mirrors the answering half of `FinalRequestProcessor` for writes.
+//! The reply to a write after it was applied. Mirrors the part of `FinalRequestProcessor` that answers writes.
 
 use crate::jute::Put;
 use crate::jute::stat::put_stat;
@@ -9,21 +9,21 @@ use crate::tree::{Applied, SubApplied};
 use crate::txn::Txn;
 use crate::types::{ErrorCode, Stat, Zxid, op};
 
-/// What is to be done beside sending the bytes.
+/// What the shard has to do besides sending the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AfterReply {
     /// Nothing.
     Keep,
-    /// Close the connection once the bytes are out: the session is closed.
+    /// The session is closed: close the connection after the bytes are sent.
     CloseAfterFlush,
-    /// Close it now; nothing was appended: the session lives on another server.
+    /// The session has moved to another server: close the connection now. No bytes were appended.
     Close,
-    /// Nothing was appended: a session was created, which is answered by the handshake's record.
+    /// A session was created, which the handshake's response answers. No bytes were appended.
     Handshake,
 }
 
-/// Appends the framed reply to the write of opcode `op` that the client numbered `xid`. `zxid` stamps the reply; `txn` is what
-/// was made of the request and `applied` what the tree made of that.
+/// Appends the reply to a write, as a frame. `op` is the request's opcode and `xid` its number; `zxid` is put into the
+/// header; `txn` is the transaction that the request became and `applied` the result of applying it.
 pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &Txn, applied: &Applied) -> AfterReply {
     if op == op::CREATE_SESSION && !matches!(txn, Txn::Error { .. }) {
         return AfterReply::Handshake;
@@ -35,7 +35,7 @@ pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &T
     }
     let frame = out.begin_frame();
     match subs {
-        // A multi that failed says so in its results only.
+        // The header of a failed multi has no error: the results contain it.
         Some(subs) => {
             put_reply_header(out, xid, zxid, ErrorCode::Ok);
             put_multi(out, subs);
@@ -51,7 +51,7 @@ pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &T
     if op == op::CLOSE_SESSION { AfterReply::CloseAfterFlush } else { AfterReply::Keep }
 }
 
-/// The record behind the header of a write that succeeded.
+/// Appends what follows the header if the write succeeded.
 fn put_body(out: &mut Vec<u8>, op: i32, txn: &Txn, stat: Option<&Stat>) {
     match txn {
         Txn::Create(create) => {
@@ -87,7 +87,7 @@ fn put_multi(out: &mut Vec<u8>, subs: &[SubApplied]) {
             op::SET_DATA => MultiResult::SetData { stat },
             op::CHECK => MultiResult::Check,
             op::ERROR => MultiResult::Error(sub.err),
-            // The log of another server may hold one that tells nothing more.
+            // No server writes such an operation, but a log of another server may contain one.
             op => {
                 MultiHeader::result(op).put(out);
                 continue;
@@ -117,7 +117,7 @@ mod tests {
             Replier { tree: Tree::new(TreeOptions::default()), zxid: 0 }
         }
 
-        /// Applies a transaction and gives the reply's error code and what stands behind its header.
+        /// Applies a transaction; returns the error code of the reply and the bytes after its header.
         fn reply(&mut self, op: i32, txn: Txn) -> (AfterReply, i32, Vec<u8>) {
             self.zxid += 1;
             let zxid = Zxid(self.zxid);
@@ -175,7 +175,7 @@ mod tests {
         let mut t = Replier::new();
         assert_eq!(t.reply(op::CREATE2, Txn::Error { err: -110 }), (AfterReply::Keep, -110, vec![]));
         assert_eq!(t.reply(op::MULTI, Txn::Error { err: -5 }), (AfterReply::Keep, -5, vec![]));
-        // A number this server has no name for, from another leader, passes through.
+        // A code from another leader for which this server has no name is passed on.
         assert_eq!(t.reply(op::DELETE, Txn::Error { err: -126 }), (AfterReply::Keep, -126, vec![]));
         assert_eq!(t.reply(op::DELETE, Txn::Error { err: -118 }), (AfterReply::Close, 0, vec![]));
         assert_eq!(

@@ -3,7 +3,7 @@
 use crate::types::ServerId;
 use thiserror::Error;
 
-/// Why a membership is not one.
+/// Why a membership is not valid.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 #[allow(missing_docs)]
 pub enum QuorumError {
@@ -13,12 +13,12 @@ pub enum QuorumError {
     TwoGroups { server: ServerId, first: i64, second: i64 },
     #[error("server {} is a participant but in no group: add it to a group.N line", .0.0)]
     NoGroup(ServerId),
-    #[error("server {} is in group {group} but neither a participant nor given a weight", .server.0)]
+    #[error("server {} is in group {group} but is not a participant and has no weight: add a weight.N line or remove it from the group", .server.0)]
     NoWeight { server: ServerId, group: i64 },
-    #[error("weight {weight} of server {} is negative", .server.0)]
+    #[error("weight {weight} of server {} is negative: write 0 or more", .server.0)]
     NegativeWeight { server: ServerId, weight: i64 },
     #[error("the weights of group {0} add up to more than 2^63-1")]
     HeavyGroup(i64),
-    #[error("no group has any weight: no set of servers would ever be a quorum")]
+    #[error("no group has any weight, so no set of servers could be a quorum: give a server a positive weight")]
     NoWeightAtAll,
 }

@@ -20,8 +20,9 @@ struct Group {
 }
 
 impl Hierarchical {
-    /// A system of these voters. Each must be in exactly one group; one without a weight gets 1. As in ZooKeeper a group may
-    /// also name a server that does not vote, if it has a weight: that weight counts against the group.
+    /// A system of these voters. Each must be in exactly one group; one without a weight gets weight 1. As in ZooKeeper
+    /// a group may also contain a server that does not vote, if it has a weight. That weight is part of the group's
+    /// total, so it makes the group harder to win.
     pub fn new(
         voters: Servers,
         groups: BTreeMap<i64, Vec<ServerId>>,
@@ -64,7 +65,7 @@ impl Hierarchical {
         &self.voters
     }
 
-    /// A server's weight, 0 for a stranger.
+    /// A server's weight; 0 for an unknown server.
     pub fn weight(&self, server: ServerId) -> i64 {
         self.weights.get(&server).copied().unwrap_or(0)
     }
@@ -74,12 +75,12 @@ impl Hierarchical {
         self.groups.iter().map(|(gid, g)| (*gid, &g.servers))
     }
 
-    /// All weights, the defaulted ones too, in ascending order of the servers.
+    /// All weights, including the default ones, in ascending order of the servers.
     pub fn weights(&self) -> impl Iterator<Item = (ServerId, i64)> {
         self.weights.iter().map(|(s, w)| (*s, *w))
     }
 
-    /// Whether the voters for which `has` holds are a quorum. Groups without weight are left out of the count.
+    /// Whether the voters for which `has` returns true are a quorum. Groups without weight are not counted.
     pub fn contains_quorum_by(&self, mut has: impl FnMut(ServerId) -> bool) -> bool {
         let (mut groups, mut won) = (0, 0);
         for group in self.groups.values().filter(|g| g.weight > 0) {
@@ -91,7 +92,7 @@ impl Hierarchical {
         won > groups / 2
     }
 
-    /// Whether `set` is a quorum. Servers that do not vote count for nothing.
+    /// Whether `set` is a quorum. Servers that do not vote are ignored.
     pub fn contains_quorum(&self, set: &Servers) -> bool {
         self.contains_quorum_by(|s| set.contains(&s))
     }

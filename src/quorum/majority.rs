@@ -11,7 +11,7 @@ pub struct Majority {
 }
 
 impl Majority {
-    /// A system of these voters; there must be one at least.
+    /// A majority system of these voters. Fails if there are none.
     pub fn new(voters: Servers) -> Result<Majority, QuorumError> {
         if voters.is_empty() { Err(QuorumError::NoVoter) } else { Ok(Majority { voters }) }
     }
@@ -21,19 +21,19 @@ impl Majority {
         &self.voters
     }
 
-    /// Whether the voters for which `has` holds are a quorum.
+    /// Whether the voters for which `has` returns true are a quorum.
     pub fn contains_quorum_by(&self, mut has: impl FnMut(ServerId) -> bool) -> bool {
         self.voters.iter().filter(|s| has(**s)).count() > self.voters.len() / 2
     }
 
-    /// Whether `set` is a quorum. Servers that do not vote count for nothing.
+    /// Whether `set` is a quorum. Servers that do not vote are ignored.
     pub fn contains_quorum(&self, set: &Servers) -> bool {
         self.contains_quorum_by(|s| set.contains(&s))
     }
 
     /// Asserts the invariants.
     pub fn check(&self) {
-        assert!(!self.voters.is_empty(), "a majority of nobody");
+        assert!(!self.voters.is_empty(), "a majority system without voters");
     }
 }
 

@@ -1,5 +1,6 @@
 //! One server of an ensemble: its addresses, whether it votes, and the `server.N` line that says so. Mirrors
-//! `QuorumPeer.QuorumServer`. Host names stay text: they are resolved where they are used, again and again.
+//! `QuorumPeer.QuorumServer`. Host names stay text: they are resolved each time they are used, since their addresses
+//! may change.
 
 use crate::types::ServerId;
 use std::collections::BTreeSet;
@@ -8,21 +9,21 @@ use std::fmt;
 /// A set of servers.
 pub type Servers = BTreeSet<ServerId>;
 
-/// One address of a server for its peers.
+/// One address of a server for other servers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerAddress {
-    /// Name or address as configured; an IPv6 address without brackets.
+    /// Host name or address as configured; an IPv6 address without brackets.
     pub host: String,
-    /// Where a leader listens for learners.
+    /// Port on which a leader listens for learners.
     pub quorum_port: u16,
-    /// Where votes are exchanged.
+    /// Port for leader election.
     pub election_port: u16,
 }
 
-/// Where clients connect.
+/// The address for clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClientAddress {
-    /// Name or address; an IPv6 address without brackets.
+    /// Host name or address; an IPv6 address without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -31,18 +32,18 @@ pub struct ClientAddress {
 /// Whether a server votes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Role {
-    /// Votes, may lead.
+    /// Votes, and may become leader.
     #[default]
     Participant,
-    /// Follows and does not vote.
+    /// Follows the leader but does not vote.
     Observer,
 }
 
 impl Role {
-    /// `participant` or `observer`, in any case.
+    /// Parses `participant` or `observer`; upper and lower case do not matter.
     ///
     /// # Errors
-    /// Anything else; the text says what to write.
+    /// The text is anything else; the error says what to write.
     pub fn parse(text: &str) -> Result<Role, String> {
         match text.trim().to_ascii_lowercase().as_str() {
             "participant" => Ok(Role::Participant),
@@ -55,13 +56,14 @@ impl Role {
 /// One server of the ensemble.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Its addresses for peers, at least one in an ensemble.
+    /// Its addresses for other servers; at least one in an ensemble.
     pub addresses: Vec<PeerAddress>,
     /// Whether it votes.
     pub role: Role,
-    /// Its client address, only if it stood in the server line: one from a static `clientPort` is not shown.
+    /// Its client address if the server line has one. An address from a static `clientPort` is not kept here.
     pub client: Option<ClientAddress>,
-    /// Its address for clients with TLS, likewise. ZooKeeper 3.9 does not know this part of the line, 3.10 does.
+    /// Its address for clients with TLS, if the server line has one. ZooKeeper 3.10 knows this part of the line, 3.9
+    /// does not.
     pub secure_client: Option<ClientAddress>,
 }
 
@@ -69,10 +71,10 @@ const FORM: &str = "write host:quorumPort:electionPort, then optionally :partici
                     and ;clientPort or ;clientHost:clientPort";
 
 impl Member {
-    /// Reads the right side of a `server.N=` line: `host:port:port[:role][|…][;client[;secure client]]`.
+    /// Parses the right side of a `server.N=` line: `host:port:port[:role][|…][;client[;secure client]]`.
     ///
     /// # Errors
-    /// What is wrong with the line and how to write it.
+    /// The line is not valid; the text says what is wrong and how to write it.
     pub fn parse(text: &str) -> Result<Member, String> {
         let mut parts = text.split(';').map(str::trim);
         let servers = parts.next().unwrap_or("");
@@ -124,21 +126,21 @@ fn parse_client(text: &str) -> Result<ClientAddress, String> {
     }
 }
 
-/// Splits at colons, but not inside the brackets of an IPv6 address, which are taken off.
+/// Splits at colons, but not inside the brackets of an IPv6 address, which are removed.
 fn host_and_ports(text: &str) -> Result<Vec<String>, String> {
     let text = text.trim();
     let Some(inner) = text.strip_prefix('[') else {
         return Ok(text.split(':').map(str::to_string).collect());
     };
     let Some((host, rest)) = inner.split_once(']') else {
-        return Err(format!("{text:?} starts with [ but has no matching ]:"));
+        return Err(format!("{text:?} starts with [ but has no matching ]: {FORM}"));
     };
     let mut parts = vec![host.to_string()];
     match rest.strip_prefix(':') {
-        Some("") => return Err(format!("{text:?} has no port after the colon")),
+        Some("") => return Err(format!("{text:?} has no port after the colon: {FORM}")),
         Some(ports) => parts.extend(ports.split(':').map(str::to_string)),
         None if rest.is_empty() => {}
-        None => return Err(format!("{text:?}: expected a colon after ]")),
+        None => return Err(format!("{text:?}: expected a colon after ]: {FORM}")),
     }
     Ok(parts)
 }
@@ -148,7 +150,8 @@ fn parse_port(text: &str) -> Result<u16, String> {
 }
 
 impl fmt::Display for Member {
-    /// The right side of a `server.N=` line. Several addresses are sorted by host, as a list read from it would be.
+    /// The right side of a `server.N=` line. Several addresses are sorted by host, as in the list that parsing the line
+    /// gives.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut addresses: Vec<_> = self.addresses.iter().collect();
         addresses.sort_by(|a, b| a.host.cmp(&b.host));
@@ -173,7 +176,7 @@ impl fmt::Display for Member {
     }
 }
 
-/// A host with the brackets that an IPv6 address needs before a port.
+/// Shows a host; an IPv6 address gets the brackets it needs in front of a port.
 struct Host<'a>(&'a str);
 
 impl fmt::Display for Host<'_> {

@@ -1,5 +1,5 @@
-//! The ensemble's membership: servers, quorum system, version, and the text of it that clients and peers see. Mirrors
-//! the verifiers' `toString`.
+//! The ensemble's membership: servers, quorum system, version, and the text form that clients and other servers see.
+//! Mirrors `toString` of ZooKeeper's quorum verifiers.
 
 use super::error::QuorumError;
 use super::hierarchical::Hierarchical;
@@ -9,10 +9,10 @@ use super::verifier::Verifier;
 use crate::types::{ServerId, Zxid};
 use std::collections::BTreeMap;
 
-/// A version of the ensemble's membership with its quorum system.
+/// One version of the ensemble's membership, with its quorum system.
 ///
-/// The version is the zxid of the reconfig that made it (0: straight from the files). Two memberships of one version are
-/// taken for the same by every peer, so a version must never be given to a second text.
+/// The version is the zxid of the reconfig that made it; 0 means that it comes from the configuration files. Servers
+/// take two memberships with the same version for equal, so no version may be used for two different texts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Members {
     members: BTreeMap<ServerId, Member>,
@@ -22,7 +22,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// A single server without peers, a quorum of itself. It shows an empty configuration.
+    /// A single server without peers, which is a quorum by itself. Its text form is empty.
     pub fn standalone(server: ServerId) -> Members {
         let member = Member { addresses: Vec::new(), role: Role::Participant, client: None, secure_client: None };
         match Members::majority(BTreeMap::from([(server, member)]), Zxid::ZERO) {
@@ -31,13 +31,13 @@ impl Members {
         }
     }
 
-    /// An ensemble in which a majority of the participants decides.
+    /// An ensemble in which a majority of the participants is a quorum.
     pub fn majority(members: BTreeMap<ServerId, Member>, version: Zxid) -> Result<Members, QuorumError> {
         let verifier = Verifier::Majority(Majority::new(voters(&members))?);
         Ok(Members { members, verifier, version, standalone: false })
     }
 
-    /// An ensemble with groups (`group.N=`) and weights (`weight.N=`).
+    /// An ensemble whose quorums are formed by groups (`group.N=`) and weights (`weight.N=`).
     pub fn hierarchical(
         members: BTreeMap<ServerId, Member>,
         groups: BTreeMap<i64, Vec<ServerId>>,
@@ -88,13 +88,13 @@ impl Members {
         self.verifier.voters()
     }
 
-    /// The servers that do not.
+    /// The servers that do not vote.
     pub fn observers(&self) -> impl Iterator<Item = ServerId> {
         self.members.iter().filter(|(_, m)| m.role == Role::Observer).map(|(id, _)| *id)
     }
 
-    /// The text that is the data of `/zookeeper/config`, travels in NEWLEADER and is logged by a reconfig: `server.`,
-    /// `group.` and `weight.` lines and the version, without a newline at the end. Empty for a standalone server.
+    /// The text form: `server.`, `group.` and `weight.` lines and the version, without a newline at the end. It is the
+    /// data of `/zookeeper/config`, is sent in NEWLEADER and is logged by a reconfig. Empty for a standalone server.
     pub fn text(&self) -> String {
         if self.standalone {
             return String::new();
@@ -117,8 +117,8 @@ impl Members {
 
     /// Asserts the invariants.
     pub fn check(&self) {
-        assert_eq!(*self.voters(), voters(&self.members), "the quorum system is of other voters");
-        assert!(!self.standalone || self.members.len() == 1, "standalone with peers");
+        assert_eq!(*self.voters(), voters(&self.members), "the quorum system has other voters than the members");
+        assert!(!self.standalone || self.members.len() == 1, "a standalone server has peers");
         self.verifier.check();
     }
 }

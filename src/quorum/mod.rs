@@ -1,4 +1,4 @@
-//! Who must agree: quorum systems and the ensemble's membership as plain data. Mirrors `QuorumVerifier`.
+//! Quorum systems and the ensemble's membership, as plain data. Mirrors `QuorumVerifier`.
 
 mod error;
 pub mod hierarchical;

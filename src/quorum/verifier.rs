@@ -1,4 +1,4 @@
-//! One quorum system or the other. Mirrors `QuorumVerifier`.
+//! The two quorum systems behind one type. Mirrors `QuorumVerifier`.
 
 use super::hierarchical::Hierarchical;
 use super::majority::Majority;
@@ -15,7 +15,7 @@ pub enum Verifier {
 }
 
 impl Verifier {
-    /// Whether the servers for which `has` holds are a quorum. Asks about voters only.
+    /// Whether the servers for which `has` returns true are a quorum. Calls `has` for voters only.
     pub fn contains_quorum_by(&self, has: impl FnMut(ServerId) -> bool) -> bool {
         match self {
             Verifier::Majority(m) => m.contains_quorum_by(has),
@@ -23,7 +23,7 @@ impl Verifier {
         }
     }
 
-    /// Whether `set` is a quorum. Servers that do not vote count for nothing.
+    /// Whether `set` is a quorum. Servers that do not vote are ignored.
     pub fn contains_quorum(&self, set: &Servers) -> bool {
         self.contains_quorum_by(|s| set.contains(&s))
     }
@@ -36,7 +36,8 @@ impl Verifier {
         }
     }
 
-    /// A server's weight; one of weight 0 cannot be elected leader. With a majority everybody weighs 1.
+    /// A server's weight; a server with weight 0 cannot be elected leader. With a majority system every server has
+    /// weight 1.
     pub fn weight(&self, server: ServerId) -> i64 {
         match self {
             Verifier::Majority(_) => 1,

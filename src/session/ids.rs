@@ -2,20 +2,20 @@
 
 use crate::types::{Now, ServerId, SessionId};
 
-/// The 56 bits that count; the byte above them is the server's.
+/// The 56 bits that count up; the byte above them is the server's id.
 const COUNTER: i64 = (1 << 56) - 1;
 
-/// The ids one server process gives to new sessions: [`SessionId::first`], then one more each.
+/// The session ids that one server process gives out: [`SessionId::first`], then each one higher.
 ///
-/// ZooKeeper's first id only comes from the machine's uptime, so a rebooted machine can give an id a second time. Here every
-/// id that recovery or a peer shows us is stepped over with [`skip`](SessionIds::skip).
+/// ZooKeeper derives the first id only from the machine's uptime, so after a reboot it can give out an id again. Here
+/// [`skip`](SessionIds::skip) excludes every id that recovery or another server has used.
 #[derive(Clone, Debug)]
 pub struct SessionIds {
     next: SessionId,
 }
 
 impl SessionIds {
-    /// The ids of a server process that starts now.
+    /// Starts at the first id of a process that starts now.
     pub fn new(server: ServerId, now: Now) -> SessionIds {
         SessionIds { next: usable(SessionId::first(server, now.mono_ms)) }
     }
@@ -27,7 +27,7 @@ impl SessionIds {
         id
     }
 
-    /// If `seen` is an id of this server, neither it nor an id before it is handed out from now on.
+    /// If `seen` is an id of this server, no id up to and including it is given out from now on.
     pub fn skip(&mut self, seen: SessionId) {
         let ours = seen.0 & !COUNTER == self.next.0 & !COUNTER;
         if ours && seen.0 & COUNTER >= self.next.0 & COUNTER {
@@ -36,12 +36,12 @@ impl SessionIds {
     }
 }
 
-/// The id after this one. The counter wraps below the server's byte instead of running into it.
+/// The id after this one. The counter wraps around below the server's byte instead of changing it.
 fn after(id: SessionId) -> SessionId {
     usable(SessionId((id.0 & !COUNTER) | (id.0.wrapping_add(1) & COUNTER)))
 }
 
-/// Steps over 0, which means "no session", and the number that reads as a container's owner.
+/// Skips 0, which means "no session", and the value that would be read as a container's owner.
 fn usable(id: SessionId) -> SessionId {
     if id == SessionId::NONE || id.0 == i64::MIN { SessionId(id.0 + 1) } else { id }
 }

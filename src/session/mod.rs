@@ -12,8 +12,8 @@ pub use table::SessionTable;
 pub use throttle::{ConnectionThrottle, LargeRequests, SharedConnectionThrottle};
 pub use tracker::SessionTracker;
 
-/// The timeout a session gets, in milliseconds: what the client asked for, clamped to the server's bounds. If the lower bound is
-/// above the upper one, the upper one wins, as in ZooKeeper.
+/// The timeout of a session in milliseconds: what the client asked for, but within the server's bounds. If the lower
+/// bound is above the upper one, the upper one wins, as in ZooKeeper.
 pub fn clamp(wish_ms: i32, min_ms: i32, max_ms: i32) -> i32 {
     wish_ms.max(min_ms).min(max_ms)
 }

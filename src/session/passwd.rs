@@ -2,8 +2,8 @@
 
 use crate::types::SessionId;
 
-/// Whether `given` is the session's password. Takes the same time wherever the two differ, so that a guesser cannot find it
-/// byte by byte. Never true for [`SessionId::NONE`] or another length than 16 bytes.
+/// Whether `given` is the session's password. The comparison always takes the same time, so that nobody can guess the
+/// password byte by byte. Never true for [`SessionId::NONE`] or if the length is not 16 bytes.
 pub fn passwd_matches(session: SessionId, given: &[u8]) -> bool {
     let expected = session.passwd();
     if session == SessionId::NONE || given.len() != expected.len() {

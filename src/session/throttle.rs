@@ -60,8 +60,8 @@ impl Weights {
     /// ZooKeeper's weights: a global session costs about three times as much as a local one.
     pub const DEFAULT: Weights = Weights { global: 3, local: 1, renew: 2 };
 
-    /// The weights a server uses when these are configured: a weight that is not positive becomes its default, and one below the
-    /// local weight becomes the local weight.
+    /// The weights that the server uses if these are configured: a weight that is not positive is replaced by its
+    /// default, and one below the local weight by the local weight.
     pub fn corrected(self) -> Weights {
         let local = if self.local <= 0 { Weights::DEFAULT.local } else { self.local };
         let fit = |asked: i32, default: i32| if asked <= 0 { default } else { asked.max(self.local) };
@@ -116,7 +116,7 @@ impl ConnectionThrottle {
         }
     }
 
-    /// Whether a connect request is let in; takes its tokens if so. `random` is a fresh random number in 0..1.
+    /// Whether a connect request is accepted; if so, takes its tokens. `random` is a fresh random number in 0..1.
     pub fn admit(&mut self, now_ms: i64, wanted: Wanted, random: f64) -> bool {
         if self.max_tokens == 0 {
             return true;
@@ -142,7 +142,7 @@ impl ConnectionThrottle {
         enough
     }
 
-    /// Changes the drop probability, at most once per freeze time.
+    /// Adapts the drop probability, at most once per freeze time.
     fn adapt(&mut self, now_ms: i64) {
         if now_ms - self.frozen_ms <= i64::from(self.settings.freeze_time_ms) {
             return;
@@ -164,7 +164,7 @@ impl ConnectionThrottle {
         }))
     }
 
-    /// Tokens missing: the `connection_token_deficit` metric.
+    /// Number of missing tokens: the `connection_token_deficit` metric.
     pub fn deficit(&self) -> i64 {
         self.max_tokens - self.tokens
     }
@@ -181,7 +181,7 @@ impl ConnectionThrottle {
     }
 }
 
-/// One [`ConnectionThrottle`] for every shard of a process: handshakes are rare, so a lock will do.
+/// A [`ConnectionThrottle`] shared by all shards of a process. Handshakes are rare, so a lock is fast enough.
 #[derive(Debug)]
 pub struct SharedConnectionThrottle {
     inner: Mutex<(ConnectionThrottle, fastrand::Rng)>,
@@ -195,11 +195,11 @@ impl SharedConnectionThrottle {
     }
 
     fn inner(&self) -> MutexGuard<'_, (ConnectionThrottle, fastrand::Rng)> {
-        // A panic ends the process, so no lock is ever found poisoned.
+        // A panic ends the process, so the lock is never found poisoned.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`ConnectionThrottle::admit`]; the deficit after it if let in.
+    /// Like [`ConnectionThrottle::admit`]; if accepted, returns the deficit after it.
     pub fn admit(&self, now_ms: i64, wanted: Wanted) -> Option<i64> {
         let (throttle, rng) = &mut *self.inner();
         let random = rng.f64();
@@ -222,9 +222,9 @@ pub struct LargeRequests {
     writes: AtomicI64,
 }
 
-/// The bytes of an admitted large request: counted until this is dropped, wherever the request ends.
+/// An admitted large request: its bytes are counted until this is dropped, no matter how the request ends.
 #[derive(Debug)]
-#[must_use = "dropping it says that the request is done"]
+#[must_use = "dropping it ends the count of the request"]
 pub struct Admitted {
     gate: Arc<LargeRequests>,
     /// Counted against `largeRequestMaxBytes`.
@@ -242,9 +242,11 @@ impl Drop for Admitted {
     }
 }
 
-/// Too many bytes of large requests are in progress: close the connection (`large_requests_rejected`).
+/// The large requests in progress leave no room for this one: the connection is closed (`large_requests_rejected`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a request of {bytes} bytes is one too many: largeRequestMaxBytes is {max_bytes}, {in_work} are in work")]
+#[error(
+    "a request of {bytes} bytes exceeds largeRequestMaxBytes ({max_bytes}): {in_work} bytes of large requests are in progress"
+)]
 pub struct TooManyBytes {
     bytes: i64,
     in_work: i64,
@@ -268,7 +270,7 @@ impl LargeRequests {
         (self.threshold >= 0 && bytes > self.threshold).then_some(bytes)
     }
 
-    /// Whether a request of `len` bytes, of which only the length has come, could be admitted. Counts nothing.
+    /// Whether a request of `len` bytes could be admitted, when only its length has been read. Counts nothing.
     ///
     /// # Errors
     /// It could not be admitted.
@@ -279,8 +281,9 @@ impl LargeRequests {
         if fits { Ok(()) } else { Err(TooManyBytes { bytes, in_work, max_bytes: self.max_bytes }) }
     }
 
-    /// Whether a write of `len` bytes may enter the pipeline now, or has to wait for large ones before it. Two shards that ask at
-    /// the same time may both get true. `called` is the number of bytes of writes that may enter and are not counted yet.
+    /// Whether a write of `len` bytes may enter the pipeline now, or has to wait for large ones before it. `called` is
+    /// the number of bytes of writes that may enter already and are not counted yet. If two shards ask at the same
+    /// time, both may get true.
     pub fn has_room(&self, len: usize, called: usize) -> bool {
         if len <= limits::LARGE_WRITE {
             return true;
@@ -289,10 +292,10 @@ impl LargeRequests {
         writes == 0 || writes.saturating_add(len) <= limits::LARGE_WRITES_IN_PIPELINE
     }
 
-    /// Counts a request of `len` bytes in; `None`: it is not large.
+    /// Counts a request of `len` bytes; returns `None` if it is not large.
     ///
     /// # Errors
-    /// There is no room for it under `largeRequestMaxBytes`, and it was not counted.
+    /// It would exceed `largeRequestMaxBytes`. It is not counted.
     pub fn admit(self: &Arc<LargeRequests>, len: usize, is_write: bool) -> Result<Option<Admitted>, TooManyBytes> {
         let write = if is_write && len > limits::LARGE_WRITE { i64::try_from(len).unwrap_or(i64::MAX) } else { 0 };
         let count_write = |bytes| {
@@ -303,7 +306,7 @@ impl LargeRequests {
             return if write > 0 { count_write(0) } else { Ok(None) };
         };
         let room = |in_work: i64| in_work.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
-        // Only the sum matters: no other memory is published through it.
+        // Relaxed is enough: only the sum matters, no other memory is published through it.
         match self.in_work.fetch_update(Relaxed, Relaxed, room) {
             Ok(_) => count_write(bytes),
             Err(in_work) => Err(TooManyBytes { bytes, in_work, max_bytes: self.max_bytes }),
@@ -401,7 +404,7 @@ mod tests {
         let second = gate.admit(400, true).unwrap();
         assert_eq!(gate.in_work(), 1_000);
         let refused = gate.admit(101, true).unwrap_err();
-        assert!(refused.to_string().contains("largeRequestMaxBytes is 1000, 1000 are in work"), "{refused}");
+        assert!(refused.to_string().contains("exceeds largeRequestMaxBytes (1000): 1000 bytes"), "{refused}");
         drop(first);
         assert_eq!(gate.in_work(), 400);
         drop(second);

@@ -9,19 +9,19 @@ use crate::jute::{JuteError, Put, Reader};
 use crate::types::acl::{AclList, SharedAcl, is_open};
 use crate::types::op;
 
-/// What sort of node a create makes.
+/// What kind of znode a create makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CreateKind {
-    /// create and create2: persistent, or ephemeral of the header's session.
+    /// create and create2: persistent, or an ephemeral of the session in the header.
     Plain {
-        /// Owned by the session.
+        /// Whether the session owns it.
         ephemeral: bool,
     },
     /// createContainer.
     Container,
     /// createTTL.
     Ttl {
-        /// Milliseconds.
+        /// The TTL in milliseconds.
         ttl_ms: i64,
     },
 }
@@ -30,17 +30,18 @@ pub enum CreateKind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct CreateTxn {
-    /// With the sequence suffix.
+    /// The full path, with the sequence number if there is one.
     pub path: String,
     pub data: Option<Bytes>,
-    /// Expanded; `None` is `world:anyone` with all permissions.
+    /// The ACL with `auth` already expanded; `None` is `world:anyone` with all permissions.
     pub acl: SharedAcl,
     pub kind: CreateKind,
-    /// The parent's persisted cversion after this create; -1 in records of 3.3 (then: current + 1).
+    /// The parent's persisted cversion after this create; -1 in records of ZooKeeper 3.3, which means the current one
+    /// plus 1.
     pub parent_cversion: i32,
 }
 
-/// One decoded transaction. Versions are the *resulting* ones.
+/// One decoded transaction. Its versions are those after the change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Txn {
@@ -60,7 +61,7 @@ pub enum Txn {
         acl: SharedAcl,
         version: i32,
     },
-    /// Only inside a multi.
+    /// Occurs only inside a multi.
     Check {
         path: String,
         version: i32,
@@ -69,11 +70,11 @@ pub enum Txn {
     CreateSession {
         timeout_ms: i32,
     },
-    /// Ephemerals to delete, in this order; `None` in old logs: the applier's own set.
+    /// The ephemerals to delete, in this order. `None` in logs of old servers: the applying server uses its own list.
     CloseSession {
         paths: Option<Vec<String>>,
     },
-    /// A refused write, which keeps its zxid.
+    /// A refused write, which uses up its zxid all the same.
     Error {
         err: i32,
     },
@@ -87,7 +88,7 @@ pub struct SubTxn {
     pub txn: Txn,
 }
 
-/// `None` for `world:anyone:ALL`, else the list itself.
+/// `None` for `world:anyone` with all permissions, else the list itself.
 pub fn share(acls: impl Into<AclList>) -> SharedAcl {
     let acls = acls.into();
     if is_open(&acls) { None } else { Some(Arc::from(acls.into_owned())) }
@@ -105,7 +106,7 @@ fn owned(b: Option<&[u8]>) -> Option<Bytes> {
 }
 
 impl Txn {
-    /// Appends the body (not the opcode, which the header carries).
+    /// Appends the body, without the opcode, which is in the header.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Txn::Create(c) => {
@@ -151,16 +152,16 @@ impl Txn {
         }
     }
 
-    /// Reads the body of opcode `op`. What follows it (digest, trailer) stays in `r`.
+    /// Reads the body of a transaction with opcode `op`. What follows the body (digest, end mark) stays in `r`.
     ///
     /// # Errors
-    /// An opcode that is never logged, or a record cut short.
+    /// The opcode is never logged, or the record ends too early.
     pub fn read(op: i32, r: &mut Reader<'_>) -> Result<Txn, JuteError> {
         Ok(match op {
             op::CREATE | op::CREATE2 => {
                 let (path, data, acl) = read_create_head(r)?;
                 let ephemeral = r.bool()?;
-                // CreateTxnV0 of 3.3 ends here.
+                // A `CreateTxnV0` of ZooKeeper 3.3 has no further field.
                 let parent_cversion = if r.is_empty() { -1 } else { r.i32()? };
                 Txn::Create(CreateTxn { path, data, acl, kind: CreateKind::Plain { ephemeral }, parent_cversion })
             }

@@ -3,7 +3,7 @@
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::{Cxid, SessionId, Zxid};
 
-/// Who made a transaction, which one it is, when (the leader's wall clock) and of what kind.
+/// The header of a transaction: session, client's request number, zxid, time (the leader's wall clock) and opcode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct TxnHeader {

@@ -15,8 +15,8 @@ pub mod perms {
     pub const ALL: i32 = 31;
 }
 
-/// Who: an authentication scheme and a name inside it. Kept as text; a null string on the wire is read as empty where
-/// ZooKeeper tolerates it and refused where it does not.
+/// An identity: an authentication scheme and an id within it, as text. A null string on the wire is read as empty where
+/// ZooKeeper tolerates it and refused where ZooKeeper does not.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub struct Id {
@@ -25,7 +25,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// Builds an identity.
+    /// An identity of this scheme and id.
     pub fn new(scheme: &str, id: &str) -> Id {
         Id { scheme: scheme.to_owned(), id: id.to_owned() }
     }
@@ -33,14 +33,14 @@ impl Id {
     pub fn world() -> Id {
         Id::new("world", "anyone")
     }
-    /// Whether this identity may do everything.
+    /// Whether this identity is the super user, who may do everything.
     pub fn is_super(&self) -> bool {
         self.scheme == "super"
     }
 }
 
 impl fmt::Debug for Id {
-    /// A digest's hash is left out: identities reach logs.
+    /// Omits the hash of a digest id, because identities are written to logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.scheme.as_str(), self.id.split_once(':')) {
             ("digest" | "super", Some((user, _))) => write!(f, "{}:{}:x", self.scheme, user),
@@ -49,7 +49,7 @@ impl fmt::Debug for Id {
     }
 }
 
-/// One entry: bits of [`perms`] for one [`Id`].
+/// One entry: the permissions (bits of [`perms`]) of one [`Id`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs)]
 pub struct Acl {
@@ -64,7 +64,8 @@ impl Acl {
     }
 }
 
-/// Number of an interned ACL list, as snapshots store it. -1 is `world:anyone` with all permissions and never in the table.
+/// Number of an ACL list in the tree's table, as snapshots store it. -1 is `world:anyone` with all permissions, which
+/// is never in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AclId(pub i64);
 
@@ -73,7 +74,7 @@ impl AclId {
     pub const OPEN: AclId = AclId(-1);
 }
 
-/// A list as it was read. The one that most requests bring, [`open`]'s, is borrowed: it costs no allocation.
+/// An ACL list that was read. Most requests carry the list of [`open`]; that one is borrowed, without an allocation.
 pub type AclList = Cow<'static, [Acl]>;
 
 /// `world:anyone` with all permissions: `ZooDefs.Ids.OPEN_ACL_UNSAFE`.
@@ -82,18 +83,20 @@ pub fn open() -> &'static [Acl] {
     &*OPEN
 }
 
-/// Whether a list is [`open`]'s.
+/// Whether a list equals that of [`open`].
 pub fn is_open(acls: &[Acl]) -> bool {
     matches!(acls, [a] if a.perms == perms::ALL && a.id.scheme == "world" && a.id.id == "anyone")
 }
 
-/// An interned list, shared; `None` stands for [`AclId::OPEN`]'s list, so that the common case costs nothing.
+/// A shared ACL list from the tree's table. `None` stands for the list of [`AclId::OPEN`], so that the common case
+/// costs nothing.
 pub type SharedAcl = Option<Arc<[Acl]>>;
 
-/// Whether one of `ids` may do `wanted` (any of its bits) under `acl`. Mirrors `ZooKeeperServer.checkACL` without `skipACL`.
+/// Whether one of `ids` has at least one of the permissions `wanted` under `acl`. Mirrors `ZooKeeperServer.checkACL`
+/// without `skipACL`.
 ///
-/// `None` and the empty list are open. A `super` identity may do everything. Schemes: `world`, `ip` (prefix match), the
-/// rest by equality of scheme and id.
+/// `None` and the empty list allow everything, and so does a `super` identity. The scheme `world` matches everybody,
+/// `ip` compares address prefixes, and all other schemes compare scheme and id for equality.
 pub fn permits(acl: Option<&[Acl]>, ids: &[Id], wanted: i32) -> bool {
     let Some(acl) = acl else { return true };
     if acl.is_empty() || ids.iter().any(Id::is_super) {
@@ -115,17 +118,18 @@ fn matches(pattern: &Id, id: &str) -> bool {
     }
 }
 
-/// `addr` or `addr/bits` of the `ip` scheme. Mirrors `IPAuthenticationProvider`.
+/// An id of the `ip` scheme: `addr` or `addr/bits`. Mirrors `IPAuthenticationProvider`.
 pub struct IpPattern {
     addr: std::net::IpAddr,
     bits: u32,
 }
 
 impl IpPattern {
-    /// Reads `addr[/bits]`; `None` if it is neither IPv4 nor IPv6 or the bits do not fit.
+    /// Parses `addr[/bits]`; `None` if it is neither IPv4 nor IPv6, or if there are too many bits.
     ///
-    /// What is an address is ZooKeeper's rule, not that of other parsers, so that both servers take the same ACLs: numbers
-    /// may have leading zeros, and an IPv6 address has neither an IPv4 part (`::ffff:127.0.0.1`) nor a zone.
+    /// Addresses follow ZooKeeper's rules, not those of other parsers, so that both servers accept the same ACLs:
+    /// numbers may have leading zeros, and an IPv6 address may have neither an IPv4 part (`::ffff:127.0.0.1`) nor a
+    /// zone.
     pub fn parse(text: &str) -> Option<IpPattern> {
         let (addr, bits) = match text.split_once('/') {
             Some((a, b)) => (a, Some(b)),
@@ -140,7 +144,7 @@ impl IpPattern {
         Some(IpPattern { addr, bits })
     }
 
-    /// Whether the client address `id` lies in the pattern; families must agree.
+    /// Whether the client address `id` matches. An IPv4 address never matches an IPv6 pattern, nor the other way round.
     pub fn matches(&self, id: &str) -> bool {
         fn prefix_eq(a: &[u8], b: &[u8], bits: u32) -> bool {
             let whole = (bits / 8) as usize;
@@ -165,7 +169,8 @@ fn parse_v4(text: &str) -> Option<[u8; 4]> {
     parts.next().is_none().then_some(octets)
 }
 
-/// Eight groups of up to four characters, or fewer around one `::`. A group may have a sign, as `Integer.parseInt` lets it.
+/// Eight groups of up to four characters, or fewer around one `::`. A group may have a sign, because `Integer.parseInt`
+/// accepts one.
 fn parse_v6(text: &str) -> Option<[u8; 16]> {
     let groups = |part: &str| -> Option<Vec<[u8; 2]>> {
         let read = |group: &str| {
@@ -189,7 +194,7 @@ fn parse_v6(text: &str) -> Option<[u8; 16]> {
 }
 
 /// An address as the `ip` scheme and `whoAmI` show it. Mirrors `InetAddress.getHostAddress`: an IPv6 address is not
-/// shortened, and an IPv4 client of an IPv6 socket is an IPv4 client.
+/// shortened, and an IPv4 client on an IPv6 socket is shown as IPv4.
 pub fn host_address(ip: std::net::IpAddr) -> String {
     match ip.to_canonical() {
         std::net::IpAddr::V4(ip) => ip.to_string(),
@@ -230,7 +235,7 @@ mod tests {
         assert!(!IpPattern::parse("::1").unwrap().matches("127.0.0.1"));
     }
 
-    /// What Apache 3.9.5's `IPAuthenticationProvider.isValid` says.
+    /// The expected results are those of `IPAuthenticationProvider.isValid` in Apache 3.9.5.
     #[test]
     fn ip_patterns_are_zookeepers() {
         for (text, valid) in [

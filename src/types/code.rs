@@ -1,5 +1,5 @@
-//! Numbers with names: operation codes, error codes, create modes, event types. Mirrors `ZooDefs.OpCode`,
-//! `KeeperException.Code`, `CreateMode`, `Watcher.Event`.
+//! Named codes: operations, errors, create modes and event types. Mirrors `ZooDefs.OpCode`, `KeeperException.Code`,
+//! `CreateMode` and `Watcher.Event`.
 
 /// Operation codes as sent by clients and written in transaction headers.
 #[allow(missing_docs)]
@@ -73,7 +73,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Every code above.
+    /// All error codes.
     pub const ALL: [ErrorCode; 26] = {
         use ErrorCode::*;
         [
@@ -111,7 +111,7 @@ impl ErrorCode {
         self as i32
     }
 
-    /// The code of a number, if a server may say it.
+    /// The error code with this number, if a server may send it.
     pub fn from_code(code: i32) -> Option<ErrorCode> {
         Self::ALL.into_iter().find(|c| c.code() == code)
     }
@@ -132,7 +132,7 @@ pub enum CreateMode {
 }
 
 impl CreateMode {
-    /// Reads a flag; an unknown one is the client's error (`BADARGUMENTS`).
+    /// The mode of a flag; `None` if the flag is unknown, which the server answers with `BADARGUMENTS`.
     pub fn from_flag(flag: i32) -> Option<CreateMode> {
         use CreateMode::*;
         [
@@ -147,22 +147,22 @@ impl CreateMode {
         .into_iter()
         .find(|m| *m as i32 == flag)
     }
-    /// Gets the parent's counter appended.
+    /// Whether the parent's counter is appended to the name.
     pub fn is_sequential(self) -> bool {
         use CreateMode::*;
         matches!(self, PersistentSequential | EphemeralSequential | PersistentSequentialWithTtl)
     }
-    /// Dies with its session.
+    /// Whether the znode is deleted when its session ends.
     pub fn is_ephemeral(self) -> bool {
         matches!(self, CreateMode::Ephemeral | CreateMode::EphemeralSequential)
     }
-    /// Carries a TTL.
+    /// Whether the create request carries a TTL.
     pub fn is_ttl(self) -> bool {
         matches!(self, CreateMode::PersistentWithTtl | CreateMode::PersistentSequentialWithTtl)
     }
 }
 
-/// What a watch tells. Mirrors `Watcher.Event.EventType`.
+/// The type of a watch event. Mirrors `Watcher.Event.EventType`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(i32)]
 #[allow(missing_docs)]

@@ -3,20 +3,20 @@
 
 use std::fmt;
 
-/// A client session. Top byte: id of the server that made it.
+/// A client session. The top byte is the id of the server that created it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SessionId(pub i64);
 
-/// The number in `myid`, 1..=255 in an ensemble; a standalone server is 1.
+/// The id in `myid`: 1 to 255 in an ensemble. A standalone server is 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServerId(pub i64);
 
-/// The number a client gives to a call of its own (xid on the wire, cxid in a transaction).
+/// The number that a client gives to one of its requests (xid on the wire, cxid in a transaction).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Cxid(pub i32);
 
-/// A client connection, never used again in the life of a process. Its lower 32 bits are a slot: small, and not in use by
-/// another connection of the same shard.
+/// A client connection. A value is never used again while the process lives. Its lower 32 bits are the connection's
+/// slot: a small number that no other open connection of the same shard has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub u64);
 
@@ -25,16 +25,16 @@ pub struct ConnId(pub u64);
 pub struct ShardId(pub u32);
 
 impl ShardId {
-    /// The shard's place in a list of all shards.
+    /// This shard's index in a list of all shards.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// Where a request came from, and so where its answer goes.
+/// Where a request came from, which is where its reply goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Origin {
-    /// The server itself: nobody is answered.
+    /// The server itself: there is no reply.
     Server,
     /// A client of this server.
     Local {
@@ -46,17 +46,19 @@ pub enum Origin {
 }
 
 impl SessionId {
-    /// "No session": a client that asks for a new one, and requests the server makes itself.
+    /// No session: in the handshake of a client that asks for a new one, and in requests that the server makes itself.
     pub const NONE: SessionId = SessionId(0);
 
-    /// The first id a server process hands out; later ones count up by one. `mono_ms` is a monotonic clock, never wall time.
+    /// The first id that a server process gives out; each later id is one higher. `mono_ms` is a monotonic clock, never
+    /// wall time.
     pub fn first(server: ServerId, mono_ms: i64) -> SessionId {
         let id = (((mono_ms << 24) as u64 >> 8) as i64) | (server.0 << 56);
-        // The one value that would read as a container's owner.
+        // This value would be read as the owner of a container.
         SessionId(if id == i64::MIN { id + 1 } else { id })
     }
 
-    /// The 16-byte password every server derives from the id alone: `java.util.Random(id ^ 0xB3415C00)`, words little-endian.
+    /// The 16-byte password, which every server derives from the id alone: `java.util.Random(id ^ 0xB3415C00)`, words
+    /// little-endian.
     pub fn passwd(self) -> [u8; 16] {
         const MULTIPLIER: u64 = 0x5_DEEC_E66D;
         const MASK: u64 = (1 << 48) - 1;
@@ -83,7 +85,7 @@ impl fmt::Display for ConnId {
 }
 
 impl fmt::Display for SessionId {
-    /// `0x` and hex digits, as ZooKeeper prints it.
+    /// `0x` and hexadecimal digits, as ZooKeeper prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
     }

@@ -1,4 +1,4 @@
-//! The words everything else is said in: numbers that must not be swapped, paths, stats, ACLs, codes, time.
+//! Basic types that all other modules use: ids, zxids, paths, stats, ACLs, codes and time.
 
 pub mod acl;
 pub mod code;
@@ -17,6 +17,6 @@ pub use tally::{Namespaces, Tally};
 pub use time::Now;
 pub use zxid::{Epoch, Zxid};
 
-/// The target of every log line that a client can provoke. The log writes only a few of each kind and counts the others
-/// (`runtime::logging`).
+/// The tracing target of every log line that a client can cause. The log writes only a few lines of each kind and
+/// counts the rest (`runtime::logging`).
 pub const CLIENT_LOG: &str = "zabra::client";

@@ -1,8 +1,8 @@
-//! Znode paths. Mirrors `PathUtils.validatePath` and `ZKUtil`/`DataTree`'s parent arithmetic.
+//! Znode paths. Mirrors `PathUtils.validatePath` and the parent and child path handling of `ZKUtil` and `DataTree`.
 
 use thiserror::Error;
 
-/// Why a path is not one. The server answers all of them with `BADARGUMENTS`.
+/// Why a path is not valid. The server answers each of these with `BADARGUMENTS`.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 #[allow(missing_docs)]
 pub enum PathError {
@@ -24,19 +24,19 @@ pub enum PathError {
 pub const ROOT: &str = "/";
 /// The system subtree.
 pub const ZOOKEEPER: &str = "/zookeeper";
-/// The quota subtree.
+/// The znode that holds the ensemble's configuration.
 pub const QUOTA: &str = "/zookeeper/quota";
-/// The node that shows the ensemble's configuration.
+/// Child of a quota znode that holds the limits.
 pub const CONFIG: &str = "/zookeeper/config";
-/// Leaf below a quota node that holds the limits.
+/// Child of a quota znode that holds the usage.
 pub const LIMIT_NODE: &str = "zookeeper_limits";
 /// Leaf below a quota node that holds the usage.
 pub const STAT_NODE: &str = "zookeeper_stats";
 
 /// Checks a path by ZooKeeper's rules.
 ///
-/// Bans, per UTF-16 unit: 0x0000–0x001f, 0x007f–0x009f, 0xd800–0xf8ff, 0xfff0–0xffff. A character above the basic plane is
-/// a surrogate pair in Java and therefore banned too.
+/// Forbidden UTF-16 units: 0x0000–0x001f, 0x007f–0x009f, 0xd800–0xf8ff, 0xfff0–0xffff. A character above U+FFFF is a
+/// surrogate pair in Java and therefore forbidden too.
 pub fn validate(path: &str) -> Result<(), PathError> {
     let bytes = path.as_bytes();
     match bytes {
@@ -56,7 +56,7 @@ pub fn validate(path: &str) -> Result<(), PathError> {
             _ => begin = end + 1,
         }
     }
-    // Without a branch for each byte, sixteen are looked at in one step.
+    // Without a branch per byte the compiler can check sixteen bytes at a time.
     if bytes.iter().fold(true, |plain, b| plain & (0x20..0x7f).contains(b)) {
         return Ok(());
     }
@@ -70,18 +70,18 @@ fn banned(c: u32) -> bool {
     matches!(c, 0..=0x1f | 0x7f..=0x9f | 0xd800..=0xf8ff | 0xfff0..=u32::MAX)
 }
 
-/// As [`validate`], for a sequential create: checked with a `1` in place of the number to come.
+/// Like [`validate`], for a sequential create: appends a `1` in place of the number that the server will append.
 pub fn validate_sequential(path: &str) -> Result<(), PathError> {
     validate(&format!("{path}1"))
 }
 
-/// Where the last slash is.
+/// Index of the last slash.
 #[inline]
 pub fn last_slash(path: &str) -> Option<usize> {
     memchr::memrchr(b'/', path.as_bytes())
 }
 
-/// The parent's path: `/a/b` → `/a`, `/a` → `/`, `/` → none. `path` must be valid.
+/// The parent's path: `/a` for `/a/b`, `/` for `/a`, none for `/`. `path` must be valid.
 pub fn parent(path: &str) -> Option<&str> {
     match last_slash(path) {
         Some(0) if path.len() == 1 => None,
@@ -91,7 +91,7 @@ pub fn parent(path: &str) -> Option<&str> {
     }
 }
 
-/// The last component: `/a/b` → `b`, `/` → empty.
+/// The last component: `b` for `/a/b`, empty for `/`.
 pub fn name(path: &str) -> &str {
     last_slash(path).map_or(path, |at| &path[at + 1..])
 }

@@ -1,45 +1,46 @@
-//! A znode's numbers as clients see them and as the tree keeps them. Mirrors `Stat` and `StatPersisted`.
+//! A znode's stat as clients see it and as the tree keeps it. Mirrors `Stat` and `StatPersisted`.
 
 use super::Zxid;
 
-/// Owner values with a meaning of their own, kept in `ephemeral_owner`. Mirrors `EphemeralType`.
+/// Values of `ephemeral_owner` with a special meaning. Mirrors `EphemeralType`.
 pub mod owner {
     /// A container node.
     pub const CONTAINER: i64 = i64::MIN;
-    /// Longest TTL, in milliseconds: 40 bits.
+    /// The longest TTL in milliseconds: it has 40 bits.
     pub const MAX_TTL_MS: i64 = (1 << 40) - 1;
     const EXTENDED: u64 = 0xff << 56;
     const FEATURE: u64 = 0xffff << 40;
     const EMULATE_353: i64 = i64::MIN;
 
-    /// What kind of node an owner value says.
+    /// The kind of a znode, as its owner value says.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Kind {
         /// 0: an ordinary persistent node.
         Persistent,
         /// Owned by a session.
         Ephemeral,
-        /// Removed when it has had children and has none left.
+        /// Deleted once it has had children and none are left.
         Container,
-        /// Removed when childless and unmodified for this many milliseconds.
+        /// Deleted when it has no children and was not modified for this many milliseconds.
         Ttl(i64),
     }
 
-    /// How top bytes are read: `zookeeper.extendedTypesEnabled` and `zookeeper.emulate353TTLNodes`.
+    /// How the special owner values are read: `zookeeper.extendedTypesEnabled` and `zookeeper.emulate353TTLNodes`.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct ExtendedTypes {
-        /// TTL nodes are understood at all.
+        /// TTL nodes are supported.
         pub enabled: bool,
-        /// 3.5.3's encoding: any other negative owner is a TTL.
+        /// The encoding of ZooKeeper 3.5.3: any other negative owner is a TTL.
         pub emulate_353: bool,
     }
 
-    /// The owner value of a TTL node, in the encoding of 3.5.4 and later. `ttl_ms` must lie in `1..=MAX_TTL_MS`.
+    /// The owner value of a TTL node, in the encoding of 3.5.4 and later. `ttl_ms` must be in `1..=MAX_TTL_MS`.
     pub fn of_ttl(ttl_ms: i64) -> i64 {
         EXTENDED as i64 | ttl_ms
     }
 
-    /// Decodes an owner value. An extended value of an unknown feature reads as `Ephemeral`, owned by nobody's session.
+    /// The kind of an owner value. A special value of an unknown type is read as `Ephemeral` with an owner that no
+    /// session has.
     pub fn kind(value: i64, types: ExtendedTypes) -> Kind {
         if value == CONTAINER {
             return Kind::Container;
@@ -73,7 +74,7 @@ pub mod owner {
     }
 }
 
-/// What a client gets: 68 bytes on the wire, in this field order.
+/// The stat that a client gets: 68 bytes on the wire, in this field order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Stat {
@@ -84,17 +85,17 @@ pub struct Stat {
     /// Milliseconds since 1970, the leader's clock.
     pub mtime: i64,
     pub version: i32,
-    /// Creates plus deletes of children: `2 * persisted - num_children`.
+    /// Number of creates and deletes of children: `2 * persisted - num_children`.
     pub cversion: i32,
     pub aversion: i32,
-    /// The owning session of an ephemeral, else 0 (containers and TTL nodes too).
+    /// The session that owns an ephemeral; 0 for all other znodes, including containers and TTL nodes.
     pub ephemeral_owner: i64,
     pub data_length: i32,
     pub num_children: i32,
     pub pzxid: Zxid,
 }
 
-/// What the tree, the snapshot and the digest keep: 60 bytes, in this field order.
+/// The stat in the tree, the snapshot and the digest: 60 bytes, in this field order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct StatPersisted {
@@ -103,10 +104,10 @@ pub struct StatPersisted {
     pub ctime: i64,
     pub mtime: i64,
     pub version: i32,
-    /// Creates of children only; the next sequential suffix.
+    /// Number of creates of children; the number of the next sequential child.
     pub cversion: i32,
     pub aversion: i32,
-    /// Raw: session, container mark or TTL encoding (see [`owner`]).
+    /// The raw value: session, container mark or encoded TTL (see [`owner`]).
     pub ephemeral_owner: i64,
     pub pzxid: Zxid,
 }

@@ -1,8 +1,8 @@
-//! Smallest, greatest, sum and count of something measured. Mirrors `AvgMinMaxCounter` and its sets by namespace.
+//! Minimum, maximum, sum and count of measured values. Mirrors `AvgMinMaxCounter` and `AvgMinMaxCounterSet`.
 
 use hashbrown::HashMap;
 
-/// Smallest, greatest, sum and count.
+/// Minimum, maximum, sum and count of measured values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Tally {
@@ -13,7 +13,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one.
+    /// Adds one value.
     #[inline]
     pub fn record(&mut self, v: u64) {
         self.min = if self.count == 0 { v } else { self.min.min(v) };
@@ -27,7 +27,7 @@ impl Tally {
         if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
     }
 
-    /// Both together.
+    /// The tally of both sets of values.
     pub fn merge(&self, other: &Tally) -> Tally {
         match (self.count, other.count) {
             (0, _) => *other,
@@ -42,23 +42,24 @@ impl Tally {
     }
 }
 
-/// Namespaces kept: further ones are not counted, so that a client cannot fill the memory with names.
+/// Most namespaces that are counted. Values of further ones are dropped, so that clients cannot fill the memory with
+/// names.
 const NAMESPACES: usize = 1000;
 
-/// One tally per first element of a path.
+/// One tally for each namespace: the first element of a path.
 #[derive(Clone, Debug, Default)]
 pub struct Namespaces(HashMap<Box<str>, Tally, foldhash::fast::FixedState>);
 
 impl Namespaces {
-    /// `a` of `/a/b` and of `/a`; none of the root.
+    /// The namespace of a path: `a` for `/a/b` and for `/a`; none for the root.
     pub fn of(path: &str) -> Option<&str> {
         let rest = path.strip_prefix('/')?;
-        // Names are short: a loop over bytes beats the searcher behind `split`.
+        // Names are short, so a loop over bytes is faster than the search that `split` uses.
         let end = rest.bytes().position(|b| b == b'/').unwrap_or(rest.len());
         Some(&rest[..end]).filter(|n| !n.is_empty())
     }
 
-    /// Counts `v` for the namespace of `path`.
+    /// Adds a value to the namespace of `path`.
     #[inline]
     pub fn record(&mut self, path: &str, v: u64) {
         let Some(name) = Namespaces::of(path) else { return };
@@ -69,7 +70,7 @@ impl Namespaces {
         }
     }
 
-    /// Adds what `other` counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Namespaces) {
         for (name, tally) in &other.0 {
             let mine = self.0.entry(name.clone()).or_default();
@@ -77,12 +78,12 @@ impl Namespaces {
         }
     }
 
-    /// The same names with nothing counted, as ZooKeeper's sets are after `srst`.
+    /// The same namespaces with empty tallies: what ZooKeeper's sets look like after `srst`.
     pub fn emptied(&self) -> Namespaces {
         Namespaces(self.0.keys().map(|name| (name.clone(), Tally::default())).collect())
     }
 
-    /// Names in order, and what was counted.
+    /// The namespaces in alphabetical order, with their tallies.
     pub fn sorted(&self) -> Vec<(&str, Tally)> {
         let mut all: Vec<(&str, Tally)> = self.0.iter().map(|(name, tally)| (&**name, *tally)).collect();
         all.sort_unstable_by_key(|(name, _)| *name);

@@ -1,12 +1,13 @@
-//! Time as an argument: machines never read a clock. Mirrors `Time.currentElapsedTime` / `currentWallTime`.
+//! Time is passed as an argument: state machines never read a clock. Mirrors `Time.currentElapsedTime` and
+//! `currentWallTime`.
 
-/// The two clocks at one moment, read once per turn by the runtime (or made up by the simulator).
+/// Both clocks at one moment. The runtime reads them once per turn; the simulator makes them up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
-    /// Milliseconds on a clock that never steps: decides expiry, timeouts, TTL-free intervals.
+    /// Milliseconds on a monotonic clock: used for session expiry, timeouts and all intervals except TTLs.
     pub mono_ms: i64,
-    /// Milliseconds since 1970: only stamped into ctime/mtime, compared only for TTLs (as ZooKeeper does).
+    /// Milliseconds since 1970: stored as ctime and mtime, and compared only for TTLs, as in ZooKeeper.
     pub wall_ms: i64,
-    /// Nanoseconds on the monotonic clock: only measures latencies.
+    /// Nanoseconds on the monotonic clock: only used to measure latencies.
     pub mono_ns: u64,
 }

@@ -2,18 +2,19 @@
 
 use std::fmt;
 
-/// A transaction id: the leader's epoch in the high 32 bits, a counter in the low 32. Ordered as a signed 64-bit number.
+/// A transaction id: the leader's epoch in the high 32 bits, a counter in the low 32. Compared as signed 64-bit
+/// numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Zxid(pub i64);
 
-/// A leader's epoch, the high half of a [`Zxid`]. Files and packets carry it as 64 bits.
+/// A leader's epoch, the high half of a [`Zxid`]. Files and packets store it in 64 bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Epoch(pub i64);
 
 impl Zxid {
-    /// Before any transaction.
+    /// The zxid before the first transaction.
     pub const ZERO: Zxid = Zxid(0);
-    /// "No zxid": what an empty database without `initialize` votes with, and what watch replays are stamped with.
+    /// No zxid: an empty database without an `initialize` file votes with it, and replayed watch events carry it.
     pub const NONE: Zxid = Zxid(-1);
 
     /// The zxid of `counter` in `epoch`.
@@ -21,7 +22,7 @@ impl Zxid {
         Zxid((epoch.0 << 32) | i64::from(counter))
     }
 
-    /// The epoch that made this transaction.
+    /// The epoch in which this transaction was proposed.
     pub fn epoch(self) -> Epoch {
         Epoch(self.0 >> 32)
     }
@@ -31,12 +32,13 @@ impl Zxid {
         self.0 as u32
     }
 
-    /// The one after this, or `None` when the counter is used up and a new epoch is due.
+    /// The next zxid of the same epoch; `None` when the counter is at its maximum and a new epoch must begin.
     pub fn next(self) -> Option<Zxid> {
         (self.counter() != u32::MAX).then_some(Zxid(self.0 + 1))
     }
 
-    /// Whether `later` may directly follow `self` in a log: the next counter of the same epoch, or any start of a later epoch.
+    /// Whether `later` may directly follow `self` in a log: the next counter of the same epoch, or any zxid of a later
+    /// epoch.
     pub fn precedes(self, later: Zxid) -> bool {
         if later.epoch() == self.epoch() { later.0 == self.0 + 1 } else { later.epoch() > self.epoch() }
     }
@@ -49,7 +51,7 @@ impl fmt::Debug for Zxid {
 }
 
 impl fmt::Display for Zxid {
-    /// `0x` and hex digits, as ZooKeeper prints it.
+    /// `0x` and hexadecimal digits, as ZooKeeper prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
     }

@@ -1,4 +1,4 @@
-//! Keys and properties of what an operator sees: four-letter words, admin server, metrics, logging; and of the Java VM.
+//! Keys and properties for operators: four-letter words, admin server, metrics, logging; and those of the Java VM.
 
 use super::Scope::{File, Property};
 use super::{Key, Set, file, int, meaningless, port, property, refused};
@@ -52,7 +52,7 @@ pub(super) const KEYS: &[Key] = &[
         Property,
         "IPAuthenticationProvider.usexforwardedfor",
         "false",
-        "admin requests are known by their connection's own address",
+        "the admin server takes the address of the connection itself",
     ),
     meaningless(Property, "audit.enable", "false", "the audit log is not available in this version"),
     meaningless(Property, "audit.impl.class", "", "the audit log is not available in this version"),
@@ -83,7 +83,8 @@ pub(super) const KEYS: &[Key] = &[
     meaningless(File, "metricsProvider.", "", METRICS),
 ];
 
-/// A `*` anywhere allows all words. `srvr` is always answered, as in Java: ZooKeeper's own scripts use it.
+/// A `*` anywhere in the list allows all words. `srvr` is always allowed, as in Java, because ZooKeeper's own scripts
+/// use it.
 fn whitelist(config: &mut Config, text: &str) -> Result<(), String> {
     let mut words: Vec<String> = vec!["srvr".into()];
     for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {

@@ -15,9 +15,7 @@ pub(super) const KEYS: &[Key] = &[
         "",
         Set::Text(|c, v| {
             if !v.is_empty() && !v.contains(':') {
-                return Err(
-                    "is not user:hash, so that nobody could be the super user: write super: and the hash".into()
-                );
+                return Err("is not user:hash, so nobody could be the super user: write super: and the hash".into());
             }
             c.auth.super_digest = Some(v.to_string()).filter(|v| !v.is_empty());
             Ok(())
@@ -58,7 +56,7 @@ fn ensemble_names(config: &mut Config, text: &str) -> Result<(), String> {
     let names = text.split(',').map(str::trim).filter(|n| !n.is_empty());
     config.auth.ensemble_names = names.map(str::to_string).collect();
     if config.auth.ensemble_names.is_empty() && !text.is_empty() {
-        return Err(format!("{text:?} holds no name: write names separated by commas"));
+        return Err(format!("{text:?} contains no name: write names separated by commas"));
     }
     Ok(())
 }
@@ -78,7 +76,7 @@ fn enforced_schemes(config: &mut Config, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// ZooKeeper loads a class; those that are built in may be named, the others are not here.
+/// ZooKeeper loads the class; here only the built-in providers may be named, all other classes are refused.
 fn provider(config: &mut Config, class: &str) -> Result<(), String> {
     let known = "org.apache.zookeeper.server.auth.";
     let what = match class.strip_prefix(known) {

@@ -43,7 +43,7 @@ pub(super) const KEYS: &[Key] = &[
     file("maxSessionTimeout", "= 20 ticks", int(-1, |c, v| c.max_session_timeout_ms = v as i32)),
     file("maxClientCnxns", "60", any(|c, v| c.client.max_per_ip = v as i32)),
     file("autopurge.snapRetainCount", "3", any(|c, v| c.storage.purge_retain = v as i32)),
-    // ZooKeeper's own default is 0, never: the commonest way to a full disk. See DESIGN and issue 2.
+    // ZooKeeper's default is 0, never to purge, which is the most common cause of a full disk.
     file(
         "autopurge.purgeInterval",
         "1",
@@ -100,7 +100,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
-/// Hours, or a number with ms, s, m, h or d.
+/// Milliseconds from a number of hours, or from a number with one of the units ms, s, m, h, d.
 fn hours_ms(text: &str) -> Result<i64, String> {
     const UNITS: [(&str, i64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -112,7 +112,7 @@ fn hours_ms(text: &str) -> Result<i64, String> {
     })
 }
 
-/// `auto`, or numbers and ranges: `0,2-5`.
+/// Parses `auto`, or CPU numbers and ranges such as `0,2-5`.
 fn cores(text: &str) -> Result<Cores, String> {
     let wrong =
         || format!("{text:?} is not a list of CPUs: write auto, or numbers and ranges below 1024 such as 0,2-5");

@@ -25,7 +25,7 @@ pub(super) const KEYS: &[Key] = &[
         "3",
         Set::Text(|_, v| match v {
             "3" => Ok(()),
-            _ => Err(format!("{v:?} is not supported: only 3 is, remove the line")),
+            _ => Err(format!("{v:?} is not supported: only 3 is, so remove the line")),
         }),
     ),
     ensemble(

@@ -1,5 +1,6 @@
-//! The table of every key of zoo.cfg and every system property that ZooKeeper 3.9 knows, by subject, with what Zabra does
-//! with each. Mirrors the `if` ladder of `QuorumPeerConfig.parseProperties` and the `getProperty` calls all over Java's server.
+//! The table of every key of zoo.cfg and every system property that ZooKeeper 3.9 knows, by subject, and what Zabra
+//! does with each. Mirrors the `if` ladder of `QuorumPeerConfig.parseProperties` and the `getProperty` calls throughout
+//! ZooKeeper's server.
 
 mod admin;
 mod auth;
@@ -18,7 +19,7 @@ pub enum Scope {
     File,
     /// `name` in zoo.cfg, or `-Dzookeeper.name`.
     Property,
-    /// `-Dname` only: ZooKeeper gives what stands in zoo.cfg a prefix under which nobody looks.
+    /// `-Dname` only: in zoo.cfg ZooKeeper would prefix the name with `zookeeper.`, and nothing reads that property.
     Bare,
     /// `name` in zoo.cfg, `-Dzookeeper.name` or `-Dname`.
     Any,
@@ -31,13 +32,14 @@ pub enum Disposition {
     Honoured(Set),
     /// It sets a field that only an ensemble reads.
     Ensemble(Set),
-    /// It cannot mean anything here: named in one warning, with the reason.
+    /// It has no meaning in Zabra. One warning names all such keys with the reasons.
     Meaningless(&'static str),
-    /// Leaving it out would be dangerous: the server does not start unless the value is the default. The text says what is missing.
+    /// To ignore it would be dangerous: the server does not start unless the value is the default. The text names the
+    /// missing feature.
     Refused(&'static str),
 }
 
-/// How a value is read and where it goes.
+/// How a value is parsed and which field it sets.
 #[derive(Clone, Copy)]
 pub enum Set {
     /// `true` or `false`.
@@ -48,29 +50,31 @@ pub enum Set {
     Int(i64, i64, fn(&mut Config, i64)),
     /// A number between two bounds, both included.
     Float(f64, f64, fn(&mut Config, f64)),
-    /// Anything else; the error says what is wrong and what to write.
+    /// Any other text; the error says what is wrong and what to write.
     Text(fn(&mut Config, &str) -> Result<(), String>),
 }
 
 /// One row of the table.
 #[derive(Clone, Copy)]
 pub struct Key {
-    /// As written, without `zookeeper.`. One that ends with `.` or `*` stands for all that begin so.
+    /// The name without the prefix `zookeeper.`. A name that ends with `.` or `*` stands for all names with that
+    /// beginning.
     pub name: &'static str,
     /// Where it may be written.
     pub scope: Scope,
-    /// ZooKeeper's default as text. Empty: unset. Beginning with `=`: worked out from other settings.
+    /// ZooKeeper's default as text. Empty means not set. A text that begins with `=` is derived from other settings.
     pub default: &'static str,
-    /// What becomes of it.
+    /// What Zabra does with it.
     pub disposition: Disposition,
 }
 
-/// All rows.
+/// All rows of the table.
 pub fn all() -> impl Iterator<Item = &'static Key> {
     [basics::KEYS, storage::KEYS, cluster::KEYS, limits::KEYS, auth::KEYS, tls::KEYS, admin::KEYS].into_iter().flatten()
 }
 
-/// The row of a name, in any of the scopes; an exact name before a family, the longest family first.
+/// The row for a name, in any of the given scopes. An exact name is preferred to a family, and a longer family to a
+/// shorter one.
 pub(super) fn find(name: &str, scopes: &[Scope]) -> Option<&'static Key> {
     let rows = || all().filter(|k| scopes.contains(&k.scope));
     let family = || rows().filter(|k| k.owns(name)).max_by_key(|k| k.name.len());
@@ -85,7 +89,7 @@ impl Key {
         }
     }
 
-    /// How the value is read, if it goes into a field.
+    /// How the value is parsed, if the key sets a field.
     pub fn set(&self) -> Option<Set> {
         match self.disposition {
             Disposition::Honoured(set) | Disposition::Ensemble(set) => Some(set),
@@ -93,8 +97,8 @@ impl Key {
         }
     }
 
-    /// Reads `value` as one of this key and sets the field. Numbers in zoo.cfg are decimal (`Integer.parseInt`), those of
-    /// properties may be hexadecimal or octal (`Integer.getInteger`).
+    /// Parses `value` and sets the field. Numbers in zoo.cfg are decimal (`Integer.parseInt`); those of properties may
+    /// also be hexadecimal or octal (`Integer.getInteger`).
     ///
     /// # Errors
     /// What is wrong with the value and what to write.
@@ -105,7 +109,7 @@ impl Key {
         }
     }
 
-    /// What a value must look like, in words.
+    /// The type of the value, in words.
     pub fn kind(&self) -> &'static str {
         self.set().map_or("text", Set::kind)
     }
@@ -122,7 +126,8 @@ impl Set {
         }
     }
 
-    /// Reads `value` and sets the field; `number` reads a whole number, which has the `form`.
+    /// Parses `value` and sets the field. `number` parses a whole number; `form` describes to the user how one is
+    /// written.
     fn apply(
         self,
         config: &mut Config,
@@ -167,7 +172,7 @@ fn range_words(min: i64, max: i64) -> String {
     }
 }
 
-/// A number as Java's `Integer.decode` reads it: signed, decimal, hexadecimal after `0x` or `#`, octal after `0`.
+/// Parses a number as Java's `Integer.decode` does: signed; decimal, hexadecimal after `0x` or `#`, octal after `0`.
 pub fn decode(text: &str) -> Option<i64> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),
@@ -188,7 +193,7 @@ pub fn decode(text: &str) -> Option<i64> {
 
 const I32: i64 = i32::MAX as i64;
 
-/// A key of `QuorumPeerConfig` itself that sets a field.
+/// A key of zoo.cfg that `QuorumPeerConfig` itself reads and that sets a field.
 const fn file(name: &'static str, default: &'static str, set: Set) -> Key {
     Key { name, scope: Scope::File, default, disposition: Disposition::Honoured(set) }
 }
@@ -198,7 +203,7 @@ const fn property(name: &'static str, default: &'static str, set: Set) -> Key {
     Key { name, scope: Scope::Property, default, disposition: Disposition::Honoured(set) }
 }
 
-/// A system property without prefix that sets a field.
+/// A system property without the prefix `zookeeper.` that sets a field.
 const fn bare(name: &'static str, default: &'static str, set: Set) -> Key {
     Key { name, scope: Scope::Bare, default, disposition: Disposition::Honoured(set) }
 }
@@ -208,32 +213,32 @@ const fn ensemble(scope: Scope, name: &'static str, default: &'static str, set: 
     Key { name, scope, default, disposition: Disposition::Ensemble(set) }
 }
 
-/// A key that means nothing here.
+/// A key that has no meaning in Zabra.
 const fn meaningless(scope: Scope, name: &'static str, default: &'static str, reason: &'static str) -> Key {
     Key { name, scope, default, disposition: Disposition::Meaningless(reason) }
 }
 
-/// A key that stops the server.
+/// A key that Zabra refuses.
 const fn refused(scope: Scope, name: &'static str, default: &'static str, what: &'static str) -> Key {
     Key { name, scope, default, disposition: Disposition::Refused(what) }
 }
 
-/// A number of type `int` from `min` up.
+/// A value of Java's type `int`, at least `min`.
 const fn int(min: i64, set: fn(&mut Config, i64)) -> Set {
     Set::Int(min, I32, set)
 }
 
-/// A number of type `long` from `min` up.
+/// A value of Java's type `long`, at least `min`.
 const fn long(min: i64, set: fn(&mut Config, i64)) -> Set {
     Set::Int(min, i64::MAX, set)
 }
 
-/// A port.
+/// A port number.
 const fn port(set: fn(&mut Config, i64)) -> Set {
     Set::Int(0, 65535, set)
 }
 
-/// Any number of type `int`: what ZooKeeper takes zero and negative numbers for is "off".
+/// Any `int`: ZooKeeper accepts zero and negative numbers here and takes them for "off".
 const fn any(set: fn(&mut Config, i64)) -> Set {
     int(i32::MIN as i64, set)
 }

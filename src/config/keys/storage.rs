@@ -3,7 +3,7 @@
 use super::{Key, Scope, Set, any, bare, ensemble, int, long, property};
 use crate::config::settings::{Compression, Config};
 
-/// Largest size in KiB that still fits a `u64` of bytes.
+/// Largest size in KiB whose number of bytes still fits a `u64`.
 const MAX_KIB: i64 = i64::MAX >> 10;
 
 pub(super) const KEYS: &[Key] = &[

@@ -1,5 +1,5 @@
-//! Properties of TLS, for clients (`ssl.`) and for peers (`ssl.quorum.`). TLS comes in a later version; to leave any of them out
-//! silently would serve in the clear what was meant to be secret.
+//! Properties of TLS, for clients (`ssl.`) and between servers (`ssl.quorum.`). TLS comes in a later version. To ignore
+//! one of these would serve unencrypted what was meant to be encrypted, so they are refused.
 
 use super::Scope::{Bare, Property};
 use super::{Key, meaningless, refused};

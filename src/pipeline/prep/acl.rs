@@ -1,4 +1,4 @@
-//! Access control lists of writes: what a client may set, what it may do, what it may see. Mirrors
+//! ACLs in writes: which lists a client may set, what a client may do under one, and what it may see of one. Mirrors
 //! `PrepRequestProcessor.fixupACL` and `ZooKeeperServer.checkACL`.
 
 use hashbrown::HashSet;
@@ -8,11 +8,13 @@ use crate::txn::body::share;
 use crate::types::acl::{AclList, SharedAcl, is_open, permits};
 use crate::types::{Acl, ErrorCode, Id};
 
-/// Turns the list a client sent into the one that is stored: doubles dropped, `auth` replaced by whoever asks.
+/// Turns the list that a client sent into the one to store: without duplicates, and with `auth` replaced by the
+/// client's identities.
 ///
 /// # Errors
-/// `InvalidAcl`: an empty list, a scheme this server does not have, an id its scheme does not take, `auth` from somebody
-/// who is not authenticated. `MarshallingError`: `auth` made the list longer than `max_bytes`.
+/// `InvalidAcl`: the list is empty, the server does not have a scheme, an id is not valid in its scheme, or `auth` was
+/// sent by a client that is not authenticated. `MarshallingError`: replacing `auth` made the list longer than
+/// `max_bytes`.
 pub fn fixup(providers: &Providers, asker: &[Id], acls: AclList, max_bytes: usize) -> Result<SharedAcl, ErrorCode> {
     if acls.is_empty() {
         return Err(ErrorCode::InvalidAcl);
@@ -28,7 +30,7 @@ pub fn fixup(providers: &Providers, asker: &[Id], acls: AclList, max_bytes: usiz
             ("auth", _) => {
                 let before = stored.len();
                 for id in asker.iter().filter(|id| providers.is_authenticated(&id.scheme)) {
-                    // Both the entries and the asker's identities are the client's choice: their product is not.
+                    // A client chooses both the entries and its identities, so their product must be bounded.
                     expanded_bytes += 12 + id.scheme.len() + id.id.len();
                     if expanded_bytes > max_bytes {
                         return Err(ErrorCode::MarshallingError);
@@ -54,15 +56,15 @@ fn without_doubles(acls: Vec<Acl>) -> Vec<Acl> {
     acls.into_iter().filter(|acl| seen.insert(acl.clone())).collect()
 }
 
-/// Whether `asker` may do `wanted` under `acl`.
+/// Checks that `asker` has at least one of the permissions `wanted` under `acl`.
 ///
 /// # Errors
-/// `NoAuth`.
+/// `NoAuth` if it has none.
 pub fn check(skip_acl: bool, acl: &SharedAcl, asker: &[Id], wanted: i32) -> Result<(), ErrorCode> {
     if skip_acl || permits(acl.as_deref(), asker, wanted) { Ok(()) } else { Err(ErrorCode::NoAuth) }
 }
 
-/// What getACL shows to whoever may read the list but not set it: the hashes of `digest` ids are hidden.
+/// The list that getACL returns to a client that may read it but not set it: the hashes of `digest` ids are hidden.
 pub fn masked(acls: &[Acl]) -> Vec<Acl> {
     let mut shown = acls.to_vec();
     for acl in &mut shown {

@@ -48,7 +48,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok((op, Txn::Create(CreateTxn { path: path.into_owned(), data, acl, kind, parent_cversion })))
     }
 
-    /// The opcode decides what is made; the mode has to go with it.
+    /// The opcode and the mode together decide which kind is created; they have to match.
     fn create_kind(&self, op: i32, mode: CreateMode, ttl_ms: Option<i64>) -> Result<CreateKind, ErrorCode> {
         if mode.is_ttl() && !self.options.extended.enabled {
             return Err(ErrorCode::Unimplemented);
@@ -65,7 +65,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         })
     }
 
-    /// The parent as applying the create leaves it: its counter only ever grows.
+    /// The parent as it is after the create is applied. Its cversion never decreases.
     fn with_new_child(&self, parent: &Record, cversion: i32) -> Record {
         let mut grown = parent.clone();
         grown.num_children += 1;
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(format!("{:010}", i32::MIN), "-2147483648", "what Java's %010d makes of an overflow");
     }
 
-    /// Each case breaks the named rule and every later one: the first must win.
+    /// Each case breaks the named rule and all later ones: the error must be that of the first.
     #[test]
     fn order_of_checks() {
         let mut f = Fixture::new();
@@ -237,7 +237,7 @@ mod tests {
         f.table.local.insert(SessionId(1));
         assert_eq!(f.code(&create_flag(op::CREATE, "/e", 1, -1)), -120);
         assert_eq!(f.code(&create("/p")), 0);
-        // Its upgrade is on the way: a createSession of the same id.
+        // A local session is being upgraded: a createSession with its id is proposed.
         f.taken(&ModelOp::CreateSession);
         assert_eq!(f.code(&create_flag(op::CREATE, "/e", 1, -1)), 0);
     }

@@ -49,7 +49,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok((op::CHECK, Txn::Check { path: path.to_owned(), version }))
     }
 
-    /// Data of this request that outlives it.
+    /// A copy of part of the request's bytes that lives longer than the request.
     pub(super) fn own(&self, data: &[u8]) -> Bytes {
         self.request.body.slice_ref(data)
     }

@@ -7,7 +7,7 @@ use crate::types::path::{CONFIG, QUOTA, ROOT, ZOOKEEPER};
 use crate::types::stat::owner;
 use crate::types::{ErrorCode, SessionId, op, perms};
 
-/// The parent's path of something that may be deleted.
+/// The parent's path; an error if the path must not be deleted.
 fn parent_of_deletable(path: &str) -> Result<&str, ErrorCode> {
     if [ROOT, ZOOKEEPER, QUOTA, CONFIG].contains(&path) {
         return Err(ErrorCode::BadArguments);
@@ -30,7 +30,8 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok((op::DELETE, Txn::Delete { path: path.to_owned() }))
     }
 
-    /// The sweep's request. What it saw may be out of date: nothing goes that would not be chosen again.
+    /// deleteContainer, requested by the container manager. The tree may have changed since it chose the node, so the
+    /// node must still qualify.
     pub(super) fn delete_container(&mut self, path: &str) -> Outcome {
         if self.request.session != SessionId::NONE {
             return Err(ErrorCode::Unimplemented);
@@ -52,7 +53,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok((op::DELETE_CONTAINER, Txn::Delete { path: path.to_owned() }))
     }
 
-    /// Takes a childless node out, as applying does: the parent's counter stays, its pzxid never falls.
+    /// Removes a childless node as applying the delete will: the parent's counter stays, and its pzxid never decreases.
     pub(super) fn remove(&mut self, path: &str, node: &Record, parent_path: &str, parent: &Record) {
         let mut left = parent.clone();
         left.num_children -= 1;

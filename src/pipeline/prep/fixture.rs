@@ -1,4 +1,4 @@
-//! A prep over a real tree for the tests of each operation.
+//! A prep with a real tree, for the tests of each operation.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Sessions for Table {
     }
 }
 
-/// Everything prep works on, and who asks next.
+/// A prep, its state, and the client whose requests it handles.
 pub(crate) struct Fixture {
     pub(crate) prep: Prep,
     pub(crate) tree: Tree,
@@ -45,7 +45,7 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// Sessions 1 and 2 live, TTL nodes allowed, session 1 asks.
+    /// Sessions 1 and 2 exist, TTL nodes are allowed, and requests come from session 1.
     pub(crate) fn new() -> Fixture {
         Fixture::with(PrepOptions {
             extended: ExtendedTypes { enabled: true, emulate_353: false },
@@ -69,7 +69,7 @@ impl Fixture {
         }
     }
 
-    /// Sends raw bytes through prep.
+    /// Prepares a request given as raw bytes.
     pub(crate) fn raw(&mut self, op: i32, body: Vec<u8>) -> Proposal {
         self.zxid += 1;
         let request = WriteRequest {
@@ -87,26 +87,26 @@ impl Fixture {
         proposal
     }
 
-    /// Sends a request through prep.
+    /// Prepares a request.
     pub(crate) fn send(&mut self, request: &ModelOp) -> Proposal {
         let mut body = Vec::new();
         request.put(&mut body);
         self.raw(request.opcode(), body)
     }
 
-    /// The error code of a request, 0 if it was taken.
+    /// Prepares a request and returns its error code; 0 if it was accepted.
     pub(crate) fn code(&mut self, request: &ModelOp) -> i32 {
         self.send(request).error().unwrap_or(0)
     }
 
-    /// Sends a request that must be taken.
+    /// Prepares a request that must be accepted.
     pub(crate) fn taken(&mut self, request: &ModelOp) -> Txn {
         let proposal = self.send(request);
         assert_eq!(proposal.error(), None, "{request:?}");
         proposal.txn
     }
 
-    /// Sends a request that must be taken and applies it.
+    /// Prepares a request that must be accepted, and applies it.
     pub(crate) fn applied(&mut self, request: &ModelOp) -> Txn {
         let proposal = self.send(request);
         assert_eq!(proposal.error(), None, "{request:?}");
@@ -114,7 +114,7 @@ impl Fixture {
         proposal.txn
     }
 
-    /// Applies a proposal; the digest it carries must come true.
+    /// Applies a proposal and checks the digest that it predicted.
     pub(crate) fn apply(&mut self, proposal: &Proposal) {
         self.tree.apply(&proposal.header, &proposal.txn, &mut |_| {});
         if let Some(digest) = proposal.digest {
@@ -130,7 +130,7 @@ impl Fixture {
     }
 }
 
-/// create with a flag and everything else ordinary.
+/// A create with this flag; all else is ordinary.
 pub(crate) fn create_flag(op: i32, path: &str, flags: i32, ttl_ms: i64) -> ModelOp {
     ModelOp::Create { op, path: path.to_owned(), data: Some(b"d".to_vec()), acl: vec![Acl::world_all()], flags, ttl_ms }
 }
@@ -165,7 +165,7 @@ pub(crate) fn check(path: &str, version: i32) -> ModelOp {
     ModelOp::Check { path: path.to_owned(), version }
 }
 
-/// `perms` for `world:anyone`.
+/// The ACL that gives `perms` to `world:anyone`.
 pub(crate) fn world(perms: i32) -> Vec<Acl> {
     vec![Acl { perms, id: Id::world() }]
 }

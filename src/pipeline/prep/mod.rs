@@ -1,15 +1,16 @@
-//! Validation of writes against the tree plus everything proposed but not applied yet: each write becomes one transaction.
-//! Mirrors `PrepRequestProcessor`.
+//! Validates each write against the tree and all outstanding changes, and turns it into one transaction. Mirrors
+//! `PrepRequestProcessor`.
 //!
-//! A pure machine: the caller gives each write its zxid, a refusal is an error transaction under that zxid. Where this
-//! differs from ZooKeeper 3.9 it is on purpose:
-//! - an undecodable write gets a zxid of its own (there it reuses the last one);
+//! A pure state machine: the caller chooses the zxid of each write, and a refused write becomes an error transaction
+//! with that zxid. It differs from ZooKeeper 3.9 on purpose in these points:
+//! - a write that cannot be decoded gets a zxid of its own (ZooKeeper reuses the last one);
 //! - error transactions carry a digest (the unchanged one);
-//! - createTTL with a mode that has no TTL is refused (there a negative TTL reaches the log and stops every server);
-//! - deleteContainer is taken from the server itself only, and only for a container or an outlived TTL node;
-//! - the paths of a closing session that do not fit a transaction are left out of it: every server deletes the rest of
-//!   that session's ephemerals by itself, in any case;
-//! - children deleted by an outstanding closeSession no longer count for their parents;
+//! - createTTL with a mode that has no TTL is refused (in ZooKeeper a negative TTL reaches the log and stops every
+//!   server);
+//! - deleteContainer is accepted only from the server itself, and only for a container or an expired TTL node;
+//! - if the paths of a closing session do not fit into one transaction, the rest is left out: every server deletes all
+//!   ephemerals of the session in any case;
+//! - children that an outstanding closeSession deletes no longer count as children of their parents;
 //! - in a failed multi the operations before the failing one are logged as "error 0", not in full.
 
 pub mod acl;
@@ -39,24 +40,24 @@ use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner;
 use crate::types::{Cxid, ErrorCode, Id, Namespaces, Now, Origin, SessionId, Zxid, op, path};
 
-/// What an operator can choose about validation.
+/// The settings of validation.
 #[derive(Clone, Debug)]
 pub struct PrepOptions {
-    /// TTL nodes (`extendedTypesEnabled`, `emulate353TTLNodes`).
+    /// Settings of TTL nodes (`extendedTypesEnabled`, `emulate353TTLNodes`).
     pub extended: owner::ExtendedTypes,
-    /// No access checks at all (`skipACL`).
+    /// ACLs are not checked (`skipACL`).
     pub skip_acl: bool,
-    /// Hard quotas refuse writes (`enforceQuota`).
+    /// Writes that exceed a hard quota are refused (`enforceQuota`).
     pub enforce_quota: bool,
     /// Transactions carry the tree's digest (`digest.enabled`).
     pub digest_enabled: bool,
-    /// closeSession lists the ephemerals to delete (`closeSessionTxn.enabled`). Without it a close carries neither list nor
-    /// digest: nothing may stand behind such a record, or a reader takes it for the list.
+    /// closeSession lists the ephemerals to delete (`closeSessionTxn.enabled`). Without this a closeSession record
+    /// carries neither list nor digest, because a reader would take any bytes after the record for the list.
     pub close_session_txn: bool,
-    /// `reconfigEnabled`: decides how a reconfig is refused.
+    /// `reconfigEnabled`: decides with which error a reconfig is refused.
     pub reconfig_enabled: bool,
-    /// Most bytes of header, transaction and digest together: what another server still reads
-    /// (`jute.maxbuffer` + `jute.maxbuffer.extrasize`).
+    /// Most bytes of header, transaction and digest together that another server can still read (`jute.maxbuffer` +
+    /// `jute.maxbuffer.extrasize`).
     pub max_txn_bytes: usize,
     /// The authentication schemes.
     pub providers: Providers,
@@ -80,36 +81,37 @@ impl Default for PrepOptions {
 /// One write as it reaches prep.
 #[derive(Clone, Debug)]
 pub struct WriteRequest {
-    /// Whose write; [`SessionId::NONE`] for the server's own deleteContainer.
+    /// The session that writes; [`SessionId::NONE`] for a deleteContainer of the server itself.
     pub session: SessionId,
-    /// The client's number for it (its xid).
+    /// The number that the client gave to the request (its xid).
     pub cxid: Cxid,
-    /// The opcode, and what shape the reply has.
+    /// The opcode, which also decides the form of the reply.
     pub op: i32,
-    /// The request record behind the header.
+    /// The request record, which follows the header.
     pub body: Bytes,
     /// The identities of the connection.
     pub auth: Arc<[Id]>,
-    /// The session has moved to another server since: refuse with `SESSIONMOVED`.
+    /// The session has moved to another server: the write is refused with `SESSIONMOVED`.
     pub moved: bool,
-    /// Where it came from, and so where the answer goes: not read here.
+    /// Where the request came from, which is where its reply goes. Prep only copies it.
     pub origin: Origin,
 }
 
-/// One transaction, ready to be logged and sent.
+/// One transaction, ready to be logged and proposed.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// Its type is -1 for a refused write.
+    /// The header; its opcode is -1 if the write was refused.
     pub header: TxnHeader,
     /// The decoded body.
     pub txn: Txn,
-    /// The tree's digest once this is applied.
+    /// The tree's digest after this transaction.
     pub digest: Option<TxnDigest>,
-    /// Of a create or setData: what [`Tree::apply_known`](crate::tree::Tree::apply_known) need not compute again.
+    /// For a create or setData: a checksum, so that [`Tree::apply_known`](crate::tree::Tree::apply_known) need not
+    /// compute it again.
     pub prefix_crc: Option<u32>,
-    /// Header, body and digest: a PROPOSAL's data and the head of a log record's payload.
+    /// Header, body and digest: the data of a PROPOSAL, and the beginning of a log record.
     pub record: Bytes,
-    /// The request's opcode: the reply's shape, also when the transaction is an error.
+    /// The request's opcode, which decides the form of the reply even if the transaction is an error.
     pub op: i32,
 }
 
@@ -120,7 +122,7 @@ impl Proposal {
         self.record.slice(TxnHeader::LEN..self.record.len() - tail)
     }
 
-    /// The refusal, if it is one. A multi that failed is not: its results say so.
+    /// The error code if the write was refused. A failed multi is not an error here: its results contain the error.
     pub fn error(&self) -> Option<i32> {
         match self.txn {
             Txn::Error { err } => Some(err),
@@ -136,15 +138,15 @@ pub struct PrepStatus {
     pub outstanding_changes: usize,
     pub outstanding_changes_queued: u64,
     pub outstanding_changes_removed: u64,
-    /// Of the numbers that sequential znodes got; the highest possible one is 2147483647.
+    /// The highest number that a sequential znode got; the maximum is 2147483647.
     pub highest_sequence_number: i32,
-    /// Sequential creates with one of the last million numbers.
+    /// Number of sequential creates that got one of the last million numbers.
     pub sequential_creates_near_end: u64,
-    /// Writes that a hard quota refused, by namespace.
+    /// Number of writes that a hard quota refused, by namespace.
     pub quota_refusals: Namespaces,
 }
 
-/// The machine. One per leadership: a new leader starts with nothing outstanding.
+/// The state machine. Each leader starts with a new one, without outstanding changes.
 #[derive(Debug)]
 pub struct Prep {
     options: PrepOptions,
@@ -155,7 +157,7 @@ pub struct Prep {
 }
 
 impl Prep {
-    /// Nothing outstanding.
+    /// A prep without outstanding changes.
     pub fn new(options: PrepOptions) -> Prep {
         Prep {
             options,
@@ -166,15 +168,15 @@ impl Prep {
         }
     }
 
-    /// The options it was made with.
+    /// Its settings.
     pub fn options(&self) -> &PrepOptions {
         &self.options
     }
 
-    /// Makes the transaction of one write. `zxid` must be above every one given before.
+    /// Turns one write into a transaction. `zxid` must be higher than all before it.
     ///
     /// # Panics
-    /// If `zxid` is not: the zxids are ours.
+    /// If `zxid` is not: the server itself chooses it.
     pub fn handle(
         &mut self,
         state: &impl State,
@@ -205,7 +207,8 @@ impl Prep {
                 let digest = step.digest_after(&txn);
                 let mut proposal = encode(TxnHeader { op, ..header }, txn, digest, request);
                 proposal.prefix_crc = step.prefix_crc;
-                // Whatever cannot be read back must not be proposed: it would stop every server for good.
+                // A record that is too long to be read back must not be proposed: every server would stop at it, each
+                // time it starts.
                 if proposal.record.len() <= step.options.max_txn_bytes {
                     step.confirm(op);
                     return proposal;
@@ -216,7 +219,8 @@ impl Prep {
         }
     }
 
-    /// Tree and session table show `zxid` and all before it: their changes need not be kept any longer.
+    /// `zxid` and all transactions before it are applied: their changes are in the tree and the session table and are
+    /// dropped here.
     pub fn applied(&mut self, zxid: Zxid) {
         self.outstanding.applied(zxid);
     }
@@ -238,7 +242,8 @@ impl Prep {
         }
     }
 
-    /// What the metrics count begins again (`srst`). Sequence numbers stay: they warn of an end that comes nearer.
+    /// Sets the counters of the metrics back to 0 (`srst`). The highest sequence number stays, since it warns of a
+    /// limit.
     pub fn reset_counts(&mut self) {
         self.outstanding.reset_counts();
         self.quota_refusals = self.quota_refusals.emptied();
@@ -256,10 +261,10 @@ fn encode(header: TxnHeader, txn: Txn, digest: Option<TxnDigest>, request: &Writ
     Proposal { header, txn, digest, prefix_crc: None, record, op: request.op }
 }
 
-/// What a request's opcode and body turn into, or why not.
+/// The opcode and transaction that a request becomes, or the error.
 type Outcome = Result<(i32, Txn), ErrorCode>;
 
-/// One request on its way through. The operations are in the files beside this one.
+/// One request while it is prepared. The operations are in the other files of this folder.
 struct Step<'a, T: State, S: Sessions> {
     options: &'a PrepOptions,
     out: &'a mut Outstanding,
@@ -270,7 +275,7 @@ struct Step<'a, T: State, S: Sessions> {
     sessions: &'a S,
     header: TxnHeader,
     request: &'a WriteRequest,
-    /// Of the newest path and data.
+    /// Checksum over the path and data written last.
     prefix_crc: Option<u32>,
 }
 
@@ -293,7 +298,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
             Request::Reconfig { .. } => self.reconfig(),
             Request::CreateSession { timeout_ms } => Ok((op, Txn::CreateSession { timeout_ms })),
             Request::CloseSession => Ok(self.close_session()),
-            // A read, or a check outside a multi.
+            // A read, or a check that is not inside a multi.
             _ => Err(ErrorCode::Unimplemented),
         }
     }
@@ -310,7 +315,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         told.then(|| TxnDigest { version: TxnDigest::VERSION, digest: self.out.digest(self.state) })
     }
 
-    /// Session changes are made known once the transaction is sure.
+    /// Records the session changes once the transaction is certain to be proposed.
     fn confirm(&mut self, op: i32) {
         let change = match op {
             op::CREATE_SESSION => SessionChange::Created,
@@ -332,7 +337,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         self.out.get(self.state, path).ok_or(ErrorCode::NoNode)
     }
 
-    /// The node is new, or gets this data.
+    /// Records a new node, or new data of an existing one.
     fn set(&mut self, path: &str, before: Option<&Record>, mut after: Record, data: Option<&[u8]>) {
         if self.options.digest_enabled {
             let crc = digest::prefix_crc(path, data);
@@ -342,7 +347,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         self.change(path, before, Some(after));
     }
 
-    /// The node keeps its data.
+    /// Records a change of a node's stat or ACL; its data stay.
     fn restat(&mut self, path: &str, before: &Record, mut after: Record) {
         if self.options.digest_enabled {
             after.share = digest::share_restated(before.share, &before.stat, &after.stat);
@@ -375,8 +380,8 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
     }
 }
 
-/// The parent's path of a create or delete: all before the last slash. Not validated further, as in ZooKeeper, where a
-/// missing parent is found before a malformed path.
+/// The parent's path in a create or delete: everything before the last slash. As in ZooKeeper it is not validated here,
+/// so a missing parent is reported before an invalid path.
 fn parent_of(path: &str) -> Result<&str, ErrorCode> {
     if memchr::memchr(0, path.as_bytes()).is_some() {
         return Err(ErrorCode::BadArguments);
@@ -392,7 +397,8 @@ fn validate(path: &str) -> Result<(), ErrorCode> {
     path::validate(path).map_err(|_| ErrorCode::BadArguments)
 }
 
-/// The version a write leaves behind. -1 asks for no check; no node ever has it, else it could not be asked for.
+/// The version after a write. `expected` -1 means no check. No node ever gets version -1, because it could not be
+/// checked for.
 fn next_version(current: i32, expected: i32) -> Result<i32, ErrorCode> {
     if expected != -1 && expected != current {
         return Err(ErrorCode::BadVersion);
@@ -456,7 +462,7 @@ mod tests {
         let multi = ModelOp::Multi(vec![create("/x"), create("/y"), create("/z"), create("/v"), create("/w")]);
         assert_eq!(f.code(&multi), -5);
         assert_eq!(f.code(&create("/x")), 0);
-        // Sent short, but stored long.
+        // A short request whose ACL becomes long when `auth` is replaced.
         f.ids = (0..20).map(|i| Id::new("digest", &format!("user{i}:h"))).collect();
         let auth = vec![Acl { perms: 31, id: Id::new("auth", "") }];
         assert_eq!(f.code(&create_acl("/auth", auth)), -5);

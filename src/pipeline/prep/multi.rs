@@ -31,7 +31,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
     }
 }
 
-/// What a multi that failed at operation `at` is logged as: a result per operation.
+/// The log record of a multi whose operation `at` failed: one error code per operation.
 fn failed(at: usize, code: ErrorCode, count: usize) -> Vec<SubTxn> {
     let error = |code: ErrorCode| SubTxn { op: op::ERROR, txn: Txn::Error { err: code.code() } };
     (0..count)
@@ -43,8 +43,9 @@ fn failed(at: usize, code: ErrorCode, count: usize) -> Vec<SubTxn> {
         .collect()
 }
 
-/// The flag of a create in a multi re-selects its opcode. A create whose record has no TTL cannot ask for one, nor one
-/// with a flag nobody knows be read at all; createTTL without a TTL mode is a plain create whose TTL is ignored.
+/// In a multi, a create's flag decides its actual opcode. A create record without a TTL field cannot have a TTL mode,
+/// and one with an unknown flag cannot be decoded. A createTTL whose mode has no TTL is an ordinary create; its TTL is
+/// ignored.
 ///
 /// # Errors
 /// `MarshallingError`, for the whole multi.
@@ -125,12 +126,12 @@ mod tests {
         assert_eq!((sent.header.op, sent.digest), (op::MULTI, digest));
         assert_eq!(codes(&subs(sent.txn)), [0, 0, 0, -101, -2, -2]);
         assert_eq!(f.prep.status().outstanding_changes, before);
-        // The counter, the version and the nodes are as before, those of outstanding requests included.
+        // Counter, version and nodes are as before, including the changes of requests that are still outstanding.
         let Txn::Create(c) = f.taken(&seq("/q/s")) else { panic!() };
         assert_eq!(c.path, "/q/s0000000000");
         assert_eq!(f.code(&set("/q", b"3", 1)), 0);
         assert_eq!(f.code(&create("/x")), 0);
-        // An ephemeral taken back is not deleted with its session.
+        // An ephemeral whose create was rolled back is not in its session's list.
         let ephemeral = create_flag(op::CREATE, "/e", 1, -1);
         f.taken(&ModelOp::Multi(vec![ephemeral, delete("/none", -1)]));
         assert_eq!(f.taken(&ModelOp::CloseSession), Txn::CloseSession { paths: Some(vec![]) });

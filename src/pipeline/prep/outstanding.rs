@@ -1,5 +1,5 @@
-//! Changes that are proposed but not applied yet, laid over the tree. Mirrors `ZooKeeperServer.outstandingChanges` and
-//! `outstandingChangesForPath`.
+//! Outstanding changes: those that are proposed but not applied yet. They are laid over the tree. Mirrors
+//! `ZooKeeperServer.outstandingChanges` and `outstandingChangesForPath`.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -17,31 +17,31 @@ use crate::types::{SessionId, Zxid};
 struct Change {
     path: Arc<str>,
     zxid: Zxid,
-    /// `None`: deleted.
+    /// The node after the change; `None` if it is deleted.
     record: Option<Record>,
 }
 
-/// One entry per change, oldest first: what has to be dropped when its zxid is applied.
+/// One entry per change, oldest first, so that changes can be dropped when their zxid is applied.
 #[derive(Debug)]
 struct Queued {
     zxid: Zxid,
-    /// The path's, so that it is found again without another look at it.
+    /// The hash of the path, kept so that it need not be computed again.
     hash: u64,
     path: Arc<str>,
-    /// Set when the change created an ephemeral of this session.
+    /// The session, if the change created one of its ephemerals.
     owner: Option<SessionId>,
 }
 
 /// A session whose creation or close is proposed but not applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SessionChange {
-    /// Known from now on.
+    /// createSession is proposed: the session counts as known.
     Created,
-    /// No longer of use: whatever comes behind is refused.
+    /// closeSession is proposed: later requests of the session are refused.
     Closing,
 }
 
-/// The overlay. Everything set since [`Outstanding::begin`] can be taken back with [`Outstanding::roll_back`].
+/// All outstanding changes. Those made since [`Outstanding::begin`] can be undone with [`Outstanding::roll_back`].
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     hasher: foldhash::fast::RandomState,
@@ -51,14 +51,14 @@ pub(super) struct Outstanding {
     created: HashMap<SessionId, VecDeque<Arc<str>>, foldhash::fast::RandomState>,
     sessions: HashMap<SessionId, (Zxid, SessionChange), foldhash::fast::RandomState>,
     session_queue: VecDeque<(Zxid, SessionId)>,
-    /// The digest after the newest change; means nothing while `queue` is empty.
+    /// The tree's digest after the newest change; undefined while `queue` is empty.
     predicted: u64,
     /// What the changes since `begin` replaced, oldest first.
     undo: Vec<(u64, Arc<str>, Option<Change>)>,
     begun: Begun,
-    /// Changes ever queued, for the metrics.
+    /// Changes queued since the start, for the metrics.
     pub(super) queued_count: u64,
-    /// Changes ever dropped, for the metrics.
+    /// Changes dropped since the start, for the metrics.
     pub(super) removed_count: u64,
 }
 
@@ -69,18 +69,18 @@ struct Begun {
 }
 
 impl Outstanding {
-    /// What was counted counts from 0 again.
+    /// Sets the two counters back to 0.
     pub(super) fn reset_counts(&mut self) {
         (self.queued_count, self.removed_count) = (0, 0);
     }
 
-    /// Starts a request.
+    /// Begins a request: [`Outstanding::roll_back`] goes back to this point.
     pub(super) fn begin(&mut self) {
         self.undo.clear();
         self.begun = Begun { queued: self.queue.len(), predicted: self.predicted };
     }
 
-    /// The node as all proposals so far leave it.
+    /// The node as it will be once all proposals so far are applied.
     pub(super) fn get(&self, state: &impl State, path: &str) -> Option<Record> {
         match self.change(path) {
             Some(change) => change.record.clone(),
@@ -95,13 +95,13 @@ impl Outstanding {
         self.changes.find(self.hasher.hash_one(path), |c| *c.path == *path)
     }
 
-    /// The tree's digest as all proposals so far leave it.
+    /// The tree's digest as it will be once all proposals so far are applied.
     pub(super) fn digest(&self, state: &impl State) -> u64 {
         if self.queue.is_empty() { state.digest() } else { self.predicted }
     }
 
-    /// Records that `zxid` turns `before` (what [`Outstanding::get`] told) into `after`. With `digested` the tree's digest
-    /// follows.
+    /// Records that the transaction `zxid` changes `before` (what [`Outstanding::get`] returned) to `after`. With
+    /// `digested` the predicted digest is updated too.
     pub(super) fn set(
         &mut self,
         state: &impl State,
@@ -142,7 +142,7 @@ impl Outstanding {
         self.queued_count += 1;
     }
 
-    /// Forgets every change since [`Outstanding::begin`].
+    /// Undoes every change since [`Outstanding::begin`].
     pub(super) fn roll_back(&mut self) {
         while let Some((hash, path, old)) = self.undo.pop() {
             let Ok(mut entry) = self.changes.find_entry(hash, |c| Arc::ptr_eq(&c.path, &path)) else {
@@ -170,7 +170,7 @@ impl Outstanding {
         }
     }
 
-    /// The ephemerals `session` has once every proposal so far is applied, sorted.
+    /// The ephemerals that `session` will have once all proposals so far are applied, sorted.
     pub(super) fn ephemerals_of(&self, state: &impl State, session: SessionId) -> Vec<String> {
         let mut paths = state.ephemerals_of(session);
         let still_owned = |path: &str| match self.change(path) {
@@ -197,12 +197,12 @@ impl Outstanding {
         if self.sessions.is_empty() { None } else { self.sessions.get(&session).map(|(_, change)| *change) }
     }
 
-    /// Drops what `zxid` and its predecessors changed: the tree shows it now.
+    /// Drops the changes of `zxid` and of all before it: the tree contains them now.
     pub(super) fn applied(&mut self, zxid: Zxid) {
         self.undo.clear();
         while self.queue.front().is_some_and(|q| q.zxid <= zxid) {
             let Some(Queued { path, hash, owner, zxid: changed }) = self.queue.pop_front() else { break };
-            // A path has one key as long as it has an outstanding change.
+            // A path keeps the same key object as long as it has an outstanding change.
             if let Ok(entry) = self.changes.find_entry(hash, |c| c.zxid == changed && Arc::ptr_eq(&c.path, &path)) {
                 entry.remove();
             }
@@ -219,7 +219,7 @@ impl Outstanding {
         }
     }
 
-    /// How many changes wait for their zxid to be applied.
+    /// Number of changes that are not applied yet.
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }

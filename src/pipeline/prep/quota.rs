@@ -3,13 +3,13 @@
 use super::state::QuotaState;
 use crate::types::ErrorCode;
 
-/// Whether `nodes` more nodes and `bytes` more data (negative: less) stay within the hard limits. Usage is the applied
-/// tree's: outstanding changes do not count, as in ZooKeeper. Soft limits never refuse.
+/// Whether a change by `nodes` nodes and `bytes` bytes (negative: fewer) stays within the hard limits. As in ZooKeeper
+/// the usage is that of the applied tree, without outstanding changes. Soft limits refuse nothing.
 ///
 /// # Errors
-/// `QuotaExceeded`.
+/// `QuotaExceeded` if a limit would be exceeded.
 pub(super) fn check(quota: &QuotaState, nodes: i64, bytes: i64) -> Result<(), ErrorCode> {
-    // Somebody deleted the usage node: nothing is counted, nothing refused.
+    // The usage node was deleted, so nothing is counted and nothing refused.
     let Some(usage) = &quota.usage else { return Ok(()) };
     let exceeds = |used: i64, more: i64, limit: i64| more != 0 && limit > -1 && used.saturating_add(more) > limit;
     let limits = &quota.limits;

@@ -1,25 +1,26 @@
-//! The counters that number sequential znodes, and the warning that one comes to its end.
+//! The counters for names of sequential znodes, and the warning before one reaches its maximum.
 //!
-//! A parent's counter is its cversion, 32 bits wide. After 2147483647 ZooKeeper writes the same number for ever, so that every
-//! sequential create below that parent fails with NodeExists; its documentation promises that −2147483648 follows. Names on
+//! A parent's counter is its cversion, a signed 32-bit number. After 2147483647 ZooKeeper uses that number again and
+//! again, so every further sequential create below the parent fails with NodeExists; its documentation promises that
+//! -2147483648 follows. Zabra names znodes as ZooKeeper does, on disk and on the wire, but warns long before.
 //! disk and on the wire stay ZooKeeper's. What is done here is to say so long before.
 
 use crate::types::Now;
 
-/// A counter this high has a million names left.
+/// Above this, a counter has fewer than a million names left.
 const NEAR_END: i32 = i32::MAX - 1_000_000;
 
-/// Least time between two warnings.
+/// Shortest time between two warnings, in milliseconds.
 const QUIET_MS: i64 = 60_000;
 
-/// What sequential creates have used.
+/// The numbers that sequential creates were given.
 #[derive(Debug)]
 pub(super) struct SequenceCounters {
     /// The highest number given since the start.
     pub(super) highest: i32,
     /// Creates with a number near the end.
     pub(super) near_end: u64,
-    /// When it was warned last, monotonic milliseconds.
+    /// Time of the last warning, monotonic milliseconds.
     warned_ms: Option<i64>,
 }
 
@@ -28,7 +29,7 @@ impl SequenceCounters {
         SequenceCounters { highest: 0, near_end: 0, warned_ms: None }
     }
 
-    /// A create below `parent` is numbered `counter`. Whether it was warned of.
+    /// Records that a create below `parent` got the number `counter`. Returns whether a warning was logged.
     pub(super) fn used(&mut self, now: Now, parent: &str, counter: i32) -> bool {
         self.highest = self.highest.max(counter);
         if counter < NEAR_END {
@@ -44,7 +45,7 @@ impl SequenceCounters {
             tracing::error!(
                 parent,
                 near_end,
-                "the counter of sequential znodes has come to its end: every further sequential create below this parent fails \
+                "the counter of sequential znodes is at its maximum: every further sequential create below this parent fails \
                  with NodeExists. Use another parent, or delete this one and create it again"
             );
         } else {
@@ -52,7 +53,7 @@ impl SequenceCounters {
                 parent,
                 left,
                 near_end,
-                "the counter of sequential znodes comes to its end: afterwards every sequential create below this parent fails \
+                "the counter of sequential znodes is near its maximum: after it every sequential create below this parent fails \
                  with NodeExists. Use another parent in time, or delete this one and create it again"
             );
         }
@@ -77,14 +78,14 @@ mod tests {
         assert_eq!((counters.highest, counters.near_end), (i32::MAX, 4));
     }
 
-    /// ZooKeeper 3.9's bytes: the last number twice, then NodeExists for ever.
+    /// As in ZooKeeper 3.9 the last number is used twice, then every create fails with NodeExists.
     #[test]
     fn the_end_of_a_counter_is_zookeepers_and_is_counted() {
         let mut f = Fixture::new();
         f.applied(&create("/q"));
         let mut made = f.send(&create("/q/child"));
         f.apply(&made);
-        // As if there had been many before.
+        // Sets the counter as if there had been many creates before.
         let Txn::Create(c) = &mut made.txn else { panic!("{made:?}") };
         (c.path, c.parent_cversion) = ("/q/other".into(), i32::MAX - 1);
         f.tree.apply(&made.header, &made.txn, &mut |_| {});

@@ -1,5 +1,5 @@
-//! Sessions: whether one may write, and what its end takes with it. Mirrors `SessionTracker.checkSession` and
-//! `PrepRequestProcessor`'s closeSession.
+//! Sessions in writes: whether one may write, and which ephemerals are deleted when it closes. Mirrors
+//! `SessionTracker.checkSession` and closeSession in `PrepRequestProcessor`.
 
 use super::outstanding::SessionChange;
 use super::state::{Sessions, State};
@@ -8,7 +8,7 @@ use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::{ErrorCode, op};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
-    /// The session exists, is not closing and still belongs to whoever asks.
+    /// Checks that the session exists, is not closing and still belongs to the client that sent the request.
     pub(super) fn check_session(&self) -> Result<(), ErrorCode> {
         let session = self.request.session;
         let usable = match self.out.session(session) {
@@ -22,7 +22,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         }
     }
 
-    /// As [`Step::check_session`], and the session may own ephemerals.
+    /// Like [`Step::check_session`], and also checks that the session may own ephemerals.
     pub(super) fn check_global_session(&self) -> Result<(), ErrorCode> {
         self.check_session()?;
         let session = self.request.session;
@@ -32,8 +32,8 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok(())
     }
 
-    /// Deletes the session's ephemerals, those of outstanding creates too. Never refused: an expiry comes from nobody's
-    /// connection, and a client may close what has expired already.
+    /// Deletes the session's ephemerals, including those that outstanding creates make. Never refused: an expired
+    /// session has no connection to check, and a client may close a session that has already expired.
     pub(super) fn close_session(&mut self) -> (i32, Txn) {
         let mut paths = self.out.ephemerals_of(self.state, self.request.session);
         for path in &paths {
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(f.taken(&ModelOp::CloseSession), closed(&["/e"]));
         assert_eq!(f.code(&create("/a")), -112);
         assert_eq!(f.code(&ephemeral("/e")), -112);
-        // Closed twice: an expiry and the client's own.
+        // Both an expiry and the client's own request may close the same session.
         assert_eq!(f.taken(&ModelOp::CloseSession), closed(&[]));
         f.moved = true;
         assert_eq!(f.taken(&ModelOp::CloseSession), closed(&[]), "whoever asks");
@@ -145,7 +145,7 @@ mod tests {
         }
         let sent = f.send(&ModelOp::CloseSession);
         let Txn::CloseSession { paths: Some(paths) } = &sent.txn else { panic!() };
-        // 4 + 13 bytes each.
+        // Each path takes 4 + 13 bytes.
         assert_eq!(paths.len(), (max_txn_bytes - TxnHeader::LEN - 12 - 4) / 17);
         assert!(sent.record.len() <= max_txn_bytes && sent.record.len() + 17 > max_txn_bytes);
         f.session = SessionId(2);

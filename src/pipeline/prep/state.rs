@@ -1,10 +1,10 @@
-//! What prep needs to see of the applied state. Mirrors `ZKDatabase.getNode` and `SessionTracker.checkSession`.
+//! What prep reads of the applied state. Mirrors `ZKDatabase.getNode` and `SessionTracker.checkSession`.
 
 use crate::tree::Tree;
 pub use crate::tree::{QuotaState, Record};
 use crate::types::SessionId;
 
-/// The applied tree, as far as validation looks at it.
+/// The part of the applied tree that validation reads.
 pub trait State {
     /// The node at `path` (`/` is the root).
     fn record(&self, path: &str) -> Option<Record>;
@@ -31,9 +31,9 @@ impl State for Tree {
     }
 }
 
-/// The session table, as far as validation looks at it.
+/// The part of the session table that validation reads.
 pub trait Sessions {
-    /// Whether the session exists (global or local) and was not closed by an applied transaction.
+    /// Whether the session exists, global or local, and no applied transaction has closed it.
     fn is_known(&self, session: SessionId) -> bool;
     /// Whether its expiry or close has begun.
     fn is_closing(&self, session: SessionId) -> bool;
