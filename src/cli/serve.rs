@@ -11,9 +11,9 @@ use crate::runtime::logging;
 
 /// Reads the configuration, starts logging and runs the server.
 pub(super) fn serve(args: &ServeArgs, run: RunServer) -> ExitCode {
-    if let Err(e) = start_logging(args) {
+    if let Err((code, e)) = start_logging(args) {
         logging::say(&format!("zabra: {e}\n"));
-        return ExitCode::InvalidInvocation;
+        return code;
     }
     match load(args) {
         Ok((config, warnings)) => {
@@ -51,17 +51,19 @@ fn tell(warnings: &[Warning]) {
 }
 
 /// Logs to standard error, filtered by RUST_LOG or by the options.
-fn start_logging(args: &ServeArgs) -> Result<(), String> {
+fn start_logging(args: &ServeArgs) -> Result<(), (ExitCode, String)> {
     let level = match (args.quiet, args.verbose) {
         (true, _) => "warn",
         (_, true) => "debug",
         _ => "info",
     };
     let filter = match std::env::var("RUST_LOG") {
-        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text)
-            .map_err(|e| format!("RUST_LOG: {text:?}: {e}: write a filter such as info or zabra=debug"))?,
+        Ok(text) if !text.trim().is_empty() => EnvFilter::try_new(&text).map_err(|e| {
+            let what = format!("RUST_LOG: {text:?}: {e}: write a filter such as info or zabra=debug");
+            (ExitCode::InvalidInvocation, what)
+        })?,
         _ => EnvFilter::new(level),
     };
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    logging::start(filter, ansi)
+    logging::start(filter, ansi).map_err(|e| (ExitCode::Unexpected, e.to_string()))
 }

@@ -1,6 +1,7 @@
 //! From a configuration to a serving process, and back. Mirrors `ZooKeeperServerMain.runFromConfig`.
 
 use std::cell::Cell;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -86,7 +87,10 @@ fn serve(config: Config) -> Result<(), StartError> {
     let listeners = bind(&config, layout.shards.len())?;
     signals.serving();
     let server = Server::start(config, io, layout, loaded, snap, log, listeners)?;
-    server.announce();
+    if let Err(e) = server.announce() {
+        server.stop();
+        return Err(StartError::new(ExitCode::Unexpected, e));
+    }
     while signals.next() == Request::ShowState {
         thread_dump::log(&server.shared);
     }
@@ -327,11 +331,11 @@ impl Server {
             words: words_tx,
         });
         let (parts_tx, parts_rx) = snapshot_thread::channel();
-        let thread_error = |e| StartError::new(ExitCode::Unexpected, format!("a thread cannot be started: {e}"));
+        let thread_error = |e| StartError::new(ExitCode::Unexpected, e);
         let snapshots = snapshot_thread::start(snap, settings::snapshot(&config), shared.clone(), parts_rx)
             .map_err(thread_error)?;
         let (log_events, events) = mailbox::mailbox::<LogEvent>(Bell::Core(wakers[peer_core].clone()));
-        let log = log.with_segments_ahead().map_err(|e| StartError::new(ExitCode::DataDir, e))?;
+        let log = log.with_segments_ahead()?;
         let writer = LogWriter::new(log, last, settings::log(&config));
         let log = LogThread::start(writer, settings::log_thread(&config, loaded.replayed, all_cpus), log_events)
             .map_err(thread_error)?;
@@ -357,10 +361,14 @@ impl Server {
         Ok(Server { config, shared, cores: threads, snapshots, address })
     }
 
-    fn announce(&self) {
+    /// Says that it serves.
+    ///
+    /// # Errors
+    /// No thread can be had for that.
+    fn announce(&self) -> io::Result<()> {
         let dir = self.config.data_dir.display();
         let (version, at) = (env!("CARGO_PKG_VERSION"), &self.address);
-        logging::announce(format!("zabra {version}: serving clients on {at}, data in {dir}"));
+        logging::announce(format!("zabra {version}: serving clients on {at}, data in {dir}"))
     }
 
     /// Nothing is accepted or answered any more; what was appended is synced; sessions live on for the next start.

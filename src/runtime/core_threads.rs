@@ -2,15 +2,16 @@
 //! same turns.
 
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::core::Core;
 use super::cores;
 use super::net::{Backend, Net, NetError, NetOptions, Waker};
+use super::threads;
 use crate::config::ExitCode;
 
 /// What a core's thread waits for: its parts, which need the wakers of all cores.
@@ -54,8 +55,11 @@ pub(super) fn start(backend: Backend, cpus: &[usize], pinned: bool) -> Result<Co
             Backend::Uring => glommio_thread(&name, cpu, waker_tx, parts)?,
             Backend::Epoll => plain_thread(name, cpu, waker_tx, parts)?,
         };
-        let ended = |_| Err(NetError::Executor("it ended before it began".to_owned()));
-        cores.wakers.push(waker.recv().unwrap_or_else(ended)?);
+        let Ok(waker) = waker.recv() else {
+            let why = thread.join().err().unwrap_or_else(|| "it ended before it began".to_owned());
+            return Err(NetError::of_executor(io::Error::other(why)));
+        };
+        cores.wakers.push(waker?);
         cores.threads.push(thread);
         cores.parts.push(parts_tx);
     }
@@ -70,8 +74,13 @@ fn glommio_thread(
     waker: WakerSender,
     parts: channel::Receiver<Parts>,
 ) -> Result<CoreThread, NetError> {
+    if cpu.is_some() {
+        // The builder asks for it as well, and panics without it.
+        CpuSet::online().map_err(|e| NetError::of_executor(e.into()))?;
+    }
     let builder = LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .name(name)
+        .blocking_thread_pool_placement(no_helpers())
         // Client sockets are on our own ring; this one only has timers.
         .ring_depth(64)
         .io_memory(256 << 10)
@@ -82,6 +91,11 @@ fn glommio_thread(
         }
     });
     spawned.map(CoreThread::Glommio).map_err(|e| NetError::of_executor(e.into()))
+}
+
+/// glommio gives each executor a thread for system calls that block, and panics when none can be had. A core makes no such call.
+pub(super) fn no_helpers() -> PoolPlacement {
+    PoolPlacement::Custom(Vec::new())
 }
 
 fn plain_thread(
@@ -102,7 +116,7 @@ fn plain_thread(
             core.run();
         }
     };
-    let spawned = thread::Builder::new().name(name).spawn(run);
+    let spawned = threads::start(&name, run);
     spawned.map(CoreThread::Plain).map_err(|error| NetError::Io { call: "starting a thread", error })
 }
 

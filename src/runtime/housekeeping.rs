@@ -15,6 +15,7 @@ use super::fatal::fatal;
 use super::memory;
 use super::shared::{Shared, WordRequest};
 use super::start_error::StartError;
+use super::threads;
 use crate::config::{Config, ExitCode};
 use crate::txnlog::purge::purge;
 
@@ -35,11 +36,7 @@ pub fn start(
 ) -> Result<(), StartError> {
     start_purges(&config)?;
     admin::start(config, shared.clone(), words, startup)?;
-    std::thread::Builder::new()
-        .name("watchdog".into())
-        .spawn(move || watch(&shared))
-        .map(drop)
-        .map_err(|e| StartError::new(ExitCode::Unexpected, format!("a thread cannot be started: {e}")))
+    threads::start("watchdog", move || watch(&shared)).map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, e))
 }
 
 /// Purges at once and then at every interval (`autopurge.purgeInterval`; 0: never).
@@ -61,8 +58,7 @@ fn start_purges(config: &Config) -> Result<(), StartError> {
             std::thread::sleep(interval);
         }
     };
-    let thread = std::thread::Builder::new().name("purge".into()).spawn(run);
-    thread.map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, format!("a thread cannot be started: {e}")))
+    threads::start("purge", run).map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, e))
 }
 
 /// Half alive is worse than dead: others wait for a core that does not turn.

@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::cores;
 use super::fatal;
 use super::mailbox::Sender;
+use super::threads;
 use crate::txnlog::appender::AppenderOptions;
 pub use crate::txnlog::log::{Batch, LogEvent, LogSink};
 use crate::txnlog::log::{Due, Log, LogError, RunOptions};
@@ -17,7 +18,7 @@ use crossbeam::queue::ArrayQueue;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Settings of the thread.
@@ -87,7 +88,7 @@ impl<S: LogSink> LogThread<S> {
             told: Vec::new(),
             options,
         };
-        let thread = thread::Builder::new().name("log".into()).spawn(move || runner.run())?;
+        let thread = threads::start("log", move || runner.run())?;
         Ok(LogThread { jobs, spares, queued_bytes, thread: Some(thread) })
     }
 

@@ -5,12 +5,11 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use crossbeam::channel::{self, Receiver, Sender};
 
 use super::signal_mask::{empty, mask};
-use super::{fatal, logging};
+use super::{fatal, logging, threads};
 
 /// What a signal asks the server for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +64,7 @@ impl Signals {
         let (to, requests) = channel::bounded(WAITING);
         let is_serving = Arc::new(AtomicBool::new(false));
         let serving = is_serving.clone();
-        thread::Builder::new().name("signals".into()).spawn(move || listen(&fd, &serving, &to))?;
+        threads::start("signals", move || listen(&fd, &serving, &to))?;
         Ok(Signals { requests, is_serving })
     }
 
@@ -158,6 +157,7 @@ mod tests {
     use crate::runtime::disk::{FsDir, SyncMethod};
     use crate::runtime::in_own_process;
     use crate::txnlog::disk::{Dir, Segment};
+    use std::thread;
     use std::time::Duration;
 
     fn kill(signal: i32) {

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::cores;
 use super::fatal::fatal;
 use super::shared::Shared;
+use super::threads;
 use crate::config::ExitCode;
 use crate::txnlog::disk::Dir;
 use crate::txnlog::snapshot::SnapshotOptions;
@@ -29,7 +30,7 @@ pub fn start<D>(
 where
     D: Dir + 'static,
 {
-    std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+    threads::start("snapshot", move || {
         cores::let_others_go_first();
         if let Err(error) = write_all(dir, options, &shared, &parts) {
             fatal(ExitCode::TxnLog, format!("a snapshot cannot be written: {error}"));

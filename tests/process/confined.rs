@@ -1,8 +1,9 @@
 //! Hosts that do not allow everything: no io_uring, little locked memory, few descriptors, no privileges.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::server::{Confined, Home, Server, wait_until};
+use super::server::{Confined, Home, Server, free_port, is_root, wait_until};
 use super::wire::Client;
 
 /// What every server must do, wherever it runs.
@@ -36,7 +37,8 @@ fn uring_works() -> bool {
     works
 }
 
-const CONTAINER: Confined = Confined { no_io_uring: true, locked_memory: None, open_files: None, nobody: false };
+const CONTAINER: Confined =
+    Confined { no_io_uring: true, locked_memory: None, open_files: None, nobody: false, threads: None };
 
 #[test]
 fn a_container_that_forbids_io_uring_is_served_over_epoll() {
@@ -106,6 +108,66 @@ fn clients_cannot_take_the_descriptors_of_log_and_snapshots() {
         wait_until("it goes on", || server.stderr().contains("accepting connections again"));
         let mut another = Client::connect(server.addr());
         another.exists("/n0", false).expect("served");
+        server.stop();
+    }
+}
+
+/// Starts a server whose user may have so many threads; `None` if it ended instead, and then it said why.
+fn with_threads(threads: u64, io: &str, admin: u16) -> Option<(Home, Server)> {
+    let lines = format!("admin.enableServer=true\nadmin.serverPort={admin}\nadmin.serverAddress=127.0.0.1");
+    let home = Home::new(&lines).io(io).confined(Confined { threads: Some(threads), ..Confined::default() });
+    let mut server = home.spawn();
+    let mut ended = None;
+    wait_until("the server serves or ends", || {
+        ended = server.ended();
+        ended.is_some() || server.stdout().contains("serving clients on")
+    });
+    let Some(status) = ended else { return Some((home, server)) };
+    let said = server.stderr();
+    // Any but a signal's: a panic ends in SIGABRT.
+    assert_eq!(status.code(), Some(1), "{threads} threads: {status}:\n{said}");
+    let reason = said.lines().find(|l| l.starts_with("zabra: ")).unwrap_or_else(|| panic!("no reason: {said}"));
+    assert!(reason.contains("thread") && reason.contains("RLIMIT_NPROC") && !reason.contains("a bug"), "{said}");
+    None
+}
+
+/// An admin command's answer.
+fn ask_admin(port: u16, command: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the admin server accepts");
+    let request = format!("GET /{command} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asked");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+#[test]
+fn too_few_threads_are_a_reason_not_to_start_and_never_a_panic() {
+    // More than the server has; they are fewer where io_uring is forbidden.
+    const ENOUGH: u64 = 20;
+    for io in ["auto", "epoll"] {
+        let admin = free_port();
+        let first = (1..=ENOUGH).find_map(|threads| Some((threads, with_threads(threads, io, admin)?)));
+        if !is_root() {
+            // Other processes of this user are counted too, so nobody knows how many threads are left.
+            continue;
+        }
+        let (threads, (_home, server)) = first.expect("twenty threads are enough");
+        assert!(threads > 5, "{threads} threads were enough: was the limit met?");
+        let answers = |command: &str| {
+            let said = ask_admin(admin, command);
+            said.starts_with("HTTP/1.1 200") && !said.contains("not currently serving")
+        };
+        let commands = ["commands/stat", "commands/wchp", "livez"];
+        // One at a time: the thread of the one before may be about to end.
+        let all_answer = || commands.iter().for_each(|c| wait_until("the admin server answers", || answers(c)));
+        all_answer();
+        // An admin command needs a thread to wait for the cores: now another process of its user has the last one.
+        let mut crowd = server.crowd();
+        assert!(!commands.iter().any(|c| answers(c)));
+        works(&server);
+        crowd.kill().and_then(|()| crowd.wait()).expect("it ends");
+        all_answer();
         server.stop();
     }
 }

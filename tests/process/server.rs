@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -77,12 +78,24 @@ pub struct Confined {
     /// It runs as the user `nobody`, from a copy of the binary in its own directory. Needs a test that is run by root; another
     /// user has no privileges to give away.
     pub nobody: bool,
+    /// `RLIMIT_NPROC`, soft and hard: threads of its user, who is one of its own if the test is run by root. Only that user's
+    /// threads are counted, and nobody else's limit is met.
+    pub threads: Option<u64>,
 }
 
 /// `nobody`, and its group, on every Linux.
 const NOBODY: u32 = 65534;
 
+/// A user that no other test process has, so that only its own servers' threads are counted.
+static ITS_OWN_USER: LazyLock<u32> = LazyLock::new(|| 1_000_000 + std::process::id() % 1_000_000);
+
 impl Confined {
+    /// Whom it runs as, if not as the test does.
+    fn user(self) -> Option<u32> {
+        let of_threads = self.threads.map(|_| *ITS_OWN_USER);
+        of_threads.or(self.nobody.then_some(NOBODY)).filter(|_| is_root())
+    }
+
     /// In the child, before exec.
     fn apply(self) -> std::io::Result<()> {
         let done = |code: i32| if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
@@ -93,19 +106,20 @@ impl Confined {
         };
         limit(libc::RLIMIT_MEMLOCK, self.locked_memory)?;
         limit(libc::RLIMIT_NOFILE, self.open_files)?;
-        if self.nobody && is_root() {
+        limit(libc::RLIMIT_NPROC, self.threads)?;
+        if let Some(user) = self.user() {
             // SAFETY: no pointers but a null one with the length 0.
             unsafe {
                 done(libc::setgroups(0, std::ptr::null()))?;
-                done(libc::setgid(NOBODY))?;
-                done(libc::setuid(NOBODY))?;
+                done(libc::setgid(user))?;
+                done(libc::setuid(user))?;
             }
         }
         if self.no_io_uring { forbid_io_uring() } else { Ok(()) }
     }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     // SAFETY: it takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
@@ -232,7 +246,7 @@ impl Home {
         file
     }
 
-    fn spawn(&self) -> Server {
+    pub fn spawn(&self) -> Server {
         let open = |name: &str| fs::File::create(self.path().join(name)).expect("a file for output");
         self.spawn_into(open("stdout").into(), open("stderr").into())
     }
@@ -254,9 +268,7 @@ impl Home {
 
     /// The binary, where the server's user may read it.
     fn binary(&self) -> PathBuf {
-        if !self.confined.nobody || !is_root() {
-            return ZABRA.into();
-        }
+        let Some(user) = self.confined.user() else { return ZABRA.into() };
         let binary = self.path().join("zabra");
         if !binary.exists() {
             // By another process: a file that this one has open for writing, another test's child may hold open, and then it
@@ -265,7 +277,7 @@ impl Home {
             assert!(copied.success(), "the binary is copied");
         }
         for entry in [self.path(), &binary, &self.path().join("zoo.cfg")] {
-            std::os::unix::fs::chown(entry, Some(NOBODY), Some(NOBODY)).expect("given to nobody");
+            std::os::unix::fs::chown(entry, Some(user), Some(user)).expect("given to its user");
         }
         binary
     }
@@ -277,6 +289,8 @@ impl Home {
         command.arg("serve").arg(config).args(&self.defines).args(io).current_dir(self.path()).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let (limit, confined) = (self.file_size_limit, self.confined);
+        // Known before the child asks for it.
+        let _ = confined.user();
         // SAFETY: only calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
@@ -360,6 +374,13 @@ impl Server {
 
     pub fn stderr(&self) -> String {
         self.text("stderr")
+    }
+
+    /// Another process of its user, that takes one of the threads it may have.
+    pub fn crowd(&self) -> Child {
+        let mut command = Command::new("sleep");
+        command.arg("600").uid(*ITS_OWN_USER).gid(*ITS_OWN_USER);
+        command.spawn().expect("sleep runs")
     }
 
     /// How it ended, if it did.

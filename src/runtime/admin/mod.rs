@@ -33,12 +33,10 @@ pub use report::Startup;
 
 use super::shared::{Shared, WordRequest};
 use super::start_error::StartError;
+use super::threads;
 use crate::config::{Config, ExitCode};
 use listener::BoundedListener;
 use state::AdminState;
-
-/// Threads that wait for cores or read snapshots for HTTP: as many as there may be connections, so that none waits for another.
-const BLOCKING_THREADS: usize = 2 * listener::CONNECTIONS;
 
 /// Starts both threads.
 ///
@@ -56,11 +54,7 @@ pub fn start(
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(run)
-        .map(drop)
-        .map_err(|e| StartError::new(ExitCode::Unexpected, format!("a thread cannot be started: {e}")))
+    threads::start(name, run).map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, e))
 }
 
 /// Binds the ports that are wanted, and serves them on a thread.
@@ -100,8 +94,6 @@ fn start_http(state: &Arc<AdminState>) -> Result<(), StartError> {
     let idle = Duration::from_millis(admin.idle_timeout_ms.max(1) as u64);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("admin-ask")
         .build()
         .map_err(|e| StartError::new(ExitCode::Unexpected, format!("the admin server cannot start: {e}")))?;
     spawn("admin", move || runtime.block_on(serve(ports, idle)))

@@ -15,7 +15,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::commands::Fields;
@@ -50,7 +49,7 @@ pub(super) async fn serve(state: Arc<AdminState>, query: &str) -> Response {
         return refuse(StatusCode::TOO_MANY_REQUESTS, why);
     }
     match take(&state).await {
-        Ok((zxid, file)) => match send(zxid, file, argument(query, "streaming") != Some("false")) {
+        Ok((zxid, file)) => match send(&state, zxid, file, argument(query, "streaming") != Some("false")).await {
             Ok(response) => response,
             Err(e) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &format!("the snapshot cannot be read: {e}")),
         },
@@ -91,11 +90,11 @@ async fn take(state: &AdminState) -> Result<(Zxid, File), String> {
     File::open(&path).map(|file| (zxid, file)).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-fn send(zxid: Zxid, file: File, streaming: bool) -> io::Result<Response> {
+async fn send(state: &AdminState, zxid: Zxid, file: File, streaming: bool) -> io::Result<Response> {
     let size = file.metadata()?.len();
     let mut response = if streaming {
         let (to, pieces) = mpsc::channel(PIECES);
-        spawn_blocking(move || read(file, &to));
+        state.start_thread(move || read(file, &to)).await?;
         let mut response = Response::new(Body::from_stream(Pieces(pieces)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         response.headers_mut().insert(CONTENT_LENGTH, size.into());

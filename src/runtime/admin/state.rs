@@ -1,16 +1,18 @@
 //! What the admin server and the four-letter words know, and how they ask the cores.
 
+use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::task::spawn_blocking;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::four_letter;
 use super::report::{Figures, Report, Startup, Wanted};
+use super::{four_letter, listener};
 use crate::config::{Config, MetricsProvider};
 use crate::runtime::shared::{NoAnswer, PeerCommand, ShardCommand, Shared, WordRequest};
+use crate::runtime::threads;
 use crate::types::CLIENT_LOG;
 
 /// ZooKeeper's trace mask after the start; kept and shown, and nothing else.
@@ -18,6 +20,9 @@ const TRACE_MASK: i64 = 0b1_0011_0010;
 
 /// What is said instead of an answer when a core is stuck.
 pub(super) const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
+
+/// Threads that wait at once: as many as there may be connections, so that none waits for another.
+const THREADS: usize = 2 * listener::CONNECTIONS;
 
 /// How long a question waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +44,8 @@ pub(super) struct AdminState {
     /// nobody else.
     asking: Arc<tokio::sync::Mutex<()>>,
     asking_lists: Arc<tokio::sync::Mutex<()>>,
+    /// Places for threads that wait for cores or read a snapshot for HTTP.
+    threads: Arc<Semaphore>,
     /// What the cores said when they were last asked whether they turn, and when. Good for all who wait for it.
     pulse: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
 }
@@ -56,6 +63,7 @@ impl AdminState {
             last_snapshot: Mutex::default(),
             asking: Arc::default(),
             asking_lists: Arc::default(),
+            threads: Arc::new(Semaphore::new(THREADS)),
             pulse: tokio::sync::Mutex::default(),
         }
     }
@@ -120,6 +128,27 @@ impl AdminState {
         self.shared.command_shards(|| ShardCommand::ResetConnectionStats);
     }
 
+    /// Starts what may wait on a thread of its own. tokio's pool for that ends the process when no thread can be had.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub(super) async fn start_thread(&self, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let place = self.threads.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let run = move || {
+            run();
+            drop(place);
+        };
+        threads::start("admin-ask", run).map(drop)
+    }
+
+    /// Runs what may wait on a thread of its own, and waits for what it gives.
+    async fn on_a_thread<T: Send + 'static>(&self, run: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+        let (tell, told) = oneshot::channel();
+        // Nobody may be waiting any more.
+        self.start_thread(move || drop(tell.send(run()))).await.map_err(|e| e.to_string())?;
+        told.await.map_err(|e| format!("the answer could not be made: {e}"))
+    }
+
     /// Asks the cores and makes an answer of what they say, on a thread that may wait for them: an answer may be long. `Err`: they
     /// did not answer in time.
     pub(super) async fn gather<T: Send + 'static>(
@@ -132,12 +161,12 @@ impl AdminState {
             return Err(format!("others have been waiting for the server for {PATIENCE:?}"));
         };
         let state = self.clone();
-        let answer = spawn_blocking(move || {
+        let ask = move || {
             let report = state.report(wanted);
             drop(asking);
             report.map(make).map_err(|e| e.to_string())
-        });
-        answer.await.map_err(|e| format!("the answer could not be made: {e}"))?
+        };
+        self.on_a_thread(ask).await?
     }
 
     /// Whether every core turns, told within a second. However many ask at once, the cores are asked once.
@@ -150,8 +179,8 @@ impl AdminState {
             return pulse.clone();
         }
         let shared = self.shared.clone();
-        let asked = spawn_blocking(move || shared.pulse(PULSE_PATIENCE).map_err(|e| e.to_string()));
-        let pulse = asked.await.unwrap_or_else(|e| Err(format!("the cores could not be asked: {e}")));
+        let asked = self.on_a_thread(move || shared.pulse(PULSE_PATIENCE).map_err(|e| e.to_string()));
+        let pulse = asked.await.and_then(|pulse| pulse);
         *last = Some((Instant::now(), pulse.clone()));
         pulse
     }

@@ -7,14 +7,16 @@
 //! record and its mark, as every log of ZooKeeper's.
 
 use super::{FsSegment, NEW_SEGMENT, named};
-use crate::runtime::fatal;
+use crate::config::ExitCode;
+use crate::runtime::start_error::StartError;
+use crate::runtime::{fatal, threads};
 use crossbeam::channel::{self, Receiver, Sender};
 use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 /// Makes a segment of a length that begins with these bytes, under [`NEW_SEGMENT`]'s name.
 pub(super) type Make = Box<dyn FnMut(u64, &[u8]) -> io::Result<FsSegment> + Send>;
@@ -36,9 +38,12 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Starts the thread for the directory `dir`. What an earlier process had made ahead is removed.
-    pub(super) fn start(dir: &Path, mut make: Make) -> io::Result<Ahead> {
+    ///
+    /// # Errors
+    /// What was left cannot be removed, or no thread can be had.
+    pub(super) fn start(dir: &Path, mut make: Make) -> Result<Ahead, StartError> {
         let left = dir.join(NEW_SEGMENT);
-        remove(&left)?;
+        remove(&left).map_err(|e| StartError::new(ExitCode::DataDir, e))?;
         let (jobs, todo) = channel::unbounded::<Job>();
         let (tell, made) = channel::bounded(1);
         let run = move || {
@@ -55,7 +60,7 @@ impl Ahead {
                 }
             }
         };
-        let thread = thread::Builder::new().name("segments".into()).spawn(run)?;
+        let thread = threads::start("segments", run).map_err(|e| StartError::new(ExitCode::Unexpected, e))?;
         Ok(Ahead { jobs: Some(jobs), made, asked: false, thread: Some(thread) })
     }
 

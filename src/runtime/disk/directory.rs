@@ -3,6 +3,7 @@
 use super::ahead::{self, Ahead};
 use super::segment::make_segment;
 use super::{FsSegment, FsWriter, NEW_SEGMENT, SyncMethod, named, removal, set_len};
+use crate::runtime::start_error::StartError;
 use crate::txnlog::disk::{Dir, Reader, Segment};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -49,7 +50,7 @@ impl FsDir {
     ///
     /// # Errors
     /// No thread can be made, or what an earlier process left cannot be removed.
-    pub fn with_segments_ahead(self) -> io::Result<FsDir> {
+    pub(in crate::runtime) fn with_segments_ahead(self) -> Result<FsDir, StartError> {
         let (new, sync) = (self.at(NEW_SEGMENT), self.sync);
         let dir = self.path.clone();
         let make = Box::new(move |len, head: &[u8]| {

@@ -12,6 +12,7 @@ use crate::txnlog::writer::{LogOptions, LogWriter};
 use crate::types::{Cxid, SessionId, op};
 use std::sync::Mutex;
 use std::sync::mpsc;
+use std::thread;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -8,13 +8,16 @@
 mod flood;
 mod writer;
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::threads;
 use flood::Flood;
 use writer::Queue;
 
@@ -24,20 +27,31 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The log of this process, once [`start`] has been called.
 static LOG: OnceLock<(Queue, Arc<Flood>)> = OnceLock::new();
 
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub enum StartLogError {
+    /// Its thread cannot be had.
+    #[error("{0}")]
+    Thread(io::Error),
+    /// It was started before: a bug of ours.
+    #[error("the log was started before")]
+    Twice,
+}
+
 /// Starts the log: what `filter` lets through goes to standard error, coloured if `ansi`. A panic is told there too.
 ///
 /// # Errors
 /// The log was started before, or its thread cannot be made.
-pub fn start(filter: EnvFilter, ansi: bool) -> Result<(), String> {
+pub fn start(filter: EnvFilter, ansi: bool) -> Result<(), StartLogError> {
     let flood = Arc::new(Flood::default());
-    let queue = writer::start(flood.clone()).map_err(|e| format!("the log's thread cannot be started: {e}"))?;
+    let queue = writer::start(flood.clone()).map_err(StartLogError::Thread)?;
     let lines = queue.clone();
     // Without `log_internal_errors(false)` an error would be told on standard error, which panics when that is broken.
     let format =
         tracing_subscriber::fmt::layer().with_ansi(ansi).log_internal_errors(false).with_writer(move || lines.clone());
     let layers = tracing_subscriber::registry().with(filter).with(format).with(flood::Layer(flood.clone()));
-    layers.try_init().map_err(|e| e.to_string())?;
-    LOG.set((queue, flood)).map_err(|_| "the log was started before".to_owned())?;
+    layers.try_init().map_err(|_| StartLogError::Twice)?;
+    LOG.set((queue, flood)).map_err(|_| StartLogError::Twice)?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         say(&format!("zabra: a bug: thread {} {panic}\n", thread.name().unwrap_or("without a name")));
@@ -65,14 +79,15 @@ pub fn finish() {
 }
 
 /// Writes one line to standard output. A thread of its own does it: a full pipe stops nobody else, a closed one is no error.
-pub fn announce(line: String) {
+///
+/// # Errors
+/// No thread can be had.
+pub fn announce(line: String) -> io::Result<()> {
     let write = move || {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
         // Nobody may be listening.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     };
-    if let Err(error) = std::thread::Builder::new().name("announce".into()).spawn(write) {
-        tracing::warn!(%error, "nothing is written to standard output: a thread cannot be started");
-    }
+    threads::start("announce", write).map(drop)
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
 use super::flood::Flood;
-use crate::runtime::signal_mask;
+use crate::runtime::{signal_mask, threads};
 
 /// Lines that wait for the writer. With [`LINE_BYTES`] this bounds the memory of a log that nobody reads: 16 MiB at the very most.
 const QUEUE_LINES: usize = 4096;
@@ -95,9 +95,7 @@ fn cut(line: &[u8]) -> Vec<u8> {
 pub(super) fn start(flood: Arc<Flood>) -> io::Result<Queue> {
     let (queue, waiting) = Queue::new();
     let dropped = queue.dropped.clone();
-    signal_mask::without_signals(|| {
-        std::thread::Builder::new().name("logging".into()).spawn(move || run(&waiting, &dropped, &flood, stderr()))
-    })?;
+    signal_mask::without_signals(|| threads::start("logging", move || run(&waiting, &dropped, &flood, stderr())))?;
     Ok(queue)
 }
 

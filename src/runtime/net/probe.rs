@@ -3,6 +3,7 @@
 
 use super::error::NetError;
 use super::{Backend, Net, NetEvent, NetOptions};
+use crate::runtime::core_threads::no_helpers;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;
 use std::io::Write;
@@ -36,7 +37,9 @@ pub fn choose(wanted: Option<Backend>) -> Result<Choice, NetError> {
 /// executor. Opens a loopback connection for a moment; takes some milliseconds.
 pub(super) fn probe() -> Result<(), NetError> {
     probe_ring()?;
-    match LocalExecutorBuilder::new(Placement::Unbound).name("probe").make() {
+    let executor =
+        LocalExecutorBuilder::new(Placement::Unbound).blocking_thread_pool_placement(no_helpers()).name("probe");
+    match executor.make() {
         Ok(_executor) => Ok(()),
         Err(e) => Err(NetError::of_executor(e.into())),
     }
