@@ -111,7 +111,12 @@ pub struct Appender {
 
 impl Appender {
     /// Starts with `records` already in the log since the last snapshot (as replayed at boot).
+    ///
+    /// # Panics
+    /// If the options are none that the configuration lets through: a bug of ours.
     pub fn new(options: AppenderOptions, records: u64, random: u64) -> Appender {
+        assert!(options.snap_count >= 2, "snapCount of {}: a snapshot for every record", options.snap_count);
+        assert!(options.max_batch_bytes > 0, "a batch of no bytes is full before it has a record");
         let mut a = Appender {
             options,
             pending_records: 0,
@@ -135,12 +140,17 @@ impl Appender {
         self.due_records = half + random % half;
         let half = (self.options.snap_size_bytes / 2).max(1);
         self.due_bytes = half + (random >> 7) % half;
+        let most = self.options.snap_count;
+        assert!((1..=most).contains(&self.due_records), "a snapshot after {} of {most} records", self.due_records);
+        assert!(self.due_bytes > 0, "a snapshot after no bytes at all");
     }
 
     /// Takes an input and appends what to do to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut VecDeque<Output>) {
         match input {
             Input::Appended { zxid, bytes, random } => {
+                assert!(zxid > self.last_appended, "{zxid} was appended behind {}", self.last_appended);
+                assert!(bytes > 0, "the record of {zxid} has no bytes");
                 self.last_appended = zxid;
                 self.pending_records += 1;
                 self.pending_bytes += bytes;
@@ -161,11 +171,36 @@ impl Appender {
             Input::Synced { zxid, took_ns } => {
                 assert!(zxid <= self.last_appended, "{zxid} is durable but was never appended");
                 assert!(zxid == self.last_appended, "a sync left {} behind", self.last_appended);
+                assert!(self.pending_records > 0, "a sync up to {zxid} for which nothing waited");
                 self.company.synced(now.mono_ns, self.pending_records, took_ns);
                 (self.pending_records, self.pending_bytes, self.pending_since_ms) = (0, 0, None);
                 out.push_back(Output::Durable(zxid));
             }
         }
+    }
+
+    /// The log was truncated, or goes on behind an installed snapshot: its last record is `last` now.
+    ///
+    /// # Panics
+    /// If records wait for a sync: a bug of ours.
+    pub fn restarted(&mut self, last: Zxid) {
+        assert_eq!(self.pending_records, 0, "the log restarts at {last} before its records are durable");
+        self.last_appended = last;
+    }
+
+    /// Its invariants.
+    pub fn check(&self) {
+        let waits = self.pending_records > 0;
+        assert_eq!(
+            self.pending_bytes > 0,
+            waits,
+            "{} records wait, of {} bytes",
+            self.pending_records,
+            self.pending_bytes
+        );
+        assert_eq!(self.pending_since_ms.is_some(), waits, "when the oldest of {} records came", self.pending_records);
+        assert!(!waits || self.last_appended > Zxid::NONE, "a record without a zxid waits for a sync");
+        self.company.check();
     }
 
     /// Whether something is pending and has waited for company long enough.

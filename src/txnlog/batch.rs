@@ -24,6 +24,8 @@ impl Batch {
         let before = self.bytes.len();
         encode(&mut self.bytes);
         assert!(self.bytes.len() > before, "the record of {zxid} is empty, or was encoded by shortening the batch");
+        // What is before it cannot have been changed without this being noticed, but for its content.
+        assert!(self.ends.last().is_none_or(|(_, end)| *end == before), "bytes of no record before the one of {zxid}");
         self.ends.push((zxid, self.bytes.len()));
     }
 
@@ -56,6 +58,7 @@ impl Batch {
     pub(super) fn get(&self, index: usize) -> Option<(Zxid, &[u8])> {
         let &(zxid, end) = self.ends.get(index)?;
         let begin = index.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        debug_assert!(begin < end, "the record of {zxid} ends at {end} and begins at {begin}");
         Some((zxid, &self.bytes[begin..end]))
     }
 

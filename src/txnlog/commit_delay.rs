@@ -31,6 +31,7 @@ impl Company {
 
     /// A sync of `records` that took `took_ns` has just returned.
     pub(super) fn synced(&mut self, now_ns: u64, records: u64, took_ns: u64) {
+        assert!(records > 0, "a sync that made no record durable");
         self.released = records;
         self.behind = None;
         self.has_waited = false;
@@ -41,6 +42,7 @@ impl Company {
     /// The mailbox is empty and `pending` records wait: whether their sync should, too.
     pub(super) fn is_expected(&mut self, now_ns: u64, pending: u64) -> bool {
         let behind = *self.behind.get_or_insert(pending);
+        assert!(pending >= behind, "{behind} records waited, and now {pending} do: nothing was synced in between");
         if pending == 0 || self.skip > 0 {
             return false;
         }
@@ -61,6 +63,8 @@ impl Company {
 
     /// A wait that ended before nearly everybody had come kept the disk idle for nothing.
     fn judge(&mut self, came: u64) {
+        assert!(self.has_waited, "a wait is judged that was none");
+        assert!(self.released > 0, "a wait for nobody is judged");
         self.has_waited = false;
         if came * 8 >= self.released * 7 {
             self.failures = 0;
@@ -68,6 +72,14 @@ impl Company {
             self.failures = (self.failures * 2 + 1).min(MOST_SKIPPED);
             self.skip = self.failures + 1;
         }
+    }
+
+    /// Its invariants.
+    pub(super) fn check(&self) {
+        assert!(self.failures <= MOST_SKIPPED, "{} failures are counted", self.failures);
+        assert!(self.skip <= MOST_SKIPPED + 1, "{} syncs are not to wait", self.skip);
+        assert!(!self.has_waited || self.behind.is_some(), "it waited before the mailbox was empty");
+        assert!(!self.has_waited || self.most_ns > 0, "it waited though it never may");
     }
 }
 

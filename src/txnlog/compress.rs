@@ -22,6 +22,7 @@ const SNAPPY_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 const SNAPPY_BLOCK: usize = 32 << 10;
 /// Largest packed block believed: snappy-java's buffers are at most this large in practice, and blocks of ours far smaller.
 const SNAPPY_MAX_PACKED: usize = 64 << 20;
+const _: () = assert!(SNAPPY_BLOCK * 2 < SNAPPY_MAX_PACKED, "what is written is read again");
 
 /// Packs a stream into a file.
 pub(crate) enum Packer<W: disk::Writer> {
@@ -86,6 +87,8 @@ impl<W: Write> SnappyWriter<W> {
     }
 
     fn block(&mut self) -> io::Result<()> {
+        assert!(!self.plain.is_empty(), "an empty block ends no stream and says nothing");
+        assert!(self.plain.len() <= SNAPPY_BLOCK, "a block of {} bytes", self.plain.len());
         let n = snap::raw::Encoder::new().compress(&self.plain, &mut self.packed).map_err(io::Error::other)?;
         self.out.write_all(&(n as u32).to_be_bytes())?;
         self.out.write_all(&self.packed[..n])?;
@@ -188,6 +191,7 @@ impl<R: Read> SnappyReader<R> {
             }
         }
         let n = out.len().min(self.plain.len() - self.from);
+        assert!(n > 0 || out.is_empty(), "nothing is given though a block is there");
         out[..n].copy_from_slice(&self.plain[self.from..self.from + n]);
         self.from += n;
         Ok(n)

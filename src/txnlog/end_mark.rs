@@ -12,11 +12,15 @@
 //! file, like the zeros that it finds there otherwise. The next record is written over the mark, and is longer;
 //! a crash that tears that write takes the mark away too, and the batch before it has no witness until recovery marks the end again.
 
+use super::record::HEAD_LEN;
+use crate::txn::TxnHeader;
 use crate::types::Zxid;
 
 /// Bytes on disk.
 pub(super) const LEN: usize = 28;
 const MAGIC: [u8; 8] = *b"ZBRSYNC1";
+const _: () = assert!(LEN == MAGIC.len() + 4 + 8 + 4 + 4, "the layout above");
+const _: () = assert!(LEN < HEAD_LEN + TxnHeader::LEN, "a record overwrites the mark that stands in its place");
 
 /// What a mark says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -79,6 +79,7 @@ pub fn read_epoch<D: Dir>(dir: &D, name: &str) -> Result<Option<Epoch>, EpochErr
 
 /// Writes one epoch file: after `Ok` it is durable, after a crash it is the old one or the new one.
 pub fn write_epoch<D: Dir>(dir: &mut D, name: &str, epoch: Epoch) -> Result<(), EpochError> {
+    assert!(epoch >= Epoch(0), "epoch {epoch:?} is to be written to {name}");
     let tmp = format!("{name}.tmp");
     let mut write = || -> io::Result<()> {
         let mut file = dir.create(&tmp)?;
@@ -123,6 +124,8 @@ pub fn load<D: Dir>(dir: &mut D, last: Zxid) -> Result<Epochs, EpochError> {
     if accepted < current {
         return Err(EpochError::AcceptedIsOlder { accepted: accepted.0, current: current.0 });
     }
+    assert!(current >= of_zxid, "a log of a later epoch than the current one is served");
+    assert!(accepted >= current, "a promise of an older epoch than the one that was joined");
     Ok(Epochs { accepted, current })
 }
 

@@ -213,28 +213,39 @@ fn segments_grow_roll_and_keep_zeros_behind_the_last_record() {
     assert_eq!(open(&disk).unwrap().report.replayed, 6);
 }
 
+/// With segments small enough to be made ahead on this disk, and with larger ones than it has space for.
 #[test]
 fn on_a_small_disk_what_is_there_is_used_to_the_last_block() {
-    let disk = first_snapshot();
-    let before: u64 = disk.list().unwrap().iter().map(|(_, len)| len).sum();
-    // Not a multiple of a block, and less than a segment of the usual size.
-    disk.limit_space(Some(before + 100_001));
-    let options = LogOptions { prealloc_bytes: 1 << 20, ..SMALL };
-    let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, options);
-    let (mut z, mut lengths) = (0, std::collections::BTreeSet::new());
-    let error = loop {
-        z += 1;
-        if let Err(e) = log.append(Zxid(z), &payload(Zxid(z), None)).and_then(|()| log.sync()) {
-            break e;
-        }
-        // A segment that is made ahead takes space that the log needs now.
-        log.prepare();
-        lengths.insert(disk.bytes(log.file_name()).len());
-        assert!(z < 10_000, "the disk is never full");
-    };
-    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    assert!(lengths.iter().all(|len| len.is_multiple_of(4096)) && lengths.len() > 1, "{lengths:?}");
-    assert!(*lengths.last().unwrap() > 100_001 - 2 * 4096, "{lengths:?}");
+    // 24 blocks and a bit.
+    const SPACE: u64 = 100_001;
+    for prealloc_bytes in [16 << 10, 1 << 20] {
+        let disk = first_snapshot();
+        let bytes = || disk.list().unwrap().iter().map(|(_, len)| len).sum::<u64>();
+        let before = bytes();
+        disk.limit_space(Some(before + SPACE));
+        let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, LogOptions { prealloc_bytes, ..SMALL });
+        let (mut z, mut lengths, mut made_ahead) = (0, std::collections::BTreeSet::new(), 0);
+        let is_made_ahead = || disk.names().iter().any(|name| name == "new.segment");
+        let error = loop {
+            z += 1;
+            if let Err(e) = log.append(Zxid(z), &payload(Zxid(z), None)).and_then(|()| log.sync()) {
+                break e;
+            }
+            // It takes space that the log needs later.
+            log.prepare();
+            made_ahead += u32::from(is_made_ahead());
+            lengths.insert(disk.bytes(log.file_name()).len());
+            assert!(z < 10_000, "the disk is never full");
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        assert_eq!(made_ahead > 0, prealloc_bytes < SPACE, "a segment was made ahead {made_ahead} times");
+        assert!(!is_made_ahead(), "the segment made ahead was kept, and the log failed for want of its space");
+        assert!(lengths.iter().all(|len| len.is_multiple_of(4096)) && lengths.len() > 1, "{lengths:?}");
+        assert_eq!(bytes() - before, SPACE / 4096 * 4096, "bytes that are used of {SPACE}, {lengths:?}");
+        assert_eq!(error.to_string(), "no space left for 4096 bytes (small disk)", "what the next record needs");
+        // What was told to be durable is there.
+        assert_eq!(open(&disk).unwrap().last, Zxid(z - 1));
+    }
 }
 
 #[test]

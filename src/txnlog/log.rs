@@ -66,6 +66,12 @@ pub struct LogError {
     pub error: io::Error,
 }
 
+/// Nanoseconds from `began_ns` to `now`.
+fn since(began_ns: u64, now: Now) -> u64 {
+    assert!(now.mono_ns >= began_ns, "the monotonic clock went back from {began_ns} to {}", now.mono_ns);
+    now.mono_ns - began_ns
+}
+
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> LogError {
     move |error| LogError { what, error }
 }
@@ -158,13 +164,18 @@ impl<S: LogSink> Log<S> {
         if self.taken < self.batch.len() || self.batch.is_empty() {
             return None;
         }
+        assert!(self.outputs.is_empty(), "a batch is given back before {:?} was done", self.outputs);
         self.taken = 0;
         self.batch.clear();
         Some(std::mem::take(&mut self.batch))
     }
 
     /// Has the current file ended: the next record begins a new one.
+    ///
+    /// # Panics
+    /// If something is due: a bug of ours.
     pub fn roll(&mut self) {
+        assert!(self.due.is_none(), "a {:?} is due before a roll", self.due);
         self.outputs.push_back(Output::Roll);
     }
 
@@ -181,6 +192,7 @@ impl<S: LogSink> Log<S> {
             }
             let Some((zxid, payload)) = self.batch.get(self.taken) else { return Ok(None) };
             self.sink.append(zxid, payload).map_err(failed("appending to the log"))?;
+            assert!(self.sink.last() == zxid, "{zxid} was appended, and the log ends at {}", self.sink.last());
             self.taken += 1;
             let bytes = payload.len() as u64;
             self.unsynced.0 += 1;
@@ -234,19 +246,22 @@ impl<S: LogSink> Log<S> {
             Some(Due::Sync) => {
                 let zxid = self.sink.sync().map_err(failed("syncing the log"))?;
                 let now = clock();
-                let took_ns = now.mono_ns - began_ns;
+                let took_ns = since(began_ns, now);
                 self.synced(now, zxid, took_ns, events);
                 took_ns
             }
             Some(Due::Roll) => {
                 // A roll syncs too; what it made durable is told by the sync that follows, which then has nothing to do.
+                let last = self.sink.last();
                 self.sink.roll().map_err(failed("rolling the log"))?;
-                clock().mono_ns - began_ns
+                assert_eq!(self.sink.last(), last, "the log's end after a roll");
+                since(began_ns, clock())
             }
             Some(Due::Mark) => {
+                assert_eq!(self.unsynced.0, 0, "records that a mark would call durable");
                 self.sink.mark().map_err(failed("syncing the log"))?;
                 assert!(self.sink.is_marked(), "the log was marked and has no mark");
-                clock().mono_ns - began_ns
+                since(began_ns, clock())
             }
             None => panic!("nothing is due"),
         };
@@ -259,6 +274,7 @@ impl<S: LogSink> Log<S> {
         assert!(self.durable < zxid, "{zxid} is durable, which is not behind {}", self.durable);
         let (records, bytes) = std::mem::take(&mut self.unsynced);
         assert_eq!(records, self.appender.pending_records(), "records of a sync");
+        assert!(bytes >= records, "{records} records of {bytes} bytes");
         self.appender.handle(now, Input::Synced { zxid, took_ns: sync_ns }, &mut self.outputs);
         let said = self.outputs.pop_back();
         assert_eq!(said, Some(Output::Durable(zxid)), "after a sync");
@@ -285,6 +301,8 @@ impl<S: LogSink> Log<S> {
         assert_eq!(self.appender.pending_records(), 0, "records that are not durable");
         let last = work(&mut self.sink).map_err(failed("truncating or restarting the log"))?;
         assert_eq!(self.sink.last(), last, "the log's end after a restart");
+        assert_eq!(self.unsynced, (0, 0), "what a restart would forget");
+        self.appender.restarted(last);
         self.durable = last;
         events.push(LogEvent::Restarted { ticket, last });
         Ok(())
@@ -322,6 +340,12 @@ impl<S: LogSink> Log<S> {
         assert_eq!(self.unsynced.0, self.appender.pending_records(), "records that wait for a sync");
         assert!(self.taken <= self.batch.len(), "more was appended than there was");
         assert_eq!(self.durable == self.sink.last(), self.unsynced.0 == 0, "what is not durable waits for a sync");
+        assert_eq!(self.unsynced.0 > 0, self.unsynced.1 > 0, "{:?} records and bytes wait for a sync", self.unsynced);
+        let next = self.batch.get(self.taken).map(|(zxid, _)| zxid);
+        assert!(next.is_none_or(|z| z > self.sink.last()), "{next:?} is to be appended behind {}", self.sink.last());
+        assert!(self.due != Some(Due::Sync) || self.unsynced.0 > 0, "a sync is due that nothing waits for");
+        assert!(self.due != Some(Due::Mark) || self.unsynced.0 == 0, "a mark is due before a sync");
+        self.appender.check();
     }
 
     fn carry_out(&mut self, events: &mut Vec<LogEvent>) {

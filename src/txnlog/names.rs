@@ -47,12 +47,20 @@ impl Compression {
 }
 
 /// Name of the log whose first transaction is `first`.
+///
+/// # Panics
+/// If there is no such transaction: a bug of ours.
 pub fn log_name(first: Zxid) -> String {
+    assert!(first > Zxid::ZERO, "no log begins with {first}: the first transaction is 1");
     format!("log.{:x}", first.0)
 }
 
 /// Name of the snapshot taken at `zxid`.
+///
+/// # Panics
+/// If there is no such transaction: a bug of ours.
 pub fn snapshot_name(zxid: Zxid, compression: Compression) -> String {
+    assert!(zxid >= Zxid::ZERO, "a snapshot as of {zxid} would not be found again");
     format!("snapshot.{:x}{}", zxid.0, compression.extension())
 }
 

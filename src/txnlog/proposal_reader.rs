@@ -26,6 +26,9 @@ impl<'d, D: Dir> LogCursor<'d, D> {
         let logs = list_logs(dir)?;
         let first = logs.iter().rposition(|f| f.first <= from).unwrap_or(0);
         let files: VecDeque<LogFile> = logs.into_iter().skip(first).collect();
+        let begins_late = files.front().is_some_and(|f| f.first > from);
+        assert!(!begins_late || first == 0, "a file before {} was passed over that holds {from}", files[0].name);
+        assert!(files.iter().is_sorted_by_key(|f| f.first), "files are read in the order of their first transactions");
         let bytes = files.iter().map(|f| f.len).sum();
         Ok(LogCursor { dir, files, reader: None, from, seen: None, bytes })
     }
@@ -55,9 +58,12 @@ impl<'d, D: Dir> LogCursor<'d, D> {
                     if self.seen.is_some() && !again && !follows(&record, Zxid::ZERO, self.seen) {
                         return Err(bad(format!("{name}: at byte {at} transactions before {z} are missing")));
                     }
+                    assert!(self.seen.is_none_or(|seen| seen <= z), "{z} comes behind {:?}", self.seen);
                     self.seen = Some(z);
                     if z >= self.from && !again {
+                        let before = out.len();
                         out.extend_from_slice(record.proposal);
+                        assert!(out.len() > before, "the proposal of {z} is empty");
                         return Ok(Some(z));
                     }
                 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::Dir;
-use super::names::{list_logs, list_snapshots};
+use super::names::{list_logs, list_snapshots, parse_snapshot_name};
 use super::verify::is_whole;
 
 /// Fewest snapshots that may be asked to be kept; as in ZooKeeper.
@@ -46,6 +46,10 @@ pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purge
         }
     }
     let Some(oldest) = oldest.filter(|_| purged.kept.len() == keep) else { return Ok(purged) };
+    assert_eq!(purged.kept.len(), keep, "snapshots that are kept");
+    let is_older = |name: &String| parse_snapshot_name(name).is_some_and(|(zxid, _)| zxid <= oldest);
+    assert!(too_old.iter().all(is_older), "{too_old:?} are to be removed, and {oldest} is the oldest to be kept");
+    assert!(too_old.iter().all(|name| !purged.kept.contains(name)), "what is kept is removed: {too_old:?}");
     // Oldest first, and snapshots before the logs they need, each durable before the next kind: whatever a crash leaves can
     // still be recovered from.
     for name in too_old.into_iter().rev() {
@@ -57,7 +61,11 @@ pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purge
     }
     let logs = list_logs(log)?;
     let first_needed = logs.iter().rposition(|f| f.first <= oldest).unwrap_or(0);
+    assert!(logs.iter().is_sorted_by_key(|f| f.first), "logs are listed in the order of their first transactions");
+    let needed = logs.get(first_needed);
+    assert!(first_needed == 0 || needed.is_some_and(|f| f.first <= oldest), "{needed:?} is needed for {oldest}");
     for file in &logs[..first_needed] {
+        assert!(file.first <= oldest, "{} is newer than the oldest snapshot", file.name);
         log.remove(&file.name)?;
         purged.removed.push(file.name.clone());
     }

@@ -24,6 +24,8 @@ pub const FILE_HEADER: [u8; 16] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
 pub const HEAD_LEN: usize = 12;
 /// Bytes a record takes besides its payload.
 pub const FRAME_LEN: usize = HEAD_LEN + 1;
+const _: () = assert!(Trailer::MAGIC != TxnDigest::VERSION, "Apache would take a trailer for a digest");
+const _: () = assert!(Trailer::LEN > TxnDigest::LEN, "Apache reads a digest's length of it");
 /// The byte after a payload.
 pub const END: u8 = b'B';
 
@@ -70,7 +72,11 @@ pub struct Framed {
 
 impl Framed {
     /// Frames `payload` (header, transaction, digest: the bytes of a PROPOSAL) after the record whose chained CRC is `chain`.
+    ///
+    /// # Panics
+    /// If the payload has no header, or is longer than a record can be: a bug of ours.
     pub fn new(payload: &[u8], prev: Zxid, unsynced: u32, chain: u32) -> Framed {
+        assert!(payload.len() >= TxnHeader::LEN, "a log record of {} bytes has no header", payload.len());
         let patch = empty_close_session(payload).then_some(TxnHeader::LEN);
         let mut tail = [0u8; Trailer::LEN + 1];
         tail[0..4].copy_from_slice(&Trailer::MAGIC.to_be_bytes());
@@ -101,6 +107,7 @@ impl Framed {
         match self.patch {
             None => write(payload),
             Some(at) => {
+                assert_eq!(at, TxnHeader::LEN, "an empty list stands behind the header");
                 write(&payload[..at]);
                 write(&[0; 4]);
                 write(&payload[at..]);
@@ -198,6 +205,7 @@ impl<'a> Record<'a> {
         let mut r = Reader::new(payload);
         let header = TxnHeader::read(&mut r)?;
         let begin = r.position();
+        debug_assert_eq!(begin, TxnHeader::LEN, "every header is equally long");
         if !(header.op == op::CLOSE_SESSION && close_session_without_paths(r.rest())) {
             skip_body(header.op, &mut r)?;
         }

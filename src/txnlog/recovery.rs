@@ -217,6 +217,7 @@ pub fn recover<D: Dir, B: Builder>(
     let mut report = Report::default();
     let loaded = load_newest(snap, &snapshots, &mut new_builder, &mut report)?;
     let base = loaded.as_ref().map_or(Zxid::ZERO, |l| l.zxid);
+    assert!(base >= Zxid::ZERO, "a snapshot as of {base} was loaded");
     let found = loaded.is_some();
     let (state, sessions, digest) = match loaded {
         Some(l) => (l.state, l.sessions, l.digest),
@@ -232,9 +233,12 @@ pub fn recover<D: Dir, B: Builder>(
     }
     let fresh = !found && !replay.saw_records();
     let last = replay.last();
+    assert!(last >= base, "the history ends at {last}, before the snapshot as of {base}");
+    assert!(!fresh || last == Zxid::ZERO, "a new database whose last transaction is {last}");
     repair(snap, log, last, &mut replay.report)?;
     make_durable(snap, log, &snapshots, replay.ends(), &replay.report)?;
     let mut recovered = replay.into_recovered();
+    assert_eq!(recovered.last, last, "the end of the history after the repair");
     recovered.fresh = fresh;
     if fresh && !options.may_create {
         recovered.last = Zxid::NONE;
@@ -340,6 +344,7 @@ fn load_newest<D: Dir, B: Builder>(
     new_builder: &mut impl FnMut() -> B,
     report: &mut Report,
 ) -> Result<Option<Loaded<B::Replica>>, RecoveryError> {
+    assert!(snapshots.is_sorted_by(|a, b| a.zxid >= b.zxid), "the newest snapshot is tried first");
     for file in snapshots.iter().take(MAX_SNAPSHOTS_TRIED) {
         match load_one(snap, &file.name, file.zxid, file.compression, new_builder()) {
             Ok(loaded) => {
@@ -371,12 +376,14 @@ fn load_one<D: Dir, B: Builder>(
 /// Cuts what [`Replay`] found torn and removes what is left of unfinished work.
 fn repair<D: Dir>(snap: &mut D, log: &mut D, last: Zxid, report: &mut Report) -> Result<(), RecoveryError> {
     for cut in &mut report.cuts {
+        assert!(!cut.removed, "{} is repaired twice", cut.file);
         // The next log may need the name of a file without records, and Apache cannot read one without a header.
         let header = FILE_HEADER.len() as u64;
         if cut.at < header || cut.at == header && parse_log_name(&cut.file).is_some_and(|first| first > last) {
             log.remove(&cut.file).map_err(|e| io_error(cut.file.clone(), e))?;
             cut.removed = true;
         } else if cut.bytes > 0 {
+            assert!(cut.at >= header, "{} is cut inside its header", cut.file);
             log.set_len(&cut.file, cut.at).map_err(|e| io_error(cut.file.clone(), e))?;
         }
     }
@@ -416,7 +423,10 @@ pub(super) fn cut_of(file: &LogFile, end: &End) -> Result<Option<Cut>, RecoveryE
     match end {
         End::Clean { at } if *at <= FILE_HEADER.len() as u64 => Ok(cut(*at, 0, &Damage::Zeros, 0)),
         End::Clean { .. } => Ok(None),
-        End::Torn { at, damage, until, unsynced_records } => Ok(cut(*at, until - at, damage, *unsynced_records)),
+        End::Torn { at, damage, until, unsynced_records } => {
+            assert!(until >= at, "{}: garbage from {at} to {until}", file.name);
+            Ok(cut(*at, until - at, damage, *unsynced_records))
+        }
         End::Corrupt { at, damage, later } => {
             Err(RecoveryError::Corrupt { file: file.name.clone(), at: *at, damage: damage.clone(), later: *later })
         }

@@ -58,6 +58,7 @@ impl<R: Replica> Replay<R> {
     ) -> Replay<R> {
         let promised = promised.filter(|d| options.verify_digests && d.version == TxnDigest::VERSION);
         let (tail, spare) = (VecDeque::new(), Vec::new());
+        assert!(base >= Zxid::ZERO, "a log is replayed behind {base}");
         let mut r =
             Replay { state, sessions, base, seen: None, ends: Vec::new(), promised, tail, spare, options, report };
         r.keep_promise(base);
@@ -79,6 +80,7 @@ impl<R: Replica> Replay<R> {
     }
 
     pub(super) fn into_recovered(mut self) -> Recovered<R> {
+        self.check();
         self.report.digest_not_reached = self.promised.map(|d| d.zxid);
         Recovered {
             last: self.last(),
@@ -120,6 +122,7 @@ impl<R: Replica> Replay<R> {
         }
         let end = log.end().expect("the reader returned its end");
         self.report.log_bytes += end.at();
+        assert!(end.at() <= log.len(), "{} ends at {} of {} bytes", file.name, end.at(), log.len());
         self.ends.push(FileEnd {
             name: file.name.clone(),
             len: log.len(),
@@ -179,6 +182,7 @@ impl<R: Replica> Replay<R> {
             zxid: z,
             what: e.to_string(),
         })?;
+        assert!(z > self.last(), "{z} is applied behind {}", self.last());
         self.state.apply(&record.header, &txn);
         match txn {
             Txn::CreateSession { timeout_ms } => {
@@ -196,6 +200,18 @@ impl<R: Replica> Replay<R> {
         self.remember_digest(record.header.zxid);
         self.keep(z, record.proposal);
         Ok(())
+    }
+
+    /// Its invariants, once all is read.
+    fn check(&self) {
+        assert!(self.report.foreign <= self.report.replayed, "more transactions are Apache's than there are");
+        assert!(self.report.replayed == 0 || self.seen > Some(self.base), "what was replayed was in the snapshot");
+        assert!(self.tail.len() as u64 <= self.report.replayed, "more is kept than was replayed");
+        assert!(self.tail.iter().is_sorted_by(|a, b| a.zxid < b.zxid), "what is kept is not in order");
+        let newest = self.tail.back().map(|logged| logged.zxid);
+        assert!(newest.is_none_or(|z| z == self.last()), "{newest:?} is kept as the last, which is {}", self.last());
+        assert!(self.promised.is_none_or(|d| d.zxid > self.last()), "a digest is still awaited that was passed");
+        assert!(self.report.logged_digests.len() <= DIGEST_LOG_LIMIT, "digests are kept without a bound");
     }
 
     /// Mirrors `DataTree.logZxidDigest`.
@@ -254,6 +270,7 @@ impl<R: Replica> Replay<R> {
         let mut buf = std::mem::take(&mut self.spare);
         buf.clear();
         buf.extend_from_slice(payload);
+        assert!(self.tail.len() < self.options.keep_last, "{} transactions are kept already", self.tail.len());
         self.tail.push_back(Logged { zxid, payload: buf });
     }
 }

@@ -28,6 +28,7 @@ impl Builder for TreeBuilder<'_> {
     fn finish(self, zxid: Zxid) -> Result<TreeReplica, String> {
         let digests = self.options.digest_enabled;
         let tree = self.loader.finish(zxid).map_err(|e| e.to_string())?;
+        assert_eq!(tree.last_zxid(), zxid, "a tree is as of its snapshot");
         (self.loaded)();
         Ok(TreeReplica { tree, digests })
     }
@@ -46,7 +47,14 @@ struct TreeReplica {
 impl Replica for TreeReplica {
     fn apply(&mut self, header: &TxnHeader, txn: &Txn) {
         // Nobody watches yet, and a transaction that is already in a fuzzy snapshot may well fail here.
+        assert!(
+            header.zxid > self.tree.last_zxid(),
+            "{} is applied to a tree as of {}",
+            header.zxid,
+            self.tree.last_zxid()
+        );
         self.tree.apply(header, txn, &mut |_| {});
+        debug_assert_eq!(self.tree.last_zxid(), header.zxid, "a tree is as of what was applied last");
     }
 
     fn digest(&self) -> Option<u64> {
@@ -77,6 +85,7 @@ pub fn recover_tree_in_steps<D: Dir>(
     let new_builder = || TreeBuilder { loader: TreeLoader::new(tree), options: tree, loaded };
     let r = recover(snap, log, new_builder, options)?;
     let mut state = r.state.tree;
+    assert!(state.last_zxid() <= r.last || r.last == Zxid::NONE, "the tree is ahead of the history's end, {}", r.last);
     state.set_last_zxid(r.last);
     Ok(Recovered { state, sessions: r.sessions, last: r.last, fresh: r.fresh, tail: r.tail, report: r.report })
 }

@@ -10,6 +10,7 @@
 
 use super::disk::Dir;
 use super::end_mark::{self, Mark};
+use super::record::FILE_HEADER;
 use super::recovery::{RecoveryError, io_error};
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
@@ -35,7 +36,10 @@ pub(super) struct FileEnd {
 pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(), RecoveryError> {
     // Behind the last record there is nothing but preallocated zeros: their blocks are given back.
     for file in files {
+        assert!(file.durable <= file.at, "{}: durable up to {}, and ends at {}", file.name, file.durable, file.at);
+        assert!(file.at <= file.len, "{} of {} bytes ends at {}", file.name, file.len, file.at);
         let end = if file.is_marked { file.at + end_mark::LEN as u64 } else { file.at };
+        assert!(end <= file.len || !file.is_marked, "{} ends inside its mark", file.name);
         if !file.is_marked || file.len != end {
             // To its own length: that is a sync.
             log.set_len(&file.name, end).map_err(|e| io_error(file.name.clone(), e))?;
@@ -43,6 +47,7 @@ pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(),
     }
     match files.iter().rfind(|f| f.mark.last > Zxid::ZERO) {
         Some(last) if !last.is_marked => {
+            assert!(last.at > FILE_HEADER.len() as u64, "{} has a last record and no place for it", last.name);
             let failed = |e| io_error(last.name.clone(), e);
             log.rewrite(&last.name, last.durable, last.at, &[]).map_err(failed)?;
             compare(log, last)?;

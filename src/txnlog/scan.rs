@@ -174,6 +174,7 @@ impl<R: DiskReader> LogReader<R> {
 
     /// What a mark behind the last record says.
     pub(super) fn mark(&self) -> Mark {
+        assert!(self.last.1 <= self.at, "durable up to {}, and read up to {}", self.last.1, self.at);
         Mark { last: self.last.0, chain: self.chain.unwrap_or(0) }
     }
 
@@ -187,6 +188,7 @@ impl<R: DiskReader> LogReader<R> {
     }
 
     fn advance(&mut self, n: usize) {
+        assert!(n <= self.to - self.from, "{n} bytes further, and only {} are read", self.to - self.from);
         self.from += n;
         self.at += n as u64;
     }
@@ -210,6 +212,7 @@ impl<R: DiskReader> LogReader<R> {
             buf[..self.to].copy_from_slice(&self.buf[..self.to]);
             self.buf = buf;
         }
+        assert!(self.from == 0 && want <= self.buf.len(), "{want} bytes do not fit in {}", self.buf.len());
         while self.to < want {
             match self.file.read(&mut self.buf[self.to..]) {
                 // Shorter than it was when it was opened.
@@ -245,6 +248,7 @@ impl<R: DiskReader> LogReader<R> {
         if len < TxnHeader::LEN as i32 {
             return Ok(Err(Damage::Length(len)));
         }
+        assert!(self.at <= self.len, "the reader is at {}, behind the end at {}", self.at, self.len);
         let (len, rest) = (len as usize, self.len - self.at);
         if (len + FRAME_LEN) as u64 > rest {
             return Ok(Err(Damage::Cut { missing: (len + FRAME_LEN) as u64 - rest }));
@@ -263,6 +267,7 @@ impl<R: DiskReader> LogReader<R> {
 
     /// Checks what a right checksum does not say, and moves the chain on.
     fn check(&mut self, len: usize) -> Result<(), Damage> {
+        debug_assert!(len + FRAME_LEN <= self.to - self.from, "a record of {len} bytes is not all here");
         let payload = &self.buf[self.from + HEAD_LEN..self.from + HEAD_LEN + len];
         let record = Record::parse(payload)?;
         // An Apache record says nothing of what is durable, and the farthest distance stands for any.
@@ -316,6 +321,8 @@ impl<R: DiskReader> LogReader<R> {
 
     /// Decides what damage at `bad` is, by everything behind it. Called once; the reader is used up afterwards.
     fn judge(&mut self, damage: Damage, bad: u64) -> io::Result<End> {
+        assert!(self.end.is_none(), "the end of a file is judged twice");
+        assert!(bad <= self.at, "damage at {bad} is judged from {} on", self.at);
         if let Some(found) = self.mark_here()? {
             if found != self.mark() {
                 return Ok(End::Corrupt { at: bad, damage, later: Some((self.at, found.last)) });
@@ -351,8 +358,10 @@ impl<R: DiskReader> LogReader<R> {
                     return Ok(End::Corrupt { at: bad, damage, later: None });
                 }
             }
+            assert!(self.at >= stop, "the search for records stands still at {}", self.at);
             from_zero = self.at;
         }
+        assert!(until >= bad, "garbage from {bad} to {until}");
         Ok(if until == bad && damage != Damage::FileHeader {
             End::Clean { at: bad }
         } else {
@@ -387,6 +396,7 @@ impl<R: DiskReader> LogReader<R> {
 
     /// Moves back to offset `to`, which is still in the buffer.
     fn step_back(&mut self, to: u64) {
+        assert!(to <= self.at, "a step back from {} to {to}", self.at);
         let n = ((self.at - to) as usize).min(self.from);
         self.from -= n;
         self.at -= n as u64;

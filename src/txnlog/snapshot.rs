@@ -12,7 +12,7 @@ use std::io;
 
 use super::compress::Packer;
 use super::disk::{Dir, Writer};
-use super::names::{Compression, SNAPSHOT_TMP_PREFIX, snapshot_name};
+use super::names::{Compression, SNAPSHOT_TMP_PREFIX, parse_snapshot_name, snapshot_name};
 use crate::jute::Put;
 use crate::jute::acl::put_acls;
 use crate::jute::stat::put_stat_persisted;
@@ -52,19 +52,26 @@ pub struct ZxidDigest {
 /// Appends the session table.
 pub fn put_sessions(out: &mut Vec<u8>, sessions: impl ExactSizeIterator<Item = (SessionId, i32)>) {
     out.put_i32(sessions.len() as i32);
+    assert!(i32::try_from(sessions.len()).is_ok(), "{} sessions do not fit in a snapshot", sessions.len());
+    let end = out.len() + sessions.len() * 12;
     for (id, timeout_ms) in sessions {
         out.put_i64(id.0);
         out.put_i32(timeout_ms);
     }
+    assert_eq!(out.len(), end, "as many sessions as were counted");
 }
 
 /// Appends the ACL table.
 pub fn put_acl_table<'a>(out: &mut Vec<u8>, acls: impl ExactSizeIterator<Item = (AclId, &'a [Acl])>) {
     out.put_i32(acls.len() as i32);
+    assert!(i32::try_from(acls.len()).is_ok(), "{} ACL lists do not fit in a snapshot", acls.len());
+    let (counted, mut written) = (acls.len(), 0);
     for (id, list) in acls {
+        written += 1;
         out.put_i64(id.0);
         put_acls(out, list);
     }
+    assert_eq!(written, counted, "as many ACL lists as were counted");
 }
 
 /// Appends one node. The root's path is empty; a parent comes before its children.
@@ -92,6 +99,7 @@ impl<W: Writer> SnapshotWriter<W> {
         zxid: Zxid,
         options: SnapshotOptions,
     ) -> io::Result<SnapshotWriter<W>> {
+        assert!(zxid >= Zxid::ZERO, "a snapshot as of {zxid}");
         let file = dir.create(&tmp_name(zxid, options.compression))?;
         let out = Packer::new(file, options.compression)?;
         let mut w = SnapshotWriter { out, adler: simd_adler32::Adler32::new(), options, zxid, bytes: 0 };
@@ -130,6 +138,9 @@ impl<W: Writer> SnapshotWriter<W> {
         digest: Option<ZxidDigest>,
         last: Zxid,
     ) -> io::Result<String> {
+        let tables = FILE_HEADER.len() as u64 + 8;
+        assert!(self.bytes >= tables, "a snapshot of {} bytes has no tables of sessions and ACLs", self.bytes);
+        assert!(last >= self.zxid, "a snapshot that ends at {last} is named {}: it would be refused", self.zxid);
         self.put(&TERMINATOR)?;
         self.seal()?;
         if self.options.digest_block {
@@ -148,6 +159,7 @@ impl<W: Writer> SnapshotWriter<W> {
         let compression = self.options.compression;
         self.out.finish()?;
         let name = snapshot_name(self.zxid, compression);
+        assert_eq!(parse_snapshot_name(&name), Some((self.zxid, compression)), "a snapshot that would not be found");
         dir.rename(&tmp_name(self.zxid, compression), &name)?;
         dir.sync_dir()?;
         Ok(name)
@@ -155,5 +167,7 @@ impl<W: Writer> SnapshotWriter<W> {
 }
 
 fn tmp_name(zxid: Zxid, compression: Compression) -> String {
-    format!("{SNAPSHOT_TMP_PREFIX}{:x}{}", zxid.0, compression.extension())
+    let name = format!("{SNAPSHOT_TMP_PREFIX}{:x}{}", zxid.0, compression.extension());
+    assert_eq!(parse_snapshot_name(&name), None, "an unfinished snapshot must not be taken for one");
+    name
 }

@@ -193,6 +193,7 @@ fn read_tail<S: Read>(s: &mut Stream<S>) -> Result<Tail, SnapshotError> {
     if left != 0 {
         return Err(s.bad("unknown bytes behind the last seal"));
     }
+    assert!(tail.seals > 0, "a snapshot is taken for whole without a seal");
     tail.bytes = s.at;
     Ok(tail)
 }
@@ -226,11 +227,18 @@ impl<S: Read> Stream<S> {
     }
 
     fn advance(&mut self, n: usize) {
+        assert!(n <= self.to - self.from, "{n} bytes further, and only {} are read", self.to - self.from);
         self.from += n;
         self.at += n as u64;
     }
 
     fn checksum(&mut self) -> u32 {
+        assert!(
+            self.hashed <= self.from,
+            "bytes from {} on are in the checksum, and {} were read",
+            self.hashed,
+            self.from
+        );
         self.adler.write(&self.buf[self.hashed..self.from]);
         self.hashed = self.from;
         self.adler.finish()
@@ -261,6 +269,7 @@ impl<S: Read> Stream<S> {
                 buf[..self.to].copy_from_slice(&self.buf[..self.to]);
                 self.buf = buf;
             }
+            assert!(self.to < self.buf.len(), "no space to read to");
             let end = if self.exact { self.buf.len().min(n) } else { self.buf.len() };
             match self.source.read(&mut self.buf[self.to..end]) {
                 Ok(0) => return Ok(false),
@@ -301,6 +310,8 @@ impl<S: Read> Stream<S> {
     }
 
     fn seal(&mut self, left: &mut usize, tail: &mut Tail) -> Result<(), SnapshotError> {
+        assert_eq!(*left, self.to - self.from, "bytes that are left behind the nodes");
+        assert!(tail.seals < 3, "there are three places for a seal");
         let computed = u64::from(self.checksum());
         if *left < SEAL_LEN {
             return Err(self.bad("the file ends before its seal"));

@@ -93,12 +93,16 @@ impl<D: Dir> Snapshotter<D> {
             }
             SnapshotPart::Nodes(nodes) => {
                 let open = self.open.as_mut().expect("nodes come inside a snapshot");
+                let before = open.writer.bytes();
                 open.writer.put(&nodes)?;
+                assert_eq!(open.writer.bytes() - before, nodes.len() as u64, "bytes of a piece that were written");
                 Ok(Some(SnapshotEvent::Took(nodes.len())))
             }
             SnapshotPart::End => {
                 let Open { writer, zxid, digest, began_ms } = self.open.take().expect("an end comes inside a snapshot");
                 let digest = digest.map(|d| ZxidDigest { zxid, version: d.version, digest: d.digest });
+                assert!(now.mono_ms >= began_ms, "the monotonic clock went back from {began_ms} to {}", now.mono_ms);
+                assert!(digest.is_none_or(|d| d.zxid == zxid), "the digest is not of {zxid}: {digest:?}");
                 writer.finish(&mut self.dir, digest, zxid)?;
                 self.last = Some(zxid);
                 Ok(Some(SnapshotEvent::Done { zxid, took_ms: now.mono_ms - began_ms }))
@@ -131,6 +135,7 @@ pub fn first_snapshot<D: Dir>(dir: &mut D, tree: &Tree, options: SnapshotOptions
     let image = copy.begin_image();
     let mut body = head(&[], &copy.image_acls(image));
     while !copy.image_chunk(image, CHUNK, &mut body) {}
+    assert_eq!(copy.last_zxid(), Zxid::ZERO, "an image of the empty tree changes nothing");
     let mut writer = SnapshotWriter::begin(dir, Zxid::ZERO, options)?;
     writer.put(&body)?;
     writer.finish(dir, None, Zxid::ZERO).map(drop)

@@ -36,6 +36,7 @@ pub fn truncate<D: Dir>(snap: &mut D, log: &mut D, target: Zxid) -> Result<(), T
     let snapshots = list_snapshots(snap).map_err(snap_error)?;
     let logs = list_logs(log).map_err(log_error)?;
     let base = base(snap, &snapshots, target)?;
+    assert!(base <= target, "the snapshot of {base} holds more than is kept, {target}");
     let keep = logs.iter().rposition(|f| f.first <= target);
     let end = match keep {
         None => None,
@@ -51,12 +52,17 @@ pub fn truncate<D: Dir>(snap: &mut D, log: &mut D, target: Zxid) -> Result<(), T
     if !newer.is_empty() {
         snap.sync_dir().map_err(snap_error)?;
     }
+    let removed = &logs[keep.map_or(0, |i| i + 1)..];
+    assert!(removed.iter().all(|f| f.first > target), "a log that holds {target} is to be removed");
+    assert!(removed.is_sorted_by_key(|f| f.first), "the newest log goes first");
     // Newest first, each durable before the next: a crash must not leave a hole.
-    for file in logs.iter().skip(keep.map_or(0, |i| i + 1)).rev() {
+    for file in removed.iter().rev() {
         log.remove(&file.name).map_err(log_error)?;
         log.sync_dir().map_err(log_error)?;
     }
+    assert_eq!(keep.is_some(), end.is_some(), "the file that is cut, and where");
     if let (Some(i), Some(end)) = (keep, end) {
+        assert!(end <= logs[i].len, "{} of {} bytes is cut at {end}", logs[i].name, logs[i].len);
         log.set_len(&logs[i].name, end).map_err(log_error)?;
     }
     Ok(())
@@ -87,6 +93,7 @@ fn end_of<D: Dir>(log: &D, file: &LogFile, target: Zxid, base: Zxid) -> Result<u
             }
         }
     }
+    assert!(nearest.0 <= target, "{} is not to be kept", nearest.0);
     if nearest.0 == target {
         return Ok(nearest.1);
     }

@@ -80,6 +80,9 @@ pub fn log_file<D: Dir>(
         v.digests += u64::from(record.digest.is_some());
         each(at, &record);
     }
+    assert_eq!(v.range.is_some(), v.records > 0, "the range of {} records", v.records);
+    assert!(v.chained <= v.records && v.digests <= v.records, "{v:?}");
+    assert!(v.holes.len() as u64 <= v.records, "more holes than records: {v:?}");
     if let Some(end) = log.end() {
         v.end = end.clone();
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use super::disk::{Dir, Segment};
 use super::end_mark::{self, Mark};
-use super::names::log_name;
+use super::names::{log_name, parse_log_name};
 use super::record::{FILE_HEADER, Framed};
 use crate::types::Zxid;
 
@@ -58,6 +58,7 @@ impl<D: Dir> LogWriter<D> {
     /// Continues a log whose last transaction is `last`, with a new file: nothing is created before the first append.
     pub fn new(dir: D, last: Zxid, options: LogOptions) -> LogWriter<D> {
         assert!(options.prealloc_bytes <= 1 << 40, "preAllocSize of {} bytes", options.prealloc_bytes);
+        assert!(last >= Zxid::ZERO, "a log cannot go on behind {last}");
         LogWriter {
             dir,
             options,
@@ -105,7 +106,9 @@ impl<D: Dir> LogWriter<D> {
     /// Says that the state is now `last` without a log that leads to it: a snapshot was installed, or the log truncated.
     /// The next append opens a new file.
     pub fn restart_at(&mut self, last: Zxid) -> io::Result<()> {
+        assert!(last >= Zxid::ZERO, "a log cannot go on behind {last}");
         self.roll()?;
+        assert!(self.open.is_none(), "the file {} goes on behind a restart", self.name);
         (self.last, self.durable) = (last, last);
         Ok(())
     }
@@ -132,9 +135,12 @@ impl<D: Dir> LogWriter<D> {
             let begin = FILE_HEADER.len() as u64;
             let len = padded(begin + need, step);
             self.name = log_name(zxid);
+            assert_eq!(parse_log_name(&self.name), Some(zxid), "a log is named after its first transaction");
+            assert_eq!(self.durable, self.last, "a file begins before the one before it is durable");
             let sizes = Sizes { have: 0, least: padded(begin + need, ROOM), wanted: len };
             let name = &self.name;
             let segment = sizes.allocate(&mut self.dir, |dir, len| dir.create_segment(name, len, &FILE_HEADER))?;
+            assert!(segment.len() >= begin + need + ROOM, "{} has {} bytes of space", self.name, segment.len());
             self.open = Some(Open { segment, end: begin, durable: 0, chain: 0 });
         }
         let open = self.open.as_mut().expect("a segment is open");
@@ -142,7 +148,10 @@ impl<D: Dir> LogWriter<D> {
             let (least, wanted) = (padded(open.end + need, ROOM), padded(open.end + need, step));
             let sizes = Sizes { have: open.segment.len(), least, wanted };
             sizes.allocate(&mut self.dir, |_, len| open.segment.grow(len))?;
+            assert!(open.end + need + ROOM <= open.segment.len(), "{} grew to {} bytes", self.name, open.segment.len());
         }
+        // On the append path, and its breach would be told by the segment or by the reading test of every record.
+        debug_assert!(open.durable <= open.end, "{} is durable beyond its end", self.name);
         let unsynced = u32::try_from(open.end - open.durable).unwrap_or(u32::MAX);
         let framed = Framed::new(payload, self.last, unsynced, open.chain);
         let mut at = open.end;
@@ -150,6 +159,7 @@ impl<D: Dir> LogWriter<D> {
             open.segment.write(at, bytes);
             at += bytes.len() as u64;
         });
+        assert!(at == open.end + need, "the record of {zxid} takes {} bytes instead of {need}", at - open.end);
         open.end = at;
         open.chain = framed.crc;
         self.last = zxid;
@@ -184,6 +194,9 @@ impl<D: Dir> LogWriter<D> {
 
     fn put_mark(&mut self) {
         if let Some(open) = &mut self.open {
+            assert_eq!(open.durable, open.end, "a mark would call durable what is not, in {}", self.name);
+            assert!(open.end > FILE_HEADER.len() as u64, "a mark in {}, which has no record", self.name);
+            assert!(open.end + end_mark::LEN as u64 <= open.segment.len(), "no space for a mark in {}", self.name);
             let mark = Mark { last: self.last, chain: open.chain };
             open.segment.write(open.end, &mark.bytes(open.end));
             self.is_marked = true;
@@ -204,6 +217,7 @@ impl<D: Dir> LogWriter<D> {
         } else if end > limit - limit / 8 {
             self.prepare();
         }
+        assert_eq!(self.durable, self.last, "a sync left a record behind");
         Ok(self.durable)
     }
 
@@ -212,12 +226,14 @@ impl<D: Dir> LogWriter<D> {
             && open.durable < open.end
             && force
         {
+            assert!(open.end <= open.segment.len(), "{} has records behind its end", self.name);
             open.segment.sync()?;
             if open.durable == 0 {
                 self.dir.sync_dir()?;
             }
             open.durable = open.end;
         }
+        assert!(self.durable <= self.last, "{} is durable and was never appended", self.durable);
         self.durable = self.last;
         Ok(())
     }
@@ -247,6 +263,8 @@ impl<D: Dir> LogWriter<D> {
         self.sync_open(true)?;
         self.mark()?;
         if let Some(open) = self.open.take() {
+            assert!(self.is_marked, "{} is closed without a mark", self.name);
+            assert_eq!(open.durable, open.end, "{} is closed before it is durable", self.name);
             self.closed_bytes += open.end;
             self.dir.close_segment(open.segment, open.end + end_mark::LEN as u64)?;
         }
@@ -288,6 +306,8 @@ impl Sizes {
         }
         let mut len = wanted;
         loop {
+            assert!((least..=wanted).contains(&len), "{len} bytes are tried, {least} to {wanted} would do");
+            assert!(len.is_multiple_of(ROOM), "{len} bytes are no whole blocks");
             match attempt(dir, len) {
                 Err(e) if is_full(&e) && len > least => {
                     let half = (have + (len - have) / 2).next_multiple_of(ROOM);
@@ -307,5 +327,7 @@ fn is_full(e: &io::Error) -> bool {
 
 /// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`, which is rounded up to whole blocks.
 fn padded(end: u64, step: u64) -> u64 {
-    (end + ROOM).next_multiple_of(step.max(1).next_multiple_of(ROOM))
+    let len = (end + ROOM).next_multiple_of(step.max(1).next_multiple_of(ROOM));
+    assert!(len >= end + ROOM, "{len} bytes for a segment that has to hold {end}");
+    len
 }
