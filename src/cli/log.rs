@@ -246,11 +246,11 @@ mod tests {
     use super::*;
     use crate::txn::{Txn, TxnHeader};
     use crate::txnlog::writer::{LogOptions, LogWriter};
-    use crate::types::{Cxid, SessionId, op};
+    use crate::types::{Cxid, Op, SessionId};
 
     fn payload(zxid: i64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let header = TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 0, op: op::DELETE };
+        let header = TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 0, op: Op::DELETE };
         header.put(&mut bytes);
         Txn::Delete { path: format!("/n{zxid}") }.put(&mut bytes);
         bytes

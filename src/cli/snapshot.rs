@@ -227,7 +227,7 @@ mod tests {
     use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
     use crate::txnlog::names::Compression;
     use crate::txnlog::snapshot::{SnapshotOptions, SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
-    use crate::types::{Cxid, op};
+    use crate::types::{Cxid, Op};
 
     const SESSION: SessionId = SessionId(0x1_0000);
 
@@ -235,7 +235,7 @@ mod tests {
     fn written(dir: &Path, compression: Compression, digest_shift: u64) -> PathBuf {
         let mut tree = Tree::new(TreeOptions { extended: ExtendedTypes::default(), digest_enabled: true });
         for (zxid, path, ephemeral) in [(1, "/a", false), (2, "/a/b", true)] {
-            let header = TxnHeader { session: SESSION, cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 0, op: op::CREATE };
+            let header = TxnHeader { session: SESSION, cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 0, op: Op::CREATE };
             let kind = CreateKind::Plain { ephemeral };
             let data = Some(bytes::Bytes::from_static(b"xy"));
             let txn = Txn::Create(CreateTxn { path: path.into(), data, acl: None, kind, parent_cversion: 1 });

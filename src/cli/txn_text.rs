@@ -4,8 +4,8 @@ use super::date;
 use crate::jute::{JuteError, Reader};
 use crate::txn::{CreateKind, CreateTxn, Txn};
 use crate::txnlog::record::Record;
+use crate::types::Acl;
 use crate::types::acl::SharedAcl;
-use crate::types::{Acl, op};
 
 /// `time session 0x… cxid 0x… zxid 0x… type body`, and the tree's digest if the record has one.
 pub(super) fn line(record: &Record<'_>) -> Result<String, JuteError> {
@@ -18,31 +18,9 @@ pub(super) fn line(record: &Record<'_>) -> Result<String, JuteError> {
         h.session.0,
         h.cxid.0,
         h.zxid.0,
-        op_name(h.op),
+        h.op,
         body(&txn)
     ))
-}
-
-/// ZooKeeper's name of a logged operation. Mirrors `Request.op2String`.
-fn op_name(code: i32) -> String {
-    let name = match code {
-        op::CREATE => "create",
-        op::CREATE2 => "create2",
-        op::CREATE_CONTAINER => "createContainer",
-        op::CREATE_TTL => "createTTL",
-        op::DELETE => "delete",
-        op::DELETE_CONTAINER => "deleteContainer",
-        op::SET_DATA => "setData",
-        op::SET_ACL => "setACL",
-        op::CHECK => "check",
-        op::MULTI => "multi",
-        op::RECONFIG => "reconfig",
-        op::CREATE_SESSION => "createSession",
-        op::CLOSE_SESSION => "closeSession",
-        op::ERROR => "error",
-        other => return format!("unknown {other}"),
-    };
-    name.into()
 }
 
 fn body(txn: &Txn) -> String {
@@ -55,7 +33,7 @@ fn body(txn: &Txn) -> String {
         Txn::SetAcl { path, acl, version } => format!("{},{},{version}", quoted(path), acls(acl)),
         Txn::Check { path, version } => format!("{},{version}", quoted(path)),
         Txn::Multi(subs) => {
-            let parts = subs.iter().map(|s| format!("{}:{}", op_name(s.op), body(&s.txn)));
+            let parts = subs.iter().map(|s| format!("{}:{}", s.op, body(&s.txn)));
             parts.collect::<Vec<_>>().join(";")
         }
         Txn::CreateSession { timeout_ms } => timeout_ms.to_string(),
@@ -112,9 +90,9 @@ mod tests {
     use super::*;
     use crate::jute::Put;
     use crate::txn::{SubTxn, TxnDigest, TxnHeader};
-    use crate::types::{Cxid, Id, SessionId, Zxid};
+    use crate::types::{Cxid, Id, Op, SessionId, Zxid};
 
-    fn payload(op: i32, txn: &Txn) -> Vec<u8> {
+    fn payload(op: Op, txn: &Txn) -> Vec<u8> {
         let mut bytes = Vec::new();
         TxnHeader { session: SessionId(0x1_0000), cxid: Cxid(3), zxid: Zxid(0x1_0000_0002), time_ms: 0, op }
             .put(&mut bytes);
@@ -122,7 +100,7 @@ mod tests {
         bytes
     }
 
-    fn written(op: i32, txn: &Txn) -> String {
+    fn written(op: Op, txn: &Txn) -> String {
         let bytes = payload(op, txn);
         line(&Record::parse(&bytes).expect("parses")).expect("reads")
     }
@@ -138,33 +116,33 @@ mod tests {
         let create = plain("/a", b"x\ny\xff", None, CreateKind::Plain { ephemeral: true });
         let delete = Txn::Delete { path: "/a".into() };
         for (op, txn, want) in [
-            (op::CREATE, create.clone(), "create /a,x\\ny\\xff,v{s{31,s{'world,'anyone}}},true,1"),
+            (Op::CREATE, create.clone(), "create /a,x\\ny\\xff,v{s{31,s{'world,'anyone}}},true,1"),
             (
-                op::CREATE_CONTAINER,
+                Op::CREATE_CONTAINER,
                 plain("/c", b"", acl.clone(), CreateKind::Container),
                 "createContainer /c,,v{s{1,s{'ip,'::1}}},1",
             ),
             (
-                op::CREATE_TTL,
+                Op::CREATE_TTL,
                 plain("/t", b"", None, CreateKind::Ttl { ttl_ms: 9 }),
                 "createTTL /t,,v{s{31,s{'world,'anyone}}},1,9",
             ),
-            (op::DELETE, delete.clone(), "delete '/a"),
-            (op::DELETE_CONTAINER, delete.clone(), "deleteContainer '/a"),
-            (op::SET_DATA, Txn::SetData { path: "/a".into(), data: None, version: 4 }, "setData /a,,4"),
-            (op::SET_ACL, Txn::SetAcl { path: "/a".into(), acl, version: 2 }, "setACL '/a,v{s{1,s{'ip,'::1}}},2"),
-            (op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 6000 }, "createSession 6000"),
+            (Op::DELETE, delete.clone(), "delete '/a"),
+            (Op::DELETE_CONTAINER, delete.clone(), "deleteContainer '/a"),
+            (Op::SET_DATA, Txn::SetData { path: "/a".into(), data: None, version: 4 }, "setData /a,,4"),
+            (Op::SET_ACL, Txn::SetAcl { path: "/a".into(), acl, version: 2 }, "setACL '/a,v{s{1,s{'ip,'::1}}},2"),
+            (Op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 6000 }, "createSession 6000"),
             (
-                op::CLOSE_SESSION,
+                Op::CLOSE_SESSION,
                 Txn::CloseSession { paths: Some(vec!["/a".into(), "/b".into()]) },
                 "closeSession v{'/a,'/b}",
             ),
-            (op::ERROR, Txn::Error { err: -101 }, "error -101"),
+            (Op::ERROR, Txn::Error { err: -101 }, "error -101"),
             (
-                op::MULTI,
+                Op::MULTI,
                 Txn::Multi(vec![
-                    SubTxn { op: op::DELETE, txn: delete },
-                    SubTxn { op: op::CHECK, txn: Txn::Check { path: "/b".into(), version: 7 } },
+                    SubTxn { op: Op::DELETE, txn: delete },
+                    SubTxn { op: Op::CHECK, txn: Txn::Check { path: "/b".into(), version: 7 } },
                 ]),
                 "multi delete:'/a;check:'/b,7",
             ),
@@ -175,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_digest_comes_last() {
-        let mut bytes = payload(op::DELETE, &Txn::Delete { path: "/a".into() });
+        let mut bytes = payload(Op::DELETE, &Txn::Delete { path: "/a".into() });
         bytes.put_i32(TxnDigest::VERSION);
         bytes.put_i64(0x1234);
         let line = line(&Record::parse(&bytes).expect("parses")).expect("reads");

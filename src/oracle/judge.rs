@@ -11,7 +11,7 @@ use crate::pipeline::prep::{Prep, PrepOptions, Proposal, Sessions, State, WriteR
 use crate::tree::{Applied, Tree};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Acl, ConnId, Cxid, Id, Now, Origin, SessionId, ShardId, Zxid, op, perms};
+use crate::types::{Acl, ConnId, Cxid, Id, Now, Op, Origin, SessionId, ShardId, Zxid, perms};
 
 const ODD_PATHS: [&str; 20] = [
     "",
@@ -110,21 +110,21 @@ impl Choices<'_> {
     fn create(&mut self, kind: u8, path: String, in_multi: bool) -> ModelOp {
         // In a multi the flag re-selects the opcode: only pairs that say the same.
         let (op, flags) = match kind {
-            0 | 1 => (op::CREATE, 0),
-            2 | 3 => (op::CREATE2, 1),
-            4 | 5 => (op::CREATE, 2),
-            6 | 7 => (op::CREATE2, 3),
-            8 | 9 => (op::CREATE_CONTAINER, 4),
-            10 | 11 => (op::CREATE_TTL, 5),
-            12 => (op::CREATE_TTL, 6),
-            _ if in_multi => (op::CREATE, 0),
+            0 | 1 => (Op::CREATE, 0),
+            2 | 3 => (Op::CREATE2, 1),
+            4 | 5 => (Op::CREATE, 2),
+            6 | 7 => (Op::CREATE2, 3),
+            8 | 9 => (Op::CREATE_CONTAINER, 4),
+            10 | 11 => (Op::CREATE_TTL, 5),
+            12 => (Op::CREATE_TTL, 6),
+            _ if in_multi => (Op::CREATE, 0),
             _ => {
                 let flags = i32::from(self.byte() % 10) - 1;
-                (self.pick(&[op::CREATE, op::CREATE2, op::CREATE_CONTAINER, op::CREATE_TTL]), flags)
+                (self.pick(&[Op::CREATE, Op::CREATE2, Op::CREATE_CONTAINER, Op::CREATE_TTL]), flags)
             }
         };
         let ttl_ms =
-            if op == op::CREATE_TTL { self.pick(&[1, 5, 40, 0, -1, (1 << 40) - 1, 1 << 40, i64::MIN]) } else { -1 };
+            if op == Op::CREATE_TTL { self.pick(&[1, 5, 40, 0, -1, (1 << 40) - 1, 1 << 40, i64::MIN]) } else { -1 };
         ModelOp::Create { op, path, data: self.data(), acl: self.acl(), flags, ttl_ms }
     }
 }
@@ -188,7 +188,7 @@ impl Judge {
         self.prep.check();
         check_encoding(&proposal);
         assert_eq!(Outcome::of(&proposal.txn), wanted, "{request:?} of {session}");
-        assert_eq!(proposal.header.op == op::ERROR, matches!(wanted, Outcome::Error(_)));
+        assert_eq!(proposal.header.op == Op::ERROR, matches!(wanted, Outcome::Error(_)));
         assert_eq!(proposal.op, write.op);
         assert_eq!(proposal.digest.map(|d| d.digest), Some(self.model.digest()), "digest after {request:?}");
         proposal

@@ -11,13 +11,13 @@ use crate::txn::Txn;
 use crate::txn::body::share;
 use crate::types::acl::{SharedAcl, permits};
 use crate::types::stat::owner;
-use crate::types::{Acl, CreateMode, ErrorCode, Id, SessionId, StatPersisted, Zxid, op, path, perms};
+use crate::types::{Acl, CreateMode, ErrorCode, Id, Op, SessionId, StatPersisted, Zxid, path, perms};
 
 /// A request before it is encoded.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum ModelOp {
-    Create { op: i32, path: String, data: Option<Vec<u8>>, acl: Vec<Acl>, flags: i32, ttl_ms: i64 },
+    Create { op: Op, path: String, data: Option<Vec<u8>>, acl: Vec<Acl>, flags: i32, ttl_ms: i64 },
     Delete { path: String, version: i32 },
     DeleteContainer { path: String },
     SetData { path: String, data: Option<Vec<u8>>, version: i32 },
@@ -57,17 +57,17 @@ impl Outcome {
 
 impl ModelOp {
     /// The opcode it is sent with.
-    pub fn opcode(&self) -> i32 {
+    pub fn opcode(&self) -> Op {
         match self {
             ModelOp::Create { op, .. } => *op,
-            ModelOp::Delete { .. } => op::DELETE,
-            ModelOp::DeleteContainer { .. } => op::DELETE_CONTAINER,
-            ModelOp::SetData { .. } => op::SET_DATA,
-            ModelOp::SetAcl { .. } => op::SET_ACL,
-            ModelOp::Check { .. } => op::CHECK,
-            ModelOp::Multi(_) => op::MULTI,
-            ModelOp::CreateSession => op::CREATE_SESSION,
-            ModelOp::CloseSession => op::CLOSE_SESSION,
+            ModelOp::Delete { .. } => Op::DELETE,
+            ModelOp::DeleteContainer { .. } => Op::DELETE_CONTAINER,
+            ModelOp::SetData { .. } => Op::SET_DATA,
+            ModelOp::SetAcl { .. } => Op::SET_ACL,
+            ModelOp::Check { .. } => Op::CHECK,
+            ModelOp::Multi(_) => Op::MULTI,
+            ModelOp::CreateSession => Op::CREATE_SESSION,
+            ModelOp::CloseSession => Op::CLOSE_SESSION,
         }
     }
 
@@ -94,7 +94,7 @@ impl ModelOp {
                 data: data.as_deref(),
                 acl: acl.clone().into(),
                 flags: *flags,
-                ttl_ms: (*op == op::CREATE_TTL).then_some(*ttl_ms),
+                ttl_ms: (*op == Op::CREATE_TTL).then_some(*ttl_ms),
             }),
             ModelOp::Delete { path: p, version } => Request::Delete { path: p.into(), version: *version },
             ModelOp::Check { path: p, version } => Request::Check { path: p.into(), version: *version },
@@ -199,19 +199,19 @@ impl Model {
         match request {
             ModelOp::Create { op, path, data, acl, flags, ttl_ms } => {
                 let mode = CreateMode::from_flag(*flags).ok_or(ErrorCode::BadArguments)?;
-                let ttl_ms = if *op == op::CREATE_TTL { *ttl_ms } else { -1 };
+                let ttl_ms = if *op == Op::CREATE_TTL { *ttl_ms } else { -1 };
                 if mode.is_ttl() && !self.extended.enabled {
                     return Err(ErrorCode::Unimplemented);
                 }
                 let fits =
-                    if mode.is_ttl() { ttl_ms > 0 && ttl_ms < 1 << 40 } else { ttl_ms < 0 && *op != op::CREATE_TTL };
+                    if mode.is_ttl() { ttl_ms > 0 && ttl_ms < 1 << 40 } else { ttl_ms < 0 && *op != Op::CREATE_TTL };
                 if !fits {
                     return Err(ErrorCode::BadArguments);
                 }
                 session?;
                 let owner = match *op {
-                    op::CREATE_TTL => owner::of_ttl(ttl_ms),
-                    op::CREATE_CONTAINER => i64::MIN,
+                    Op::CREATE_TTL => owner::of_ttl(ttl_ms),
+                    Op::CREATE_CONTAINER => i64::MIN,
                     _ if mode.is_ephemeral() => asker.session.0,
                     _ => 0,
                 };

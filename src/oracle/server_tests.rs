@@ -11,7 +11,7 @@ use super::server_model::{Model, ModelOp};
 use crate::pipeline::prep::{Proposal, Sessions, State, WriteRequest};
 use crate::tree::{Tree, TreeOptions};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Cxid, Now, Origin, SessionId, Zxid};
+use crate::types::{Cxid, Now, Op, Origin, SessionId, Zxid};
 
 const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
 
@@ -138,7 +138,7 @@ fn damaged_bodies_are_refused_or_taken_but_never_panic() {
         let write = WriteRequest {
             session: SessionId(r.i64(0..3)),
             cxid: Cxid(1),
-            op: if r.u32(..20) == 0 { r.i32(-20..120) } else { request.opcode() },
+            op: if r.u32(..20) == 0 { Op(r.i32(-20..120)) } else { request.opcode() },
             body: Bytes::from(body),
             auth: Arc::from([]),
             moved: false,

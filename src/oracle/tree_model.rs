@@ -8,7 +8,7 @@ use crate::tree::{Applied, StatsTrack, SubApplied, Tree, TreeOptions, Znode};
 use crate::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnHeader};
 use crate::types::acl::SharedAcl;
 use crate::types::stat::owner::{self, Kind};
-use crate::types::{Acl, ErrorCode, EventType, Id, SessionId, Stat, StatPersisted, Zxid, op, path, perms};
+use crate::types::{Acl, ErrorCode, EventType, Id, Op, SessionId, Stat, StatPersisted, Zxid, path, perms};
 
 /// A node of the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,9 +88,9 @@ impl Model {
             let (op, outcome) = match first_error {
                 None => (s.op, self.one(h, s.op, &s.txn, changes)),
                 Some(first) => match s.txn {
-                    Txn::Error { err } => (op::ERROR, Err(err)),
-                    _ if i < first => (op::ERROR, Ok(None)),
-                    _ => (op::ERROR, Err(ErrorCode::RuntimeInconsistency.code())),
+                    Txn::Error { err } => (Op::ERROR, Err(err)),
+                    _ if i < first => (Op::ERROR, Ok(None)),
+                    _ => (Op::ERROR, Err(ErrorCode::RuntimeInconsistency.code())),
                 },
             };
             let path = match &s.txn {
@@ -110,7 +110,7 @@ impl Model {
         Applied { err, stat: None, subs: Some(results) }
     }
 
-    fn one(&mut self, h: &TxnHeader, op: i32, t: &Txn, changes: &mut Vec<ModelChange>) -> Result<Option<Stat>, i32> {
+    fn one(&mut self, h: &TxnHeader, op: Op, t: &Txn, changes: &mut Vec<ModelChange>) -> Result<Option<Stat>, i32> {
         match t {
             Txn::Create(c) => return self.create(h, op, c, changes).map(Some),
             Txn::Delete { path } => self.delete(path, h.zxid, changes)?,
@@ -148,7 +148,7 @@ impl Model {
         Ok(None)
     }
 
-    fn create(&mut self, h: &TxnHeader, op: i32, c: &CreateTxn, changes: &mut Vec<ModelChange>) -> Result<Stat, i32> {
+    fn create(&mut self, h: &TxnHeader, op: Op, c: &CreateTxn, changes: &mut Vec<ModelChange>) -> Result<Stat, i32> {
         let above = parent(&c.path);
         let cversion = self.nodes.get(&above).ok_or(ErrorCode::NoNode.code())?.stat.cversion;
         let wanted = if c.parent_cversion == -1 { cversion + 1 } else { c.parent_cversion };
@@ -165,7 +165,7 @@ impl Model {
             if let Some(n) = self.nodes.get_mut(&c.path) {
                 n.acl = c.acl.clone();
             }
-            if op == op::CREATE {
+            if op == Op::CREATE {
                 raise(&mut self.nodes);
             }
             return Err(ErrorCode::NodeExists.code());

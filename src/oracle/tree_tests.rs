@@ -13,7 +13,7 @@ use crate::tree::{ImageHead, ImageId, Tree, TreeLoader, TreeOptions};
 use crate::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnHeader};
 use crate::types::acl::SharedAcl;
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Acl, AclId, Cxid, Id, SessionId, Zxid, op};
+use crate::types::{Acl, AclId, Cxid, Id, Op, SessionId, Zxid};
 
 fn options() -> TreeOptions {
     TreeOptions { extended: ExtendedTypes { enabled: true, emulate_353: false }, digest_enabled: true }
@@ -51,25 +51,25 @@ impl Source {
         [None, list("x"), list("y"), Some(Arc::from([]))][self.rng.usize(..4)].clone()
     }
 
-    fn single(&mut self) -> (i32, Txn) {
+    fn single(&mut self) -> (Op, Txn) {
         let path = self.path();
         match self.rng.u8(..20) {
             0..=9 => {
                 let ttl_ms = self.rng.i64(1..100);
                 let ephemeral = self.rng.bool();
                 let (op, kind) = match self.rng.u8(..6) {
-                    0 => (op::CREATE_CONTAINER, CreateKind::Container),
-                    1 => (op::CREATE_TTL, CreateKind::Ttl { ttl_ms }),
-                    2 | 3 => (op::CREATE2, CreateKind::Plain { ephemeral }),
-                    _ => (op::CREATE, CreateKind::Plain { ephemeral }),
+                    0 => (Op::CREATE_CONTAINER, CreateKind::Container),
+                    1 => (Op::CREATE_TTL, CreateKind::Ttl { ttl_ms }),
+                    2 | 3 => (Op::CREATE2, CreateKind::Plain { ephemeral }),
+                    _ => (Op::CREATE, CreateKind::Plain { ephemeral }),
                 };
                 let parent_cversion = if self.rng.bool() { -1 } else { self.rng.i32(0..200) };
                 (op, Txn::Create(CreateTxn { path, data: self.data(), acl: self.acl(), kind, parent_cversion }))
             }
-            10..=12 => (op::DELETE, Txn::Delete { path }),
-            13..=16 => (op::SET_DATA, Txn::SetData { path, data: self.data(), version: self.rng.i32(-1..50) }),
-            17 | 18 => (op::SET_ACL, Txn::SetAcl { path, acl: self.acl(), version: self.rng.i32(0..50) }),
-            _ => (op::CHECK, Txn::Check { path, version: 1 }),
+            10..=12 => (Op::DELETE, Txn::Delete { path }),
+            13..=16 => (Op::SET_DATA, Txn::SetData { path, data: self.data(), version: self.rng.i32(-1..50) }),
+            17 | 18 => (Op::SET_ACL, Txn::SetAcl { path, acl: self.acl(), version: self.rng.i32(0..50) }),
+            _ => (Op::CHECK, Txn::Check { path, version: 1 }),
         }
     }
 
@@ -79,16 +79,16 @@ impl Source {
                 let n = self.rng.usize(..6);
                 let mut subs: Vec<SubTxn> = (0..n).map(|_| self.single()).map(|(op, txn)| SubTxn { op, txn }).collect();
                 if n > 0 && self.rng.u8(..4) == 0 {
-                    subs[self.rng.usize(..n)] = SubTxn { op: op::ERROR, txn: Txn::Error { err: -101 } };
+                    subs[self.rng.usize(..n)] = SubTxn { op: Op::ERROR, txn: Txn::Error { err: -101 } };
                 }
-                (op::MULTI, Txn::Multi(subs))
+                (Op::MULTI, Txn::Multi(subs))
             }
             3 => {
                 let paths = self.rng.bool().then(|| (0..self.rng.usize(..4)).map(|_| self.path()).collect());
-                (op::CLOSE_SESSION, Txn::CloseSession { paths })
+                (Op::CLOSE_SESSION, Txn::CloseSession { paths })
             }
-            4 if self.rng.bool() => (op::ERROR, Txn::Error { err: -110 }),
-            4 => (op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 10 }),
+            4 if self.rng.bool() => (Op::ERROR, Txn::Error { err: -110 }),
+            4 => (Op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 10 }),
             _ => self.single(),
         };
         // Now and then an old zxid again, as in a replay over a fuzzy snapshot.

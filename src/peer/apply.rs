@@ -166,7 +166,7 @@ mod tests {
     use crate::pipeline::prep::PrepOptions;
     use crate::session::LargeRequests;
     use crate::tree::TreeOptions;
-    use crate::types::{Cxid, Now, ServerId, SessionId, op};
+    use crate::types::{Cxid, Now, Op, ServerId, SessionId};
 
     struct Everywhere;
 
@@ -192,7 +192,7 @@ mod tests {
         let request = WriteRequest {
             session: SessionId(1),
             cxid: Cxid(1),
-            op: op::SET_DATA,
+            op: Op::SET_DATA,
             body: bytes::Bytes::from_static(&[0; 100]),
             auth: [].into(),
             moved: false,

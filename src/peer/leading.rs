@@ -13,7 +13,7 @@ use crate::pipeline::prep::{Prep, PrepStatus, Proposal, WriteRequest};
 use crate::session::throttle::Admitted;
 use crate::session::tracker::SessionTracker;
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Origin, ServerId, SessionId, ShardId, Zxid, op};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, Origin, ServerId, SessionId, ShardId, Zxid};
 use crate::zab;
 
 /// What only a leader has.
@@ -54,7 +54,7 @@ impl Leading {
         let header = &proposal.header;
         assert_eq!(header.zxid, zxid, "a proposal has another zxid than it was given");
         assert!(header.session == request.session && header.cxid == request.cxid, "{zxid} names another request");
-        if request.op == op::CLOSE_SESSION {
+        if request.op == Op::CLOSE_SESSION {
             self.tracker.mark_closing(request.session);
         }
         proposal
@@ -124,7 +124,7 @@ impl Peer {
                 leading.tracker.set_owner(session, origin).expect("a new session is not closing");
                 let body = Bytes::copy_from_slice(&timeout_ms.to_be_bytes());
                 let request =
-                    WriteRequest { session, cxid: Cxid(0), op: op::CREATE_SESSION, body, auth, moved: false, origin };
+                    WriteRequest { session, cxid: Cxid(0), op: Op::CREATE_SESSION, body, auth, moved: false, origin };
                 self.submit(now, request, false, None, tree, out);
             }
             ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
@@ -194,7 +194,7 @@ impl Peer {
         orphans.dedup();
         for session in orphans {
             tracing::warn!(%session, "closing a session that owns ephemerals but is in neither snapshot nor log");
-            self.submit_own(now, session, op::CLOSE_SESSION, Bytes::new(), tree, out);
+            self.submit_own(now, session, Op::CLOSE_SESSION, Bytes::new(), tree, out);
         }
     }
 
@@ -207,17 +207,17 @@ impl Peer {
         for session in expired {
             tracing::info!(target: CLIENT_LOG, %session, "session expired");
             self.stats.sessions_expired += 1;
-            self.submit_own(now, session, op::CLOSE_SESSION, Bytes::new(), tree, out);
+            self.submit_own(now, session, Op::CLOSE_SESSION, Bytes::new(), tree, out);
         }
         for path in paths {
             let mut body = Vec::new();
             body.put_string(&path);
-            self.submit_own(now, SessionId::NONE, op::DELETE_CONTAINER, body.into(), tree, out);
+            self.submit_own(now, SessionId::NONE, Op::DELETE_CONTAINER, body.into(), tree, out);
         }
     }
 
     /// A request of the server's own.
-    fn submit_own(&mut self, now: Now, session: SessionId, op: i32, body: Bytes, tree: &Tree, out: &mut Outbox) {
+    fn submit_own(&mut self, now: Now, session: SessionId, op: Op, body: Bytes, tree: &Tree, out: &mut Outbox) {
         let (cxid, auth, origin) = (Cxid(0), [].into(), Origin::Server);
         let request = WriteRequest { session, cxid, op, body, auth, moved: false, origin };
         self.submit(now, request, false, None, tree, out);

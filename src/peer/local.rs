@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::session::throttle::Admitted;
 use crate::txn::TxnHeader;
-use crate::types::{ConnId, Cxid, SessionId, ShardId, op};
+use crate::types::{ConnId, Cxid, Op, SessionId, ShardId};
 
 /// A client's request whose transaction is not applied yet.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct LocalRequest {
     pub(super) session: SessionId,
     pub(super) cxid: Cxid,
     /// Opcode: the shape of the reply.
-    pub(super) op: i32,
+    pub(super) op: Op,
     /// The shard that is answered.
     pub(super) shard: ShardId,
     /// Its connection.
@@ -32,10 +32,10 @@ impl LocalRequest {
     /// Whether the transaction with this header is what became of this request. The server's own closeSession has the cxid 0,
     /// which a client may have given to a request of its own: that one is not answered by it.
     fn became(&self, header: &TxnHeader) -> bool {
-        let closes = header.op == op::CLOSE_SESSION;
+        let closes = header.op == Op::CLOSE_SESSION;
         self.session == header.session
             && self.cxid == header.cxid
-            && (header.op == op::ERROR || closes == (self.op == op::CLOSE_SESSION))
+            && (header.op == Op::ERROR || closes == (self.op == Op::CLOSE_SESSION))
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::types::Zxid;
 
-    fn request(session: i64, cxid: i32, op: i32) -> LocalRequest {
+    fn request(session: i64, cxid: i32, op: Op) -> LocalRequest {
         let (shard, conn) = (ShardId(0), ConnId(7));
         LocalRequest {
             session: SessionId(session),
@@ -90,35 +90,35 @@ mod tests {
         }
     }
 
-    fn header(session: i64, cxid: i32, op: i32) -> TxnHeader {
+    fn header(session: i64, cxid: i32, op: Op) -> TxnHeader {
         TxnHeader { session: SessionId(session), cxid: Cxid(cxid), zxid: Zxid(1), time_ms: 0, op }
     }
 
     #[test]
     fn only_the_oldest_request_is_answered() {
         let mut local = LocalRequests::default();
-        local.push(request(1, 5, op::CREATE));
-        local.push(request(1, 6, op::DELETE));
-        assert!(local.take(&header(1, 6, op::DELETE)).is_none());
-        assert!(local.take(&header(2, 5, op::CREATE)).is_none(), "of another member's client");
-        assert!(local.take(&header(1, 5, op::CREATE)).is_some());
-        assert!(local.take(&header(1, 6, op::ERROR)).is_some(), "refused");
+        local.push(request(1, 5, Op::CREATE));
+        local.push(request(1, 6, Op::DELETE));
+        assert!(local.take(&header(1, 6, Op::DELETE)).is_none());
+        assert!(local.take(&header(2, 5, Op::CREATE)).is_none(), "of another member's client");
+        assert!(local.take(&header(1, 5, Op::CREATE)).is_some());
+        assert!(local.take(&header(1, 6, Op::ERROR)).is_some(), "refused");
         assert_eq!(local.len(), 0);
     }
 
     #[test]
     fn a_client_may_number_its_request_as_the_server_does_its_own() {
         let mut local = LocalRequests::default();
-        local.push(request(1, 0, op::CREATE));
-        assert!(local.take(&header(1, 0, op::CLOSE_SESSION)).is_none(), "its session expired before");
-        assert!(local.take(&header(1, 0, op::ERROR)).is_some());
+        local.push(request(1, 0, Op::CREATE));
+        assert!(local.take(&header(1, 0, Op::CLOSE_SESSION)).is_none(), "its session expired before");
+        assert!(local.take(&header(1, 0, Op::ERROR)).is_some());
     }
 
     #[test]
     #[should_panic(expected = "no transaction will answer")]
     fn a_request_without_a_transaction_is_noticed() {
         let mut local = LocalRequests::default();
-        local.push(request(1, 5, op::CREATE));
-        local.check([header(1, 6, op::CREATE)].iter());
+        local.push(request(1, 5, Op::CREATE));
+        local.check([header(1, 6, Op::CREATE)].iter());
     }
 }

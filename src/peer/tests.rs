@@ -8,7 +8,7 @@ use crate::pipeline::messages::{Entry, Outcome};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{ConnId, Cxid, Epoch, ErrorCode, Id, op};
+use crate::types::{ConnId, Cxid, Epoch, ErrorCode, Id, Op};
 use crate::watch::{Interest, Kind, WatchTable};
 
 const TICK: i32 = 2000;
@@ -136,7 +136,7 @@ impl World {
         *session
     }
 
-    fn write(&mut self, client: Client, session: SessionId, op: i32, body: Vec<u8>, behind_read: bool) {
+    fn write(&mut self, client: Client, session: SessionId, op: Op, body: Vec<u8>, behind_read: bool) {
         let auth = [Id::new("ip", "10.0.0.1")].into();
         let origin = Origin::Local { shard: client.shard, conn: client.conn };
         let request = WriteRequest { session, cxid: Cxid(5), op, body: body.into(), auth, moved: false, origin };
@@ -149,7 +149,7 @@ impl World {
         body.put_buffer(None);
         crate::jute::acl::put_acls(&mut body, &[crate::types::Acl::world_all()]);
         body.put_i32(flag);
-        self.write(client, session, op::CREATE, body, false);
+        self.write(client, session, Op::CREATE, body, false);
     }
 
     fn resume(&mut self, client: Client, session: SessionId, timeout_ms: i32, passwd_matches: bool) {
@@ -220,7 +220,7 @@ fn a_resumed_session_moves_and_the_old_connection_is_closed() {
     w.create(A, session, "/after", 0);
     assert!(matches!(w.out.to_shards[..], [(ShardId(0), ToShard::Close { conn: ConnId(11) })]));
     w.out.to_shards.clear();
-    w.write(A, session, op::CLOSE_SESSION, Vec::new(), false);
+    w.write(A, session, Op::CLOSE_SESSION, Vec::new(), false);
     // What it had proposed holds, and the new one may not read before that can be seen.
     let told = w.settle();
     assert!(
@@ -337,8 +337,8 @@ fn closing_twice_is_harmless() {
     let mut w = World::new();
     let session = w.session(A, 4000);
     w.create(A, session, "/e", 1);
-    w.write(A, session, op::CLOSE_SESSION, Vec::new(), false);
-    w.write(A, session, op::CLOSE_SESSION, Vec::new(), false);
+    w.write(A, session, Op::CLOSE_SESSION, Vec::new(), false);
+    w.write(A, session, Op::CLOSE_SESSION, Vec::new(), false);
     w.create(A, session, "/late", 0);
     let told = w.settle();
     assert_eq!(told.iter().map(|(_, m)| code(m)).collect::<Vec<_>>(), [0, 0, 0, -112]);
@@ -352,7 +352,7 @@ fn a_start_closes_sessions_that_nobody_knows() {
     let mut tree = Tree::new(TreeOptions::default());
     for (zxid, session) in [(1, 5), (2, 6), (3, 5)] {
         let header =
-            TxnHeader { session: SessionId(session), cxid: Cxid(0), zxid: Zxid(zxid), time_ms: 0, op: op::CREATE };
+            TxnHeader { session: SessionId(session), cxid: Cxid(0), zxid: Zxid(zxid), time_ms: 0, op: Op::CREATE };
         let txn = CreateTxn { kind: CreateKind::Plain { ephemeral: true }, ..plain(&format!("/e{zxid}")) };
         tree.apply(&header, &Txn::Create(txn), &mut |_| ());
     }
@@ -389,7 +389,7 @@ fn a_write_behind_a_read_waits_for_its_shard_and_holds_up_what_follows() {
     let last = w.tree.last_zxid();
     w.cursors = At(vec![last; 2]);
     w.create(A, a, "/1", 0);
-    w.write(A, a, op::DELETE, [&b"\0\0\0\x02/1"[..], &(-1i32).to_be_bytes()].concat(), true);
+    w.write(A, a, Op::DELETE, [&b"\0\0\0\x02/1"[..], &(-1i32).to_be_bytes()].concat(), true);
     w.create(B, b, "/2", 0);
     w.sync();
     assert_eq!(w.apply(), 1, "shard 0 has an outcome it has not answered at");
@@ -437,7 +437,7 @@ use crate::limits;
 fn a_used_up_epoch_is_followed_by_the_next() {
     let mut tree = Tree::new(TreeOptions::default());
     let zxid = Zxid::new(Epoch(1), u32::MAX - 1);
-    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: op::CREATE };
+    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: Op::CREATE };
     tree.apply(&header, &Txn::Create(plain("/x")), &mut |_| ());
     let mut w = World::on(tree, &[]);
     [A, C].into_iter().for_each(|client| w.begin(client));
@@ -451,7 +451,7 @@ fn a_used_up_epoch_is_followed_by_the_next() {
 fn a_start_behind_the_last_zxid_of_an_epoch_begins_the_next() {
     let mut tree = Tree::new(TreeOptions::default());
     let zxid = Zxid::new(Epoch(1), u32::MAX);
-    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: op::CREATE };
+    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: Op::CREATE };
     tree.apply(&header, &Txn::Create(plain("/x")), &mut |_| ());
     let mut w = World::on(tree, &[]);
     w.begin(A);
@@ -466,7 +466,7 @@ fn a_request_numbered_0_is_not_answered_by_the_servers_own_close() {
     w.tick_at(w.peer.deadline().unwrap());
     let origin = Origin::Local { shard: A.shard, conn: A.conn };
     let body = [&b"\0\0\0\x02/x"[..], &(-1i32).to_be_bytes()].concat();
-    let (op, body, auth) = (op::DELETE, body.into(), [].into());
+    let (op, body, auth) = (Op::DELETE, body.into(), [].into());
     let request = WriteRequest { session, cxid: Cxid(0), op, body, auth, moved: false, origin };
     w.shard(ToPeer::Write { request, behind_read: false, large: None });
     let told = w.settle();
@@ -491,7 +491,7 @@ fn parts(w: &mut World) -> (usize, usize, usize) {
 fn a_snapshot_is_made_piece_by_piece_as_fast_as_it_is_written() {
     let mut tree = Tree::new(TreeOptions::default());
     for i in 1..=9000 {
-        let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(i), time_ms: 0, op: op::CREATE };
+        let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(i), time_ms: 0, op: Op::CREATE };
         let data = Some(Bytes::from(vec![b'x'; 1000]));
         tree.apply(&header, &Txn::Create(CreateTxn { data, ..plain(&format!("/{i}")) }), &mut |_| ());
     }
@@ -603,17 +603,17 @@ fn the_sweep_proposes_no_faster_than_it_may() {
         ..TreeOptions::default()
     });
     let mut zxid = 0;
-    let mut apply = |txn: Txn, op: i32| {
+    let mut apply = |txn: Txn, op: Op| {
         zxid += 1;
         let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(zxid), time_ms: 0, op };
         tree.apply(&header, &txn, &mut |_| ());
     };
     for i in 0..5 {
         let path = format!("/c{i}");
-        apply(Txn::Create(CreateTxn { kind: CreateKind::Container, ..plain(&path) }), op::CREATE_CONTAINER);
-        apply(Txn::Create(plain(&format!("{path}/x"))), op::CREATE);
+        apply(Txn::Create(CreateTxn { kind: CreateKind::Container, ..plain(&path) }), Op::CREATE_CONTAINER);
+        apply(Txn::Create(plain(&format!("{path}/x"))), Op::CREATE);
         if i != 3 {
-            apply(Txn::Delete { path: format!("{path}/x") }, op::DELETE);
+            apply(Txn::Delete { path: format!("{path}/x") }, Op::DELETE);
         }
     }
     let mut w = World::on(tree, &[]);
@@ -624,7 +624,7 @@ fn the_sweep_proposes_no_faster_than_it_may() {
     for i in 1..=4 {
         w.tick_at(at);
         let [(header, Txn::Delete { .. })] = &w.proposed()[..] else { panic!("{i}") };
-        assert_eq!((header.op, header.session), (op::DELETE_CONTAINER, SessionId::NONE));
+        assert_eq!((header.op, header.session), (Op::DELETE_CONTAINER, SessionId::NONE));
         let next = w.peer.deadline().unwrap();
         assert_eq!(next - at, if i == 4 { 60_000 } else { 100 });
         at = next;

@@ -7,7 +7,7 @@ use crate::proto::reply::{ReplyHeader, put_reply_header};
 use crate::proto::response::{put_created, put_data};
 use crate::tree::{Applied, SubApplied};
 use crate::txn::Txn;
-use crate::types::{ErrorCode, Stat, Zxid, op};
+use crate::types::{ErrorCode, Op, Stat, Zxid};
 
 /// What the shard has to do besides sending the bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,8 +24,8 @@ pub enum AfterReply {
 
 /// Appends the reply to a write, as a frame. `op` is the request's opcode and `xid` its number; `zxid` is put into the
 /// header; `txn` is the transaction that the request became and `applied` the result of applying it.
-pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &Txn, applied: &Applied) -> AfterReply {
-    if op == op::CREATE_SESSION && !matches!(txn, Txn::Error { .. }) {
+pub fn put_write_reply(out: &mut Vec<u8>, op: Op, xid: i32, zxid: Zxid, txn: &Txn, applied: &Applied) -> AfterReply {
+    if op == Op::CREATE_SESSION && !matches!(txn, Txn::Error { .. }) {
         return AfterReply::Handshake;
     }
     let moved = |err: i32| err == ErrorCode::SessionMoved.code();
@@ -48,14 +48,14 @@ pub fn put_write_reply(out: &mut Vec<u8>, op: i32, xid: i32, zxid: Zxid, txn: &T
         }
     }
     out.end_frame(frame);
-    if op == op::CLOSE_SESSION { AfterReply::CloseAfterFlush } else { AfterReply::Keep }
+    if op == Op::CLOSE_SESSION { AfterReply::CloseAfterFlush } else { AfterReply::Keep }
 }
 
 /// Appends what follows the header if the write succeeded.
-fn put_body(out: &mut Vec<u8>, op: i32, txn: &Txn, stat: Option<&Stat>) {
+fn put_body(out: &mut Vec<u8>, op: Op, txn: &Txn, stat: Option<&Stat>) {
     match txn {
         Txn::Create(create) => {
-            if op == op::CREATE {
+            if op == Op::CREATE {
                 out.put_string(&create.path);
             } else {
                 put_created(out, &create.path, stat.unwrap_or(&Stat::default()));
@@ -64,7 +64,7 @@ fn put_body(out: &mut Vec<u8>, op: i32, txn: &Txn, stat: Option<&Stat>) {
         Txn::SetData { data, .. } => {
             let none = Stat::default();
             let stat = stat.unwrap_or(&none);
-            if op == op::RECONFIG { put_data(out, data.as_deref(), stat) } else { put_stat(out, stat) }
+            if op == Op::RECONFIG { put_data(out, data.as_deref(), stat) } else { put_stat(out, stat) }
         }
         Txn::SetAcl { .. } => put_stat(out, stat.unwrap_or(&Stat::default())),
         Txn::Delete { .. }
@@ -81,12 +81,12 @@ fn put_multi(out: &mut Vec<u8>, subs: &[SubApplied]) {
         let path = sub.path.as_deref().unwrap_or_default().into();
         let stat = sub.stat.unwrap_or_default();
         let result = match sub.op {
-            op::CREATE => MultiResult::Create { path },
-            op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => MultiResult::Create2 { path, stat },
-            op::DELETE | op::DELETE_CONTAINER => MultiResult::Delete,
-            op::SET_DATA => MultiResult::SetData { stat },
-            op::CHECK => MultiResult::Check,
-            op::ERROR => MultiResult::Error(sub.err),
+            Op::CREATE => MultiResult::Create { path },
+            Op::CREATE2 | Op::CREATE_CONTAINER | Op::CREATE_TTL => MultiResult::Create2 { path, stat },
+            Op::DELETE | Op::DELETE_CONTAINER => MultiResult::Delete,
+            Op::SET_DATA => MultiResult::SetData { stat },
+            Op::CHECK => MultiResult::Check,
+            Op::ERROR => MultiResult::Error(sub.err),
             // No server writes such an operation, but a log of another server may contain one.
             op => {
                 MultiHeader::result(op).put(out);
@@ -118,10 +118,10 @@ mod tests {
         }
 
         /// Applies a transaction; returns the error code of the reply and the bytes after its header.
-        fn reply(&mut self, op: i32, txn: Txn) -> (AfterReply, i32, Vec<u8>) {
+        fn reply(&mut self, op: Op, txn: Txn) -> (AfterReply, i32, Vec<u8>) {
             self.zxid += 1;
             let zxid = Zxid(self.zxid);
-            let header_op = if matches!(txn, Txn::Error { .. }) { op::ERROR } else { op };
+            let header_op = if matches!(txn, Txn::Error { .. }) { Op::ERROR } else { op };
             let header = TxnHeader { session: SessionId(1), cxid: Cxid(5), zxid, time_ms: 9, op: header_op };
             let applied = self.tree.apply(&header, &txn, &mut |_| {});
             let mut out = b"before".to_vec();
@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn bodies_by_opcode() {
         let mut t = Replier::new();
-        assert_eq!(t.reply(op::CREATE, create("/a", PLAIN, 1)), (AfterReply::Keep, 0, b"\0\0\0\x02/a".to_vec()));
+        assert_eq!(t.reply(Op::CREATE, create("/a", PLAIN, 1)), (AfterReply::Keep, 0, b"\0\0\0\x02/a".to_vec()));
         for (op, kind, path, cversion) in
-            [(op::CREATE2, PLAIN, "/b", 2), (op::CREATE_CONTAINER, CreateKind::Container, "/c", 3)]
+            [(Op::CREATE2, PLAIN, "/b", 2), (Op::CREATE_CONTAINER, CreateKind::Container, "/c", 3)]
         {
             let (_, err, body) = t.reply(op, create(path, kind, cversion));
             let mut r = Reader::new(&body);
@@ -160,30 +160,30 @@ mod tests {
             assert!(r.is_empty());
         }
         let set = |version| Txn::SetData { path: "/a".into(), data: Some("x".into()), version };
-        let (_, err, body) = t.reply(op::SET_DATA, set(1));
+        let (_, err, body) = t.reply(Op::SET_DATA, set(1));
         assert_eq!((err, read_stat(&mut Reader::new(&body))), (0, Ok(t.stat("/a"))));
-        let (_, _, body) = t.reply(op::RECONFIG, set(2));
+        let (_, _, body) = t.reply(Op::RECONFIG, set(2));
         let mut r = Reader::new(&body);
         assert_eq!((r.buffer(), read_stat(&mut r)), (Ok(Some(&b"x"[..])), Ok(t.stat("/a"))));
-        let (_, _, body) = t.reply(op::SET_ACL, Txn::SetAcl { path: "/a".into(), acl: None, version: 1 });
+        let (_, _, body) = t.reply(Op::SET_ACL, Txn::SetAcl { path: "/a".into(), acl: None, version: 1 });
         assert_eq!(read_stat(&mut Reader::new(&body)), Ok(t.stat("/a")));
-        assert_eq!(t.reply(op::DELETE, Txn::Delete { path: "/a".into() }), (AfterReply::Keep, 0, vec![]));
+        assert_eq!(t.reply(Op::DELETE, Txn::Delete { path: "/a".into() }), (AfterReply::Keep, 0, vec![]));
     }
 
     #[test]
     fn errors_and_sessions() {
         let mut t = Replier::new();
-        assert_eq!(t.reply(op::CREATE2, Txn::Error { err: -110 }), (AfterReply::Keep, -110, vec![]));
-        assert_eq!(t.reply(op::MULTI, Txn::Error { err: -5 }), (AfterReply::Keep, -5, vec![]));
+        assert_eq!(t.reply(Op::CREATE2, Txn::Error { err: -110 }), (AfterReply::Keep, -110, vec![]));
+        assert_eq!(t.reply(Op::MULTI, Txn::Error { err: -5 }), (AfterReply::Keep, -5, vec![]));
         // A code from another leader for which this server has no name is passed on.
-        assert_eq!(t.reply(op::DELETE, Txn::Error { err: -126 }), (AfterReply::Keep, -126, vec![]));
-        assert_eq!(t.reply(op::DELETE, Txn::Error { err: -118 }), (AfterReply::Close, 0, vec![]));
+        assert_eq!(t.reply(Op::DELETE, Txn::Error { err: -126 }), (AfterReply::Keep, -126, vec![]));
+        assert_eq!(t.reply(Op::DELETE, Txn::Error { err: -118 }), (AfterReply::Close, 0, vec![]));
         assert_eq!(
-            t.reply(op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 1 }),
+            t.reply(Op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 1 }),
             (AfterReply::Handshake, 0, vec![])
         );
         assert_eq!(
-            t.reply(op::CLOSE_SESSION, Txn::CloseSession { paths: Some(vec![]) }),
+            t.reply(Op::CLOSE_SESSION, Txn::CloseSession { paths: Some(vec![]) }),
             (AfterReply::CloseAfterFlush, 0, vec![])
         );
     }
@@ -193,20 +193,20 @@ mod tests {
         let mut t = Replier::new();
         let sub = |op, txn| SubTxn { op, txn };
         let subs = vec![
-            sub(op::CREATE, create("/a", PLAIN, 1)),
-            sub(op::CREATE2, create("/b", PLAIN, 2)),
-            sub(op::CREATE_CONTAINER, create("/c", CreateKind::Container, 3)),
-            sub(op::CREATE_TTL, create("/t", CreateKind::Ttl { ttl_ms: 1 }, 4)),
-            sub(op::SET_DATA, Txn::SetData { path: "/a".into(), data: None, version: 1 }),
-            sub(op::CHECK, Txn::Check { path: "/a".into(), version: 2 }),
-            sub(op::DELETE, Txn::Delete { path: "/b".into() }),
+            sub(Op::CREATE, create("/a", PLAIN, 1)),
+            sub(Op::CREATE2, create("/b", PLAIN, 2)),
+            sub(Op::CREATE_CONTAINER, create("/c", CreateKind::Container, 3)),
+            sub(Op::CREATE_TTL, create("/t", CreateKind::Ttl { ttl_ms: 1 }, 4)),
+            sub(Op::SET_DATA, Txn::SetData { path: "/a".into(), data: None, version: 1 }),
+            sub(Op::CHECK, Txn::Check { path: "/a".into(), version: 2 }),
+            sub(Op::DELETE, Txn::Delete { path: "/b".into() }),
         ];
-        let (after, err, body) = t.reply(op::MULTI, Txn::Multi(subs));
+        let (after, err, body) = t.reply(Op::MULTI, Txn::Multi(subs));
         assert_eq!((after, err), (AfterReply::Keep, 0));
         let mut r = Reader::new(&body);
         let mut next = |path: Option<&str>, stat: bool| {
             let h = MultiHeader::read(&mut r).unwrap();
-            assert_eq!((h.done, h.err), (h.op == -1, if h.op == -1 { -1 } else { 0 }));
+            assert_eq!((h.done, h.err), (h.op == Op::ERROR, if h.op == Op::ERROR { -1 } else { 0 }));
             if let Some(path) = path {
                 assert_eq!(r.string().unwrap(), path);
             }
@@ -215,35 +215,35 @@ mod tests {
             }
             (h.op, r.is_empty())
         };
-        assert_eq!(next(Some("/a"), false), (op::CREATE, false));
+        assert_eq!(next(Some("/a"), false), (Op::CREATE, false));
         for path in ["/b", "/c", "/t"] {
-            assert_eq!(next(Some(path), true), (op::CREATE2, false));
+            assert_eq!(next(Some(path), true), (Op::CREATE2, false));
         }
-        assert_eq!(next(None, true), (op::SET_DATA, false));
-        assert_eq!(next(None, false), (op::CHECK, false));
-        assert_eq!(next(None, false), (op::DELETE, false));
-        assert_eq!(next(None, false), (-1, true));
+        assert_eq!(next(None, true), (Op::SET_DATA, false));
+        assert_eq!(next(None, false), (Op::CHECK, false));
+        assert_eq!(next(None, false), (Op::DELETE, false));
+        assert_eq!(next(None, false), (Op::ERROR, true));
 
-        let (_, err, body) = t.reply(op::MULTI, Txn::Multi(vec![]));
+        let (_, err, body) = t.reply(Op::MULTI, Txn::Multi(vec![]));
         assert_eq!((err, body), (0, vec![0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 0xff]));
     }
 
     #[test]
     fn a_failed_multi_has_a_clean_header() {
         let mut t = Replier::new();
-        let error = |err| SubTxn { op: op::ERROR, txn: Txn::Error { err } };
-        let (_, err, body) = t.reply(op::MULTI, Txn::Multi(vec![error(0), error(-101), error(-2)]));
+        let error = |err| SubTxn { op: Op::ERROR, txn: Txn::Error { err } };
+        let (_, err, body) = t.reply(Op::MULTI, Txn::Multi(vec![error(0), error(-101), error(-2)]));
         let hex: String = body.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             (err, hex.as_str()),
             (0, "ffffffff000000000000000000ffffffff00ffffff9bffffff9bffffffff00fffffffefffffffeffffffff01ffffffff")
         );
         // Apache's leader logs the operations before the failing one in full.
-        let foreign = vec![SubTxn { op: op::CREATE, txn: create("/x", PLAIN, 1) }, error(-101)];
-        let (_, _, body) = t.reply(op::MULTI, Txn::Multi(foreign));
+        let foreign = vec![SubTxn { op: Op::CREATE, txn: create("/x", PLAIN, 1) }, error(-101)];
+        let (_, _, body) = t.reply(Op::MULTI, Txn::Multi(foreign));
         assert_eq!(body[..13], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert!(t.tree.get("/x").is_none());
-        let moved = t.reply(op::MULTI, Txn::Multi(vec![error(-118), error(-2)]));
+        let moved = t.reply(Op::MULTI, Txn::Multi(vec![error(-118), error(-2)]));
         assert_eq!(moved, (AfterReply::Close, 0, vec![]));
     }
 }

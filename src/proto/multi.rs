@@ -4,14 +4,14 @@ use super::request::{CreateRequest, Text, put_set_data};
 use super::response::{put_data, read_data};
 use crate::jute::stat::{put_stat, read_stat};
 use crate::jute::{JuteError, Put, Reader};
-use crate::types::{CreateMode, ErrorCode, Stat, op};
+use crate::types::{CreateMode, ErrorCode, Op, Stat};
 
 /// One operation of a write multi.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum MultiOp<'a> {
     /// The opcode it was sent with and the body; the create flag re-selects the opcode.
-    Create(i32, CreateRequest<'a>),
+    Create(Op, CreateRequest<'a>),
     Delete {
         path: Text<'a>,
         version: i32,
@@ -29,12 +29,12 @@ pub enum MultiOp<'a> {
 
 impl MultiOp<'_> {
     /// The opcode in its header.
-    pub fn op(&self) -> i32 {
+    pub fn op(&self) -> Op {
         match self {
             MultiOp::Create(op, _) => *op,
-            MultiOp::Delete { .. } => op::DELETE,
-            MultiOp::SetData { .. } => op::SET_DATA,
-            MultiOp::Check { .. } => op::CHECK,
+            MultiOp::Delete { .. } => Op::DELETE,
+            MultiOp::SetData { .. } => Op::SET_DATA,
+            MultiOp::Check { .. } => Op::CHECK,
         }
     }
 
@@ -42,7 +42,7 @@ impl MultiOp<'_> {
     /// must be known.
     pub fn is_readable(&self) -> bool {
         let MultiOp::Create(op, create) = self else { return true };
-        *op == op::CREATE_TTL || CreateMode::from_flag(create.flags).is_some_and(|mode| !mode.is_ttl())
+        *op == Op::CREATE_TTL || CreateMode::from_flag(create.flags).is_some_and(|mode| !mode.is_ttl())
     }
 }
 
@@ -58,7 +58,7 @@ pub enum MultiReadOp<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct MultiHeader {
-    pub op: i32,
+    pub op: Op,
     pub done: bool,
     pub err: i32,
 }
@@ -66,28 +66,28 @@ pub struct MultiHeader {
 impl MultiHeader {
     /// Reads one.
     pub fn read(r: &mut Reader<'_>) -> Result<MultiHeader, JuteError> {
-        Ok(MultiHeader { op: r.i32()?, done: r.bool()?, err: r.i32()? })
+        Ok(MultiHeader { op: Op(r.i32()?), done: r.bool()?, err: r.i32()? })
     }
 
     /// Appends one.
     pub fn put(self, out: &mut Vec<u8>) {
-        out.put_i32(self.op);
+        out.put_i32(self.op.0);
         out.put_bool(self.done);
         out.put_i32(self.err);
     }
 
     /// Before an operation that is asked for.
-    pub const fn asking(op: i32) -> MultiHeader {
+    pub const fn asking(op: Op) -> MultiHeader {
         MultiHeader { op, done: false, err: -1 }
     }
 
     /// Before the result of an operation that succeeded.
-    pub const fn result(op: i32) -> MultiHeader {
+    pub const fn result(op: Op) -> MultiHeader {
         MultiHeader { op, done: false, err: 0 }
     }
 
     /// The end mark.
-    pub const END: MultiHeader = MultiHeader { op: -1, done: true, err: -1 };
+    pub const END: MultiHeader = MultiHeader { op: Op::ERROR, done: true, err: -1 };
 }
 
 /// Reads a write multi. Read operations, setACL and anything else in it are refused, as Java does.
@@ -99,12 +99,12 @@ pub fn read_multi<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, JuteError>
             return Ok(ops);
         }
         ops.push(match h.op {
-            op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+            Op::CREATE | Op::CREATE2 | Op::CREATE_CONTAINER | Op::CREATE_TTL => {
                 MultiOp::Create(h.op, CreateRequest::read(r, h.op)?)
             }
-            op::DELETE => MultiOp::Delete { path: r.string()?, version: r.i32()? },
-            op::SET_DATA => MultiOp::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
-            op::CHECK => MultiOp::Check { path: r.string()?, version: r.i32()? },
+            Op::DELETE => MultiOp::Delete { path: r.string()?, version: r.i32()? },
+            Op::SET_DATA => MultiOp::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
+            Op::CHECK => MultiOp::Check { path: r.string()?, version: r.i32()? },
             _ => return Err(r.unexpected("operation in multi")),
         });
     }
@@ -119,12 +119,12 @@ pub fn read_multi_read<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, J
             return Ok(ops);
         }
         ops.push(match h.op {
-            op::GET_DATA => {
+            Op::GET_DATA => {
                 let path = r.string()?;
                 r.bool()?;
                 MultiReadOp::GetData { path }
             }
-            op::GET_CHILDREN => {
+            Op::GET_CHILDREN => {
                 let path = r.string()?;
                 r.bool()?;
                 MultiReadOp::GetChildren { path }
@@ -154,8 +154,8 @@ pub fn put_multi(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
 pub fn put_multi_read(out: &mut Vec<u8>, ops: &[MultiReadOp<'_>]) {
     for sub in ops {
         let (op, path) = match sub {
-            MultiReadOp::GetData { path } => (op::GET_DATA, path),
-            MultiReadOp::GetChildren { path } => (op::GET_CHILDREN, path),
+            MultiReadOp::GetData { path } => (Op::GET_DATA, path),
+            MultiReadOp::GetChildren { path } => (Op::GET_CHILDREN, path),
         };
         MultiHeader::asking(op).put(out);
         out.put_string(path);
@@ -197,30 +197,30 @@ impl<'a> MultiResult<'a> {
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             MultiResult::Create { path } => {
-                MultiHeader::result(op::CREATE).put(out);
+                MultiHeader::result(Op::CREATE).put(out);
                 out.put_string(path);
             }
             MultiResult::Create2 { path, stat } => {
-                MultiHeader::result(op::CREATE2).put(out);
+                MultiHeader::result(Op::CREATE2).put(out);
                 out.put_string(path);
                 put_stat(out, stat);
             }
-            MultiResult::Delete => MultiHeader::result(op::DELETE).put(out),
+            MultiResult::Delete => MultiHeader::result(Op::DELETE).put(out),
             MultiResult::SetData { stat } => {
-                MultiHeader::result(op::SET_DATA).put(out);
+                MultiHeader::result(Op::SET_DATA).put(out);
                 put_stat(out, stat);
             }
-            MultiResult::Check => MultiHeader::result(op::CHECK).put(out),
+            MultiResult::Check => MultiHeader::result(Op::CHECK).put(out),
             MultiResult::GetData { data, stat } => {
-                MultiHeader::result(op::GET_DATA).put(out);
+                MultiHeader::result(Op::GET_DATA).put(out);
                 put_data(out, *data, stat);
             }
             MultiResult::GetChildren { names } => {
-                MultiHeader::result(op::GET_CHILDREN).put(out);
+                MultiHeader::result(Op::GET_CHILDREN).put(out);
                 out.put_strings(names);
             }
             MultiResult::Error(err) => {
-                MultiHeader { op: op::ERROR, done: false, err: *err }.put(out);
+                MultiHeader { op: Op::ERROR, done: false, err: *err }.put(out);
                 out.put_i32(*err);
             }
         }
@@ -238,17 +238,17 @@ impl<'a> MultiResult<'a> {
                 return Ok(results);
             }
             results.push(match header.op {
-                op::CREATE => MultiResult::Create { path: r.string()? },
-                op::CREATE2 => MultiResult::Create2 { path: r.string()?, stat: read_stat(r)? },
-                op::DELETE => MultiResult::Delete,
-                op::SET_DATA => MultiResult::SetData { stat: read_stat(r)? },
-                op::CHECK => MultiResult::Check,
-                op::GET_DATA => {
+                Op::CREATE => MultiResult::Create { path: r.string()? },
+                Op::CREATE2 => MultiResult::Create2 { path: r.string()?, stat: read_stat(r)? },
+                Op::DELETE => MultiResult::Delete,
+                Op::SET_DATA => MultiResult::SetData { stat: read_stat(r)? },
+                Op::CHECK => MultiResult::Check,
+                Op::GET_DATA => {
                     let (data, stat) = read_data(r)?;
                     MultiResult::GetData { data, stat }
                 }
-                op::GET_CHILDREN => MultiResult::GetChildren { names: r.strings()? },
-                op::ERROR => MultiResult::Error(r.i32()?),
+                Op::GET_CHILDREN => MultiResult::GetChildren { names: r.strings()? },
+                Op::ERROR => MultiResult::Error(r.i32()?),
                 _ => return Err(r.unexpected("result in multi")),
             });
         }
@@ -309,8 +309,8 @@ mod tests {
             let create = CreateRequest { path: "/a".into(), data: None, acl: acl.clone().into(), flags, ttl_ms: None };
             MultiOp::Create(op, create).is_readable()
         };
-        assert!((0..5).all(|flags| readable(op::CREATE, flags)) && readable(op::CREATE_TTL, 7));
-        assert!([5, 6, 7, -1].iter().all(|flags| !readable(op::CREATE2, *flags)));
+        assert!((0..5).all(|flags| readable(Op::CREATE, flags)) && readable(Op::CREATE_TTL, 7));
+        assert!([5, 6, 7, -1].iter().all(|flags| !readable(Op::CREATE2, *flags)));
         assert!(MultiOp::Check { path: "/a".into(), version: 0 }.is_readable());
     }
 

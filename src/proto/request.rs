@@ -6,7 +6,7 @@ use super::multi::{MultiOp, MultiReadOp, put_multi, put_multi_read, read_multi, 
 use crate::jute::acl::{put_acls, read_acls};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::acl::AclList;
-use crate::types::{Zxid, op};
+use crate::types::{Op, Zxid};
 
 /// Text inside a frame; owned only when it was not UTF-8.
 pub type Text<'a> = Cow<'a, str>;
@@ -16,7 +16,7 @@ pub type Text<'a> = Cow<'a, str>;
 #[allow(missing_docs)]
 pub struct RequestHeader {
     pub xid: i32,
-    pub op: i32,
+    pub op: Op,
 }
 
 /// Special xids of clients.
@@ -34,13 +34,13 @@ pub mod xid {
 impl RequestHeader {
     /// Reads the header.
     pub fn read(r: &mut Reader<'_>) -> Result<RequestHeader, JuteError> {
-        Ok(RequestHeader { xid: r.i32()?, op: r.i32()? })
+        Ok(RequestHeader { xid: r.i32()?, op: Op(r.i32()?) })
     }
 
     /// Appends the header.
     pub fn put(self, out: &mut Vec<u8>) {
         out.put_i32(self.xid);
-        out.put_i32(self.op);
+        out.put_i32(self.op.0);
     }
 }
 
@@ -58,13 +58,13 @@ pub struct CreateRequest<'a> {
 
 impl<'a> CreateRequest<'a> {
     /// Reads the body of the create-class opcode `op`.
-    pub fn read(r: &mut Reader<'a>, op: i32) -> Result<CreateRequest<'a>, JuteError> {
+    pub fn read(r: &mut Reader<'a>, op: Op) -> Result<CreateRequest<'a>, JuteError> {
         Ok(CreateRequest {
             path: r.some_string()?,
             data: r.buffer()?,
             acl: read_acls(r)?,
             flags: r.i32()?,
-            ttl_ms: if op == op::CREATE_TTL { Some(r.i64()?) } else { None },
+            ttl_ms: if op == Op::CREATE_TTL { Some(r.i64()?) } else { None },
         })
     }
 
@@ -190,48 +190,48 @@ pub enum Request<'a> {
 
 impl<'a> Request<'a> {
     /// Decodes the body of opcode `op`. `Ok(None)`: no such operation.
-    pub fn read(op: i32, body: &'a [u8]) -> Result<Option<Request<'a>>, JuteError> {
+    pub fn read(op: Op, body: &'a [u8]) -> Result<Option<Request<'a>>, JuteError> {
         let r = &mut Reader::new(body);
         Ok(Some(match op {
-            op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+            Op::CREATE | Op::CREATE2 | Op::CREATE_CONTAINER | Op::CREATE_TTL => {
                 Request::Create(CreateRequest::read(r, op)?)
             }
-            op::DELETE => Request::Delete { path: r.some_string()?, version: r.i32()? },
-            op::EXISTS => Request::Exists { path: r.some_string()?, watch: r.bool()? },
-            op::GET_DATA => Request::GetData { path: r.some_string()?, watch: r.bool()? },
-            op::SET_DATA => Request::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
-            op::GET_ACL => Request::GetAcl { path: r.some_string()? },
-            op::SET_ACL => Request::SetAcl { path: r.string()?, acl: read_acls(r)?, version: r.i32()? },
-            op::GET_CHILDREN | op::GET_CHILDREN2 => Request::GetChildren { path: r.some_string()?, watch: r.bool()? },
-            op::SYNC => Request::Sync { path: r.ustring()? },
-            op::PING => Request::Ping,
-            op::CHECK => Request::Check { path: r.string()?, version: r.i32()? },
-            op::MULTI => Request::Multi(read_multi(r)?),
-            op::MULTI_READ => Request::MultiRead(read_multi_read(r)?),
-            op::RECONFIG => Request::Reconfig {
+            Op::DELETE => Request::Delete { path: r.some_string()?, version: r.i32()? },
+            Op::EXISTS => Request::Exists { path: r.some_string()?, watch: r.bool()? },
+            Op::GET_DATA => Request::GetData { path: r.some_string()?, watch: r.bool()? },
+            Op::SET_DATA => Request::SetData { path: r.string()?, data: r.buffer()?, version: r.i32()? },
+            Op::GET_ACL => Request::GetAcl { path: r.some_string()? },
+            Op::SET_ACL => Request::SetAcl { path: r.string()?, acl: read_acls(r)?, version: r.i32()? },
+            Op::GET_CHILDREN | Op::GET_CHILDREN2 => Request::GetChildren { path: r.some_string()?, watch: r.bool()? },
+            Op::SYNC => Request::Sync { path: r.ustring()? },
+            Op::PING => Request::Ping,
+            Op::CHECK => Request::Check { path: r.string()?, version: r.i32()? },
+            Op::MULTI => Request::Multi(read_multi(r)?),
+            Op::MULTI_READ => Request::MultiRead(read_multi_read(r)?),
+            Op::RECONFIG => Request::Reconfig {
                 joining: r.ustring()?,
                 leaving: r.ustring()?,
                 new_members: r.ustring()?,
                 config_id: r.i64()?,
             },
-            op::CHECK_WATCHES => Request::CheckWatches { path: r.string()?, kind: r.i32()? },
-            op::REMOVE_WATCHES => Request::RemoveWatches { path: r.string()?, kind: r.i32()? },
-            op::DELETE_CONTAINER => Request::DeleteContainer { path: r.string()? },
-            op::AUTH => Request::Auth { kind: r.i32()?, scheme: r.string()?, auth: r.buffer()? },
-            op::SET_WATCHES | op::SET_WATCHES2 => Request::SetWatches(read_set_watches(r, op)?),
-            op::SASL => Request::Sasl { token: r.buffer()? },
-            op::GET_EPHEMERALS => Request::GetEphemerals { prefix: r.string()? },
-            op::GET_ALL_CHILDREN_NUMBER => Request::GetAllChildrenNumber { path: r.some_string()? },
-            op::ADD_WATCH => Request::AddWatch { path: r.string()?, mode: r.i32()? },
-            op::WHO_AM_I => Request::WhoAmI,
-            op::CREATE_SESSION => Request::CreateSession { timeout_ms: r.i32()? },
-            op::CLOSE_SESSION => Request::CloseSession,
+            Op::CHECK_WATCHES => Request::CheckWatches { path: r.string()?, kind: r.i32()? },
+            Op::REMOVE_WATCHES => Request::RemoveWatches { path: r.string()?, kind: r.i32()? },
+            Op::DELETE_CONTAINER => Request::DeleteContainer { path: r.string()? },
+            Op::AUTH => Request::Auth { kind: r.i32()?, scheme: r.string()?, auth: r.buffer()? },
+            Op::SET_WATCHES | Op::SET_WATCHES2 => Request::SetWatches(read_set_watches(r, op)?),
+            Op::SASL => Request::Sasl { token: r.buffer()? },
+            Op::GET_EPHEMERALS => Request::GetEphemerals { prefix: r.string()? },
+            Op::GET_ALL_CHILDREN_NUMBER => Request::GetAllChildrenNumber { path: r.some_string()? },
+            Op::ADD_WATCH => Request::AddWatch { path: r.string()?, mode: r.i32()? },
+            Op::WHO_AM_I => Request::WhoAmI,
+            Op::CREATE_SESSION => Request::CreateSession { timeout_ms: r.i32()? },
+            Op::CLOSE_SESSION => Request::CloseSession,
             _ => return Ok(None),
         }))
     }
 
     /// Appends the body as opcode `op` has it. The opcode matters to setWatches only: setWatches2 has two lists more.
-    pub fn put(&self, op: i32, out: &mut Vec<u8>) {
+    pub fn put(&self, op: Op, out: &mut Vec<u8>) {
         match self {
             Request::Create(create) => create.put(out),
             Request::Delete { path, version: number }
@@ -272,7 +272,7 @@ impl<'a> Request<'a> {
                 out.put_string(scheme);
                 out.put_buffer(*auth);
             }
-            Request::SetWatches(watches) => put_set_watches(out, watches, op == op::SET_WATCHES2),
+            Request::SetWatches(watches) => put_set_watches(out, watches, op == Op::SET_WATCHES2),
             Request::Sasl { token } => out.put_buffer(*token),
             Request::CreateSession { timeout_ms } => out.put_i32(*timeout_ms),
             Request::Ping | Request::WhoAmI | Request::CloseSession => {}
@@ -280,14 +280,14 @@ impl<'a> Request<'a> {
     }
 
     /// The body alone, see [`Request::put`].
-    pub fn body(&self, op: i32) -> Vec<u8> {
+    pub fn body(&self, op: Op) -> Vec<u8> {
         let mut out = Vec::new();
         self.put(op, &mut out);
         out
     }
 
     /// Appends the framed request of opcode `op`.
-    pub fn put_framed(&self, xid: i32, op: i32, out: &mut Vec<u8>) {
+    pub fn put_framed(&self, xid: i32, op: Op, out: &mut Vec<u8>) {
         let frame = out.begin_frame();
         RequestHeader { xid, op }.put(out);
         self.put(op, out);
@@ -296,7 +296,7 @@ impl<'a> Request<'a> {
 }
 
 /// Appends a framed request whose body is at hand as bytes, whatever they are.
-pub fn put_framed_body(out: &mut Vec<u8>, xid: i32, op: i32, body: &[u8]) {
+pub fn put_framed_body(out: &mut Vec<u8>, xid: i32, op: Op, body: &[u8]) {
     let frame = out.begin_frame();
     RequestHeader { xid, op }.put(out);
     out.extend_from_slice(body);
@@ -305,12 +305,12 @@ pub fn put_framed_body(out: &mut Vec<u8>, xid: i32, op: i32, body: &[u8]) {
 
 /// A framed ping: an opcode without a body, under the xid of pings.
 pub fn put_ping(out: &mut Vec<u8>) {
-    Request::Ping.put_framed(xid::PING, op::PING, out);
+    Request::Ping.put_framed(xid::PING, Op::PING, out);
 }
 
 /// A framed auth packet.
 pub fn put_auth(out: &mut Vec<u8>, scheme: &str, auth: Option<&[u8]>) {
-    Request::Auth { kind: 0, scheme: scheme.into(), auth }.put_framed(xid::AUTH, op::AUTH, out);
+    Request::Auth { kind: 0, scheme: scheme.into(), auth }.put_framed(xid::AUTH, Op::AUTH, out);
 }
 
 fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
@@ -335,7 +335,7 @@ fn put_set_watches(out: &mut Vec<u8>, w: &SetWatches, with_persistent: bool) {
     }
 }
 
-fn read_set_watches(r: &mut Reader<'_>, op: i32) -> Result<SetWatches, JuteError> {
+fn read_set_watches(r: &mut Reader<'_>, op: Op) -> Result<SetWatches, JuteError> {
     let mut w = SetWatches {
         relative_zxid: Zxid(r.i64()?),
         data: r.some_strings()?,
@@ -343,7 +343,7 @@ fn read_set_watches(r: &mut Reader<'_>, op: i32) -> Result<SetWatches, JuteError
         child: r.some_strings()?,
         ..SetWatches::default()
     };
-    if op == op::SET_WATCHES2 {
+    if op == Op::SET_WATCHES2 {
         w.persistent = r.some_strings()?;
         w.persistent_recursive = r.some_strings()?;
     }
@@ -351,21 +351,21 @@ fn read_set_watches(r: &mut Reader<'_>, op: i32) -> Result<SetWatches, JuteError
 }
 
 /// Whether the opcode goes through consensus and gets a zxid even when it fails.
-pub fn is_write(op: i32) -> bool {
+pub fn is_write(op: Op) -> bool {
     matches!(
         op,
-        op::CREATE
-            | op::DELETE
-            | op::SET_DATA
-            | op::SET_ACL
-            | op::MULTI
-            | op::CREATE2
-            | op::RECONFIG
-            | op::CREATE_CONTAINER
-            | op::DELETE_CONTAINER
-            | op::CREATE_TTL
-            | op::CREATE_SESSION
-            | op::CLOSE_SESSION
+        Op::CREATE
+            | Op::DELETE
+            | Op::SET_DATA
+            | Op::SET_ACL
+            | Op::MULTI
+            | Op::CREATE2
+            | Op::RECONFIG
+            | Op::CREATE_CONTAINER
+            | Op::DELETE_CONTAINER
+            | Op::CREATE_TTL
+            | Op::CREATE_SESSION
+            | Op::CLOSE_SESSION
     )
 }
 
@@ -375,7 +375,7 @@ mod tests {
     use crate::types::Acl;
 
     /// Every opcode with bodies that hold all its fields, null ones too.
-    fn all() -> Vec<(i32, Request<'static>)> {
+    fn all() -> Vec<(Op, Request<'static>)> {
         let create = |ttl_ms| {
             let acl = vec![Acl { perms: 5, id: crate::types::Id::new("digest", "bob:h") }];
             CreateRequest { path: "/a".into(), data: Some(b"x"), acl: acl.into(), flags: 1, ttl_ms }
@@ -390,7 +390,7 @@ mod tests {
         };
         let five = SetWatches { persistent: list("p"), persistent_recursive: list("r"), ..three.clone() };
         let multi = vec![
-            MultiOp::Create(op::CREATE_TTL, create(Some(9))),
+            MultiOp::Create(Op::CREATE_TTL, create(Some(9))),
             MultiOp::Delete { path: "/a".into(), version: 3 },
             MultiOp::SetData { path: "/a".into(), data: None, version: -1 },
             MultiOp::Check { path: "/b".into(), version: 0 },
@@ -398,39 +398,39 @@ mod tests {
         let reads = vec![MultiReadOp::GetData { path: "/a".into() }, MultiReadOp::GetChildren { path: "/b".into() }];
         let path = || Text::from("/é");
         vec![
-            (op::CREATE, Request::Create(create(None))),
-            (op::CREATE_TTL, Request::Create(create(Some(i64::MAX)))),
-            (op::DELETE, Request::Delete { path: path(), version: -1 }),
-            (op::EXISTS, Request::Exists { path: path(), watch: true }),
-            (op::GET_DATA, Request::GetData { path: path(), watch: false }),
-            (op::SET_DATA, Request::SetData { path: path(), data: Some(b""), version: 4 }),
-            (op::GET_ACL, Request::GetAcl { path: path() }),
-            (op::SET_ACL, Request::SetAcl { path: path(), acl: vec![Acl::world_all()].into(), version: 2 }),
-            (op::GET_CHILDREN, Request::GetChildren { path: path(), watch: true }),
-            (op::GET_CHILDREN2, Request::GetChildren { path: path(), watch: false }),
-            (op::SYNC, Request::Sync { path: None }),
-            (op::SYNC, Request::Sync { path: Some(path()) }),
-            (op::PING, Request::Ping),
-            (op::CHECK, Request::Check { path: path(), version: 1 }),
-            (op::MULTI, Request::Multi(multi)),
-            (op::MULTI_READ, Request::MultiRead(reads)),
+            (Op::CREATE, Request::Create(create(None))),
+            (Op::CREATE_TTL, Request::Create(create(Some(i64::MAX)))),
+            (Op::DELETE, Request::Delete { path: path(), version: -1 }),
+            (Op::EXISTS, Request::Exists { path: path(), watch: true }),
+            (Op::GET_DATA, Request::GetData { path: path(), watch: false }),
+            (Op::SET_DATA, Request::SetData { path: path(), data: Some(b""), version: 4 }),
+            (Op::GET_ACL, Request::GetAcl { path: path() }),
+            (Op::SET_ACL, Request::SetAcl { path: path(), acl: vec![Acl::world_all()].into(), version: 2 }),
+            (Op::GET_CHILDREN, Request::GetChildren { path: path(), watch: true }),
+            (Op::GET_CHILDREN2, Request::GetChildren { path: path(), watch: false }),
+            (Op::SYNC, Request::Sync { path: None }),
+            (Op::SYNC, Request::Sync { path: Some(path()) }),
+            (Op::PING, Request::Ping),
+            (Op::CHECK, Request::Check { path: path(), version: 1 }),
+            (Op::MULTI, Request::Multi(multi)),
+            (Op::MULTI_READ, Request::MultiRead(reads)),
             (
-                op::RECONFIG,
+                Op::RECONFIG,
                 Request::Reconfig { joining: Some(path()), leaving: None, new_members: Some("".into()), config_id: -1 },
             ),
-            (op::CHECK_WATCHES, Request::CheckWatches { path: path(), kind: 3 }),
-            (op::REMOVE_WATCHES, Request::RemoveWatches { path: path(), kind: 1 }),
-            (op::DELETE_CONTAINER, Request::DeleteContainer { path: path() }),
-            (op::AUTH, Request::Auth { kind: 0, scheme: "digest".into(), auth: None }),
-            (op::SET_WATCHES, Request::SetWatches(three)),
-            (op::SET_WATCHES2, Request::SetWatches(five)),
-            (op::SASL, Request::Sasl { token: Some(b"t") }),
-            (op::GET_EPHEMERALS, Request::GetEphemerals { prefix: "".into() }),
-            (op::GET_ALL_CHILDREN_NUMBER, Request::GetAllChildrenNumber { path: path() }),
-            (op::ADD_WATCH, Request::AddWatch { path: path(), mode: 1 }),
-            (op::WHO_AM_I, Request::WhoAmI),
-            (op::CREATE_SESSION, Request::CreateSession { timeout_ms: 30_000 }),
-            (op::CLOSE_SESSION, Request::CloseSession),
+            (Op::CHECK_WATCHES, Request::CheckWatches { path: path(), kind: 3 }),
+            (Op::REMOVE_WATCHES, Request::RemoveWatches { path: path(), kind: 1 }),
+            (Op::DELETE_CONTAINER, Request::DeleteContainer { path: path() }),
+            (Op::AUTH, Request::Auth { kind: 0, scheme: "digest".into(), auth: None }),
+            (Op::SET_WATCHES, Request::SetWatches(three)),
+            (Op::SET_WATCHES2, Request::SetWatches(five)),
+            (Op::SASL, Request::Sasl { token: Some(b"t") }),
+            (Op::GET_EPHEMERALS, Request::GetEphemerals { prefix: "".into() }),
+            (Op::GET_ALL_CHILDREN_NUMBER, Request::GetAllChildrenNumber { path: path() }),
+            (Op::ADD_WATCH, Request::AddWatch { path: path(), mode: 1 }),
+            (Op::WHO_AM_I, Request::WhoAmI),
+            (Op::CREATE_SESSION, Request::CreateSession { timeout_ms: 30_000 }),
+            (Op::CLOSE_SESSION, Request::CloseSession),
         ]
     }
 
@@ -475,14 +475,14 @@ mod tests {
             &[0, 0, 0, 0],
         ]
         .concat();
-        let Ok(Some(Request::Create(c))) = Request::read(op::CREATE, &body) else { panic!() };
+        let Ok(Some(Request::Create(c))) = Request::read(Op::CREATE, &body) else { panic!() };
         assert_eq!((c.path.as_ref(), c.data, c.flags), ("/a", Some(&b"x"[..]), 0));
         assert_eq!(c.acl[..], [Acl::world_all()]);
-        assert_eq!(Request::Create(c).body(op::CREATE), body);
+        assert_eq!(Request::Create(c).body(Op::CREATE), body);
         for cut in 0..body.len() {
-            assert!(Request::read(op::CREATE, &body[..cut]).is_err(), "{cut}");
+            assert!(Request::read(Op::CREATE, &body[..cut]).is_err(), "{cut}");
         }
-        assert!(Request::read(op::CREATE_TTL, &body).is_err());
-        assert_eq!(Request::read(99, &body), Ok(None));
+        assert!(Request::read(Op::CREATE_TTL, &body).is_err());
+        assert_eq!(Request::read(Op(99), &body), Ok(None));
     }
 }

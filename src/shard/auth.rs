@@ -9,13 +9,13 @@ use crate::jute::{Put, Reader};
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader};
 use crate::types::acl::host_address;
-use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Id, Now, Zxid, op};
+use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Id, Now, Op, Zxid};
 
 impl Shard {
     pub(super) fn auth_packet(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], out: &mut Outbox) {
         let Some(c) = self.conns.get(conn) else { return };
         let ip = host_address(c.peer.ip());
-        let ids = match Request::read(op::AUTH, body) {
+        let ids = match Request::read(Op::AUTH, body) {
             Ok(Some(Request::Auth { scheme, auth, .. })) => {
                 let ids = self.options.auth.handle_auth_packet(&scheme, auth, &ip);
                 if scheme == "ensemble" {

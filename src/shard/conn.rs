@@ -11,7 +11,7 @@ use super::status::Latency;
 use crate::limits;
 use crate::session::throttle::Admitted;
 use crate::types::acl::host_address;
-use crate::types::{Id, Now, SessionId, Zxid};
+use crate::types::{Id, Now, Op, SessionId, Zxid};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub enum Pending {
         /// The client's number.
         xid: i32,
         /// Opcode.
-        op: i32,
+        op: Op,
         /// When it came, nanoseconds.
         arrived_ns: u64,
         /// Of its body.
@@ -47,7 +47,7 @@ pub enum Pending {
         /// The client's number.
         xid: i32,
         /// Opcode.
-        op: i32,
+        op: Op,
         /// Undecoded.
         body: Bytes,
         /// About the bytes its reply will take.
@@ -128,7 +128,7 @@ pub struct Conn {
     pub established_wall_ms: i64,
     pub received: u64,
     pub sent: u64,
-    pub last_op: i32,
+    pub last_op: Op,
     pub last_cxid: i32,
     pub last_zxid: Zxid,
     pub last_response_ms: i64,
@@ -179,7 +179,7 @@ impl Conn {
             established_wall_ms: now.wall_ms,
             received: 0,
             sent: 0,
-            last_op: 0,
+            last_op: Op::NOTIFICATION,
             last_cxid: -1,
             last_zxid: Zxid::NONE,
             last_response_ms: 0,

@@ -9,7 +9,7 @@ use crate::proto::reply::put_event;
 use crate::proto::request::RequestHeader;
 use crate::tree::Tree;
 use crate::types::acl::permits;
-use crate::types::{ConnId, Now, Zxid, op, perms};
+use crate::types::{ConnId, Now, Op, Zxid, perms};
 
 impl Shard {
     pub(super) fn stream(&mut self, now: Now, message: ToShard, out: &mut Outbox) {
@@ -56,7 +56,7 @@ impl Shard {
         self.outstanding -= 1;
         // Behind the end nobody is answered, but for the client that closes what has expired meanwhile; nor is that one when
         // an earlier request of its was left without an answer.
-        if c.phase == Phase::Ended && (c.is_mute || op != op::CLOSE_SESSION || c.last_op == op::CLOSE_SESSION) {
+        if c.phase == Phase::Ended && (c.is_mute || op != Op::CLOSE_SESSION || c.last_op == Op::CLOSE_SESSION) {
             c.is_mute = true;
             return true;
         }

@@ -12,7 +12,7 @@ use crate::pipeline::messages::ToPeer;
 use crate::proto::four_letter;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, op};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op};
 
 /// Bytes of a request before its record.
 const HEADER_LEN: usize = 8;
@@ -262,11 +262,11 @@ impl Shard {
         }
         let late = Late { throttled: false, waited_ms };
         match header.op {
-            op::AUTH => self.auth_packet(now, conn, header, r.rest(), out),
-            op::SASL => self.sasl_packet(now, conn, header, r.rest(), out),
+            Op::AUTH => self.auth_packet(now, conn, header, r.rest(), out),
+            Op::SASL => self.sasl_packet(now, conn, header, r.rest(), out),
             _ if !self.is_authenticated_enough(conn) => self.refuse_unauthenticated(conn, header, out),
             // A session is created by the handshake, containers are swept by the server: not by requests of clients.
-            op::CREATE_SESSION | op::DELETE_CONTAINER => {
+            Op::CREATE_SESSION | Op::DELETE_CONTAINER => {
                 self.read_request(now, conn, header, r.rest(), late, tree, out)
             }
             op if is_write(op) => self.submit(now, conn, header, r.rest(), late, out),
@@ -345,7 +345,7 @@ impl Conn {
     }
 
     /// Counts a reply just appended; `len` is its bytes.
-    pub(super) fn replied(&mut self, now: Now, op: i32, xid: i32, latency_ms: i64) {
+    pub(super) fn replied(&mut self, now: Now, op: Op, xid: i32, latency_ms: i64) {
         self.sent += 1;
         self.last_op = op;
         self.last_cxid = xid;

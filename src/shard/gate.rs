@@ -14,7 +14,7 @@ use crate::proto::reply::put_reply;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::session::throttle::{Admitted, LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Now, op};
+use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Now, Op};
 
 /// What keeps floods out of a shard.
 #[derive(Clone, Debug, Default)]
@@ -148,8 +148,8 @@ pub(super) enum Wait {
 }
 
 /// Whether a request passes every throttle: it frees things, keeps a session alive, or says who somebody is.
-fn is_exempt(op: i32) -> bool {
-    matches!(op, op::PING | op::CLOSE_SESSION | op::AUTH | op::SASL)
+fn is_exempt(op: Op) -> bool {
+    matches!(op, Op::PING | Op::CLOSE_SESSION | Op::AUTH | Op::SASL)
 }
 
 impl Shard {
@@ -317,14 +317,14 @@ impl Shard {
         out: &mut Outbox,
     ) -> bool {
         let Some(queued) = &self.gate.served else { return false };
-        if matches!(header.op, op::AUTH | op::SASL) {
+        if matches!(header.op, Op::AUTH | Op::SASL) {
             return false;
         }
         let settings = self.options.throttles.requests;
         let closed = settings.stale_connection_check && queued.eof;
         let timeout_ms = self.conns.get(conn).map_or(0, |c| i64::from(c.timeout_ms));
         let late = settings.stale_latency_check && waited_ms > timeout_ms;
-        if (closed || late) && header.op != op::CLOSE_SESSION {
+        if (closed || late) && header.op != Op::CLOSE_SESSION {
             if settings.drop_stale {
                 self.drop_stale(conn, waited_ms, out);
                 return true;

@@ -65,7 +65,7 @@ impl Shard {
         c.phase = Phase::Open;
         c.session = session;
         c.timeout_ms = timeout_ms;
-        c.last_op = crate::types::op::CREATE_SESSION;
+        c.last_op = crate::types::Op::CREATE_SESSION;
         ConnectResponse { timeout_ms, session, passwd: session.passwd(), read_only: c.read_only.map(|_| false) }
             .put(&mut c.out);
         c.sent += 1;

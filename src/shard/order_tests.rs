@@ -11,7 +11,7 @@ use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::acl::SharedAcl;
-use crate::types::{Acl, ConnId, Cxid, EventType, Id, ShardId, Zxid, op, perms};
+use crate::types::{Acl, ConnId, Cxid, EventType, Id, Op, ShardId, Zxid, perms};
 use crate::watch::Interest;
 
 const SESSION: SessionId = SessionId(0x0100_0000_0000_0007);
@@ -57,23 +57,23 @@ fn frame(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-fn request(xid: i32, op: i32, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+fn request(xid: i32, op: Op, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     frame(|out| {
         out.put_i32(xid);
-        out.put_i32(op);
+        out.put_i32(op.0);
         write(out);
     })
 }
 
 fn get(xid: i32, path: &str, watch: bool) -> Vec<u8> {
-    request(xid, op::GET_DATA, |out| {
+    request(xid, Op::GET_DATA, |out| {
         out.put_string(path);
         out.put_bool(watch);
     })
 }
 
 fn set(xid: i32, path: &str) -> Vec<u8> {
-    request(xid, op::SET_DATA, |out| {
+    request(xid, Op::SET_DATA, |out| {
         out.put_string(path);
         out.put_buffer(None);
         out.put_i32(-1);
@@ -81,11 +81,11 @@ fn set(xid: i32, path: &str) -> Vec<u8> {
 }
 
 fn ping() -> Vec<u8> {
-    request(-2, op::PING, |_| ())
+    request(-2, Op::PING, |_| ())
 }
 
 fn close_session(xid: i32) -> Vec<u8> {
-    request(xid, op::CLOSE_SESSION, |_| ())
+    request(xid, Op::CLOSE_SESSION, |_| ())
 }
 
 fn hello(session: SessionId, timeout_ms: i32, last_zxid_seen: i64, read_only: Option<bool>) -> Vec<u8> {
@@ -112,7 +112,7 @@ impl World {
     fn with(options: ShardOptions) -> World {
         let mut tree = Tree::new(TreeOptions::default());
         for (zxid, path, len) in [(1, "/a", 4), (2, "/big", 600_000)] {
-            let header = TxnHeader { session: SESSION, cxid: Cxid(0), zxid: Zxid(zxid), time_ms: 0, op: op::CREATE };
+            let header = TxnHeader { session: SESSION, cxid: Cxid(0), zxid: Zxid(zxid), time_ms: 0, op: Op::CREATE };
             let txn = Txn::Create(CreateTxn {
                 path: path.into(),
                 data: Some(Bytes::from(vec![b'x'; len])),
@@ -319,7 +319,7 @@ fn answers_keep_the_order_of_requests() {
         get(2, "/a", false),
         ping(),
         set(3, "/a"),
-        request(4, op::SYNC, |o| o.put_string("/")),
+        request(4, Op::SYNC, |o| o.put_string("/")),
         set(5, "/a"),
     ];
     w.send(1, &all.concat());
@@ -481,7 +481,7 @@ fn who_may_not_read_is_not_told_but_has_spent_the_watch() {
 fn set_watches_tells_what_happened_before_its_reply() {
     let mut w = World::new();
     w.open(1);
-    let bytes = request(-8, op::SET_WATCHES, |out| {
+    let bytes = request(-8, Op::SET_WATCHES, |out| {
         out.put_i64(1);
         out.put_strings(&["/big", "/a", "/gone"]);
         out.put_strings(&["/a", "/none"]);
@@ -500,9 +500,9 @@ fn set_watches_tells_what_happened_before_its_reply() {
 }
 
 fn multi_read(xid: i32, paths: &[&str]) -> Vec<u8> {
-    request(xid, op::MULTI_READ, |out| {
+    request(xid, Op::MULTI_READ, |out| {
         for path in paths {
-            out.put_i32(op::GET_DATA);
+            out.put_i32(Op::GET_DATA.0);
             out.put_bool(false);
             out.put_i32(-1);
             out.put_string(path);
@@ -522,7 +522,7 @@ fn a_multi_read_answers_each_by_itself_and_no_more_than_can_be_sent() {
     let got = w.got(1).remove(0);
     assert_eq!((got.xid, got.err), (1, 0));
     let mut r = Reader::new(&got.body);
-    assert_eq!((r.i32().unwrap(), r.bool().unwrap(), r.i32().unwrap()), (op::GET_DATA, false, 0));
+    assert_eq!((r.i32().unwrap(), r.bool().unwrap(), r.i32().unwrap()), (Op::GET_DATA.0, false, 0));
     assert_eq!(r.buffer().unwrap(), Some(&b"xxxx"[..]));
     let rest = &got.body[9 + 8 + 68..];
     assert_eq!(rest[..13], [0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0x9b, 0xff, 0xff, 0xff, 0x9b]);
@@ -535,7 +535,7 @@ fn a_multi_read_answers_each_by_itself_and_no_more_than_can_be_sent() {
 fn an_unknown_operation_closes_behind_the_answers_before_it() {
     let mut w = World::new();
     w.open(1);
-    for op in [99, op::CREATE_SESSION, op::DELETE_CONTAINER] {
+    for op in [Op(99), Op::CREATE_SESSION, Op::DELETE_CONTAINER] {
         let mut w = World::new();
         w.open(1);
         w.send(1, &[set(1, "/a"), request(2, op, |o| o.put_string("/a")), get(3, "/a", false)].concat());

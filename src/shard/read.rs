@@ -12,7 +12,7 @@ use crate::proto::request::{Request, RequestHeader, xid};
 use crate::proto::response::{put_acl, put_children, put_client_infos, put_data};
 use crate::tree::{Tree, Znode};
 use crate::types::acl::permits;
-use crate::types::{Acl, ConnId, ErrorCode, Id, Now, Zxid, op, perms};
+use crate::types::{Acl, ConnId, ErrorCode, Id, Now, Op, Zxid, perms};
 
 /// Bytes of a stat.
 const STAT: usize = 6 * 8 + 5 * 4;
@@ -46,7 +46,7 @@ impl Shard {
     ) {
         let zxid = tree.last_zxid();
         // A ping is answered by its well-known number whatever it was sent with.
-        let header = if header.op == op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
+        let header = if header.op == Op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
         let Some(c) = self.conns.get_mut(conn) else { return };
         // The reply is written in place; a refusal takes it back. Events of setWatches stand before it.
         let mut reply = std::mem::take(&mut c.out);
@@ -79,7 +79,7 @@ impl Shard {
                 Refusal::Code(code) => {
                     let frame = reply.begin_frame();
                     put_reply_header(&mut reply, header.xid, zxid, code);
-                    if header.op == op::MULTI_READ
+                    if header.op == Op::MULTI_READ
                         && read_multi(&mut Reader::new(body)).is_ok_and(|ops| ops.iter().all(MultiOp::is_readable))
                     {
                         // Of a list of writes Java has begun the results before it notices.
@@ -123,7 +123,7 @@ impl Shard {
         &mut self,
         reply: &mut Vec<u8>,
         conn: ConnId,
-        op: i32,
+        op: Op,
         request: &Request<'_>,
         tree: &Tree,
     ) -> Result<(), Refusal> {
@@ -161,7 +161,7 @@ impl Shard {
                 let before = reply.len();
                 children(reply, &node);
                 self.count_read(path, reply.len() - before - 4 - 4 * node.num_children() as usize);
-                if op == op::GET_CHILDREN2 {
+                if op == Op::GET_CHILDREN2 {
                     put_stat(reply, &node.stat());
                 }
             }
@@ -188,17 +188,17 @@ impl Shard {
     }
 
     /// About the bytes the reply to a read will take, without making it. Only what is large matters.
-    pub(super) fn reply_size(op: i32, body: &[u8], tree: &Tree) -> usize {
+    pub(super) fn reply_size(op: Op, body: &[u8], tree: &Tree) -> usize {
         let path = |body| Reader::new(body).string().ok();
         match op {
-            op::GET_DATA => path(body).and_then(|p| tree.get(&p)?.data().map(<[u8]>::len)).unwrap_or(0),
-            op::GET_CHILDREN | op::GET_CHILDREN2 => path(body).and_then(|p| tree.get(&p)).map_or(0, |node| {
+            Op::GET_DATA => path(body).and_then(|p| tree.get(&p)?.data().map(<[u8]>::len)).unwrap_or(0),
+            Op::GET_CHILDREN | Op::GET_CHILDREN2 => path(body).and_then(|p| tree.get(&p)).map_or(0, |node| {
                 // Siblings mostly have names of one kind.
                 let name = node.children().next().map_or(0, str::len);
                 node.num_children().max(0) as usize * (4 + name)
             }),
             // As many as one likes.
-            op::MULTI_READ | op::GET_EPHEMERALS | op::SET_WATCHES | op::SET_WATCHES2 => limits::OUT_HIGH_WATER + 1,
+            Op::MULTI_READ | Op::GET_EPHEMERALS | Op::SET_WATCHES | Op::SET_WATCHES2 => limits::OUT_HIGH_WATER + 1,
             _ => 0,
         }
     }
@@ -260,12 +260,12 @@ impl Shard {
                 return Err(ErrorCode::MarshallingError);
             }
             let (code, path) = match op {
-                MultiReadOp::GetData { path } => (op::GET_DATA, path),
-                MultiReadOp::GetChildren { path } => (op::GET_CHILDREN, path),
+                MultiReadOp::GetData { path } => (Op::GET_DATA, path),
+                MultiReadOp::GetChildren { path } => (Op::GET_CHILDREN, path),
             };
             match self.readable(conn, path, tree) {
                 Err(err) => put_multi_error(reply, err),
-                Ok(node) if code == op::GET_DATA => {
+                Ok(node) if code == Op::GET_DATA => {
                     MultiResult::GetData { data: node.data(), stat: node.stat() }.put(reply);
                 }
                 Ok(node) => {

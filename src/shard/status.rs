@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::Shard;
 use super::conn::Phase;
-use crate::types::{ConnId, Namespaces, SessionId, Tally, Zxid, op};
+use crate::types::{ConnId, Namespaces, Op, SessionId, Tally, Zxid};
 use crate::watch::Summary;
 
 /// Smallest, greatest, sum and count of latencies in milliseconds.
@@ -151,18 +151,18 @@ impl Default for OpCounts {
 
 impl OpCounts {
     /// Opcodes run from -11 to 107; anything else shares the last place.
-    fn slot(op: i32) -> usize {
-        usize::try_from(op.wrapping_add(16)).ok().filter(|i| *i < 127).unwrap_or(127)
+    fn slot(op: Op) -> usize {
+        usize::try_from(op.0.wrapping_add(16)).ok().filter(|i| *i < 127).unwrap_or(127)
     }
 
     /// Counts one.
     #[inline]
-    pub fn count(&mut self, op: i32) {
+    pub fn count(&mut self, op: Op) {
         self.0[Self::slot(op)] += 1;
     }
 
     /// How many there were.
-    pub fn of(&self, op: i32) -> u64 {
+    pub fn of(&self, op: Op) -> u64 {
         self.0[Self::slot(op)]
     }
 
@@ -268,7 +268,7 @@ pub struct ConnStatus {
     pub sent: u64,
     /// 0 before the handshake.
     pub session: SessionId,
-    pub last_op: i32,
+    pub last_op: Op,
     /// Milliseconds since 1970.
     pub established_wall_ms: i64,
     pub timeout_ms: i32,
@@ -364,47 +364,13 @@ impl Shard {
         for c in self.conns.values_mut() {
             c.received = 0;
             c.sent = 0;
-            c.last_op = 0;
+            c.last_op = Op::NOTIFICATION;
             c.last_cxid = -1;
             c.last_zxid = Zxid::NONE;
             c.last_response_ms = 0;
             c.last_latency_ms = 0;
             c.latency = Latency::default();
         }
-    }
-}
-
-/// The short name of an operation, as `cons` prints it. Mirrors `Request.op2String`.
-pub fn short_name(op: i32) -> &'static str {
-    match op {
-        op::NOTIFICATION => "NOTI",
-        op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => "CREA",
-        op::CREATE_SESSION => "SESS",
-        op::CLOSE_SESSION => "CLOS",
-        op::DELETE | op::DELETE_CONTAINER => "DELE",
-        op::EXISTS => "EXIS",
-        op::GET_DATA => "GETD",
-        op::SET_DATA => "SETD",
-        op::GET_ACL => "GETA",
-        op::SET_ACL => "SETA",
-        op::GET_CHILDREN | op::GET_CHILDREN2 => "GETC",
-        op::SYNC => "SYNC",
-        op::PING => "PING",
-        op::CHECK => "CHEC",
-        op::MULTI => "MULT",
-        op::MULTI_READ => "MLTR",
-        op::RECONFIG => "RECO",
-        op::CHECK_WATCHES => "CHKW",
-        op::REMOVE_WATCHES => "REMW",
-        op::AUTH => "AUTH",
-        op::SET_WATCHES => "SETW",
-        op::SET_WATCHES2 => "STW2",
-        op::ADD_WATCH => "ADDW",
-        op::SASL => "SASL",
-        op::GET_EPHEMERALS => "GETE",
-        op::GET_ALL_CHILDREN_NUMBER => "GETACN",
-        op::WHO_AM_I => "HOMI",
-        _ => "UNKN",
     }
 }
 

@@ -17,7 +17,7 @@ use crate::proto::request::xid;
 use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader, WatcherEvent};
 use crate::txn::Txn;
 use crate::types::acl::permits;
-use crate::types::{ConnId, CreateMode, ErrorCode, EventType, Id, SessionId, Zxid, op, perms};
+use crate::types::{ConnId, CreateMode, ErrorCode, EventType, Id, Op, SessionId, Zxid, perms};
 
 /// How far a client is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -479,12 +479,12 @@ impl Client {
                     let h = MultiHeader::read(r).map_err(|e| e.to_string())?;
                     match self.node(tree, path) {
                         Ok(node) => {
-                            same("operation", &(h.op, h.err), &(op::GET_DATA, 0))?;
+                            same("operation", &(h.op, h.err), &(Op::GET_DATA, 0))?;
                             data_reply(r, node)?;
                             self.stat(r, tree, path)?;
                         }
                         Err(e) => {
-                            same("operation", &(h.op, h.err), &(op::ERROR, e.code()))?;
+                            same("operation", &(h.op, h.err), &(Op::ERROR, e.code()))?;
                             same("result", &r.i32().map_err(|e| e.to_string())?, &e.code())?;
                         }
                     }

@@ -14,7 +14,7 @@ use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::touch_interval_ms;
 use crate::tree::{Applied, Tree, TreeOptions};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
-use crate::types::{Id, Now, SessionId, Zxid, op, path};
+use crate::types::{Id, Now, Op, SessionId, Zxid, path};
 
 /// A transaction and the world after it.
 pub(super) struct Entry {
@@ -294,7 +294,7 @@ impl History {
         now: Now,
     ) -> Result<Option<ModelOp>, String> {
         match (header.op, txn) {
-            (op::CLOSE_SESSION, _) => {
+            (Op::CLOSE_SESSION, _) => {
                 let timeout = sessions.get(&header.session).copied().ok_or("closes a session that is not open")?;
                 // What was heard since may be known to the shard only; the session was overdue before.
                 let known = now.mono_ms - touch_interval_ms(TICK_MS);
@@ -308,8 +308,8 @@ impl History {
                 }
                 Ok(Some(ModelOp::CloseSession))
             }
-            (op::DELETE_CONTAINER, Txn::Delete { path }) => Ok(Some(ModelOp::DeleteContainer { path: path.clone() })),
-            (op::ERROR, Txn::Error { .. }) => Ok(None),
+            (Op::DELETE_CONTAINER, Txn::Delete { path }) => Ok(Some(ModelOp::DeleteContainer { path: path.clone() })),
+            (Op::ERROR, Txn::Error { .. }) => Ok(None),
             other => Err(format!("the server proposes {other:?}")),
         }
     }

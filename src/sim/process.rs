@@ -21,7 +21,7 @@ use crate::txn::TxnHeader;
 use crate::txnlog::log::{Log, LogSink};
 use crate::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
 use crate::txnlog::writer::LogWriter;
-use crate::types::{ConnId, Now, ShardId, Zxid, op};
+use crate::types::{ConnId, Now, Op, ShardId, Zxid};
 use crate::watch::{Interest, WatchTable};
 
 /// Why something was proposed.
@@ -49,7 +49,7 @@ impl Cause {
     fn explains(&self, header: &TxnHeader) -> bool {
         match self {
             Cause::Client(w) => (w.session, w.cxid) == (header.session, header.cxid),
-            Cause::Handshake => header.op == op::CREATE_SESSION,
+            Cause::Handshake => header.op == Op::CREATE_SESSION,
             Cause::Server => true,
         }
     }

@@ -4,7 +4,7 @@ use crate::limits;
 use crate::oracle::server_model::ModelOp;
 use crate::proto::multi::MultiReadOp;
 use crate::proto::request::{self, Request, SetWatches, put_framed_body, xid};
-use crate::types::{Acl, Id, op, perms};
+use crate::types::{Acl, Id, Op, perms};
 use crate::watch::WatcherType;
 
 /// A request a client has sent and waits for.
@@ -48,21 +48,21 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    fn opcode(&self) -> i32 {
+    fn opcode(&self) -> Op {
         match self {
             Asked::Write(w) => w.opcode(),
-            Asked::Exists { .. } => op::EXISTS,
-            Asked::GetData { .. } => op::GET_DATA,
-            Asked::GetChildren { .. } => op::GET_CHILDREN2,
-            Asked::GetAcl { .. } => op::GET_ACL,
-            Asked::Sync { .. } => op::SYNC,
-            Asked::MultiRead(_) => op::MULTI_READ,
-            Asked::AllChildrenNumber { .. } => op::GET_ALL_CHILDREN_NUMBER,
-            Asked::Ephemerals => op::GET_EPHEMERALS,
-            Asked::AddWatch { .. } => op::ADD_WATCH,
-            Asked::RemoveWatches { .. } => op::REMOVE_WATCHES,
-            Asked::SetWatches(_) => op::SET_WATCHES2,
-            Asked::Ping => op::PING,
+            Asked::Exists { .. } => Op::EXISTS,
+            Asked::GetData { .. } => Op::GET_DATA,
+            Asked::GetChildren { .. } => Op::GET_CHILDREN2,
+            Asked::GetAcl { .. } => Op::GET_ACL,
+            Asked::Sync { .. } => Op::SYNC,
+            Asked::MultiRead(_) => Op::MULTI_READ,
+            Asked::AllChildrenNumber { .. } => Op::GET_ALL_CHILDREN_NUMBER,
+            Asked::Ephemerals => Op::GET_EPHEMERALS,
+            Asked::AddWatch { .. } => Op::ADD_WATCH,
+            Asked::RemoveWatches { .. } => Op::REMOVE_WATCHES,
+            Asked::SetWatches(_) => Op::SET_WATCHES2,
+            Asked::Ping => Op::PING,
         }
     }
 
@@ -150,13 +150,13 @@ fn node_op(r: &mut fastrand::Rng, in_multi: bool, big: bool) -> ModelOp {
     match r.u32(..14) {
         0..=6 => {
             let (op, flags) = match r.u32(..18) {
-                0..=5 => (op::CREATE, 0),
-                6..=8 => (op::CREATE2, 1),
-                9..=10 => (op::CREATE, 2),
-                11..=12 => (op::CREATE2, 3),
-                13..=14 => (op::CREATE_CONTAINER, 4),
-                15..=16 => (op::CREATE_TTL, 5),
-                _ => (op::CREATE_TTL, 6),
+                0..=5 => (Op::CREATE, 0),
+                6..=8 => (Op::CREATE2, 1),
+                9..=10 => (Op::CREATE, 2),
+                11..=12 => (Op::CREATE2, 3),
+                13..=14 => (Op::CREATE_CONTAINER, 4),
+                15..=16 => (Op::CREATE_TTL, 5),
+                _ => (Op::CREATE_TTL, 6),
             };
             let ttl_ms = [1, 50, 400, 3000, 0, -1][r.usize(..6)];
             ModelOp::Create { op, path, data: data(r, big), acl: acl(r), flags, ttl_ms }

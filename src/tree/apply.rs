@@ -6,7 +6,7 @@
 
 use crate::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnHeader};
 use crate::types::stat::owner;
-use crate::types::{ErrorCode, EventType, SessionId, Stat, StatPersisted, Zxid, op, path};
+use crate::types::{ErrorCode, EventType, Op, SessionId, Stat, StatPersisted, Zxid, path};
 
 use super::node::NONE;
 use super::{Change, Tree};
@@ -26,8 +26,8 @@ pub struct Applied {
 /// The result of one operation of a multi.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SubApplied {
-    /// The operation, or [`op::ERROR`] in a multi that failed.
-    pub op: i32,
+    /// The operation, or [`Op::ERROR`] in a multi that failed.
+    pub op: Op,
     /// 0 or an error code.
     pub err: i32,
     /// As in [`Applied::stat`].
@@ -67,7 +67,7 @@ impl Tree {
     fn apply_one(
         &mut self,
         h: &TxnHeader,
-        op: i32,
+        op: Op,
         t: &Txn,
         prefix_crc: Option<u32>,
         changes: &mut impl FnMut(Change<'_>),
@@ -118,7 +118,7 @@ impl Tree {
     fn create(
         &mut self,
         h: &TxnHeader,
-        op: i32,
+        op: Op,
         c: &CreateTxn,
         prefix_crc: Option<u32>,
         changes: &mut impl FnMut(Change<'_>),
@@ -129,7 +129,7 @@ impl Tree {
         if let Some(existing) = self.find(path) {
             // Replay: the node is of a later moment, but its ACL may be one the snapshot does not have.
             self.replace_acl(existing, &c.acl);
-            if op == op::CREATE {
+            if op == Op::CREATE {
                 self.count_create(parent, parent_path, c.parent_cversion, h.zxid);
             }
             return Err(ErrorCode::NodeExists.code());
@@ -265,7 +265,7 @@ fn failed_multi(subs: &[SubTxn]) -> Vec<SubApplied> {
             _ if after => ErrorCode::RuntimeInconsistency.code(),
             _ => ErrorCode::Ok.code(),
         };
-        SubApplied { op: op::ERROR, err, stat: None, path: None }
+        SubApplied { op: Op::ERROR, err, stat: None, path: None }
     };
     subs.iter().map(result).collect()
 }

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::*;
 use crate::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnHeader};
 use crate::types::acl::permits;
-use crate::types::{AclId, Cxid, ErrorCode, op};
+use crate::types::{AclId, Cxid, ErrorCode, Op};
 
 const PLAIN: CreateKind = CreateKind::Plain { ephemeral: false };
 const EPHEMERAL: CreateKind = CreateKind::Plain { ephemeral: true };
@@ -29,7 +29,7 @@ impl Bench {
         Bench { tree: Tree::new(options()), zxid: 0, told: Vec::new() }
     }
 
-    fn apply(&mut self, op: i32, session: i64, t: Txn) -> Applied {
+    fn apply(&mut self, op: Op, session: i64, t: Txn) -> Applied {
         self.zxid += 1;
         let zxid = Zxid(self.zxid);
         let h = TxnHeader { session: SessionId(session), cxid: Cxid(0), zxid, time_ms: self.zxid * 1000, op };
@@ -41,11 +41,11 @@ impl Bench {
 
     fn create(&mut self, path: &str, data: &str, kind: CreateKind, session: i64) -> Applied {
         let data = Some(Bytes::copy_from_slice(data.as_bytes()));
-        self.apply(op::CREATE2, session, create(path, data, None, kind))
+        self.apply(Op::CREATE2, session, create(path, data, None, kind))
     }
 
     fn delete(&mut self, path: &str) -> Applied {
-        self.apply(op::DELETE, 0, Txn::Delete { path: path.into() })
+        self.apply(Op::DELETE, 0, Txn::Delete { path: path.into() })
     }
 
     fn text(&self, path: &str) -> String {
@@ -119,12 +119,12 @@ fn set_data_and_set_acl() {
     let mut b = Bench::new();
     b.create("/a", "x", PLAIN, 0);
     let set = Txn::SetData { path: "/a".into(), data: None, version: 7 };
-    let stat = b.apply(op::SET_DATA, 0, set).stat.unwrap();
+    let stat = b.apply(Op::SET_DATA, 0, set).stat.unwrap();
     assert_eq!((stat.version, stat.mzxid, stat.mtime, stat.data_length, stat.czxid), (7, Zxid(2), 2000, 0, Zxid(1)));
     assert_eq!(b.told, [(EventType::NodeDataChanged, "/a".into())]);
     assert_eq!(b.tree.get("/a").unwrap().data(), None);
     let set = Txn::SetAcl { path: "/a".into(), acl: digest_acl("x"), version: 3 };
-    let stat = b.apply(op::SET_ACL, 0, set).stat.unwrap();
+    let stat = b.apply(Op::SET_ACL, 0, set).stat.unwrap();
     assert_eq!((stat.aversion, stat.mzxid, b.told.len(), b.tree.acl_count()), (3, Zxid(2), 0, 2));
     let record = b.tree.record("/a").unwrap();
     assert_eq!((record.acl, record.data_len), (digest_acl("x"), 0));
@@ -134,17 +134,17 @@ fn set_data_and_set_acl() {
 #[test]
 fn a_failed_multi_changes_nothing() {
     let mut b = Bench::new();
-    let ok = SubTxn { op: op::CREATE, txn: create("/a", None, None, PLAIN) };
-    let failed = SubTxn { op: op::ERROR, txn: Txn::Error { err: -101 } };
+    let ok = SubTxn { op: Op::CREATE, txn: create("/a", None, None, PLAIN) };
+    let failed = SubTxn { op: Op::ERROR, txn: Txn::Error { err: -101 } };
     let digest = b.tree.digest();
-    let r = b.apply(op::MULTI, 0, Txn::Multi(vec![ok.clone(), failed, ok.clone()]));
+    let r = b.apply(Op::MULTI, 0, Txn::Multi(vec![ok.clone(), failed, ok.clone()]));
     let subs: Vec<_> = r.subs.unwrap().iter().map(|s| (s.op, s.err)).collect();
-    assert_eq!(subs, [(-1, 0), (-1, -101), (-1, -2)]);
+    assert_eq!(subs, [(Op::ERROR, 0), (Op::ERROR, -101), (Op::ERROR, -2)]);
     assert_eq!((r.err, b.tree.digest(), b.told.len(), b.tree.last_zxid()), (-101, digest, 0, Zxid(1)));
-    let r = b.apply(op::MULTI, 0, Txn::Multi(vec![ok]));
+    let r = b.apply(Op::MULTI, 0, Txn::Multi(vec![ok]));
     let sub = &r.subs.unwrap()[0];
-    assert_eq!((sub.op, sub.err, sub.path.as_deref(), sub.stat.is_some()), (op::CREATE, 0, Some("/a"), true));
-    assert_eq!(b.apply(op::MULTI, 0, Txn::Multi(vec![])).subs, Some(vec![]));
+    assert_eq!((sub.op, sub.err, sub.path.as_deref(), sub.stat.is_some()), (Op::CREATE, 0, Some("/a"), true));
+    assert_eq!(b.apply(Op::MULTI, 0, Txn::Multi(vec![])).subs, Some(vec![]));
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn close_session_deletes_the_list_then_the_rest() {
     assert_eq!(b.tree.get("/e1").unwrap().stat().ephemeral_owner, 5);
     assert_eq!(b.tree.ephemerals_of(SessionId(5)).collect::<Vec<_>>(), ["/e1", "/e3", "/e2"]);
     let paths = Some(vec!["/e2".to_owned(), "/gone".to_owned()]);
-    b.apply(op::CLOSE_SESSION, 5, Txn::CloseSession { paths });
+    b.apply(Op::CLOSE_SESSION, 5, Txn::CloseSession { paths });
     let deleted: Vec<_> =
         b.told.iter().filter(|(e, _)| *e == EventType::NodeDeleted).map(|(_, p)| p.as_str()).collect();
     assert_eq!(deleted, ["/e2", "/e1", "/e3"]);
-    b.apply(op::CLOSE_SESSION, 6, Txn::CloseSession { paths: None });
+    b.apply(Op::CLOSE_SESSION, 6, Txn::CloseSession { paths: None });
     assert_eq!((b.tree.ephemerals_count(), b.tree.ephemeral_owners().count()), (0, 0));
 }
 
@@ -181,8 +181,8 @@ fn containers_and_ttl_nodes() {
     assert_eq!(containers(&b.tree, 0, 0), ["/c"]);
     assert!(b.tree.ttl_candidates(2_500).next().is_none());
     assert_eq!(b.tree.ttl_candidates(2_501).collect::<Vec<_>>(), ["/t"]);
-    b.apply(op::DELETE_CONTAINER, 0, Txn::Delete { path: "/c".into() });
-    b.apply(op::DELETE_CONTAINER, 0, Txn::Delete { path: "/t".into() });
+    b.apply(Op::DELETE_CONTAINER, 0, Txn::Delete { path: "/c".into() });
+    b.apply(Op::DELETE_CONTAINER, 0, Txn::Delete { path: "/t".into() });
     assert_eq!((b.tree.container_count(), b.tree.ttl_count()), (0, 0));
     let bad = b.create("/t", "", CreateKind::Ttl { ttl_ms: 0 }, 0);
     assert_eq!(bad.err, ErrorCode::BadArguments.code());
@@ -203,8 +203,8 @@ fn quotas_count_their_subtree() {
     let before = b.tree.get(stats).unwrap().persisted();
     b.create("/a/c", "6789", EPHEMERAL, 1);
     assert_eq!(b.text(stats), "count=3,bytes=9");
-    b.apply(op::SET_DATA, 0, Txn::SetData { path: "/a/b".into(), data: None, version: 1 });
-    b.apply(op::CLOSE_SESSION, 1, Txn::CloseSession { paths: None });
+    b.apply(Op::SET_DATA, 0, Txn::SetData { path: "/a/b".into(), data: None, version: 1 });
+    b.apply(Op::CLOSE_SESSION, 1, Txn::CloseSession { paths: None });
     assert_eq!(b.text(stats), "count=2,bytes=2");
     assert_eq!(b.tree.get(stats).unwrap().persisted(), before, "usage leaves the stat alone");
     assert_ne!(b.tree.digest(), digest);
@@ -235,7 +235,7 @@ fn configuration_is_written_without_a_transaction() {
 fn deep_trees() {
     let mut b = Bench::new();
     let mut path = String::new();
-    let h = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(1), time_ms: 0, op: op::CREATE };
+    let h = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(1), time_ms: 0, op: Op::CREATE };
     for _ in 0..2_000 {
         path.push_str("/d");
         assert_eq!(b.tree.apply(&h, &create(&path, None, None, PLAIN), &mut |_| ()).err, 0);
@@ -290,7 +290,7 @@ fn an_acl_the_snapshot_lacks_is_closed_until_the_log_says_it() {
     let z = t.get("/a").unwrap();
     assert!(!permits(z.acl(), &[Id::world(), Id::new("ip", "::1")], perms::ALL));
     for path in ["/a", "/b"] {
-        let h = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(10), time_ms: 0, op: op::CREATE };
+        let h = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(10), time_ms: 0, op: Op::CREATE };
         let applied = t.apply(&h, &create(path, None, digest_acl("x"), PLAIN), &mut |_| ());
         assert_eq!(applied.err, ErrorCode::NodeExists.code());
         t.check().unwrap();
@@ -379,7 +379,7 @@ impl FuzzySnapshot {
 }
 
 /// A transaction a leader would make of the tree as it is.
-fn valid_txn(t: &Tree, rng: &mut Rng) -> Option<(i32, Txn)> {
+fn valid_txn(t: &Tree, rng: &mut Rng) -> Option<(Op, Txn)> {
     let depth = rng.usize(1..=4);
     let path: String = (0..depth).map(|_| ["/a", "/b", "/c"][rng.usize(..3)]).collect();
     let data = Some(Bytes::from(vec![b'x'; rng.usize(..9)]));
@@ -391,14 +391,14 @@ fn valid_txn(t: &Tree, rng: &mut Rng) -> Option<(i32, Txn)> {
         }
         let kind = if rng.bool() { EPHEMERAL } else { PLAIN };
         let parent_cversion = parent.persisted().cversion + 1;
-        let op = if rng.bool() { op::CREATE } else { op::CREATE2 };
+        let op = if rng.bool() { Op::CREATE } else { Op::CREATE2 };
         return Some((op, Txn::Create(CreateTxn { path, data, acl, kind, parent_cversion })));
     };
     let s = z.stat();
     Some(match rng.u8(..5) {
-        0 => (op::SET_DATA, Txn::SetData { path, data, version: s.version + 1 }),
-        1 => (op::SET_ACL, Txn::SetAcl { path, acl, version: s.aversion + 1 }),
-        _ if s.num_children == 0 => (op::DELETE, Txn::Delete { path }),
+        0 => (Op::SET_DATA, Txn::SetData { path, data, version: s.version + 1 }),
+        1 => (Op::SET_ACL, Txn::SetAcl { path, acl, version: s.aversion + 1 }),
+        _ if s.num_children == 0 => (Op::DELETE, Txn::Delete { path }),
         _ => return None,
     })
 }
@@ -417,7 +417,7 @@ fn a_log_replayed_over_a_fuzzy_snapshot_gives_the_tree() {
                 // With the list: a closeSession without one, as 3.5 logs it, cannot delete what a fuzzy snapshot
                 // already shows reborn under another owner, and ZooKeeper's tree differs after such a replay.
                 let paths = Some(live.ephemerals_of(session).collect());
-                Some((op::CLOSE_SESSION, Txn::CloseSession { paths }))
+                Some((Op::CLOSE_SESSION, Txn::CloseSession { paths }))
             } else {
                 valid_txn(&live, &mut rng)
             };

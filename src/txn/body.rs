@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::jute::acl::{put_acls, put_open_acl, read_acls};
 use crate::jute::{JuteError, Put, Reader};
+use crate::types::Op;
 use crate::types::acl::{AclList, SharedAcl, is_open};
-use crate::types::op;
 
 /// What kind of znode a create makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +84,7 @@ pub enum Txn {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct SubTxn {
-    pub op: i32,
+    pub op: Op,
     pub txn: Txn,
 }
 
@@ -139,7 +139,7 @@ impl Txn {
             Txn::Multi(subs) => {
                 out.put_i32(subs.len() as i32);
                 for s in subs {
-                    out.put_i32(s.op);
+                    out.put_i32(s.op.0);
                     let f = out.begin_frame();
                     s.txn.put(out);
                     out.end_frame(f);
@@ -156,35 +156,35 @@ impl Txn {
     ///
     /// # Errors
     /// The opcode is never logged, or the record ends too early.
-    pub fn read(op: i32, r: &mut Reader<'_>) -> Result<Txn, JuteError> {
+    pub fn read(op: Op, r: &mut Reader<'_>) -> Result<Txn, JuteError> {
         Ok(match op {
-            op::CREATE | op::CREATE2 => {
+            Op::CREATE | Op::CREATE2 => {
                 let (path, data, acl) = read_create_head(r)?;
                 let ephemeral = r.bool()?;
                 // A `CreateTxnV0` of ZooKeeper 3.3 has no further field.
                 let parent_cversion = if r.is_empty() { -1 } else { r.i32()? };
                 Txn::Create(CreateTxn { path, data, acl, kind: CreateKind::Plain { ephemeral }, parent_cversion })
             }
-            op::CREATE_CONTAINER => {
+            Op::CREATE_CONTAINER => {
                 let (path, data, acl) = read_create_head(r)?;
                 Txn::Create(CreateTxn { path, data, acl, kind: CreateKind::Container, parent_cversion: r.i32()? })
             }
-            op::CREATE_TTL => {
+            Op::CREATE_TTL => {
                 let (path, data, acl) = read_create_head(r)?;
                 let parent_cversion = r.i32()?;
                 let kind = CreateKind::Ttl { ttl_ms: r.i64()? };
                 Txn::Create(CreateTxn { path, data, acl, kind, parent_cversion })
             }
-            op::DELETE | op::DELETE_CONTAINER => Txn::Delete { path: r.string()?.into_owned() },
-            op::SET_DATA | op::RECONFIG => {
+            Op::DELETE | Op::DELETE_CONTAINER => Txn::Delete { path: r.string()?.into_owned() },
+            Op::SET_DATA | Op::RECONFIG => {
                 Txn::SetData { path: r.string()?.into_owned(), data: owned(r.buffer()?), version: r.i32()? }
             }
-            op::SET_ACL => Txn::SetAcl { path: r.string()?.into_owned(), acl: share(read_acls(r)?), version: r.i32()? },
-            op::CHECK => Txn::Check { path: r.string()?.into_owned(), version: r.i32()? },
-            op::MULTI => Txn::Multi(read_multi(r)?),
-            op::CREATE_SESSION => Txn::CreateSession { timeout_ms: r.i32()? },
-            op::CLOSE_SESSION => Txn::CloseSession { paths: if r.is_empty() { None } else { Some(r.strings()?) } },
-            op::ERROR => Txn::Error { err: r.i32()? },
+            Op::SET_ACL => Txn::SetAcl { path: r.string()?.into_owned(), acl: share(read_acls(r)?), version: r.i32()? },
+            Op::CHECK => Txn::Check { path: r.string()?.into_owned(), version: r.i32()? },
+            Op::MULTI => Txn::Multi(read_multi(r)?),
+            Op::CREATE_SESSION => Txn::CreateSession { timeout_ms: r.i32()? },
+            Op::CLOSE_SESSION => Txn::CloseSession { paths: if r.is_empty() { None } else { Some(r.strings()?) } },
+            Op::ERROR => Txn::Error { err: r.i32()? },
             _ => return Err(r.unexpected("transaction type")),
         })
     }
@@ -198,9 +198,9 @@ fn read_multi(r: &mut Reader<'_>) -> Result<Vec<SubTxn>, JuteError> {
     let n = r.count(8)?.unwrap_or(0);
     let mut subs = Vec::with_capacity(n);
     for _ in 0..n {
-        let op = r.i32()?;
+        let op = Op(r.i32()?);
         let body = r.buffer()?.unwrap_or_default();
-        if matches!(op, op::MULTI | op::CREATE_SESSION | op::CLOSE_SESSION) {
+        if matches!(op, Op::MULTI | Op::CREATE_SESSION | Op::CLOSE_SESSION) {
             return Err(r.unexpected("transaction type in multi"));
         }
         subs.push(SubTxn { op, txn: Txn::read(op, &mut Reader::new(body))? });
@@ -214,7 +214,7 @@ mod tests {
     use crate::types::Acl;
     use crate::types::Id;
 
-    fn round_trip(op: i32, txn: &Txn) {
+    fn round_trip(op: Op, txn: &Txn) {
         let mut out = Vec::new();
         txn.put(&mut out);
         let mut r = Reader::new(&out);
@@ -234,18 +234,18 @@ mod tests {
                 parent_cversion: 3,
             })
         };
-        round_trip(op::CREATE, &create(CreateKind::Plain { ephemeral: true }));
-        round_trip(op::CREATE_CONTAINER, &create(CreateKind::Container));
-        round_trip(op::CREATE_TTL, &create(CreateKind::Ttl { ttl_ms: 5 }));
-        round_trip(op::SET_ACL, &Txn::SetAcl { path: "/a".into(), acl: None, version: 1 });
-        round_trip(op::CLOSE_SESSION, &Txn::CloseSession { paths: Some(vec![]) });
-        round_trip(op::CLOSE_SESSION, &Txn::CloseSession { paths: None });
+        round_trip(Op::CREATE, &create(CreateKind::Plain { ephemeral: true }));
+        round_trip(Op::CREATE_CONTAINER, &create(CreateKind::Container));
+        round_trip(Op::CREATE_TTL, &create(CreateKind::Ttl { ttl_ms: 5 }));
+        round_trip(Op::SET_ACL, &Txn::SetAcl { path: "/a".into(), acl: None, version: 1 });
+        round_trip(Op::CLOSE_SESSION, &Txn::CloseSession { paths: Some(vec![]) });
+        round_trip(Op::CLOSE_SESSION, &Txn::CloseSession { paths: None });
         let subs = vec![
-            SubTxn { op: op::DELETE, txn: Txn::Delete { path: "/a".into() } },
-            SubTxn { op: op::ERROR, txn: Txn::Error { err: -101 } },
-            SubTxn { op: op::CHECK, txn: Txn::Check { path: "/b".into(), version: 2 } },
+            SubTxn { op: Op::DELETE, txn: Txn::Delete { path: "/a".into() } },
+            SubTxn { op: Op::ERROR, txn: Txn::Error { err: -101 } },
+            SubTxn { op: Op::CHECK, txn: Txn::Check { path: "/b".into(), version: 2 } },
         ];
-        round_trip(op::MULTI, &Txn::Multi(subs));
+        round_trip(Op::MULTI, &Txn::Multi(subs));
     }
 
     #[test]
@@ -255,15 +255,15 @@ mod tests {
         out.put_buffer(None);
         put_acls(&mut out, &[Acl::world_all()]);
         out.put_bool(false);
-        let Ok(Txn::Create(c)) = Txn::read(op::CREATE, &mut Reader::new(&out)) else { panic!() };
+        let Ok(Txn::Create(c)) = Txn::read(Op::CREATE, &mut Reader::new(&out)) else { panic!() };
         assert_eq!((c.parent_cversion, c.acl, c.data), (-1, None, None));
     }
 
     #[test]
     fn a_session_txn_inside_a_multi_is_refused() {
-        let nested = Txn::Multi(vec![SubTxn { op: op::CREATE_SESSION, txn: Txn::CreateSession { timeout_ms: 1 } }]);
+        let nested = Txn::Multi(vec![SubTxn { op: Op::CREATE_SESSION, txn: Txn::CreateSession { timeout_ms: 1 } }]);
         let mut out = Vec::new();
         nested.put(&mut out);
-        assert!(Txn::read(op::MULTI, &mut Reader::new(&out)).is_err());
+        assert!(Txn::read(Op::MULTI, &mut Reader::new(&out)).is_err());
     }
 }

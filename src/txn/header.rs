@@ -1,7 +1,7 @@
 //! The 32-byte header and the 12-byte digest tail.
 
 use crate::jute::{JuteError, Put, Reader};
-use crate::types::{Cxid, SessionId, Zxid};
+use crate::types::{Cxid, Op, SessionId, Zxid};
 
 /// The header of a transaction: session, client's request number, zxid, time (the leader's wall clock) and opcode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,8 +11,8 @@ pub struct TxnHeader {
     pub cxid: Cxid,
     pub zxid: Zxid,
     pub time_ms: i64,
-    /// An opcode of [`crate::types::op`].
-    pub op: i32,
+    /// What kind of transaction it is.
+    pub op: Op,
 }
 
 impl TxnHeader {
@@ -25,7 +25,7 @@ impl TxnHeader {
         out.put_i32(self.cxid.0);
         out.put_i64(self.zxid.0);
         out.put_i64(self.time_ms);
-        out.put_i32(self.op);
+        out.put_i32(self.op.0);
     }
 
     /// Reads it.
@@ -35,7 +35,7 @@ impl TxnHeader {
             cxid: Cxid(r.i32()?),
             zxid: Zxid(r.i64()?),
             time_ms: r.i64()?,
-            op: r.i32()?,
+            op: Op(r.i32()?),
         })
     }
 }

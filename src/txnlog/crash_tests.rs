@@ -11,7 +11,7 @@ use super::writer::LogWriter;
 use crate::oracle::replica::{SMALL, Seen, digest_of};
 use crate::oracle::test_disk::TestDisk;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
-use crate::types::{Cxid, Epoch, SessionId, Zxid, op};
+use crate::types::{Cxid, Epoch, Op, SessionId, Zxid};
 
 fn data_of(z: Zxid) -> Vec<u8> {
     // Some larger than a sector, so that a batch is torn inside.
@@ -21,7 +21,7 @@ fn data_of(z: Zxid) -> Vec<u8> {
 /// Header, transaction and digest, as in a PROPOSAL.
 pub(crate) fn payload(z: Zxid, digest: Option<u64>) -> Vec<u8> {
     let mut out = Vec::new();
-    TxnHeader { session: SessionId(5), cxid: Cxid(1), zxid: z, time_ms: 1, op: op::SET_DATA }.put(&mut out);
+    TxnHeader { session: SessionId(5), cxid: Cxid(1), zxid: z, time_ms: 1, op: Op::SET_DATA }.put(&mut out);
     Txn::SetData { path: "/a".into(), data: Some(data_of(z).into()), version: 1 }.put(&mut out);
     if let Some(digest) = digest {
         TxnDigest { version: 2, digest }.put(&mut out);

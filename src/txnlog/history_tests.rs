@@ -13,7 +13,7 @@ use crate::jute::Put;
 use crate::oracle::replica::{SMALL, Seen, put_apache};
 use crate::oracle::test_disk::TestDisk;
 use crate::txn::{Txn, TxnHeader};
-use crate::types::{Acl, AclId, Cxid, Epoch, SessionId, Zxid, op};
+use crate::types::{Acl, AclId, Cxid, Epoch, Op, SessionId, Zxid};
 
 fn zxid(epoch: i64, counter: u32) -> Zxid {
     Zxid::new(Epoch(epoch), counter)
@@ -68,7 +68,7 @@ fn gaps_and_steps_back_inside_an_epoch_are_refused() {
 fn an_error_that_reuses_the_last_zxid_is_apaches_doing() {
     let disk = first_snapshot();
     let mut echo = Vec::new();
-    TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(2), time_ms: 1, op: op::ERROR }.put(&mut echo);
+    TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(2), time_ms: 1, op: Op::ERROR }.put(&mut echo);
     Txn::Error { err: -5 }.put(&mut echo);
     let mut all = plain([Zxid(1), Zxid(2)]);
     all.push(echo);
@@ -167,7 +167,7 @@ fn records_exchanged_or_taken_out_are_found_by_the_chain() {
     // Error transactions: all records are equally long.
     for z in 1..=6 {
         let mut p = Vec::new();
-        TxnHeader { session: SessionId(1), cxid: Cxid(z), zxid: Zxid(z.into()), time_ms: 1, op: op::ERROR }.put(&mut p);
+        TxnHeader { session: SessionId(1), cxid: Cxid(z), zxid: Zxid(z.into()), time_ms: 1, op: Op::ERROR }.put(&mut p);
         Txn::Error { err: -101 }.put(&mut p);
         log.append(Zxid(z.into()), &p).unwrap();
         log.sync().unwrap();

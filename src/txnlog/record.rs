@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::jute::{JuteError, Reader};
 use crate::txn::{TxnDigest, TxnHeader};
-use crate::types::{Zxid, op};
+use crate::types::{Op, Zxid};
 
 /// First bytes of every log file: "ZKLG", version 2, database id 0.
 pub const FILE_HEADER: [u8; 16] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
@@ -126,7 +126,7 @@ impl Framed {
 /// Whether this is a closeSession without its list of paths (`closeSessionTxn.enabled=false`), with or without a digest.
 fn empty_close_session(payload: &[u8]) -> bool {
     let mut r = Reader::new(payload);
-    TxnHeader::read(&mut r).is_ok_and(|h| h.op == op::CLOSE_SESSION) && close_session_without_paths(r.rest())
+    TxnHeader::read(&mut r).is_ok_and(|h| h.op == Op::CLOSE_SESSION) && close_session_without_paths(r.rest())
 }
 
 /// `rest` is what follows a closeSession's header. A list of two paths takes at least 12 bytes too, but a digest after it
@@ -206,7 +206,7 @@ impl<'a> Record<'a> {
         let header = TxnHeader::read(&mut r)?;
         let begin = r.position();
         debug_assert_eq!(begin, TxnHeader::LEN, "every header is equally long");
-        if !(header.op == op::CLOSE_SESSION && close_session_without_paths(r.rest())) {
+        if !(header.op == Op::CLOSE_SESSION && close_session_without_paths(r.rest())) {
             skip_body(header.op, &mut r)?;
         }
         let body = &payload[begin..r.position()];
@@ -221,9 +221,9 @@ impl<'a> Record<'a> {
 }
 
 /// Moves `r` behind the transaction of type `op` without copying anything.
-fn skip_body(op: i32, r: &mut Reader<'_>) -> Result<(), JuteError> {
+fn skip_body(op: Op, r: &mut Reader<'_>) -> Result<(), JuteError> {
     match op {
-        op::CREATE | op::CREATE2 => {
+        Op::CREATE | Op::CREATE2 => {
             skip_create_head(r)?;
             r.u8()?;
             // CreateTxnV0 of 3.3 ends here.
@@ -231,39 +231,39 @@ fn skip_body(op: i32, r: &mut Reader<'_>) -> Result<(), JuteError> {
                 r.i32()?;
             }
         }
-        op::CREATE_CONTAINER => {
+        Op::CREATE_CONTAINER => {
             skip_create_head(r)?;
             r.i32()?;
         }
-        op::CREATE_TTL => {
+        Op::CREATE_TTL => {
             skip_create_head(r)?;
             r.take(12)?;
         }
-        op::DELETE | op::DELETE_CONTAINER => {
+        Op::DELETE | Op::DELETE_CONTAINER => {
             r.buffer()?;
         }
-        op::SET_DATA | op::RECONFIG => {
+        Op::SET_DATA | Op::RECONFIG => {
             r.buffer()?;
             r.buffer()?;
             r.i32()?;
         }
-        op::SET_ACL => {
+        Op::SET_ACL => {
             r.buffer()?;
             skip_acls(r)?;
             r.i32()?;
         }
-        op::MULTI => {
+        Op::MULTI => {
             for _ in 0..r.count(8)?.unwrap_or(0) {
                 r.i32()?;
                 r.buffer()?;
             }
         }
-        op::CLOSE_SESSION => {
+        Op::CLOSE_SESSION => {
             for _ in 0..r.count(4)?.unwrap_or(0) {
                 r.buffer()?;
             }
         }
-        op::CREATE_SESSION | op::ERROR => {
+        Op::CREATE_SESSION | Op::ERROR => {
             r.i32()?;
         }
         _ => return Err(r.unexpected("transaction type")),
@@ -287,10 +287,10 @@ fn skip_acls(r: &mut Reader<'_>) -> Result<(), JuteError> {
 }
 
 /// Whether a record of this type can be in a log.
-pub fn is_logged(op: i32) -> bool {
-    matches!(op, op::CREATE | op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL | op::DELETE | op::DELETE_CONTAINER)
-        || matches!(op, op::SET_DATA | op::RECONFIG | op::SET_ACL | op::MULTI | op::ERROR)
-        || matches!(op, op::CREATE_SESSION | op::CLOSE_SESSION)
+pub fn is_logged(op: Op) -> bool {
+    matches!(op, Op::CREATE | Op::CREATE2 | Op::CREATE_CONTAINER | Op::CREATE_TTL | Op::DELETE | Op::DELETE_CONTAINER)
+        || matches!(op, Op::SET_DATA | Op::RECONFIG | Op::SET_ACL | Op::MULTI | Op::ERROR)
+        || matches!(op, Op::CREATE_SESSION | Op::CLOSE_SESSION)
 }
 
 #[cfg(test)]
@@ -299,11 +299,11 @@ mod tests {
     use crate::txn::Txn;
     use crate::types::{Cxid, SessionId};
 
-    pub(crate) fn header(zxid: i64, op: i32) -> TxnHeader {
+    pub(crate) fn header(zxid: i64, op: Op) -> TxnHeader {
         TxnHeader { session: SessionId(0x0100_0000_0000_0001), cxid: Cxid(0), zxid: Zxid(zxid), time_ms: 7, op }
     }
 
-    fn payload(op: i32, txn: &Txn, digest: Option<TxnDigest>) -> Vec<u8> {
+    fn payload(op: Op, txn: &Txn, digest: Option<TxnDigest>) -> Vec<u8> {
         let mut out = Vec::new();
         header(1, op).put(&mut out);
         txn.put(&mut out);
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(FILE_HEADER.to_vec(), hex("5a4b4c47 00000002 0000000000000000"));
-        let p = payload(op::CREATE_SESSION, &Txn::CreateSession { timeout_ms: 6000 }, Some(DIGEST));
+        let p = payload(Op::CREATE_SESSION, &Txn::CreateSession { timeout_ms: 6000 }, Some(DIGEST));
         assert_eq!(
             p,
             hex(
@@ -352,7 +352,7 @@ mod tests {
     fn every_kind_of_tail_is_told_apart() {
         let create = Txn::CreateSession { timeout_ms: 1 };
         for digest in [None, Some(DIGEST)] {
-            let p = payload(op::CREATE_SESSION, &create, digest);
+            let p = payload(Op::CREATE_SESSION, &create, digest);
             let bare = Record::parse(&p).unwrap();
             assert_eq!((bare.digest, bare.trailer, bare.proposal), (digest, None, &p[..]));
             let f = framed(&p);
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn a_close_session_without_paths_never_lends_its_digest() {
         for digest in [None, Some(DIGEST)] {
-            let p = payload(op::CLOSE_SESSION, &Txn::CloseSession { paths: None }, digest);
+            let p = payload(Op::CLOSE_SESSION, &Txn::CloseSession { paths: None }, digest);
             let apache = Record::parse(&p).unwrap();
             assert_eq!((apache.body, apache.digest), (&[][..], digest));
             // What Apache sees of ours: a list of no paths, then a digest of version 2 or one it skips.
@@ -376,7 +376,7 @@ mod tests {
             assert!(ours.trailer.is_some());
         }
         let paths = Txn::CloseSession { paths: Some(vec!["/a".into(), "/b".into()]) };
-        let p = payload(op::CLOSE_SESSION, &paths, Some(DIGEST));
+        let p = payload(Op::CLOSE_SESSION, &paths, Some(DIGEST));
         assert_eq!(Framed::new(&p, Zxid(0), 0, 0).patch, None);
         assert_eq!(Record::parse(&p).unwrap().digest, Some(DIGEST));
     }
@@ -386,14 +386,14 @@ mod tests {
         use crate::txn::{CreateKind, CreateTxn};
         let kind = CreateKind::Ttl { ttl_ms: i64::from(Trailer::MAGIC) };
         let create = CreateTxn { path: "/t".into(), data: None, acl: None, kind, parent_cversion: 1 };
-        let p = payload(op::CREATE_TTL, &Txn::Create(create), Some(DIGEST));
+        let p = payload(Op::CREATE_TTL, &Txn::Create(create), Some(DIGEST));
         let r = Record::parse(&p).unwrap();
         assert_eq!((r.digest, r.trailer), (Some(DIGEST), None));
     }
 
     #[test]
     fn types_that_are_never_logged_are_refused() {
-        for op in [op::CHECK, op::GET_DATA, 99] {
+        for op in [Op::CHECK, Op::GET_DATA, Op(99)] {
             assert!(Record::parse(&payload(op, &Txn::Error { err: 0 }, None)).is_err());
             assert!(!is_logged(op));
         }

@@ -13,7 +13,7 @@ use super::scan::{End, LogReader};
 use super::snapshot::ZxidDigest;
 use crate::jute::Reader;
 use crate::txn::{Txn, TxnDigest};
-use crate::types::{SessionId, Zxid, op};
+use crate::types::{Op, SessionId, Zxid};
 
 /// A digest is remembered at every so many zxids, and so many are.
 pub const DIGEST_LOG_INTERVAL: i64 = 128;
@@ -162,7 +162,7 @@ impl<R: Replica> Replay<R> {
             return Ok(());
         }
         // Apache's leader answers an undecodable write with an error that reuses the last zxid.
-        let echo = record.trailer.is_none() && record.header.op == op::ERROR && self.seen == Some(z);
+        let echo = record.trailer.is_none() && record.header.op == Op::ERROR && self.seen == Some(z);
         if echo {
             return Ok(());
         }

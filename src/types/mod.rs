@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod code;
 pub mod id;
+pub mod op;
 pub mod path;
 pub mod stat;
 pub mod tally;
@@ -10,8 +11,9 @@ pub mod time;
 pub mod zxid;
 
 pub use acl::{Acl, AclId, Id, perms};
-pub use code::{CreateMode, ErrorCode, EventType, op};
+pub use code::{CreateMode, ErrorCode, EventType};
 pub use id::{ConnId, Cxid, Origin, ServerId, SessionId, ShardId};
+pub use op::Op;
 pub use stat::{Stat, StatPersisted};
 pub use tally::{Namespaces, Tally};
 pub use time::Now;

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use zabra::types::{SessionId, op};
+use zabra::types::{Op, SessionId};
 
 /// How long an answer may take; what comes late is a difference, so there is no need for more patience.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ struct Conn {
     sent: usize,
     received: usize,
     /// Opcode of each xid sent.
-    ops: HashMap<i32, i32>,
+    ops: HashMap<i32, Op>,
 }
 
 struct Exchange {
@@ -137,9 +137,9 @@ impl Exchange {
     }
 
     fn localise_request(&mut self, frame: &mut [u8]) {
-        let (Some(xid), Some(op)) = (i32_at(frame, 4), i32_at(frame, 8)) else { return };
+        let (Some(xid), Some(op)) = (i32_at(frame, 4), i32_at(frame, 8).map(Op)) else { return };
         self.conn().ops.insert(xid, op);
-        if matches!(op, op::SET_WATCHES | op::SET_WATCHES2)
+        if matches!(op, Op::SET_WATCHES | Op::SET_WATCHES2)
             && let Some(zxid) = i64_at(frame, 12)
         {
             put(frame, 12, self.real_zxid(zxid));
@@ -166,7 +166,7 @@ impl Exchange {
             put(&mut expected, 8, 0);
         }
         // The order of identities is that of a hash set.
-        if let Some(op::WHO_AM_I) = self.op_of(&actual) {
+        if let Some(Op::WHO_AM_I) = self.op_of(&actual) {
             sort_identities(&mut actual);
             sort_identities(&mut expected);
         }
@@ -178,7 +178,7 @@ impl Exchange {
         Err(format!("\n  expected {}\n  actual   {} {}", hex(&expected), hex(&actual), hex(&more)))
     }
 
-    fn op_of(&self, frame: &[u8]) -> Option<i32> {
+    fn op_of(&self, frame: &[u8]) -> Option<Op> {
         let xid = i32_at(frame, 4)?;
         self.conns[&self.current].ops.get(&xid).copied()
     }
@@ -219,7 +219,7 @@ impl Exchange {
 
     /// Names come in any order; the recording has them sorted.
     fn sort(&self, frame: &mut [u8]) {
-        let lists = [op::GET_CHILDREN, op::GET_CHILDREN2, op::GET_EPHEMERALS];
+        let lists = [Op::GET_CHILDREN, Op::GET_CHILDREN2, Op::GET_EPHEMERALS];
         if !self.op_of(frame).is_some_and(|op| lists.contains(&op)) || i32_at(frame, 16) != Some(0) {
             return;
         }

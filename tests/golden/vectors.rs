@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use zabra::types::{SessionId, op};
+use zabra::types::{Op, SessionId};
 
 use crate::process::server::Home;
 use crate::process::wire::{Client, Raw, create_body, framed, multi_body, text};
@@ -50,12 +50,12 @@ fn create_and_a_failed_multi() {
         "00000032 00000001 00000001 00000002 2f61 00000001 78 00000001 0000001f 00000005 776f726c64 00000006
          616e796f6e65 00000000",
     );
-    assert_eq!(framed(1, op::CREATE, &create_body("/a", b"x", 0)), create);
+    assert_eq!(framed(1, Op::CREATE, &create_body("/a", b"x", 0)), create);
     client.raw().send(&create).expect("sent");
     assert_eq!(client.raw().frame().expect("an answer"), unhex("00000001 0000000000000002 00000000 00000002 2f61"));
     let none = |path: &str| [text(path), (-1i32).to_be_bytes().to_vec()].concat();
-    let ops = [(op::CREATE, create_body("/b", b"", 0)), (op::DELETE, none("/none")), (op::CHECK, none("/a"))];
-    client.raw().send(&framed(2, op::MULTI, &multi_body(&ops))).expect("sent");
+    let ops = [(Op::CREATE, create_body("/b", b"", 0)), (Op::DELETE, none("/none")), (Op::CHECK, none("/a"))];
+    client.raw().send(&framed(2, Op::MULTI, &multi_body(&ops))).expect("sent");
     let expected = unhex(
         "00000002 0000000000000003 00000000
          ffffffff 00 00000000 00000000  ffffffff 00 ffffff9b ffffff9b  ffffffff 00 fffffffe fffffffe  ffffffff 01 ffffffff",

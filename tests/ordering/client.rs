@@ -6,14 +6,14 @@ use zabra::proto::reply::{ReplyHeader, WatcherEvent};
 use zabra::proto::request::xid;
 use zabra::proto::response::read_data;
 use zabra::proto::{ConnectRequest, ConnectResponse, Request};
-use zabra::types::{ConnId, EventType, SessionId, Stat, Zxid, op};
+use zabra::types::{ConnId, EventType, Op, SessionId, Stat, Zxid};
 
 /// The two znodes everybody writes.
 pub const PATHS: [&str; 2] = ["/a", "/b"];
 
 /// One request of the script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Op {
+pub enum Ask {
     /// setData of one of [`PATHS`].
     Set(usize),
     /// setData of both.
@@ -42,7 +42,7 @@ pub struct Client {
     /// The server knows of the connection.
     pub accepted: bool,
     /// What it will do.
-    pub script: Vec<Op>,
+    pub script: Vec<Ask>,
     /// How much of the script was sent.
     pub sent: usize,
     /// Bytes sent and not yet received by the server.
@@ -55,7 +55,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(conn: ConnId, shard: usize, script: Vec<Op>) -> Client {
+    pub fn new(conn: ConnId, shard: usize, script: Vec<Ask>) -> Client {
         let mut wire = Vec::new();
         ConnectRequest {
             protocol_version: 0,
@@ -85,12 +85,14 @@ impl Client {
         self.sent += 1;
         let set = |p: usize| MultiOp::SetData { path: PATHS[p].into(), data: Some(b"value"), version: -1 };
         let (code, request) = match op {
-            Op::Set(p) => (op::SET_DATA, Request::SetData { path: PATHS[p].into(), data: Some(b"value"), version: -1 }),
-            Op::SetBoth => (op::MULTI, Request::Multi(vec![set(0), set(1)])),
-            Op::Get(p, watch) => (op::GET_DATA, Request::GetData { path: PATHS[p].into(), watch }),
-            Op::GetBoth => {
+            Ask::Set(p) => {
+                (Op::SET_DATA, Request::SetData { path: PATHS[p].into(), data: Some(b"value"), version: -1 })
+            }
+            Ask::SetBoth => (Op::MULTI, Request::Multi(vec![set(0), set(1)])),
+            Ask::Get(p, watch) => (Op::GET_DATA, Request::GetData { path: PATHS[p].into(), watch }),
+            Ask::GetBoth => {
                 let reads = PATHS.map(|path| MultiReadOp::GetData { path: path.into() });
-                (op::MULTI_READ, Request::MultiRead(reads.into()))
+                (Op::MULTI_READ, Request::MultiRead(reads.into()))
             }
         };
         request.put_framed(self.sent as i32, code, &mut self.wire);
@@ -124,11 +126,11 @@ impl Client {
         }
         let number = xid as usize - 1;
         let seen = match self.script[number] {
-            Op::Get(..) => {
+            Ask::Get(..) => {
                 let (data, stat) = read_data(r).unwrap();
                 vec![mzxid(data, stat)]
             }
-            Op::GetBoth => {
+            Ask::GetBoth => {
                 let results = MultiResult::read_all(r).unwrap().into_iter();
                 results
                     .map(|result| match result {
@@ -137,7 +139,7 @@ impl Client {
                     })
                     .collect()
             }
-            Op::Set(_) | Op::SetBoth => Vec::new(),
+            Ask::Set(_) | Ask::SetBoth => Vec::new(),
         };
         Got::Reply(number, zxid, seen)
     }

@@ -1,6 +1,6 @@
 //! What a client may and may not have seen.
 
-use super::client::{Client, Got, Op};
+use super::client::{Ask, Client, Got};
 use std::collections::BTreeMap;
 use zabra::types::Zxid;
 
@@ -21,7 +21,7 @@ pub fn judge(c: &Client, history: &History) -> Result<(), String> {
         .got
         .iter()
         .filter_map(|g| match g {
-            Got::Reply(n, z, _) if matches!(c.script[*n], Op::Set(_) | Op::SetBoth) => Some((*n, *z)),
+            Got::Reply(n, z, _) if matches!(c.script[*n], Ask::Set(_) | Ask::SetBoth) => Some((*n, *z)),
             _ => None,
         })
         .collect();
@@ -74,9 +74,9 @@ fn read(
     armed: &mut [Option<Zxid>; 2],
 ) -> Result<(), String> {
     let shown: Vec<(usize, Zxid)> = match c.script[n] {
-        Op::Get(p, _) => vec![(p, seen[0])],
-        Op::GetBoth => vec![(0, seen[0]), (1, seen[1])],
-        Op::Set(_) | Op::SetBoth => return Ok(()),
+        Ask::Get(p, _) => vec![(p, seen[0])],
+        Ask::GetBoth => vec![(0, seen[0]), (1, seen[1])],
+        Ask::Set(_) | Ask::SetBoth => return Ok(()),
     };
     for (p, mzxid) in &shown {
         if at(history, zxid)[*p] != *mzxid {
@@ -94,7 +94,7 @@ fn read(
             return Err(format!("read {n} at {zxid} shows the session's later write {w} at {z}"));
         }
     }
-    if let Op::Get(p, true) = c.script[n] {
+    if let Ask::Get(p, true) = c.script[n] {
         armed[p].get_or_insert(shown[0].1);
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The shipped turns of shards and a peer, and a log that syncs when the scheduler says so.
 
-use super::client::{Client, Op, PATHS};
+use super::client::{Ask, Client, PATHS};
 use super::judge::{History, judge};
 use std::sync::Arc;
 use zabra::jute::Reader;
@@ -14,7 +14,7 @@ use zabra::shard::turn::ShardTurn;
 use zabra::shard::{Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
-use zabra::types::{ConnId, Cxid, Now, ServerId, SessionId, ShardId, Zxid, op};
+use zabra::types::{ConnId, Cxid, Now, Op, ServerId, SessionId, ShardId, Zxid};
 use zabra::watch::{Interest, WatchTable};
 
 pub struct World {
@@ -41,7 +41,7 @@ impl World {
         let mut tree = Tree::new(TreeOptions::default());
         for (i, path) in PATHS.iter().enumerate() {
             let zxid = Zxid(i as i64 + 1);
-            let h = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: op::CREATE };
+            let h = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: Op::CREATE };
             let kind = CreateKind::Plain { ephemeral: false };
             let data = Some(bytes::Bytes::from_static(b"value"));
             let create = CreateTxn { path: (*path).into(), data, acl: None, kind, parent_cversion: i as i32 + 1 };
@@ -213,13 +213,13 @@ fn bounds(rng: &mut fastrand::Rng) -> Bounds {
     }
 }
 
-fn random_op(rng: &mut fastrand::Rng) -> Op {
+fn random_op(rng: &mut fastrand::Rng) -> Ask {
     match rng.u8(..7) {
-        0 | 1 => Op::Set(rng.usize(..2)),
-        2 => Op::SetBoth,
-        3 | 4 => Op::Get(rng.usize(..2), true),
-        5 => Op::Get(rng.usize(..2), false),
-        _ => Op::GetBoth,
+        0 | 1 => Ask::Set(rng.usize(..2)),
+        2 => Ask::SetBoth,
+        3 | 4 => Ask::Get(rng.usize(..2), true),
+        5 => Ask::Get(rng.usize(..2), false),
+        _ => Ask::GetBoth,
     }
 }
 

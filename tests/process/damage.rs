@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::{Home, wait_until};
 use super::wire::{Client, set_body};
@@ -352,7 +352,7 @@ fn fill(client: &mut Client) -> u32 {
         let value = (acknowledged + 1).to_string().into_bytes();
         let mut data = vec![b' '; 50_000];
         data[..value.len()].copy_from_slice(&value);
-        if client.try_send(op::SET_DATA, &set_body("/a", &data, -1)).is_err() {
+        if client.try_send(Op::SET_DATA, &set_body("/a", &data, -1)).is_err() {
             return acknowledged;
         }
         match client.try_reply() {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use zabra::jute::Put;
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::{Home, Server, wait_until};
 use super::wire::{Client, Raw, create_body, framed, multi_body, new_session, read_body, set_body, text};
@@ -109,11 +109,11 @@ fn every_opcode_with_every_kind_of_body_is_answered_or_closed() {
         for body in &bodies {
             // A set or delete of the bystander's znode cannot come from these bodies.
             let mut client = Client::connect(server.addr());
-            client.send(op, body);
+            client.send(Op(op), body);
             // Anything but silence: a reply or the end.
-            if client.try_reply().is_ok() && ![op::CLOSE_SESSION].contains(&op) {
+            if client.try_reply().is_ok() && Op(op) != Op::CLOSE_SESSION {
                 // Where the connection goes on, so do answers.
-                if client.raw().send(&framed(-2, op::PING, &[])).is_ok() {
+                if client.raw().send(&framed(-2, Op::PING, &[])).is_ok() {
                     let _ = client.try_reply();
                 }
             }
@@ -132,15 +132,15 @@ fn mutated_requests_are_survived_and_the_log_opens_again() {
     let mut bystander = Bystander::at(&server);
     let mut random = fastrand::Rng::with_seed(11);
     let whole = [
-        (op::CREATE, create_body("/m", b"some data", 0)),
-        (op::CREATE, create_body("/m/s-", b"some data", 3)),
-        (op::CREATE2, create_body("/m/t", b"", 1)),
-        (op::SET_DATA, set_body("/m", b"other data", -1)),
-        (op::GET_DATA, read_body("/m", true)),
-        (op::GET_CHILDREN2, read_body("/m", true)),
-        (op::MULTI, multi_body(&[(op::CREATE, create_body("/m/u", b"x", 0)), (op::SET_DATA, set_body("/m", b"y", 0))])),
-        (op::ADD_WATCH, [text("/m"), 1i32.to_be_bytes().to_vec()].concat()),
-        (op::AUTH, [0i32.to_be_bytes().to_vec(), text("digest"), text("user:password")].concat()),
+        (Op::CREATE, create_body("/m", b"some data", 0)),
+        (Op::CREATE, create_body("/m/s-", b"some data", 3)),
+        (Op::CREATE2, create_body("/m/t", b"", 1)),
+        (Op::SET_DATA, set_body("/m", b"other data", -1)),
+        (Op::GET_DATA, read_body("/m", true)),
+        (Op::GET_CHILDREN2, read_body("/m", true)),
+        (Op::MULTI, multi_body(&[(Op::CREATE, create_body("/m/u", b"x", 0)), (Op::SET_DATA, set_body("/m", b"y", 0))])),
+        (Op::ADD_WATCH, [text("/m"), 1i32.to_be_bytes().to_vec()].concat()),
+        (Op::AUTH, [0i32.to_be_bytes().to_vec(), text("digest"), text("user:password")].concat()),
     ];
     for _ in 0..40 {
         let mut client = Client::connect(server.addr());
@@ -158,7 +158,7 @@ fn mutated_requests_are_survived_and_the_log_opens_again() {
             }
         }
         // Until the server closes or has answered everything.
-        let _ = client.raw().send(&framed(-2, op::PING, &[]));
+        let _ = client.raw().send(&framed(-2, Op::PING, &[]));
         while client.try_reply().is_ok_and(|r| r.xid != -2) {}
     }
     bystander.is_served();
@@ -232,7 +232,7 @@ fn a_client_that_does_not_read_costs_a_bounded_amount() {
     slow.create("/big", &vec![7; 1_000_000]).expect("new");
     let before = server.memory();
     for _ in 0..ANSWERS {
-        slow.send(op::GET_DATA, &read_body("/big", false));
+        slow.send(Op::GET_DATA, &read_body("/big", false));
     }
     for _ in 0..50 {
         bystander.is_served();
@@ -259,10 +259,10 @@ fn reads_and_writes_of_a_client_that_does_not_read_cost_a_bounded_amount() {
     let before = server.memory();
     let mut ops = Vec::new();
     for i in 0..400 {
-        ops.push(if i % 100 == 0 || i > 390 { op::SET_DATA } else { op::GET_DATA });
+        ops.push(if i % 100 == 0 || i > 390 { Op::SET_DATA } else { Op::GET_DATA });
     }
     for op in &ops {
-        let body = if *op == op::SET_DATA { set_body("/small", b"", -1) } else { read_body("/big", false) };
+        let body = if *op == Op::SET_DATA { set_body("/small", b"", -1) } else { read_body("/big", false) };
         slow.send(*op, &body);
     }
     for _ in 0..50 {
@@ -272,7 +272,7 @@ fn reads_and_writes_of_a_client_that_does_not_read_cost_a_bounded_amount() {
     assert!(grown < 120 << 20, "{} MiB are kept for a client that does not read", grown >> 20);
     for (i, op) in ops.iter().enumerate() {
         let reply = slow.reply();
-        let expected = if *op == op::SET_DATA { 68 } else { 4 + 1_000_000 + 68 };
+        let expected = if *op == Op::SET_DATA { 68 } else { 4 + 1_000_000 + 68 };
         assert_eq!((reply.xid, reply.err, reply.body.len()), (3 + i as i32, 0, expected));
     }
     bystander.is_served();
@@ -285,13 +285,13 @@ fn events_for_a_client_that_does_not_read_are_bounded_too() {
     let mut bystander = Bystander::at(&server);
     let mut deaf = Client::connect(server.addr());
     let path = format!("/{}", "x".repeat(60_000));
-    deaf.call(op::ADD_WATCH, &[text("/"), 1i32.to_be_bytes().to_vec()].concat());
+    deaf.call(Op::ADD_WATCH, &[text("/"), 1i32.to_be_bytes().to_vec()].concat());
     bystander.client.create(&path, b"").expect("new");
     let before = server.memory();
     let set = set_body(&path, b"", -1);
     // 60 kB for each event: 240 MB, were they kept.
     for _ in 0..40 {
-        let xids: Vec<i32> = (0..100).map(|_| bystander.client.send(op::SET_DATA, &set)).collect();
+        let xids: Vec<i32> = (0..100).map(|_| bystander.client.send(Op::SET_DATA, &set)).collect();
         for xid in xids {
             assert_eq!(bystander.client.reply().xid, xid);
         }
@@ -307,10 +307,10 @@ fn a_giant_multi_is_done_or_refused_as_one() {
     let server = home.start();
     let mut bystander = Bystander::at(&server);
     let mut client = Client::connect(server.addr());
-    let ops = |n: usize| (0..n).map(|i| (op::CREATE, create_body(&format!("/g{i:06}"), b"", 0))).collect::<Vec<_>>();
+    let ops = |n: usize| (0..n).map(|i| (Op::CREATE, create_body(&format!("/g{i:06}"), b"", 0))).collect::<Vec<_>>();
     let body = multi_body(&ops(15_000));
     assert!(body.len() < 1_048_575);
-    let reply = client.call(op::MULTI, &body);
+    let reply = client.call(Op::MULTI, &body);
     assert_eq!(reply.err, 0);
     let names = client.children("/", false).expect("served");
     assert_eq!(names.len(), 15_000 + 2);
@@ -318,7 +318,7 @@ fn a_giant_multi_is_done_or_refused_as_one() {
     // One more than fits into a packet.
     let mut too_large = multi_body(&ops(20_000));
     too_large.resize(1_048_576, 0);
-    client.send(op::MULTI, &too_large);
+    client.send(Op::MULTI, &too_large);
     assert_eq!(client.raw().closed(), b"");
     bystander.is_served();
     server.kill();
@@ -359,12 +359,12 @@ fn who_must_authenticate_is_not_served_before() {
     let home = Home::new("enforce.auth.enabled=true\nenforce.auth.schemes=digest");
     let server = home.start();
     let mut client = Client::connect(server.addr());
-    let reply = client.call(op::GET_DATA, &read_body("/", false));
+    let reply = client.call(Op::GET_DATA, &read_body("/", false));
     assert_eq!((reply.err, reply.zxid), (-124, 0));
     assert_eq!(client.raw().closed(), b"");
     let mut client = Client::connect(server.addr());
     let auth = [&0i32.to_be_bytes()[..], &text("digest"), &text("user:password")].concat();
-    client.raw().send(&framed(-4, op::AUTH, &auth)).expect("sent");
+    client.raw().send(&framed(-4, Op::AUTH, &auth)).expect("sent");
     assert_eq!(client.reply().err, 0);
     assert_eq!(client.create("/a", b""), Ok("/a".into()));
     server.stop();
@@ -379,8 +379,8 @@ fn a_session_that_was_closed_is_gone_for_every_connection() {
     client.create_mode("/bystander/e", b"", 1).expect("new");
     let resumption = client.resumption();
     // Requests after closeSession in the same write are not executed.
-    let after = framed(99, op::CREATE, &create_body("/after", b"", 0));
-    client.raw().send(&[framed(98, op::CLOSE_SESSION, &[]), after].concat()).expect("sent");
+    let after = framed(99, Op::CREATE, &create_body("/after", b"", 0));
+    client.raw().send(&[framed(98, Op::CLOSE_SESSION, &[]), after].concat()).expect("sent");
     client.raw().closed();
     assert!(Client::handshake(server.addr(), &resumption).expect("an answer").is_none(), "expired");
     assert_eq!(bystander.client.exists("/after", false), Err(-101));
@@ -410,17 +410,17 @@ fn a_write_of_many_small_pieces_is_one_request() {
     let server = home.start();
     let mut client = Client::connect(server.addr());
     client.create("/a", b"").expect("new");
-    let frame = framed(1, op::SET_DATA, &set_body("/a", b"in pieces", -1));
+    let frame = framed(1, Op::SET_DATA, &set_body("/a", b"in pieces", -1));
     for byte in frame {
         client.raw().stream().write_all(&[byte]).expect("sent");
     }
     let reply = client.reply();
     assert_eq!((reply.xid, reply.err), (1, 0));
-    let mut two = framed(2, op::GET_DATA, &read_body("/a", false));
+    let mut two = framed(2, Op::GET_DATA, &read_body("/a", false));
     two.put_i32(8);
     client.raw().send(&two).expect("sent");
     assert_eq!(client.reply().body[4..13], *b"in pieces");
-    client.raw().send(&framed(-2, op::PING, &[])[4..]).expect("sent");
+    client.raw().send(&framed(-2, Op::PING, &[])[4..]).expect("sent");
     assert_eq!(client.reply().xid, -2);
     server.stop();
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use zabra::jute::Put;
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::hostile::{Bystander, raise_open_files};
 use super::server::{Home, Server, wait_until};
@@ -72,12 +72,12 @@ impl Scene {
             let ops: Vec<_> = (0..5_000)
                 .map(|n| {
                     (
-                        op::CREATE,
+                        Op::CREATE,
                         create_body(&format!("/many/a-child-with-a-rather-long-name-{:06}", part * 5_000 + n), b"", 0),
                     )
                 })
                 .collect();
-            assert_eq!(client.call(op::MULTI, &multi_body(&ops)).err, 0);
+            assert_eq!(client.call(Op::MULTI, &multi_body(&ops)).err, 0);
         }
         client.close();
     }
@@ -102,7 +102,7 @@ fn many_who_do_not_read_keep_two_replies_each() {
     const MANY: usize = 40;
     let mut scene = Scene::new();
     scene.with_much_to_read();
-    let asks: Vec<u8> = (1..=50).flat_map(|xid| framed(xid, op::GET_DATA, &read_body("/big", false))).collect();
+    let asks: Vec<u8> = (1..=50).flat_map(|xid| framed(xid, Op::GET_DATA, &read_body("/big", false))).collect();
     let mut deaf: Vec<Client> = (0..MANY).map(|_| Client::connect(scene.addr())).collect();
     deaf.iter_mut().for_each(|c| c.raw().send(&asks).expect("sent"));
     scene.stays_below(MANY as u64 * UNREAD + SLACK, "for clients that do not read");
@@ -124,9 +124,9 @@ fn many_who_write_between_large_reads_and_do_not_read_keep_little() {
     let mut asks = Vec::new();
     for xid in 1..=48 {
         if xid % 8 == 0 {
-            asks.extend(framed(xid, op::SET_DATA, &set_body("/many", b"", -1)));
+            asks.extend(framed(xid, Op::SET_DATA, &set_body("/many", b"", -1)));
         } else {
-            asks.extend(framed(xid, op::GET_CHILDREN2, &read_body("/many", false)));
+            asks.extend(framed(xid, Op::GET_CHILDREN2, &read_body("/many", false)));
         }
     }
     let mut deaf: Vec<Client> = (0..MANY).map(|_| Client::connect(scene.addr())).collect();
@@ -196,14 +196,14 @@ fn a_flood_of_giant_multis_waits_outside() {
     greedy[0].create("/target", b"").expect("new");
     // Each within jute.maxbuffer, and the last op of every other one fails.
     let multi = |fails: bool| {
-        let mut ops: Vec<_> = (0..200).map(|_| (op::SET_DATA, set_body("/target", &[9; 4_900], -1))).collect();
-        ops.push((op::SET_DATA, set_body("/target", b"", if fails { 1_000_000 } else { -1 })));
+        let mut ops: Vec<_> = (0..200).map(|_| (Op::SET_DATA, set_body("/target", &[9; 4_900], -1))).collect();
+        ops.push((Op::SET_DATA, set_body("/target", b"", if fails { 1_000_000 } else { -1 })));
         multi_body(&ops)
     };
     let (good, bad) = (multi(false), multi(true));
     assert!(good.len() < 1_048_575 && good.len() > 950_000);
     let requests: Vec<u8> =
-        (1..=DEEP).flat_map(|n| framed(n + 1, op::MULTI, if n % 2 == 0 { &bad } else { &good })).collect();
+        (1..=DEEP).flat_map(|n| framed(n + 1, Op::MULTI, if n % 2 == 0 { &bad } else { &good })).collect();
     let mut unsent: Vec<usize> = greedy.iter_mut().map(|c| send_what_fits(c, &requests)).collect();
     for _ in 0..DEEP {
         // About a megabyte in the pipeline, and on each connection one frame that waits and what its buffers are longer than that.
@@ -226,7 +226,11 @@ fn a_flood_of_giant_multis_waits_outside() {
                     let reply = client.reply();
                     assert_eq!((reply.xid, reply.err), (n + 1, 0), "connection {at}");
                     let first = i32::from_be_bytes(*reply.body.first_chunk().expect("a result"));
-                    assert_eq!(first, if n % 2 == 0 { op::ERROR } else { op::SET_DATA }, "connection {at}, multi {n}");
+                    assert_eq!(
+                        Op(first),
+                        if n % 2 == 0 { Op::ERROR } else { Op::SET_DATA },
+                        "connection {at}, multi {n}"
+                    );
                 }
             })
         })
@@ -251,8 +255,8 @@ fn who_reads_much_is_kept_in_turns_with_others() {
                 for _ in 0..5 {
                     let xids: Vec<i32> = (0..8)
                         .map(|i| match (n + i) % 2 {
-                            0 => client.send(op::GET_CHILDREN, &read_body("/many", false)),
-                            _ => client.send(op::GET_DATA, &read_body("/big", false)),
+                            0 => client.send(Op::GET_CHILDREN, &read_body("/many", false)),
+                            _ => client.send(Op::GET_DATA, &read_body("/big", false)),
                         })
                         .collect();
                     for xid in xids {
@@ -278,7 +282,7 @@ fn watches_by_the_hundred_thousand_cost_their_paths_and_little_more() {
     let path = |n: usize| format!("/watched/a-path-that-is-not-there-{n:08}");
     for from in (0..MANY).step_by(1000) {
         let xids: Vec<i32> =
-            (from..from + 1000).map(|n| watcher.send(op::EXISTS, &read_body(&path(n), true))).collect();
+            (from..from + 1000).map(|n| watcher.send(Op::EXISTS, &read_body(&path(n), true))).collect();
         for xid in xids {
             assert_eq!(watcher.reply().xid, xid);
         }
@@ -290,7 +294,7 @@ fn watches_by_the_hundred_thousand_cost_their_paths_and_little_more() {
     // Armed again they take no more.
     for from in (0..MANY).step_by(1000) {
         let xids: Vec<i32> =
-            (from..from + 1000).map(|n| watcher.send(op::EXISTS, &read_body(&path(n), true))).collect();
+            (from..from + 1000).map(|n| watcher.send(Op::EXISTS, &read_body(&path(n), true))).collect();
         xids.into_iter().for_each(|xid| assert_eq!(watcher.reply().xid, xid));
     }
     assert_eq!(scene.figure("zk_watch_count"), MANY as u64);
@@ -313,7 +317,7 @@ fn huge_lists_of_watches_are_taken_one_after_the_other() {
     assert!(body.len() < 1_048_575);
     for _ in 0..3 {
         for client in &mut watchers {
-            client.raw().send(&framed(-8, op::SET_WATCHES, &body)).expect("sent");
+            client.raw().send(&framed(-8, Op::SET_WATCHES, &body)).expect("sent");
         }
         scene.stays_below(48 * MIB, "for lists of watches");
         for client in &mut watchers {
@@ -327,7 +331,7 @@ fn huge_lists_of_watches_are_taken_one_after_the_other() {
     // Garbage instead of a list closes nobody else.
     let mut liar = Client::connect(scene.addr());
     let lie = [&0i64.to_be_bytes()[..], &i32::MAX.to_be_bytes(), &text("/a")].concat();
-    liar.raw().send(&framed(-8, op::SET_WATCHES, &lie)).expect("sent");
+    liar.raw().send(&framed(-8, Op::SET_WATCHES, &lie)).expect("sent");
     assert_ne!(liar.reply().err, 0);
     scene.stays_below(48 * MIB, "for a list that is none");
 }

@@ -1,6 +1,6 @@
 //! `jute.maxbuffer` and other limits, one byte below, at and above; whatever was accepted opens again.
 
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::Home;
 use super::wire::{Client, create_body, multi_body, set_body};
@@ -26,18 +26,18 @@ fn limit(home: &Home, max: usize) {
     let multi = |i: usize| {
         move |data: &[u8]| {
             multi_body(&[
-                (op::CREATE, create_body(&format!("/multi{i}"), data, 0)),
-                (op::SET_DATA, set_body(&format!("/multi{i}"), b"second", 0)),
-                (op::CREATE, create_body(&format!("/multi{i}/s-"), b"", 2)),
+                (Op::CREATE, create_body(&format!("/multi{i}"), data, 0)),
+                (Op::SET_DATA, set_body(&format!("/multi{i}"), b"second", 0)),
+                (Op::CREATE, create_body(&format!("/multi{i}/s-"), b"", 2)),
             ])
         }
     };
     let mut data_lengths = Vec::new();
     for (i, size) in sizes.into_iter().enumerate() {
         let requests = [
-            (op::CREATE, padded(size, create(i))),
-            (op::SET_DATA, padded(size, set)),
-            (op::MULTI, padded(size, multi(i))),
+            (Op::CREATE, padded(size, create(i))),
+            (Op::SET_DATA, padded(size, set)),
+            (Op::MULTI, padded(size, multi(i))),
         ];
         for (op, body) in requests {
             if i < 2 {

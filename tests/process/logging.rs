@@ -104,7 +104,7 @@ fn ends_with_its_code(stderr: impl Into<Stdio>) {
     let mut client = Client::connect(server.addr());
     for i in 0.. {
         let body = super::wire::create_body(&format!("/n{i}"), &[b'x'; 100_000], 0);
-        if client.try_send(zabra::types::op::CREATE, &body).is_err() || client.raw().frame().is_err() {
+        if client.try_send(zabra::types::Op::CREATE, &body).is_err() || client.raw().frame().is_err() {
             break;
         }
     }

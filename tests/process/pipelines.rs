@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zabra::jute::Reader;
 use zabra::jute::stat::read_stat;
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::Home;
 use super::wire::{Client, create_body, framed, multi_body, read_body, set_body, text};
@@ -38,18 +38,18 @@ fn own_writes_are_seen(addr: SocketAddr, seed: u64, requests: usize, window: usi
             let (op, body, expected) = match random.u8(..6) {
                 0 | 1 => {
                     version += 1;
-                    (op::SET_DATA, set_body(&path, version.to_string().as_bytes(), -1), Expected::Set(version))
+                    (Op::SET_DATA, set_body(&path, version.to_string().as_bytes(), -1), Expected::Set(version))
                 }
-                2 | 3 => (op::GET_DATA, read_body(&path, false), Expected::Get(version)),
+                2 | 3 => (Op::GET_DATA, read_body(&path, false), Expected::Get(version)),
                 4 => {
                     version += 1;
                     let ops = [
-                        (op::CHECK, [text(&path), (version - 1).to_be_bytes().to_vec()].concat()),
-                        (op::SET_DATA, set_body(&path, version.to_string().as_bytes(), -1)),
+                        (Op::CHECK, [text(&path), (version - 1).to_be_bytes().to_vec()].concat()),
+                        (Op::SET_DATA, set_body(&path, version.to_string().as_bytes(), -1)),
                     ];
-                    (op::MULTI, multi_body(&ops), Expected::Anything)
+                    (Op::MULTI, multi_body(&ops), Expected::Anything)
                 }
-                _ => (op::SYNC, text("/"), Expected::Anything),
+                _ => (Op::SYNC, text("/"), Expected::Anything),
             };
             waiting.push_back((client.send(op, &body), expected));
             continue;
@@ -116,9 +116,9 @@ fn a_read_between_two_writes(addr: SocketAddr, rounds: i32) {
     let path = client.create_mode("/between-", b"", 2).expect("new");
     for round in 0..rounds {
         let ops = [
-            (op::SET_DATA, set_body(&path, format!("{round} first").as_bytes(), 2 * round)),
-            (op::GET_DATA, read_body(&path, false)),
-            (op::SET_DATA, set_body(&path, format!("{round} second").as_bytes(), 2 * round + 1)),
+            (Op::SET_DATA, set_body(&path, format!("{round} first").as_bytes(), 2 * round)),
+            (Op::GET_DATA, read_body(&path, false)),
+            (Op::SET_DATA, set_body(&path, format!("{round} second").as_bytes(), 2 * round + 1)),
         ];
         let packet: Vec<u8> = ops.iter().zip(1..).flat_map(|((op, body), xid)| framed(xid, *op, body)).collect();
         client.raw().send(&packet).expect("sent");
@@ -159,7 +159,7 @@ fn what_a_left_connection_asked_is_over_when_the_next_one_is_answered() {
         for round in 0..150 {
             let resumption = client.resumption();
             let sets: Vec<u8> =
-                (1..=20).flat_map(|xid| framed(xid, op::SET_DATA, &set_body(&path, &[round; 2000], -1))).collect();
+                (1..=20).flat_map(|xid| framed(xid, Op::SET_DATA, &set_body(&path, &[round; 2000], -1))).collect();
             client.raw().send(&sets).expect("sent");
             if round % 2 == 0 {
                 // Some of it has arrived.
@@ -193,18 +193,18 @@ fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
         for _ in 0..random.usize(1..150) {
             let path = format!("/chaos/{}", random.u8(..30));
             let (op, body) = match random.u8(..10) {
-                0 => (op::CREATE, create_body(&path, b"x", 0)),
-                1 => (op::CREATE, create_body(&path, b"x", 1)),
-                2 => (op::CREATE, create_body(&format!("{path}-"), b"x", 3)),
-                3 => (op::DELETE, [text(&path), (-1i32).to_be_bytes().to_vec()].concat()),
-                4 => (op::SET_DATA, set_body(&path, b"y", -1)),
-                5 => (op::GET_DATA, read_body(&path, true)),
-                6 => (op::GET_CHILDREN, read_body("/chaos", true)),
-                7 => (op::EXISTS, read_body(&path, true)),
-                8 => (op::ADD_WATCH, [text(&path), i32::from(random.bool()).to_be_bytes().to_vec()].concat()),
+                0 => (Op::CREATE, create_body(&path, b"x", 0)),
+                1 => (Op::CREATE, create_body(&path, b"x", 1)),
+                2 => (Op::CREATE, create_body(&format!("{path}-"), b"x", 3)),
+                3 => (Op::DELETE, [text(&path), (-1i32).to_be_bytes().to_vec()].concat()),
+                4 => (Op::SET_DATA, set_body(&path, b"y", -1)),
+                5 => (Op::GET_DATA, read_body(&path, true)),
+                6 => (Op::GET_CHILDREN, read_body("/chaos", true)),
+                7 => (Op::EXISTS, read_body(&path, true)),
+                8 => (Op::ADD_WATCH, [text(&path), i32::from(random.bool()).to_be_bytes().to_vec()].concat()),
                 _ => (
-                    op::MULTI,
-                    multi_body(&[(op::CREATE, create_body(&path, b"", 1)), (op::SET_DATA, set_body(&path, b"", 0))]),
+                    Op::MULTI,
+                    multi_body(&[(Op::CREATE, create_body(&path, b"", 1)), (Op::SET_DATA, set_body(&path, b"", 0))]),
                 ),
             };
             match client.try_send(op, &body) {
@@ -215,7 +215,7 @@ fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
         let end = random.u8(..6);
         if end == 0 {
             // In the middle of everything, and again.
-            let twice = [framed(9999, op::CLOSE_SESSION, &[]), framed(10_000, op::CLOSE_SESSION, &[])].concat();
+            let twice = [framed(9999, Op::CLOSE_SESSION, &[]), framed(10_000, Op::CLOSE_SESSION, &[])].concat();
             let _ = client.raw().send(&twice);
         }
         let read = if end <= 2 { waiting.len() } else { random.usize(..=waiting.len()) };

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use zabra::jute::Reader;
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::{Home, wait_until};
 use super::wire::{Client, Raw, create_body, multi_body, new_session, read_body, set_body, text};
@@ -93,13 +93,13 @@ fn more_watches_than_fit_into_a_packet_are_set_again_in_several() {
         piece.iter().for_each(|p| body.extend(text(p)));
         body.extend(0i32.to_be_bytes());
         assert!((120_000..200_000).contains(&body.len()), "{}", body.len());
-        assert_eq!(client.call(op::SET_WATCHES, &body).err, 0);
+        assert_eq!(client.call(Op::SET_WATCHES, &body).err, 0);
     }
     let mut other = Client::connect(server.addr());
     for path in &paths {
         other.create(path, b"").expect("new");
     }
-    client.call(op::SYNC, &text("/"));
+    client.call(Op::SYNC, &text("/"));
     let told: Vec<String> = client.events.drain(..).map(|e| e.path).collect();
     assert_eq!(told, paths);
     server.stop();
@@ -119,7 +119,7 @@ fn the_largest_jute_maxbuffer_overflows_nothing() {
             let mut raw = Raw::connect(server.addr());
             raw.handshake(&new_session(60_000)).expect("a session");
             let len: i32 = limit.parse().expect("a number");
-            raw.send(&[&len.to_be_bytes()[..], &1i32.to_be_bytes(), &op::GET_DATA.to_be_bytes()].concat())
+            raw.send(&[&len.to_be_bytes()[..], &1i32.to_be_bytes(), &Op::GET_DATA.0.to_be_bytes()].concat())
                 .expect("sent");
             giants.push(raw);
         }
@@ -150,12 +150,12 @@ fn quotas_count_inside_a_multi() {
     ] {
         client.create(path, data).expect("new");
     }
-    let multi = |client: &mut Client, ops: &[(i32, Vec<u8>)]| client.call(op::MULTI, &multi_body(ops)).err;
-    let set = |path: &str, len: usize| (op::SET_DATA, set_body(path, &vec![1; len], -1));
-    let create = |path: &str| (op::CREATE, create_body(path, b"", 0));
+    let multi = |client: &mut Client, ops: &[(Op, Vec<u8>)]| client.call(Op::MULTI, &multi_body(ops)).err;
+    let set = |path: &str, len: usize| (Op::SET_DATA, set_body(path, &vec![1; len], -1));
+    let create = |path: &str| (Op::CREATE, create_body(path, b"", 0));
     assert_eq!(multi(&mut client, &[set("/a/b", 10), create("/a/c")]), 0, "just within");
     for beyond in [&[set("/a/b", 3), set("/a/c", 8)][..], &[set("/a/b", 1), create("/a/d")]] {
-        let reply = client.call(op::MULTI, &multi_body(beyond));
+        let reply = client.call(Op::MULTI, &multi_body(beyond));
         let last = reply.body.len() - 9 - 4;
         assert_eq!(reply.body[last..last + 4], (-125i32).to_be_bytes(), "{:?}", reply.body);
     }
@@ -163,10 +163,10 @@ fn quotas_count_inside_a_multi() {
     // A check that makes no sense outside a multi harms nobody either (ZOOKEEPER-2623).
     let check = [text("/a/b"), (-1i32).to_be_bytes().to_vec()].concat();
     let mut raw = Client::connect(server.addr());
-    raw.try_send(op::CHECK, &check).expect("sent");
+    raw.try_send(Op::CHECK, &check).expect("sent");
     let outcome = raw.try_reply();
     assert!(outcome.is_err() || outcome.is_ok_and(|r| r.err != 0));
-    assert_eq!(client.call(op::GET_DATA, &read_body("/a/b", false)).err, 0);
+    assert_eq!(client.call(Op::GET_DATA, &read_body("/a/b", false)).err, 0);
     let (used, _) = client.get("/zookeeper/quota/a/zookeeper_stats", false).expect("there");
     assert!(used.starts_with(b"count=3,bytes=10"), "{}", String::from_utf8_lossy(&used));
     server.stop();
@@ -208,16 +208,16 @@ fn nothing_behind_the_end_of_a_session_is_done() {
     let home = Home::new("");
     let server = home.start();
     let mut client = Client::connect(server.addr());
-    let mut packet = super::wire::framed(1, op::CLOSE_SESSION, &[]);
-    packet.extend(super::wire::framed(2, op::CREATE, &create_body("/late", b"", 0)));
-    packet.extend(super::wire::framed(3, op::GET_DATA, &read_body("/", false)));
+    let mut packet = super::wire::framed(1, Op::CLOSE_SESSION, &[]);
+    packet.extend(super::wire::framed(2, Op::CREATE, &create_body("/late", b"", 0)));
+    packet.extend(super::wire::framed(3, Op::GET_DATA, &read_body("/", false)));
     client.raw().send(&packet).expect("sent");
     let reply = client.reply();
     assert_eq!((reply.xid, reply.err), (1, 0));
     assert_eq!(client.raw().closed(), b"", "nothing is answered behind it");
     let mut other = Client::connect(server.addr());
     assert_eq!(other.exists("/late", false), Err(-101));
-    let reply = other.call(op::GET_CHILDREN, &read_body("/", false));
+    let reply = other.call(Op::GET_CHILDREN, &read_body("/", false));
     let mut r = Reader::new(&reply.body);
     assert_eq!(r.i32(), Ok(1), "zookeeper alone");
     server.stop();

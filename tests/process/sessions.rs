@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use zabra::types::op;
+use zabra::types::Op;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, EventType, SessionState};
 
 use super::clients::{connect, connect_for, run, within};
@@ -43,7 +43,7 @@ fn ephemerals_go_when_their_session_expires_and_not_before() {
     let mut heard = Instant::now();
     let mut longest = Duration::ZERO;
     for _ in 0..15 {
-        if silent.raw().send(&wire::framed(-2, op::PING, &[])).is_err() || silent.try_reply().is_err() {
+        if silent.raw().send(&wire::framed(-2, Op::PING, &[])).is_err() || silent.try_reply().is_err() {
             break;
         }
         longest = longest.max(heard.elapsed());
@@ -81,7 +81,7 @@ fn who_pings_while_the_server_stands_still_lives() {
         thread::sleep(Duration::from_millis(1000));
         // Not waited for: they are answered when the server goes on.
         for client in &mut clients {
-            client.raw().send(&wire::framed(-2, op::PING, &[])).expect("sent");
+            client.raw().send(&wire::framed(-2, Op::PING, &[])).expect("sent");
         }
     });
     let lost = clients.iter_mut().filter_map(|c| c.try_reply().err()).count();
@@ -196,8 +196,8 @@ fn persistent_watches_are_armed_again_after_kill_9() {
         client.create(path, b"").expect("new");
     }
     let (persistent, recursive) = (0i32.to_be_bytes(), 1i32.to_be_bytes());
-    assert_eq!(client.call(op::ADD_WATCH, &[&text("/persistent")[..], &persistent].concat()).err, 0);
-    assert_eq!(client.call(op::ADD_WATCH, &[&text("/recursive")[..], &recursive].concat()).err, 0);
+    assert_eq!(client.call(Op::ADD_WATCH, &[&text("/persistent")[..], &persistent].concat()).err, 0);
+    assert_eq!(client.call(Op::ADD_WATCH, &[&text("/recursive")[..], &recursive].concat()).err, 0);
     let resumption = client.resumption();
     server.kill();
     drop(client);
@@ -209,7 +209,7 @@ fn persistent_watches_are_armed_again_after_kill_9() {
         body.extend(list);
     }
     body.extend([&one[..], &text("/persistent"), &one, &text("/recursive")].concat());
-    assert_eq!(client.call(op::SET_WATCHES2, &body).err, 0);
+    assert_eq!(client.call(Op::SET_WATCHES2, &body).err, 0);
     assert_eq!(client.events.len(), 0, "nothing happened meanwhile");
     let mut other = wire::Client::connect(server.addr());
     for _ in 0..2 {
@@ -334,7 +334,7 @@ fn watches_set_again_by_hand_are_answered_by_what_changed() {
     body.extend(list(&["/", "/a"]));
     body.extend(list(&["/a"]));
     body.extend(list(&["/a"]));
-    let reply = client.call(op::SET_WATCHES2, &body);
+    let reply = client.call(Op::SET_WATCHES2, &body);
     assert_eq!(reply.err, 0);
     let events: Vec<(i32, String)> = client.events.drain(..).map(|e| (e.kind, e.path)).collect();
     let expected = [(3, "/b"), (2, "/c"), (1, "/a"), (4, "/")].map(|(k, p)| (k, p.to_string()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 
-use zabra::types::{Stat, op};
+use zabra::types::{Op, Stat};
 
 use super::server::{Home, Server, wait_until};
 use super::stop_and_kill::Load;
@@ -53,11 +53,11 @@ fn churn(server: &Server, writers: usize, times: usize) {
                         }
                         _ => {
                             let ops = [
-                                (op::CREATE, create_body(&format!("{path}-"), b"multi", 2)),
-                                (op::SET_DATA, set_body(&top, &[i as u8], -1)),
-                                (op::CHECK, [text(&path), 3i32.to_be_bytes().to_vec()].concat()),
+                                (Op::CREATE, create_body(&format!("{path}-"), b"multi", 2)),
+                                (Op::SET_DATA, set_body(&top, &[i as u8], -1)),
+                                (Op::CHECK, [text(&path), 3i32.to_be_bytes().to_vec()].concat()),
                             ];
-                            assert_eq!(client.call(op::MULTI, &multi_body(&ops[..2 + i % 2])).err, 0);
+                            assert_eq!(client.call(Op::MULTI, &multi_body(&ops[..2 + i % 2])).err, 0);
                             None
                         }
                     };
@@ -124,7 +124,7 @@ fn writes_go_on_while_a_large_snapshot_is_taken() {
     let server = home.start();
     let mut client = Client::connect(server.addr());
     for i in 0..2500 {
-        client.send(op::CREATE, &create_body(&format!("/n{i}"), &[5; 3000], 0));
+        client.send(Op::CREATE, &create_body(&format!("/n{i}"), &[5; 3000], 0));
     }
     for _ in 0..2500 {
         assert_eq!(client.reply().err, 0);

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use zabra::jute::Reader;
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::{Home, Server, wait_until};
 use super::wire::{Client, create_body, set_body};
@@ -39,11 +39,11 @@ fn write_until_broken(addr: SocketAddr, round: usize, writer: usize, acknowledge
             let sent = if w.sent.is_multiple_of(3) && w.count_sent < w.sent as u64 {
                 w.count_sent += 1;
                 let value = count(round, w.count_sent);
-                client.try_send(op::SET_DATA, &set_body(&counter, value.to_string().as_bytes(), -1))
+                client.try_send(Op::SET_DATA, &set_body(&counter, value.to_string().as_bytes(), -1))
             } else {
                 let path = node_path(round, writer, w.sent);
                 w.sent += 1;
-                client.try_send(op::CREATE, &create_body(&path, path.as_bytes(), 0))
+                client.try_send(Op::CREATE, &create_body(&path, path.as_bytes(), 0))
             };
             match sent {
                 Ok(xid) => waiting.push_back(xid),

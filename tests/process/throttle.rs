@@ -2,7 +2,7 @@
 
 use zabra::auth::{DigestAlg, generate_digest};
 use zabra::jute::Put;
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::server::{Home, Server};
 use super::wire::{Client, Raw, framed, new_session, read_body, set_body};
@@ -18,7 +18,7 @@ fn auth(client: &mut Client, scheme: &str, proof: &str) -> std::io::Result<i32> 
     body.put_i32(0);
     body.put_string(scheme);
     body.put_buffer(Some(proof.as_bytes()));
-    client.raw().send(&framed(-4, op::AUTH, &body))?;
+    client.raw().send(&framed(-4, Op::AUTH, &body))?;
     client.try_reply().map(|r| r.err)
 }
 
@@ -50,8 +50,8 @@ fn with_room_for_one_request_everything_is_still_answered_in_order() {
     clients[0].create("/a", b"").expect("new");
     for i in 0..25 {
         for client in &mut clients {
-            client.send(op::SET_DATA, &set_body("/a", &[i], -1));
-            client.send(op::GET_DATA, &read_body("/a", false));
+            client.send(Op::SET_DATA, &set_body("/a", &[i], -1));
+            client.send(Op::GET_DATA, &read_body("/a", false));
         }
     }
     for (n, client) in clients.iter_mut().enumerate() {
@@ -76,7 +76,7 @@ fn large_requests_are_refused_when_there_are_too_many_bytes() {
     for i in 0..100 {
         client.set("/a", &[i; 4000], -1).expect("each fits, one after the other");
     }
-    client.send(op::SET_DATA, &set_body("/a", &[1; 6000], -1));
+    client.send(Op::SET_DATA, &set_body("/a", &[1; 6000], -1));
     assert_eq!(client.raw().closed(), b"");
     assert_eq!(figure(&server, "large_requests_rejected"), 1);
     server.stop();
@@ -93,7 +93,7 @@ fn the_digest_algorithm_and_the_ensemble_name_are_as_configured() {
     let server = home.start();
     let mut client = Client::connect(server.addr());
     assert_eq!(auth(&mut client, "digest", "super:secret").ok(), Some(0));
-    let who = client.call(op::WHO_AM_I, &[]).body;
+    let who = client.call(Op::WHO_AM_I, &[]).body;
     let shown = String::from_utf8_lossy(&who).into_owned();
     assert!(shown.contains("super") && shown.contains("digest"), "{shown}");
     let names = shown.matches("super").count();
@@ -116,8 +116,8 @@ fn a_reply_longer_than_the_limit_of_unread_bytes_arrives() {
     client.create("/a", &vec![7; len]).expect("new");
     let mut slow = Raw::connect(server.addr());
     slow.handshake(&new_session(30_000)).expect("a session");
-    slow.send(&framed(1, op::GET_DATA, &read_body("/a", false))).expect("sent");
-    slow.send(&framed(2, op::EXISTS, &read_body("/a", false))).expect("sent");
+    slow.send(&framed(1, Op::GET_DATA, &read_body("/a", false))).expect("sent");
+    slow.send(&framed(2, Op::EXISTS, &read_body("/a", false))).expect("sent");
     // It reads nothing for a while, which others do not feel.
     (0..20).for_each(|_| assert_eq!(client.exists("/a", false).map(|s| s.data_length), Ok(len as i32)));
     let frame = slow.frame().expect("the whole reply");

@@ -10,7 +10,7 @@ use zabra::proto::multi::MultiHeader;
 use zabra::proto::request::{put_framed_body, put_ping, xid};
 use zabra::proto::response::read_data;
 use zabra::proto::{ConnectRequest, ConnectResponse, CreateRequest, ReplyHeader, Request, WatcherEvent};
-use zabra::types::{Acl, SessionId, Stat, Zxid, op};
+use zabra::types::{Acl, Op, SessionId, Stat, Zxid};
 
 use super::server::PATIENCE;
 
@@ -162,14 +162,14 @@ impl Client {
     }
 
     /// Sends a request, without waiting; its xid.
-    pub fn try_send(&mut self, op: i32, body: &[u8]) -> io::Result<i32> {
+    pub fn try_send(&mut self, op: Op, body: &[u8]) -> io::Result<i32> {
         let xid = self.next_xid;
         self.next_xid += 1;
         self.raw.send(&framed(xid, op, body))?;
         Ok(xid)
     }
 
-    pub fn send(&mut self, op: i32, body: &[u8]) -> i32 {
+    pub fn send(&mut self, op: Op, body: &[u8]) -> i32 {
         self.try_send(op, body).expect("the request is sent")
     }
 
@@ -196,14 +196,14 @@ impl Client {
     }
 
     /// A request and its reply.
-    pub fn call(&mut self, op: i32, body: &[u8]) -> Reply {
+    pub fn call(&mut self, op: Op, body: &[u8]) -> Reply {
         let xid = self.send(op, body);
         let reply = self.reply();
         assert_eq!(reply.xid, xid, "replies come in order");
         reply
     }
 
-    fn call_ok(&mut self, op: i32, body: &[u8]) -> Result<Vec<u8>, i32> {
+    fn call_ok(&mut self, op: Op, body: &[u8]) -> Result<Vec<u8>, i32> {
         let reply = self.call(op, body);
         if reply.err == 0 { Ok(reply.body) } else { Err(reply.err) }
     }
@@ -223,34 +223,34 @@ impl Client {
     }
 
     pub fn create_mode(&mut self, path: &str, data: &[u8], flags: i32) -> Result<String, i32> {
-        let body = self.call_ok(op::CREATE, &create_body(path, data, flags))?;
+        let body = self.call_ok(Op::CREATE, &create_body(path, data, flags))?;
         Ok(Reader::new(&body).string().expect("a path").into_owned())
     }
 
     pub fn delete(&mut self, path: &str, version: i32) -> Result<(), i32> {
-        let body = Request::Delete { path: path.into(), version }.body(op::DELETE);
-        self.call_ok(op::DELETE, &body).map(drop)
+        let body = Request::Delete { path: path.into(), version }.body(Op::DELETE);
+        self.call_ok(Op::DELETE, &body).map(drop)
     }
 
     pub fn set(&mut self, path: &str, data: &[u8], version: i32) -> Result<Stat, i32> {
-        let body = self.call_ok(op::SET_DATA, &set_body(path, data, version))?;
+        let body = self.call_ok(Op::SET_DATA, &set_body(path, data, version))?;
         Ok(read_stat(&mut Reader::new(&body)).expect("a stat"))
     }
 
     pub fn get(&mut self, path: &str, watch: bool) -> Result<(Vec<u8>, Stat), i32> {
-        let body = self.call_ok(op::GET_DATA, &read_body(path, watch))?;
+        let body = self.call_ok(Op::GET_DATA, &read_body(path, watch))?;
         let (data, stat) = read_data(&mut Reader::new(&body)).expect("data and stat");
         Ok((data.unwrap_or_default().to_vec(), stat))
     }
 
     pub fn exists(&mut self, path: &str, watch: bool) -> Result<Stat, i32> {
-        let body = self.call_ok(op::EXISTS, &read_body(path, watch))?;
+        let body = self.call_ok(Op::EXISTS, &read_body(path, watch))?;
         Ok(read_stat(&mut Reader::new(&body)).expect("a stat"))
     }
 
     /// Sorted.
     pub fn children(&mut self, path: &str, watch: bool) -> Result<Vec<String>, i32> {
-        let body = self.call_ok(op::GET_CHILDREN, &read_body(path, watch))?;
+        let body = self.call_ok(Op::GET_CHILDREN, &read_body(path, watch))?;
         let mut names = Reader::new(&body).strings().expect("names");
         names.sort();
         Ok(names)
@@ -259,7 +259,7 @@ impl Client {
     /// Ends the session if the connection still works. Whether that was answered.
     pub fn close_if_alive(mut self) -> bool {
         let mut answered = false;
-        if self.try_send(op::CLOSE_SESSION, &[]).is_ok() {
+        if self.try_send(Op::CLOSE_SESSION, &[]).is_ok() {
             while self.try_reply().is_ok() {
                 answered = true;
             }
@@ -269,13 +269,13 @@ impl Client {
 
     /// Ends the session; the server closes the connection after its answer.
     pub fn close(mut self) {
-        let reply = self.call(op::CLOSE_SESSION, &[]);
+        let reply = self.call(Op::CLOSE_SESSION, &[]);
         assert_eq!(reply.err, 0);
         assert_eq!(self.raw.closed(), b"");
     }
 }
 
-pub fn framed(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
+pub fn framed(xid: i32, op: Op, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     put_framed_body(&mut out, xid, op, body);
     out
@@ -288,21 +288,21 @@ pub fn text(path: &str) -> Vec<u8> {
 }
 
 pub fn read_body(path: &str, watch: bool) -> Vec<u8> {
-    Request::GetData { path: path.into(), watch }.body(op::GET_DATA)
+    Request::GetData { path: path.into(), watch }.body(Op::GET_DATA)
 }
 
 pub fn create_body(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
     let acl = vec![Acl::world_all()].into();
     let create = CreateRequest { path: path.into(), data: Some(data), acl, flags, ttl_ms: None };
-    Request::Create(create).body(op::CREATE)
+    Request::Create(create).body(Op::CREATE)
 }
 
 pub fn set_body(path: &str, data: &[u8], version: i32) -> Vec<u8> {
-    Request::SetData { path: path.into(), data: Some(data), version }.body(op::SET_DATA)
+    Request::SetData { path: path.into(), data: Some(data), version }.body(Op::SET_DATA)
 }
 
 /// A multi of operations and their bodies.
-pub fn multi_body(ops: &[(i32, Vec<u8>)]) -> Vec<u8> {
+pub fn multi_body(ops: &[(Op, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (op, body) in ops {
         MultiHeader::asking(*op).put(&mut out);

@@ -8,10 +8,10 @@ use crate::proto::CreateRequest;
 use crate::txn::{CreateKind, CreateTxn, Txn};
 use crate::types::acl::SharedAcl;
 use crate::types::stat::owner;
-use crate::types::{CreateMode, ErrorCode, StatPersisted, op, perms};
+use crate::types::{CreateMode, ErrorCode, Op, StatPersisted, perms};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
-    pub(super) fn create(&mut self, op: i32, create: CreateRequest<'_>) -> Outcome {
+    pub(super) fn create(&mut self, op: Op, create: CreateRequest<'_>) -> Outcome {
         let mode = CreateMode::from_flag(create.flags).ok_or(ErrorCode::BadArguments)?;
         let kind = self.create_kind(op, mode, create.ttl_ms)?;
         if mode.is_ephemeral() {
@@ -49,18 +49,18 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
     }
 
     /// The opcode and the mode together decide which kind is created; they have to match.
-    fn create_kind(&self, op: i32, mode: CreateMode, ttl_ms: Option<i64>) -> Result<CreateKind, ErrorCode> {
+    fn create_kind(&self, op: Op, mode: CreateMode, ttl_ms: Option<i64>) -> Result<CreateKind, ErrorCode> {
         if mode.is_ttl() && !self.options.extended.enabled {
             return Err(ErrorCode::Unimplemented);
         }
         let ttl_ms = ttl_ms.unwrap_or(-1);
         let good_ttl = (1..=owner::MAX_TTL_MS).contains(&ttl_ms);
-        if mode.is_ttl() != good_ttl || !mode.is_ttl() && (ttl_ms >= 0 || op == op::CREATE_TTL) {
+        if mode.is_ttl() != good_ttl || !mode.is_ttl() && (ttl_ms >= 0 || op == Op::CREATE_TTL) {
             return Err(ErrorCode::BadArguments);
         }
         Ok(match op {
-            op::CREATE_TTL => CreateKind::Ttl { ttl_ms },
-            op::CREATE_CONTAINER => CreateKind::Container,
+            Op::CREATE_TTL => CreateKind::Ttl { ttl_ms },
+            Op::CREATE_CONTAINER => CreateKind::Container,
             _ => CreateKind::Plain { ephemeral: mode.is_ephemeral() },
         })
     }
@@ -109,7 +109,7 @@ mod tests {
     use crate::pipeline::prep::fixture::{Fixture, create, create_acl, create_flag, world};
     use crate::txn::{CreateKind, Txn};
     use crate::types::stat::owner::ExtendedTypes;
-    use crate::types::{Acl, Id, SessionId, op, perms};
+    use crate::types::{Acl, Id, Op, SessionId, perms};
 
     fn path_and_kind(txn: Txn) -> (String, CreateKind) {
         let Txn::Create(c) = txn else { panic!("{txn:?}") };
@@ -121,13 +121,13 @@ mod tests {
         let mut f = Fixture::new();
         let plain = |ephemeral| CreateKind::Plain { ephemeral };
         for (op, flags, ttl_ms, kind) in [
-            (op::CREATE, 0, -1, plain(false)),
-            (op::CREATE, 1, -1, plain(true)),
-            (op::CREATE2, 1, -1, plain(true)),
-            (op::CREATE, 4, -1, plain(false)),
-            (op::CREATE_CONTAINER, 4, -1, CreateKind::Container),
-            (op::CREATE_CONTAINER, 0, -1, CreateKind::Container),
-            (op::CREATE_TTL, 5, 7, CreateKind::Ttl { ttl_ms: 7 }),
+            (Op::CREATE, 0, -1, plain(false)),
+            (Op::CREATE, 1, -1, plain(true)),
+            (Op::CREATE2, 1, -1, plain(true)),
+            (Op::CREATE, 4, -1, plain(false)),
+            (Op::CREATE_CONTAINER, 4, -1, CreateKind::Container),
+            (Op::CREATE_CONTAINER, 0, -1, CreateKind::Container),
+            (Op::CREATE_TTL, 5, 7, CreateKind::Ttl { ttl_ms: 7 }),
         ] {
             let path = format!("/n{op}-{flags}");
             let sent = f.send(&create_flag(op, &path, flags, ttl_ms));
@@ -142,13 +142,13 @@ mod tests {
         f.taken(&create("/q"));
         f.taken(&create("/q/plain"));
         let mut name = |flags, op, ttl_ms| path_and_kind(f.taken(&create_flag(op, "/q/s-", flags, ttl_ms))).0;
-        assert_eq!(name(2, op::CREATE, -1), "/q/s-0000000001");
-        assert_eq!(name(3, op::CREATE2, -1), "/q/s-0000000002");
-        assert_eq!(name(6, op::CREATE_TTL, 5), "/q/s-0000000003");
-        assert_eq!(path_and_kind(f.taken(&create_flag(op::CREATE, "/q/", 2, -1))).0, "/q/0000000004");
-        assert_eq!(path_and_kind(f.taken(&create_flag(op::CREATE, "/", 2, -1))).0, "/0000000001");
-        assert_eq!(f.code(&create_flag(op::CREATE, "/q/..", 0, -1)), -8);
-        assert_eq!(path_and_kind(f.taken(&create_flag(op::CREATE, "/q/..", 2, -1))).0, "/q/..0000000005");
+        assert_eq!(name(2, Op::CREATE, -1), "/q/s-0000000001");
+        assert_eq!(name(3, Op::CREATE2, -1), "/q/s-0000000002");
+        assert_eq!(name(6, Op::CREATE_TTL, 5), "/q/s-0000000003");
+        assert_eq!(path_and_kind(f.taken(&create_flag(Op::CREATE, "/q/", 2, -1))).0, "/q/0000000004");
+        assert_eq!(path_and_kind(f.taken(&create_flag(Op::CREATE, "/", 2, -1))).0, "/0000000001");
+        assert_eq!(f.code(&create_flag(Op::CREATE, "/q/..", 0, -1)), -8);
+        assert_eq!(path_and_kind(f.taken(&create_flag(Op::CREATE, "/q/..", 2, -1))).0, "/q/..0000000005");
         assert_eq!(format!("{:010}", i32::MIN), "-2147483648", "what Java's %010d makes of an overflow");
     }
 
@@ -159,7 +159,7 @@ mod tests {
         f.taken(&create("/open"));
         f.taken(&create("/open/there"));
         f.taken(&create_acl("/closed", world(perms::ALL & !perms::CREATE)));
-        f.taken(&create_flag(op::CREATE, "/eph", 1, -1));
+        f.taken(&create_flag(Op::CREATE, "/eph", 1, -1));
         let bad_acl = vec![Acl { perms: 31, id: Id::new("nope", "") }];
         let case = |op, path: &str, acl: &[Acl], flags, ttl_ms| ModelOp::Create {
             op,
@@ -171,28 +171,28 @@ mod tests {
         };
         let open = world(perms::ALL);
         let cases = [
-            (SessionId(9), case(op::CREATE_TTL, "x\0", &bad_acl, 7, 0), -8, "flag"),
-            (SessionId(9), case(op::CREATE_TTL, "x\0", &bad_acl, 5, 0), -8, "ttl 0"),
-            (SessionId(9), case(op::CREATE_TTL, "x\0", &bad_acl, 5, 1 << 40), -8, "ttl too long"),
-            (SessionId(9), case(op::CREATE_TTL, "x\0", &bad_acl, 0, 5), -8, "ttl for a plain node"),
-            (SessionId(9), case(op::CREATE_TTL, "x\0", &bad_acl, 0, -1), -8, "createTTL without ttl"),
-            (SessionId(9), case(op::CREATE, "x\0", &bad_acl, 5, 0), -8, "create cannot carry a ttl"),
-            (SessionId(9), case(op::CREATE, "x\0", &bad_acl, 0, 0), -112, "session"),
-            (SessionId(1), case(op::CREATE, "/none/x\0", &bad_acl, 0, 0), -8, "NUL"),
-            (SessionId(1), case(op::CREATE, "x", &bad_acl, 0, 0), -8, "no slash"),
-            (SessionId(1), case(op::CREATE, "/none/x", &bad_acl, 0, 0), -114, "acl"),
-            (SessionId(1), case(op::CREATE, "/none/x", &[], 0, 0), -114, "empty acl"),
-            (SessionId(1), case(op::CREATE, "/none/x/", &open, 0, 0), -101, "parent"),
-            (SessionId(1), case(op::CREATE, "a/b", &open, 0, 0), -101, "parent of a relative path"),
-            (SessionId(1), case(op::CREATE, "/closed/..", &open, 0, 0), -102, "CREATE on the parent"),
-            (SessionId(1), case(op::CREATE, "/open/there/", &open, 0, 0), -8, "trailing slash"),
-            (SessionId(1), case(op::CREATE, "//a", &open, 0, 0), -8, "empty name"),
-            (SessionId(1), case(op::CREATE, "/open/there", &open, 0, 0), -110, "exists"),
-            (SessionId(1), case(op::CREATE, "/", &open, 0, 0), -110, "root"),
-            (SessionId(1), case(op::CREATE, "/eph/x", &open, 0, 0), -108, "ephemeral parent"),
-            (SessionId(1), case(op::CREATE, "/eph/x", &open, 1, 0), -108, "ephemeral parent"),
-            (SessionId(1), case(op::CREATE, "", &open, 0, 0), -8, "empty path"),
-            (SessionId(1), case(op::CREATE, "/zookeeper/new", &open, 0, 0), 0, "the system subtree is open"),
+            (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 7, 0), -8, "flag"),
+            (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 5, 0), -8, "ttl 0"),
+            (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 5, 1 << 40), -8, "ttl too long"),
+            (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 0, 5), -8, "ttl for a plain node"),
+            (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 0, -1), -8, "createTTL without ttl"),
+            (SessionId(9), case(Op::CREATE, "x\0", &bad_acl, 5, 0), -8, "create cannot carry a ttl"),
+            (SessionId(9), case(Op::CREATE, "x\0", &bad_acl, 0, 0), -112, "session"),
+            (SessionId(1), case(Op::CREATE, "/none/x\0", &bad_acl, 0, 0), -8, "NUL"),
+            (SessionId(1), case(Op::CREATE, "x", &bad_acl, 0, 0), -8, "no slash"),
+            (SessionId(1), case(Op::CREATE, "/none/x", &bad_acl, 0, 0), -114, "acl"),
+            (SessionId(1), case(Op::CREATE, "/none/x", &[], 0, 0), -114, "empty acl"),
+            (SessionId(1), case(Op::CREATE, "/none/x/", &open, 0, 0), -101, "parent"),
+            (SessionId(1), case(Op::CREATE, "a/b", &open, 0, 0), -101, "parent of a relative path"),
+            (SessionId(1), case(Op::CREATE, "/closed/..", &open, 0, 0), -102, "CREATE on the parent"),
+            (SessionId(1), case(Op::CREATE, "/open/there/", &open, 0, 0), -8, "trailing slash"),
+            (SessionId(1), case(Op::CREATE, "//a", &open, 0, 0), -8, "empty name"),
+            (SessionId(1), case(Op::CREATE, "/open/there", &open, 0, 0), -110, "exists"),
+            (SessionId(1), case(Op::CREATE, "/", &open, 0, 0), -110, "root"),
+            (SessionId(1), case(Op::CREATE, "/eph/x", &open, 0, 0), -108, "ephemeral parent"),
+            (SessionId(1), case(Op::CREATE, "/eph/x", &open, 1, 0), -108, "ephemeral parent"),
+            (SessionId(1), case(Op::CREATE, "", &open, 0, 0), -8, "empty path"),
+            (SessionId(1), case(Op::CREATE, "/zookeeper/new", &open, 0, 0), 0, "the system subtree is open"),
         ];
         for (session, request, code, rule) in cases {
             f.session = session;
@@ -204,16 +204,16 @@ mod tests {
     fn ttl_nodes_need_the_extended_types() {
         let mut f = Fixture::with(PrepOptions { extended: ExtendedTypes::default(), ..PrepOptions::default() });
         f.session = SessionId(9);
-        assert_eq!(f.code(&create_flag(op::CREATE_TTL, "/t", 5, 0)), -6);
-        assert_eq!(f.code(&create_flag(op::CREATE, "/t", 6, 0)), -6);
-        assert_eq!(f.code(&create_flag(op::CREATE_TTL, "/t", 0, -1)), -8);
+        assert_eq!(f.code(&create_flag(Op::CREATE_TTL, "/t", 5, 0)), -6);
+        assert_eq!(f.code(&create_flag(Op::CREATE, "/t", 6, 0)), -6);
+        assert_eq!(f.code(&create_flag(Op::CREATE_TTL, "/t", 0, -1)), -8);
     }
 
     #[test]
     fn containers_and_ttl_nodes_may_have_children() {
         let mut f = Fixture::new();
-        f.taken(&create_flag(op::CREATE_CONTAINER, "/c", 4, -1));
-        f.taken(&create_flag(op::CREATE_TTL, "/t", 5, 9));
+        f.taken(&create_flag(Op::CREATE_CONTAINER, "/c", 4, -1));
+        f.taken(&create_flag(Op::CREATE_TTL, "/t", 5, 9));
         assert_eq!((f.code(&create("/c/x")), f.code(&create("/t/x"))), (0, 0));
     }
 
@@ -235,11 +235,11 @@ mod tests {
     fn ephemerals_need_a_global_session() {
         let mut f = Fixture::new();
         f.table.local.insert(SessionId(1));
-        assert_eq!(f.code(&create_flag(op::CREATE, "/e", 1, -1)), -120);
+        assert_eq!(f.code(&create_flag(Op::CREATE, "/e", 1, -1)), -120);
         assert_eq!(f.code(&create("/p")), 0);
         // A local session is being upgraded: a createSession with its id is proposed.
         f.taken(&ModelOp::CreateSession);
-        assert_eq!(f.code(&create_flag(op::CREATE, "/e", 1, -1)), 0);
+        assert_eq!(f.code(&create_flag(Op::CREATE, "/e", 1, -1)), 0);
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             f.applied(&create("/a"));
             f.applied(&create("/zookeeper/quota/a"));
             let limits = |leaf: &str, text: &str| ModelOp::Create {
-                op: op::CREATE,
+                op: Op::CREATE,
                 path: format!("/zookeeper/quota/a/{leaf}"),
                 data: Some(text.as_bytes().to_vec()),
                 acl: world(perms::ALL),

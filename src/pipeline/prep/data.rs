@@ -6,7 +6,7 @@ use super::state::{Sessions, State};
 use super::{Outcome, Step, acl, next_version, validate};
 use crate::txn::Txn;
 use crate::types::acl::AclList;
-use crate::types::{op, perms};
+use crate::types::{Op, perms};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
     pub(super) fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: i32) -> Outcome {
@@ -23,7 +23,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         changed.stat.mzxid = self.header.zxid;
         changed.data_len = data_len as i32;
         self.set(path, Some(&node), changed, data);
-        Ok((op::SET_DATA, Txn::SetData { path: path.to_owned(), data: data.map(|d| self.own(d)), version }))
+        Ok((Op::SET_DATA, Txn::SetData { path: path.to_owned(), data: data.map(|d| self.own(d)), version }))
     }
 
     pub(super) fn set_acl(&mut self, path: &str, acls: AclList, version: i32) -> Outcome {
@@ -37,7 +37,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         changed.stat.aversion = version;
         changed.acl = acl.clone();
         self.restat(path, &node, changed);
-        Ok((op::SET_ACL, Txn::SetAcl { path: path.to_owned(), acl, version }))
+        Ok((Op::SET_ACL, Txn::SetAcl { path: path.to_owned(), acl, version }))
     }
 
     pub(super) fn check(&mut self, path: &str, version: i32) -> Outcome {
@@ -46,7 +46,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         let node = self.record(path)?;
         self.check_acl(&node, perms::READ)?;
         let version = next_version(node.stat.version, version)?;
-        Ok((op::CHECK, Txn::Check { path: path.to_owned(), version }))
+        Ok((Op::CHECK, Txn::Check { path: path.to_owned(), version }))
     }
 
     /// A copy of part of the request's bytes that lives longer than the request.

@@ -5,7 +5,7 @@ use super::{Outcome, Step, next_version, parent_of};
 use crate::txn::Txn;
 use crate::types::path::{CONFIG, QUOTA, ROOT, ZOOKEEPER};
 use crate::types::stat::owner;
-use crate::types::{ErrorCode, SessionId, op, perms};
+use crate::types::{ErrorCode, Op, SessionId, perms};
 
 /// The parent's path; an error if the path must not be deleted.
 fn parent_of_deletable(path: &str) -> Result<&str, ErrorCode> {
@@ -27,7 +27,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
             return Err(ErrorCode::NotEmpty);
         }
         self.remove(path, &node, parent_path, &parent);
-        Ok((op::DELETE, Txn::Delete { path: path.to_owned() }))
+        Ok((Op::DELETE, Txn::Delete { path: path.to_owned() }))
     }
 
     /// deleteContainer, requested by the container manager. The tree may have changed since it chose the node, so the
@@ -50,7 +50,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         }
         let parent = self.record(parent_path)?;
         self.remove(path, &node, parent_path, &parent);
-        Ok((op::DELETE_CONTAINER, Txn::Delete { path: path.to_owned() }))
+        Ok((Op::DELETE_CONTAINER, Txn::Delete { path: path.to_owned() }))
     }
 
     /// Removes a childless node as applying the delete will: the parent's counter stays, and its pzxid never decreases.
@@ -109,11 +109,11 @@ mod tests {
     fn delete_container_is_the_servers_own_and_checks_again() {
         let mut f = Fixture::new();
         f.taken(&create("/plain"));
-        f.taken(&create_flag(op::CREATE, "/eph", 1, -1));
-        f.taken(&create_flag(op::CREATE_CONTAINER, "/c", 4, -1));
-        f.taken(&create_flag(op::CREATE_CONTAINER, "/used", 4, -1));
+        f.taken(&create_flag(Op::CREATE, "/eph", 1, -1));
+        f.taken(&create_flag(Op::CREATE_CONTAINER, "/c", 4, -1));
+        f.taken(&create_flag(Op::CREATE_CONTAINER, "/used", 4, -1));
         f.taken(&create("/used/x"));
-        f.taken(&create_flag(op::CREATE_TTL, "/t", 5, 100));
+        f.taken(&create_flag(Op::CREATE_TTL, "/t", 5, 100));
         let sweep = |path: &str| ModelOp::DeleteContainer { path: path.to_owned() };
         assert_eq!(f.code(&sweep("/c")), -6, "a client's");
         f.session = SessionId::NONE;
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(f.code(&sweep("/t")), -103, "not outlived yet");
         f.wall_ms += 1;
         let sent = f.send(&sweep("/t"));
-        assert_eq!(sent.header.op, op::DELETE_CONTAINER);
+        assert_eq!(sent.header.op, Op::DELETE_CONTAINER);
         assert_eq!(sent.txn, Txn::Delete { path: "/t".to_owned() });
         assert_eq!(f.code(&sweep("/t")), -101);
     }

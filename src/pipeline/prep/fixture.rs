@@ -10,7 +10,7 @@ use crate::oracle::server_model::ModelOp;
 use crate::tree::{Tree, TreeOptions};
 use crate::txn::Txn;
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Acl, ConnId, Cxid, Id, Now, Origin, SessionId, ShardId, Zxid, op};
+use crate::types::{Acl, ConnId, Cxid, Id, Now, Op, Origin, SessionId, ShardId, Zxid};
 
 /// Sessions by their state.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Fixture {
     }
 
     /// Prepares a request given as raw bytes.
-    pub(crate) fn raw(&mut self, op: i32, body: Vec<u8>) -> Proposal {
+    pub(crate) fn raw(&mut self, op: Op, body: Vec<u8>) -> Proposal {
         self.zxid += 1;
         let request = WriteRequest {
             session: self.session,
@@ -131,18 +131,18 @@ impl Fixture {
 }
 
 /// A create with this flag; all else is ordinary.
-pub(crate) fn create_flag(op: i32, path: &str, flags: i32, ttl_ms: i64) -> ModelOp {
+pub(crate) fn create_flag(op: Op, path: &str, flags: i32, ttl_ms: i64) -> ModelOp {
     ModelOp::Create { op, path: path.to_owned(), data: Some(b"d".to_vec()), acl: vec![Acl::world_all()], flags, ttl_ms }
 }
 
 /// A plain create.
 pub(crate) fn create(path: &str) -> ModelOp {
-    create_flag(op::CREATE, path, 0, -1)
+    create_flag(Op::CREATE, path, 0, -1)
 }
 
 /// A create with an ACL.
 pub(crate) fn create_acl(path: &str, acl: Vec<Acl>) -> ModelOp {
-    ModelOp::Create { op: op::CREATE, path: path.to_owned(), data: None, acl, flags: 0, ttl_ms: -1 }
+    ModelOp::Create { op: Op::CREATE, path: path.to_owned(), data: None, acl, flags: 0, ttl_ms: -1 }
 }
 
 /// A delete.

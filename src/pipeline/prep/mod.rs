@@ -38,7 +38,7 @@ use crate::proto::Request;
 use crate::tree::digest;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::stat::owner;
-use crate::types::{Cxid, ErrorCode, Id, Namespaces, Now, Origin, SessionId, Zxid, op, path};
+use crate::types::{Cxid, ErrorCode, Id, Namespaces, Now, Op, Origin, SessionId, Zxid, path};
 
 /// The settings of validation.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ pub struct WriteRequest {
     /// The number that the client gave to the request (its xid).
     pub cxid: Cxid,
     /// The opcode, which also decides the form of the reply.
-    pub op: i32,
+    pub op: Op,
     /// The request record, which follows the header.
     pub body: Bytes,
     /// The identities of the connection.
@@ -112,7 +112,7 @@ pub struct Proposal {
     /// Header, body and digest: the data of a PROPOSAL, and the beginning of a log record.
     pub record: Bytes,
     /// The request's opcode, which decides the form of the reply even if the transaction is an error.
-    pub op: i32,
+    pub op: Op,
 }
 
 impl Proposal {
@@ -262,7 +262,7 @@ fn encode(header: TxnHeader, txn: Txn, digest: Option<TxnDigest>, request: &Writ
 }
 
 /// The opcode and transaction that a request becomes, or the error.
-type Outcome = Result<(i32, Txn), ErrorCode>;
+type Outcome = Result<(Op, Txn), ErrorCode>;
 
 /// One request while it is prepared. The operations are in the other files of this folder.
 struct Step<'a, T: State, S: Sessions> {
@@ -307,7 +307,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         self.out.roll_back();
         let txn = Txn::Error { err: code.code() };
         let digest = self.digest_after(&txn);
-        encode(TxnHeader { op: op::ERROR, ..self.header }, txn, digest, self.request)
+        encode(TxnHeader { op: Op::ERROR, ..self.header }, txn, digest, self.request)
     }
 
     fn digest_after(&self, txn: &Txn) -> Option<TxnDigest> {
@@ -316,10 +316,10 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
     }
 
     /// Records the session changes once the transaction is certain to be proposed.
-    fn confirm(&mut self, op: i32) {
+    fn confirm(&mut self, op: Op) {
         let change = match op {
-            op::CREATE_SESSION => SessionChange::Created,
-            op::CLOSE_SESSION => SessionChange::Closing,
+            Op::CREATE_SESSION => SessionChange::Created,
+            Op::CLOSE_SESSION => SessionChange::Closing,
             _ => return,
         };
         self.out.set_session(self.header.zxid, self.header.session, change);
@@ -421,17 +421,17 @@ mod tests {
     fn undecodable_writes_are_refused_under_a_zxid_of_their_own() {
         let mut f = Fixture::new();
         f.taken(&create("/a"));
-        for op in [op::CREATE, op::CREATE2, op::CREATE_TTL, op::DELETE, op::SET_DATA, op::SET_ACL, op::CREATE_SESSION] {
+        for op in [Op::CREATE, Op::CREATE2, Op::CREATE_TTL, Op::DELETE, Op::SET_DATA, Op::SET_ACL, Op::CREATE_SESSION] {
             let sent = f.raw(op, vec![0, 0, 9]);
-            assert_eq!((sent.error(), sent.header.op, sent.op), (Some(-5), op::ERROR, op));
+            assert_eq!((sent.error(), sent.header.op, sent.op), (Some(-5), Op::ERROR, op));
             assert_eq!(sent.header.zxid, Zxid(f.zxid));
         }
         let mut body = Vec::new();
         create("/b").put(&mut body);
         for cut in 0..body.len() {
-            assert_eq!(f.raw(op::CREATE, body[..cut].to_vec()).error(), Some(-5), "{cut}");
+            assert_eq!(f.raw(Op::CREATE, body[..cut].to_vec()).error(), Some(-5), "{cut}");
         }
-        for read in [op::GET_DATA, op::SYNC, op::PING, 99, -1] {
+        for read in [Op::GET_DATA, Op::SYNC, Op::PING, Op(99), Op::ERROR] {
             assert!(f.raw(read, vec![]).error().is_some(), "{read}");
         }
     }
@@ -442,8 +442,8 @@ mod tests {
         let digest = f.send(&create("/a")).digest;
         let sent = f.send(&delete("/none", -1));
         let header =
-            TxnHeader { session: SessionId(1), cxid: Cxid(3), zxid: Zxid(2), time_ms: f.wall_ms, op: op::ERROR };
-        assert_eq!((sent.header, sent.digest, sent.op), (header, digest, op::DELETE));
+            TxnHeader { session: SessionId(1), cxid: Cxid(3), zxid: Zxid(2), time_ms: f.wall_ms, op: Op::ERROR };
+        assert_eq!((sent.header, sent.digest, sent.op), (header, digest, Op::DELETE));
         assert_eq!(&sent.txn_bytes()[..], (-101i32).to_be_bytes());
         assert_eq!(sent.record.len(), TxnHeader::LEN + 4 + TxnDigest::LEN);
     }
@@ -477,11 +477,11 @@ mod tests {
         body.put_i64(-1);
         let mut f = Fixture::new();
         f.session = SessionId(9);
-        assert_eq!(f.raw(op::RECONFIG, body.clone()).error(), Some(-123));
+        assert_eq!(f.raw(Op::RECONFIG, body.clone()).error(), Some(-123));
         let mut f = Fixture::with(PrepOptions { reconfig_enabled: true, ..PrepOptions::default() });
-        assert_eq!(f.raw(op::RECONFIG, body.clone()).error(), Some(-6));
+        assert_eq!(f.raw(Op::RECONFIG, body.clone()).error(), Some(-6));
         f.session = SessionId(9);
-        assert_eq!(f.raw(op::RECONFIG, body).error(), Some(-112));
+        assert_eq!(f.raw(Op::RECONFIG, body).error(), Some(-112));
     }
 
     #[test]
@@ -520,7 +520,7 @@ mod tests {
     fn outstanding_changes_are_counted_and_dropped() {
         let mut f = Fixture::new();
         let first = f.send(&create("/a"));
-        let second = f.send(&create_flag(op::CREATE, "/a/e", 2, -1));
+        let second = f.send(&create_flag(Op::CREATE, "/a/e", 2, -1));
         let third = f.send(&set("/a", b"1", 0));
         assert_eq!(f.prep.status().outstanding_changes, 5);
         f.apply(&first);

@@ -4,7 +4,7 @@ use super::state::{Sessions, State};
 use super::{Outcome, Step};
 use crate::proto::multi::MultiOp;
 use crate::txn::{SubTxn, Txn};
-use crate::types::{CreateMode, ErrorCode, op};
+use crate::types::{CreateMode, ErrorCode, Op};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
     pub(super) fn multi(&mut self, ops: Vec<MultiOp<'_>>) -> Outcome {
@@ -27,13 +27,13 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
                 }
             }
         }
-        Ok((op::MULTI, Txn::Multi(subs)))
+        Ok((Op::MULTI, Txn::Multi(subs)))
     }
 }
 
 /// The log record of a multi whose operation `at` failed: one error code per operation.
 fn failed(at: usize, code: ErrorCode, count: usize) -> Vec<SubTxn> {
-    let error = |code: ErrorCode| SubTxn { op: op::ERROR, txn: Txn::Error { err: code.code() } };
+    let error = |code: ErrorCode| SubTxn { op: Op::ERROR, txn: Txn::Error { err: code.code() } };
     (0..count)
         .map(|i| match i.cmp(&at) {
             std::cmp::Ordering::Less => error(ErrorCode::Ok),
@@ -56,12 +56,12 @@ fn reselect(sub: MultiOp<'_>) -> Result<MultiOp<'_>, ErrorCode> {
     let MultiOp::Create(opcode, mut create) = sub else { return Ok(sub) };
     let mode = CreateMode::from_flag(create.flags);
     let opcode = match (opcode, mode) {
-        (op::CREATE_TTL, Some(mode)) if mode.is_ttl() => op::CREATE_TTL,
-        (op::CREATE_TTL, mode) => {
+        (Op::CREATE_TTL, Some(mode)) if mode.is_ttl() => Op::CREATE_TTL,
+        (Op::CREATE_TTL, mode) => {
             create.ttl_ms = None;
-            if mode == Some(CreateMode::Container) { op::CREATE_CONTAINER } else { op::CREATE }
+            if mode == Some(CreateMode::Container) { Op::CREATE_CONTAINER } else { Op::CREATE }
         }
-        (_, Some(CreateMode::Container)) => op::CREATE_CONTAINER,
+        (_, Some(CreateMode::Container)) => Op::CREATE_CONTAINER,
         (opcode, _) => opcode,
     };
     Ok(MultiOp::Create(opcode, create))
@@ -74,7 +74,7 @@ mod tests {
     use crate::pipeline::prep::fixture::{Fixture, check, create, create_flag, delete, set};
     use crate::proto::multi::MultiHeader;
     use crate::txn::{CreateKind, SubTxn, Txn};
-    use crate::types::op;
+    use crate::types::Op;
 
     fn subs(txn: Txn) -> Vec<SubTxn> {
         let Txn::Multi(subs) = txn else { panic!("{txn:?}") };
@@ -84,7 +84,7 @@ mod tests {
     fn codes(subs: &[SubTxn]) -> Vec<i32> {
         let code = |s: &SubTxn| match s.txn {
             Txn::Error { err } => {
-                assert_eq!(s.op, op::ERROR);
+                assert_eq!(s.op, Op::ERROR);
                 err
             }
             _ => panic!("{s:?} in a failed multi"),
@@ -97,7 +97,7 @@ mod tests {
         let mut f = Fixture::new();
         let multi = ModelOp::Multi(vec![
             create("/a"),
-            create_flag(op::CREATE2, "/a/s", 2, -1),
+            create_flag(Op::CREATE2, "/a/s", 2, -1),
             set("/a", b"1", 0),
             check("/a", 1),
             delete("/a/s0000000000", 0),
@@ -105,10 +105,10 @@ mod tests {
             create("/a"),
         ]);
         let sent = f.send(&multi);
-        assert_eq!(sent.header.op, op::MULTI);
+        assert_eq!(sent.header.op, Op::MULTI);
         f.apply(&sent);
-        let ops: Vec<i32> = subs(sent.txn).iter().map(|s| s.op).collect();
-        assert_eq!(ops, [op::CREATE, op::CREATE2, op::SET_DATA, op::CHECK, op::DELETE, op::DELETE, op::CREATE]);
+        let ops: Vec<Op> = subs(sent.txn).iter().map(|s| s.op).collect();
+        assert_eq!(ops, [Op::CREATE, Op::CREATE2, Op::SET_DATA, Op::CHECK, Op::DELETE, Op::DELETE, Op::CREATE]);
         assert_eq!(f.tree.get("/a").unwrap().persisted().cversion, 0);
     }
 
@@ -119,11 +119,11 @@ mod tests {
         f.taken(&set("/q", b"1", 0));
         let before = f.prep.status().outstanding_changes;
         let digest = f.send(&check("/q", 0)).digest;
-        let seq = |path: &str| create_flag(op::CREATE, path, 2, -1);
+        let seq = |path: &str| create_flag(Op::CREATE, path, 2, -1);
         let failing = [create("/x"), seq("/q/s"), set("/q", b"2", 1), delete("/none", -1), create("/y"), create("/z")];
         let sent = f.send(&ModelOp::Multi(failing.to_vec()));
         assert_eq!(sent.error(), None, "the header of a failed multi is clean");
-        assert_eq!((sent.header.op, sent.digest), (op::MULTI, digest));
+        assert_eq!((sent.header.op, sent.digest), (Op::MULTI, digest));
         assert_eq!(codes(&subs(sent.txn)), [0, 0, 0, -101, -2, -2]);
         assert_eq!(f.prep.status().outstanding_changes, before);
         // Counter, version and nodes are as before, including the changes of requests that are still outstanding.
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(f.code(&set("/q", b"3", 1)), 0);
         assert_eq!(f.code(&create("/x")), 0);
         // An ephemeral whose create was rolled back is not in its session's list.
-        let ephemeral = create_flag(op::CREATE, "/e", 1, -1);
+        let ephemeral = create_flag(Op::CREATE, "/e", 1, -1);
         f.taken(&ModelOp::Multi(vec![ephemeral, delete("/none", -1)]));
         assert_eq!(f.taken(&ModelOp::CloseSession), Txn::CloseSession { paths: Some(vec![]) });
     }
@@ -169,14 +169,14 @@ mod tests {
         let plain = CreateKind::Plain { ephemeral: false };
         let ttl = CreateKind::Ttl { ttl_ms: 5 };
         for (sent, flags, logged, kind) in [
-            (op::CREATE, 0, op::CREATE, plain),
-            (op::CREATE2, 0, op::CREATE2, plain),
-            (op::CREATE, 4, op::CREATE_CONTAINER, CreateKind::Container),
-            (op::CREATE2, 4, op::CREATE_CONTAINER, CreateKind::Container),
-            (op::CREATE_CONTAINER, 0, op::CREATE_CONTAINER, CreateKind::Container),
-            (op::CREATE_TTL, 5, op::CREATE_TTL, ttl),
-            (op::CREATE_TTL, 0, op::CREATE, plain),
-            (op::CREATE_TTL, 4, op::CREATE_CONTAINER, CreateKind::Container),
+            (Op::CREATE, 0, Op::CREATE, plain),
+            (Op::CREATE2, 0, Op::CREATE2, plain),
+            (Op::CREATE, 4, Op::CREATE_CONTAINER, CreateKind::Container),
+            (Op::CREATE2, 4, Op::CREATE_CONTAINER, CreateKind::Container),
+            (Op::CREATE_CONTAINER, 0, Op::CREATE_CONTAINER, CreateKind::Container),
+            (Op::CREATE_TTL, 5, Op::CREATE_TTL, ttl),
+            (Op::CREATE_TTL, 0, Op::CREATE, plain),
+            (Op::CREATE_TTL, 4, Op::CREATE_CONTAINER, CreateKind::Container),
         ] {
             let path = format!("/n{sent}-{flags}");
             let subs = subs(f.taken(&ModelOp::Multi(vec![create_flag(sent, &path, flags, 5)])));
@@ -185,27 +185,27 @@ mod tests {
         }
         let refused =
             |f: &mut Fixture, op, flags| f.code(&ModelOp::Multi(vec![create("/x"), create_flag(op, "/y", flags, 5)]));
-        assert_eq!(refused(&mut f, op::CREATE, 5), -5, "no TTL in its record");
-        assert_eq!(refused(&mut f, op::CREATE2, 7), -5, "no such flag");
+        assert_eq!(refused(&mut f, Op::CREATE, 5), -5, "no TTL in its record");
+        assert_eq!(refused(&mut f, Op::CREATE2, 7), -5, "no such flag");
         assert_eq!(f.code(&create("/x")), 0, "nothing of it stayed");
-        let txn = f.taken(&ModelOp::Multi(vec![create_flag(op::CREATE_TTL, "/y", 9, 5)]));
+        let txn = f.taken(&ModelOp::Multi(vec![create_flag(Op::CREATE_TTL, "/y", 9, 5)]));
         assert_eq!(codes(&subs(txn)), [-8], "createTTL's flag is read late");
     }
 
     #[test]
     fn undecodable_multis_are_refused_whole() {
         let mut f = Fixture::new();
-        for inner in [op::SET_ACL, op::GET_DATA, op::CLOSE_SESSION, op::MULTI, op::DELETE_CONTAINER, 77] {
+        for inner in [Op::SET_ACL, Op::GET_DATA, Op::CLOSE_SESSION, Op::MULTI, Op::DELETE_CONTAINER, Op(77)] {
             let mut body = Vec::new();
-            MultiHeader { op: op::CREATE, done: false, err: -1 }.put(&mut body);
+            MultiHeader { op: Op::CREATE, done: false, err: -1 }.put(&mut body);
             create("/x").put(&mut body);
             MultiHeader { op: inner, done: false, err: -1 }.put(&mut body);
             body.put_string("/x");
             body.put_i32(0);
             MultiHeader::END.put(&mut body);
-            assert_eq!(f.raw(op::MULTI, body).error(), Some(-5), "{inner}");
+            assert_eq!(f.raw(Op::MULTI, body).error(), Some(-5), "{inner}");
         }
-        assert_eq!(f.raw(op::MULTI, vec![]).error(), Some(-5));
+        assert_eq!(f.raw(Op::MULTI, vec![]).error(), Some(-5));
         assert_eq!(f.code(&create("/x")), 0);
     }
 }

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::pipeline::prep::fixture::{Fixture, create, create_flag};
     use crate::txn::Txn;
-    use crate::types::op;
+    use crate::types::Op;
 
     #[test]
     fn a_warning_a_minute_from_a_million_before_the_end() {
@@ -89,13 +89,13 @@ mod tests {
         let Txn::Create(c) = &mut made.txn else { panic!("{made:?}") };
         (c.path, c.parent_cversion) = ("/q/other".into(), i32::MAX - 1);
         f.tree.apply(&made.header, &made.txn, &mut |_| {});
-        let mut name = || match f.taken(&create_flag(op::CREATE, "/q/s-", 2, -1)) {
+        let mut name = || match f.taken(&create_flag(Op::CREATE, "/q/s-", 2, -1)) {
             Txn::Create(c) => c.path,
             other => panic!("{other:?}"),
         };
         assert_eq!([name(), name()], ["/q/s-2147483646", "/q/s-2147483647"]);
         for _ in 0..2 {
-            assert_eq!(f.code(&create_flag(op::CREATE, "/q/s-", 2, -1)), -110);
+            assert_eq!(f.code(&create_flag(Op::CREATE, "/q/s-", 2, -1)), -110);
         }
         let status = f.prep.status();
         assert_eq!((status.highest_sequence_number, status.sequential_creates_near_end), (i32::MAX, 4));

@@ -5,7 +5,7 @@ use super::outstanding::SessionChange;
 use super::state::{Sessions, State};
 use super::{Step, parent_of};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
-use crate::types::{ErrorCode, op};
+use crate::types::{ErrorCode, Op};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
     /// Checks that the session exists, is not closing and still belongs to the client that sent the request.
@@ -34,13 +34,13 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
 
     /// Deletes the session's ephemerals, including those that outstanding creates make. Never refused: an expired
     /// session has no connection to check, and a client may close a session that has already expired.
-    pub(super) fn close_session(&mut self) -> (i32, Txn) {
+    pub(super) fn close_session(&mut self) -> (Op, Txn) {
         let mut paths = self.out.ephemerals_of(self.state, self.request.session);
         for path in &paths {
             self.remove_ephemeral(path);
         }
         if !self.options.close_session_txn {
-            return (op::CLOSE_SESSION, Txn::CloseSession { paths: None });
+            return (Op::CLOSE_SESSION, Txn::CloseSession { paths: None });
         }
         let mut room = self.options.max_txn_bytes.saturating_sub(TxnHeader::LEN + 4 + TxnDigest::LEN);
         let fits = paths.iter().take_while(|path| {
@@ -51,7 +51,7 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         });
         let fitting = fits.count();
         paths.truncate(fitting);
-        (op::CLOSE_SESSION, Txn::CloseSession { paths: Some(paths) })
+        (Op::CLOSE_SESSION, Txn::CloseSession { paths: Some(paths) })
     }
 
     fn remove_ephemeral(&mut self, path: &str) {
@@ -69,10 +69,10 @@ mod tests {
     use crate::pipeline::prep::PrepOptions;
     use crate::pipeline::prep::fixture::{Fixture, create, create_flag, delete};
     use crate::txn::{Txn, TxnHeader};
-    use crate::types::{SessionId, op};
+    use crate::types::{Op, SessionId};
 
     fn ephemeral(path: &str) -> ModelOp {
-        create_flag(op::CREATE, path, 1, -1)
+        create_flag(Op::CREATE, path, 1, -1)
     }
 
     fn closed(paths: &[&str]) -> Txn {

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use super::host;
 use super::java;
 use super::report::{Report, Wanted};
-use crate::shard::status::{ConnStatus, short_name};
+use crate::shard::status::ConnStatus;
+use crate::types::Op;
 
 /// Which lists a word's text needs.
 pub(super) fn wanted(word: &str) -> Wanted {
@@ -89,7 +90,7 @@ fn connection(c: &ConnStatus, brief: bool) -> String {
 
 /// The name of a connection's last operation; `NA` before the first.
 pub(super) fn last_op(c: &ConnStatus) -> &'static str {
-    if c.last_op == 0 { "NA" } else { short_name(c.last_op) }
+    if c.last_op == Op::NOTIFICATION { "NA" } else { c.last_op.short_name() }
 }
 
 /// A connection's mean latency is a whole number in ZooKeeper.

@@ -14,7 +14,7 @@ use crate::peer::status::{PeerStats, PeerStatus, ZxidDigest};
 use crate::pipeline::prep::PrepStatus;
 use crate::shard::status::{ConnStatus, Latency, ShardStats, ShardStatus};
 use crate::tree::{QuotaState, StatsTrack};
-use crate::types::{EventType, Namespaces, Now, SessionId, Tally, Zxid, op};
+use crate::types::{EventType, Namespaces, Now, Op, SessionId, Tally, Zxid};
 use crate::watch::Summary;
 
 const A: SessionId = SessionId(0x1000027a5080000);
@@ -44,7 +44,7 @@ fn connections() -> Vec<ConnStatus> {
         received: 309,
         sent: 310,
         session: A,
-        last_op: op::SET_DATA,
+        last_op: Op::SET_DATA,
         established_wall_ms: 1_795_218_611_177,
         timeout_ms: 600_000,
         last_cxid: 0x134,
@@ -59,7 +59,7 @@ fn connections() -> Vec<ConnStatus> {
         received: 7,
         sent: 8,
         session: B,
-        last_op: op::ADD_WATCH,
+        last_op: Op::ADD_WATCH,
         established_wall_ms: 1_795_218_611_199,
         last_cxid: 6,
         last_zxid: Zxid(0x135),
@@ -74,7 +74,7 @@ fn connections() -> Vec<ConnStatus> {
         received: 1,
         sent: 0,
         session: SessionId::NONE,
-        last_op: 0,
+        last_op: Op::NOTIFICATION,
         last_cxid: -1,
         last_zxid: Zxid::NONE,
         latency: Latency::default(),

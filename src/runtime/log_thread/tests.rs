@@ -9,7 +9,7 @@ use crate::txn::TxnHeader;
 use crate::txnlog::disk::Dir;
 use crate::txnlog::scan::LogReader;
 use crate::txnlog::writer::{LogOptions, LogWriter};
-use crate::types::{Cxid, SessionId, op};
+use crate::types::{Cxid, Op, SessionId};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread;
@@ -62,7 +62,7 @@ fn ear() -> (Sender<LogEvent>, Ear) {
 
 /// A setData of 100 bytes.
 fn payload(zxid: i64, b: &mut Vec<u8>) {
-    let h = TxnHeader { session: SessionId(7), cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 5, op: op::SET_DATA };
+    let h = TxnHeader { session: SessionId(7), cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 5, op: Op::SET_DATA };
     h.put(b);
     b.put_string("/a");
     b.put_buffer(Some(&[zxid as u8; 100]));

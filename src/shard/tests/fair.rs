@@ -10,7 +10,7 @@ use bytes::Bytes;
 /// With `/big` of so many bytes, and sessions on connections 1 to 4.
 fn with_big(len: usize) -> World {
     let mut w = World::new(|o| o.throttles.large = Some(Arc::new(LargeRequests::new(0, -1))));
-    let header = TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(1), time_ms: 1, op: op::CREATE };
+    let header = TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(1), time_ms: 1, op: Op::CREATE };
     let txn = Txn::Create(CreateTxn {
         path: "/big".into(),
         data: Some(Bytes::from(vec![7; len])),
@@ -28,7 +28,7 @@ fn get_big(xid: i32) -> Vec<u8> {
     let mut body = Vec::new();
     body.put_string("/big");
     body.push(0);
-    frame(xid, op::GET_DATA, &body)
+    frame(xid, Op::GET_DATA, &body)
 }
 
 fn xids(w: &mut World, conn: u64) -> Vec<i32> {

@@ -16,7 +16,7 @@ use crate::proto::request::RequestHeader;
 use crate::proto::{ConnectRequest, ConnectResponse};
 use crate::session::throttle::Admitted;
 use crate::tree::{Tree, TreeOptions};
-use crate::types::{ConnId, ErrorCode, Now, Origin, SessionId, ShardId, Zxid, op};
+use crate::types::{ConnId, ErrorCode, Now, Op, Origin, SessionId, ShardId, Zxid};
 use crate::watch::{Interest, WatchTable};
 
 const TIMEOUT_MS: i32 = 4000;
@@ -136,7 +136,7 @@ impl World {
     }
 
     fn ping(&mut self, conn: u64) {
-        self.data(conn, &frame(-2, op::PING, &[]));
+        self.data(conn, &frame(-2, Op::PING, &[]));
     }
 
     /// The oldest write in the pipeline is applied and answered.
@@ -168,7 +168,7 @@ impl World {
     }
 }
 
-fn frame(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
+fn frame(xid: i32, op: Op, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let frame = out.begin_frame();
     RequestHeader { xid, op }.put(&mut out);
@@ -183,16 +183,16 @@ fn set(xid: i32, len: usize) -> Vec<u8> {
     body.put_string("/zoo");
     body.put_buffer(Some(&vec![b'x'; len]));
     body.put_i32(-1);
-    frame(xid, op::SET_DATA, &body)
+    frame(xid, Op::SET_DATA, &body)
 }
 
 fn get(xid: i32) -> Vec<u8> {
     let mut body = Vec::new();
     body.put_string("/");
     body.push(0);
-    frame(xid, op::GET_DATA, &body)
+    frame(xid, Op::GET_DATA, &body)
 }
 
 fn close_session(xid: i32) -> Vec<u8> {
-    frame(xid, op::CLOSE_SESSION, &[])
+    frame(xid, Op::CLOSE_SESSION, &[])
 }

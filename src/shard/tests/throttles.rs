@@ -62,7 +62,7 @@ fn large_reads_are_counted_while_they_wait() {
     let mut body = Vec::new();
     body.put_string(&format!("/{}", "p".repeat(150)));
     body.push(0);
-    let exists = frame(2, op::EXISTS, &body);
+    let exists = frame(2, Op::EXISTS, &body);
     w.data(1, &set(1, 0));
     w.data(1, &exists);
     assert_eq!(large(&w).in_work(), exists.len() as i64 - 4);
@@ -100,7 +100,7 @@ fn over_the_outstanding_limit_only_whoever_has_something_outstanding_waits() {
     assert_eq!(w.in_pipeline(), [(1, 1), (2, 1), (3, 1)]);
     w.ping(2);
     w.data(2, &close_session(2));
-    w.data(3, &frame(-8, op::SET_WATCHES, &[0; 20]));
+    w.data(3, &frame(-8, Op::SET_WATCHES, &[0; 20]));
     assert_eq!(w.in_pipeline(), [(1, 1), (2, 1), (3, 1), (2, 2)], "pings and closeSession pass");
     w.answer();
     assert_eq!(w.in_pipeline(), [(2, 1), (3, 1), (2, 2), (1, 2)], "its own answer lets it go on");
@@ -122,7 +122,7 @@ fn names_of_ensembles_are_counted() {
         body.put_i32(0);
         body.put_string("ensemble");
         body.put_buffer(Some(name));
-        frame(-4, op::AUTH, &body)
+        frame(-4, Op::AUTH, &body)
     };
     w.data(1, &packet(b"blue"));
     w.data(1, &packet(b""));

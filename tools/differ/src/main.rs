@@ -20,6 +20,7 @@ use args::Args;
 use known::{KNOWN, Treatment};
 use run::{Compared, Found, Servers, run, shrink};
 use stream::{Step, root, stream};
+use zabra::types::Op;
 
 /// What went wrong, for the person who runs it.
 pub type Result<T> = std::result::Result<T, String>;
@@ -83,9 +84,9 @@ fn differ(args: &Args) -> Result<u32> {
 
 /// Prints how often each request was answered with each code.
 fn tally(total: &Compared) {
-    let mut lines: BTreeMap<i32, String> = BTreeMap::new();
+    let mut lines: BTreeMap<Op, String> = BTreeMap::new();
     for ((op, err), n) in total.tally.iter().rev() {
-        let line = lines.entry(*op).or_insert_with(|| format!("  {} ({op}):", request::name(*op)));
+        let line = lines.entry(*op).or_insert_with(|| format!("  {op} ({}):", op.0));
         line.push_str(&format!(" {err}×{n}"));
     }
     println!("replies by error code:");

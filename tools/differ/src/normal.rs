@@ -6,9 +6,9 @@ use zabra::jute::acl::read_acls;
 use zabra::jute::stat::read_stat;
 use zabra::jute::{JuteError, Reader};
 use zabra::proto::multi::MultiHeader;
-use zabra::types::{Stat, op};
+use zabra::types::{Op, Stat};
 
-use crate::request::{Request, name, words};
+use crate::request::{Request, words};
 use crate::side::{Base, Heard};
 use crate::stream::Step;
 
@@ -119,7 +119,7 @@ impl Words<'_> {
             .iter()
             .flatten()
             .filter_map(|h| match h {
-                Heard::Reply { asked: Some(Request::Bare(op::CLOSE_SESSION)), zxid, .. } => Some(*zxid),
+                Heard::Reply { asked: Some(Request::Bare(Op::CLOSE_SESSION)), zxid, .. } => Some(*zxid),
                 _ => None,
             })
             .collect();
@@ -180,28 +180,28 @@ impl Words<'_> {
         }
     }
 
-    fn record(&self, zxids: &Zxids, op: i32, path: &str, r: &mut Reader<'_>) -> Result<String, JuteError> {
+    fn record(&self, zxids: &Zxids, op: Op, path: &str, r: &mut Reader<'_>) -> Result<String, JuteError> {
         Ok(match op {
-            op::CREATE | op::SYNC => format!("path {:?}", text(r)?),
-            op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
+            Op::CREATE | Op::SYNC => format!("path {:?}", text(r)?),
+            Op::CREATE2 | Op::CREATE_CONTAINER | Op::CREATE_TTL => {
                 format!("path {:?} {}", text(r)?, self.stat(zxids, "-", r)?)
             }
-            op::EXISTS | op::SET_DATA | op::SET_ACL => self.stat(zxids, path, r)?,
-            op::GET_DATA => format!("data {} {}", words(r.buffer()?), self.stat(zxids, path, r)?),
-            op::GET_CHILDREN => self.names(path, r)?,
-            op::GET_CHILDREN2 => format!("{} {}", self.names(path, r)?, self.stat(zxids, path, r)?),
-            op::GET_ACL => format!("acl {} {}", acl(r)?, self.stat(zxids, path, r)?),
-            op::GET_EPHEMERALS => {
+            Op::EXISTS | Op::SET_DATA | Op::SET_ACL => self.stat(zxids, path, r)?,
+            Op::GET_DATA => format!("data {} {}", words(r.buffer()?), self.stat(zxids, path, r)?),
+            Op::GET_CHILDREN => self.names(path, r)?,
+            Op::GET_CHILDREN2 => format!("{} {}", self.names(path, r)?, self.stat(zxids, path, r)?),
+            Op::GET_ACL => format!("acl {} {}", acl(r)?, self.stat(zxids, path, r)?),
+            Op::GET_EPHEMERALS => {
                 let mut names = r.strings()?;
                 names.sort();
                 format!("ephemerals {names:?}")
             }
-            op::GET_ALL_CHILDREN_NUMBER => {
+            Op::GET_ALL_CHILDREN_NUMBER => {
                 let before = if matches!(path, "/" | "") { self.base.nodes } else { 0 };
                 format!("descendants {}", r.i32()? - before)
             }
-            op::ADD_WATCH => format!("code {}", r.i32()?),
-            op::WHO_AM_I => {
+            Op::ADD_WATCH => format!("code {}", r.i32()?),
+            Op::WHO_AM_I => {
                 let n = r.count(8)?.unwrap_or(0);
                 let mut who = Vec::new();
                 for _ in 0..n {
@@ -210,7 +210,7 @@ impl Words<'_> {
                 who.sort();
                 format!("who {who:?}")
             }
-            op::MULTI | op::MULTI_READ => self.multi(zxids, r)?,
+            Op::MULTI | Op::MULTI_READ => self.multi(zxids, r)?,
             _ => format!("bytes {:02x?}", r.take(r.rest().len())?),
         })
     }
@@ -223,11 +223,11 @@ impl Words<'_> {
                 return Ok(format!("[{}] end {} {}", parts.join("; "), h.op, h.err));
             }
             let what = match h.op {
-                op::ERROR => format!("code {}", r.i32()?),
-                op::DELETE | op::CHECK => String::new(),
+                Op::ERROR => format!("code {}", r.i32()?),
+                Op::DELETE | Op::CHECK => String::new(),
                 _ => self.record(zxids, h.op, "-", r)?,
             };
-            parts.push(format!("{} err {} {what}", name(h.op), h.err));
+            parts.push(format!("{} err {} {what}", h.op, h.err));
         }
     }
 

@@ -7,7 +7,7 @@ use zabra::types::Zxid;
 const SESSION: i64 = 0x1234;
 
 fn get(path: &str) -> Request {
-    Request::Read { op: op::GET_DATA, path: path.to_owned(), watch: false }
+    Request::Read { op: Op::GET_DATA, path: path.to_owned(), watch: false }
 }
 
 fn set(path: &str) -> Request {
@@ -114,7 +114,7 @@ fn what_several_sessions_write_is_told_in_request_order() {
 
 #[test]
 fn only_a_closing_may_mix_its_events() {
-    let close = Request::Bare(op::CLOSE_SESSION);
+    let close = Request::Bare(Op::CLOSE_SESSION);
     let heard =
         |asked: &Request, a, b| vec![vec![event(105, a), event(105, b)], vec![reply(asked.clone(), 105, 0, vec![])]];
     let both = |asked: Request| {
@@ -123,7 +123,7 @@ fn only_a_closing_may_mix_its_events() {
     };
     let [one, other] = both(close);
     assert_eq!(one, other);
-    let [one, other] = both(Request::Multi { op: op::MULTI, ops: vec![] });
+    let [one, other] = both(Request::Multi { op: Op::MULTI, ops: vec![] });
     assert_ne!(one, other, "a multi's events have an order");
 }
 
@@ -132,7 +132,7 @@ fn child_lists_are_sets_and_acls_are_not() {
     let children = |names: &[&str]| {
         let mut body = Vec::new();
         body.put_strings(names);
-        let asked = Request::Read { op: op::GET_CHILDREN, path: "/d1/x".to_owned(), watch: false };
+        let asked = Request::Read { op: Op::GET_CHILDREN, path: "/d1/x".to_owned(), watch: false };
         told(100, false, &lone(std::slice::from_ref(&asked)), &[vec![reply(asked, 101, 0, body)]])
     };
     assert_eq!(children(&["a", "b"]), children(&["b", "a"]));
@@ -146,7 +146,7 @@ fn child_lists_are_sets_and_acls_are_not() {
             body.put_string(user);
         }
         put_stat(&mut body, &Stat::default());
-        let asked = Request::Path { op: op::GET_ACL, path: Some("/d1/x".to_owned()) };
+        let asked = Request::Path { op: Op::GET_ACL, path: Some("/d1/x".to_owned()) };
         told(100, false, &lone(std::slice::from_ref(&asked)), &[vec![reply(asked, 101, 0, body)]])
     };
     assert_eq!(acl(["digest", "digest"], ["a", "b"]), acl(["digest", "digest"], ["b", "a"]));

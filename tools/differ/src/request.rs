@@ -5,7 +5,7 @@ use std::fmt;
 use zabra::proto::multi::MultiHeader;
 use zabra::proto::request::SetWatches;
 use zabra::proto::{CreateRequest, Request as Record};
-use zabra::types::{Acl, Zxid, op};
+use zabra::types::{Acl, Op, Zxid};
 
 /// Where a setWatches says that the client has seen everything up to; zxids differ between the servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub enum Relative {
 pub enum Request {
     /// The four opcodes that create; `ttl_ms` is written for createTTL only.
     Create {
-        op: i32,
+        op: Op,
         path: String,
         data: Option<Vec<u8>>,
         acl: Vec<Acl>,
@@ -50,24 +50,24 @@ pub enum Request {
     },
     /// exists, getData, getChildren, getChildren2.
     Read {
-        op: i32,
+        op: Op,
         path: String,
         watch: bool,
     },
     /// getACL, sync, getEphemerals, getAllChildrenNumber: a path and nothing else.
     Path {
-        op: i32,
+        op: Op,
         path: Option<String>,
     },
     /// addWatch (mode), checkWatches and removeWatches (type).
     Watch {
-        op: i32,
+        op: Op,
         path: String,
         kind: i32,
     },
     /// multi and multiRead.
     Multi {
-        op: i32,
+        op: Op,
         ops: Vec<Request>,
     },
     Reconfig,
@@ -77,12 +77,12 @@ pub enum Request {
     },
     /// setWatches and setWatches2: data, exist, child, persistent, persistent recursive.
     SetWatches {
-        op: i32,
+        op: Op,
         relative: Relative,
         lists: [Vec<String>; 5],
     },
     /// An opcode and no body: whoAmI, closeSession, ping, numbers that mean nothing.
-    Bare(i32),
+    Bare(Op),
     /// Another request without its last bytes.
     Cut {
         of: Box<Request>,
@@ -98,7 +98,7 @@ pub enum Request {
 
 impl Request {
     /// The opcode.
-    pub fn op(&self) -> i32 {
+    pub fn op(&self) -> Op {
         match self {
             Request::Create { op, .. }
             | Request::Read { op, .. }
@@ -107,18 +107,18 @@ impl Request {
             | Request::Multi { op, .. }
             | Request::SetWatches { op, .. }
             | Request::Bare(op) => *op,
-            Request::Delete { .. } => op::DELETE,
-            Request::SetData { .. } => op::SET_DATA,
-            Request::SetAcl { .. } => op::SET_ACL,
-            Request::Check { .. } => op::CHECK,
-            Request::Reconfig => op::RECONFIG,
-            Request::Auth { .. } => op::AUTH,
+            Request::Delete { .. } => Op::DELETE,
+            Request::SetData { .. } => Op::SET_DATA,
+            Request::SetAcl { .. } => Op::SET_ACL,
+            Request::Check { .. } => Op::CHECK,
+            Request::Reconfig => Op::RECONFIG,
+            Request::Auth { .. } => Op::AUTH,
             Request::Cut { of, .. } | Request::Patched { of, .. } => of.op(),
         }
     }
 
     /// It is of this opcode or holds one that is.
-    pub fn has(&self, op: i32) -> bool {
+    pub fn has(&self, op: Op) -> bool {
         match self {
             Request::Multi { ops, .. } => self.op() == op || ops.iter().any(|o| o.has(op)),
             Request::Cut { of, .. } | Request::Patched { of, .. } => of.has(op),
@@ -143,33 +143,33 @@ impl Request {
 
     /// Takes a zxid, even when it fails.
     pub fn is_write(&self) -> bool {
-        const WRITES: [i32; 11] = [
-            op::CREATE,
-            op::CREATE2,
-            op::CREATE_CONTAINER,
-            op::CREATE_TTL,
-            op::DELETE,
-            op::SET_DATA,
-            op::SET_ACL,
-            op::MULTI,
-            op::RECONFIG,
-            op::CLOSE_SESSION,
-            op::DELETE_CONTAINER,
+        const WRITES: [Op; 11] = [
+            Op::CREATE,
+            Op::CREATE2,
+            Op::CREATE_CONTAINER,
+            Op::CREATE_TTL,
+            Op::DELETE,
+            Op::SET_DATA,
+            Op::SET_ACL,
+            Op::MULTI,
+            Op::RECONFIG,
+            Op::CLOSE_SESSION,
+            Op::DELETE_CONTAINER,
         ];
         WRITES.contains(&self.op())
     }
 
     /// A single write whose body breaks off (known difference: its zxid).
     pub fn is_undecodable_write(&self) -> bool {
-        matches!(self, Request::Cut { .. }) && self.is_write() && self.op() != op::MULTI
+        matches!(self, Request::Cut { .. }) && self.is_write() && self.op() != Op::MULTI
     }
 
     /// Its answer may overtake others, end the connection or depend on what is under way: nothing else may be in flight.
     pub fn is_alone(&self) -> bool {
         match self {
             Request::Auth { .. } | Request::Check { .. } | Request::Cut { .. } | Request::Patched { .. } => true,
-            Request::Bare(op) => !matches!(*op, op::WHO_AM_I),
-            Request::Create { op: op::CREATE_CONTAINER, flags: 1 | 3, .. } => true,
+            Request::Bare(op) => !matches!(*op, Op::WHO_AM_I),
+            Request::Create { op: Op::CREATE_CONTAINER, flags: 1 | 3, .. } => true,
             Request::Multi { ops, .. } => ops.iter().any(|o| o.path().is_some_and(under_quota)),
             _ => self.path().is_some_and(under_quota) && self.is_write(),
         }
@@ -178,8 +178,8 @@ impl Request {
     /// The xid that clients give to it; `None`: the next one.
     pub fn xid(&self) -> Option<i32> {
         match self.op() {
-            op::AUTH => Some(-4),
-            op::SET_WATCHES | op::SET_WATCHES2 => Some(-8),
+            Op::AUTH => Some(-4),
+            Op::SET_WATCHES | Op::SET_WATCHES2 => Some(-8),
             _ => None,
         }
     }
@@ -227,7 +227,7 @@ impl Request {
                 data: data.as_deref(),
                 acl: acl.clone().into(),
                 flags: *flags,
-                ttl_ms: (*op == op::CREATE_TTL).then_some(*ttl_ms),
+                ttl_ms: (*op == Op::CREATE_TTL).then_some(*ttl_ms),
             }),
             Request::SetData { path, data, version } => {
                 Record::SetData { path: path.into(), data: data.as_deref(), version: *version }
@@ -266,41 +266,6 @@ fn under_quota(path: &str) -> bool {
     path.starts_with("/zookeeper/quota") || path.split('/').nth(2) == Some("q")
 }
 
-/// The opcode's name.
-pub fn name(op: i32) -> &'static str {
-    match op {
-        op::CREATE => "create",
-        op::DELETE => "delete",
-        op::EXISTS => "exists",
-        op::GET_DATA => "getData",
-        op::SET_DATA => "setData",
-        op::GET_ACL => "getACL",
-        op::SET_ACL => "setACL",
-        op::GET_CHILDREN => "getChildren",
-        op::SYNC => "sync",
-        op::PING => "ping",
-        op::GET_CHILDREN2 => "getChildren2",
-        op::CHECK => "check",
-        op::MULTI => "multi",
-        op::CREATE2 => "create2",
-        op::RECONFIG => "reconfig",
-        op::CHECK_WATCHES => "checkWatches",
-        op::REMOVE_WATCHES => "removeWatches",
-        op::CREATE_CONTAINER => "createContainer",
-        op::CREATE_TTL => "createTTL",
-        op::MULTI_READ => "multiRead",
-        op::AUTH => "auth",
-        op::SET_WATCHES => "setWatches",
-        op::SET_WATCHES2 => "setWatches2",
-        op::GET_EPHEMERALS => "getEphemerals",
-        op::GET_ALL_CHILDREN_NUMBER => "getAllChildrenNumber",
-        op::ADD_WATCH => "addWatch",
-        op::WHO_AM_I => "whoAmI",
-        op::CLOSE_SESSION => "closeSession",
-        _ => "opcode",
-    }
-}
-
 /// Data as words.
 pub fn words(data: Option<&[u8]>) -> String {
     data.map_or("null".to_owned(), |d| match std::str::from_utf8(d) {
@@ -315,11 +280,11 @@ fn acls(list: &[Acl]) -> String {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", name(self.op()))?;
+        write!(f, "{}", self.op())?;
         match self {
             Request::Create { path, data, acl, flags, ttl_ms, op } => {
                 write!(f, " {path:?} data {} acl [{}] flags {flags}", words(data.as_deref()), acls(acl))?;
-                if *op == op::CREATE_TTL { write!(f, " ttl {ttl_ms}") } else { Ok(()) }
+                if *op == Op::CREATE_TTL { write!(f, " ttl {ttl_ms}") } else { Ok(()) }
             }
             Request::SetData { path, data, version } => {
                 write!(f, " {path:?} data {} version {version}", words(data.as_deref()))
@@ -338,7 +303,7 @@ impl fmt::Display for Request {
             Request::Reconfig => Ok(()),
             Request::Auth { scheme, auth } => write!(f, " {scheme} {}", words(Some(auth))),
             Request::SetWatches { relative, lists, .. } => write!(f, " {relative:?} {lists:?}"),
-            Request::Bare(op) => write!(f, " ({op})"),
+            Request::Bare(_) => Ok(()),
             Request::Cut { of, bytes } => write!(f, " cut by {bytes} bytes: {of}"),
             Request::Patched { of, at, with } => write!(f, " with {with} at byte {at}: {of}"),
         }
@@ -356,8 +321,8 @@ mod tests {
             Request::Check { path: "/a".to_owned(), version: 3 },
             Request::SetData { path: "/b".to_owned(), data: None, version: -1 },
         ];
-        let body = Request::Multi { op: op::MULTI, ops }.body(0);
-        let Ok(Some(Record::Multi(read))) = Record::read(op::MULTI, &body) else { panic!("not a multi") };
+        let body = Request::Multi { op: Op::MULTI, ops }.body(0);
+        let Ok(Some(Record::Multi(read))) = Record::read(Op::MULTI, &body) else { panic!("not a multi") };
         assert_eq!(read.len(), 2);
     }
 
@@ -366,20 +331,20 @@ mod tests {
         let whole = Request::Delete { path: "/a".to_owned(), version: 3 };
         let cut = Request::Cut { of: Box::new(whole.clone()), bytes: 3 };
         assert_eq!(cut.body(0).len() + 3, whole.body(0).len());
-        assert!(Record::read(op::DELETE, &cut.body(0)).is_err());
+        assert!(Record::read(Op::DELETE, &cut.body(0)).is_err());
         let patched = Request::Patched { of: Box::new(whole.clone()), at: 0, with: -1 };
         assert_eq!(patched.body(0)[..4], [0xff; 4]);
         assert_eq!(patched.body(0)[4..], whole.body(0)[4..]);
-        assert!(patched.is_alone() && patched.has(op::DELETE) && !patched.has(op::CREATE));
+        assert!(patched.is_alone() && patched.has(Op::DELETE) && !patched.has(Op::CREATE));
         assert!(cut.is_alone() && cut.is_undecodable_write() && !whole.is_undecodable_write());
     }
 
     #[test]
     fn set_watches_tells_what_this_server_said() {
         let lists = [vec!["/a".to_owned()], vec![], vec![], vec!["/p".to_owned()], vec![]];
-        let r = Request::SetWatches { op: op::SET_WATCHES, relative: Relative::Seen, lists };
+        let r = Request::SetWatches { op: Op::SET_WATCHES, relative: Relative::Seen, lists };
         assert_eq!(Reader::new(&r.body(77)).i64(), Ok(77));
-        assert!(Record::read(op::SET_WATCHES2, &r.body(77)).is_err(), "setWatches has three lists");
+        assert!(Record::read(Op::SET_WATCHES2, &r.body(77)).is_err(), "setWatches has three lists");
     }
 
     #[test]
@@ -387,7 +352,7 @@ mod tests {
         let set = |path: &str| Request::SetData { path: path.to_owned(), data: None, version: -1 };
         assert!(set("/d1/q/a").is_alone() && set("/zookeeper/quota/d1/q/zookeeper_limits").is_alone());
         assert!(!set("/d1/x/q").is_alone());
-        assert!(Request::Multi { op: op::MULTI, ops: vec![set("/d1/q")] }.is_alone());
-        assert!(Request::Bare(99).is_alone() && !Request::Bare(op::WHO_AM_I).is_alone());
+        assert!(Request::Multi { op: Op::MULTI, ops: vec![set("/d1/q")] }.is_alone());
+        assert!(Request::Bare(Op(99)).is_alone() && !Request::Bare(Op::WHO_AM_I).is_alone());
     }
 }

@@ -11,6 +11,7 @@ use crate::normal::{Item, Words, Zxids};
 use crate::request::Request;
 use crate::side::{Heard, Side};
 use crate::stream::{AREAS, SESSIONS, Step};
+use zabra::types::Op;
 
 /// Where the servers are and how long to wait for them.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ pub struct Servers {
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub struct Compared {
     /// Replies by opcode and error code: shows what the streams reach.
-    pub tally: BTreeMap<(i32, i32), u64>,
+    pub tally: BTreeMap<(Op, i32), u64>,
     pub requests: u64,
     pub answers: u64,
     pub events: u64,

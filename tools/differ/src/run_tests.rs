@@ -1,7 +1,7 @@
 use super::*;
 use crate::stream::Burst;
 use crate::stream::stream;
-use zabra::types::op;
+use zabra::types::Op;
 
 fn item(text: &str, request: Option<usize>) -> Item {
     Item::plain(text, request)
@@ -18,7 +18,7 @@ fn differs(steps: &[Step]) -> Option<Found> {
     for (number, step) in steps.iter().enumerate() {
         for r in step.requests().into_iter().flatten() {
             match r {
-                Request::Bare(op::WHO_AM_I) => armed = true,
+                Request::Bare(Op::WHO_AM_I) => armed = true,
                 Request::Reconfig if armed => return Some(found(number, r.clone())),
                 _ => {}
             }
@@ -32,8 +32,8 @@ fn a_stream_shrinks_to_what_matters() {
     let steps = stream(1, 2_000);
     let first = differs(&steps).expect("the stream has both");
     let (short, last) = shrink(&steps, first, 10_000, |s| Ok(differs(s))).unwrap();
-    let left: Vec<i32> = short.iter().flat_map(Step::requests).flatten().map(Request::op).collect();
-    assert_eq!(left, [op::WHO_AM_I, op::RECONFIG]);
+    let left: Vec<Op> = short.iter().flat_map(Step::requests).flatten().map(Request::op).collect();
+    assert_eq!(left, [Op::WHO_AM_I, Op::RECONFIG]);
     assert_eq!(last.request, Some(Request::Reconfig));
 }
 
@@ -56,7 +56,7 @@ fn another_difference_does_not_pass_for_the_first() {
     let steps = stream(1, 500);
     let last = steps.len() - 1;
     let first = found(last, Request::Reconfig);
-    let (short, kept) = shrink(&steps, first, 50, |_| Ok(Some(found(0, Request::Bare(op::WHO_AM_I))))).unwrap();
+    let (short, kept) = shrink(&steps, first, 50, |_| Ok(Some(found(0, Request::Bare(Op::WHO_AM_I))))).unwrap();
     assert_eq!((short.len(), kept.request), (steps.len(), Some(Request::Reconfig)));
 }
 
@@ -88,7 +88,7 @@ fn a_reply_is_preferred_to_an_event() {
     let z = [vec![item("event 2", None)], vec![item("reply 2", Some(4))]];
     let d = compare(&a, &z, false).unwrap();
     assert_eq!((d.session, d.request()), (1, Some(4)));
-    let requests = (0..5).map(Request::Bare).collect();
+    let requests = (0..5).map(|n| Request::Bare(Op(n))).collect();
     let step = Step::Burst(vec![Burst { session: 1, requests }]);
-    assert_eq!(request_of(&step, &d), Some(Request::Bare(4)));
+    assert_eq!(request_of(&step, &d), Some(Request::Bare(Op(4))));
 }

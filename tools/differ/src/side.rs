@@ -8,7 +8,7 @@ use zabra::jute::Reader;
 use zabra::jute::stat::read_stat;
 use zabra::proto::request::{put_framed_body, xid};
 use zabra::proto::{ConnectResponse, ReplyHeader};
-use zabra::types::{Acl, Stat, op};
+use zabra::types::{Acl, Op, Stat};
 
 use crate::Result;
 use crate::conn::{Conn, Frame, connect_request};
@@ -91,11 +91,11 @@ impl Side {
         }
         caller.create(&format!("/zookeeper/quota{root}/q"))?;
         for path in SYSTEM {
-            let reply = caller.must(Request::Read { op: op::EXISTS, path: path.to_owned(), watch: false })?;
+            let reply = caller.must(Request::Read { op: Op::EXISTS, path: path.to_owned(), watch: false })?;
             let stat = read_stat(&mut Reader::new(&reply)).map_err(|e| format!("stat of {path}: {e}"))?;
             side.base.stats.push((path, stat));
         }
-        let count = caller.must(Request::Path { op: op::GET_ALL_CHILDREN_NUMBER, path: Some("/".to_owned()) })?;
+        let count = caller.must(Request::Path { op: Op::GET_ALL_CHILDREN_NUMBER, path: Some("/".to_owned()) })?;
         side.base.nodes = Reader::new(&count).i32().map_err(|e| e.to_string())?;
         caller.close()?;
         side.base.zxid = caller.seen;
@@ -111,7 +111,7 @@ impl Side {
     pub fn close(mut self) -> Result<()> {
         for s in &mut self.sessions {
             if let Some(conn) = &mut s.conn {
-                conn.send(&framed(1, op::CLOSE_SESSION, &[])).map_err(|e| format!("closing a session: {e}"))?;
+                conn.send(&framed(1, Op::CLOSE_SESSION, &[])).map_err(|e| format!("closing a session: {e}"))?;
             }
         }
         let mut caller = Caller::open(self.addr, self.patience)?;
@@ -174,7 +174,7 @@ impl Side {
     /// Whether the last reply announces the connection's end. A ping sent now may or may not be answered.
     fn must_close(&self, session: usize) -> bool {
         let Some(Heard::Reply { asked, err, .. }) = self.heard[session].last() else { return false };
-        matches!((asked, err), (_, -6 | -115) | (Some(Request::Bare(op::CLOSE_SESSION)), 0))
+        matches!((asked, err), (_, -6 | -115) | (Some(Request::Bare(Op::CLOSE_SESSION)), 0))
     }
 
     fn await_close(&mut self, session: usize) -> Result<()> {
@@ -221,7 +221,7 @@ impl Side {
             waiting.push_back(Waiting { request: Some(first + i), asked: Some(r.clone()), xid });
         }
         if ping {
-            bytes.extend_from_slice(&framed(xid::PING, op::PING, &[]));
+            bytes.extend_from_slice(&framed(xid::PING, Op::PING, &[]));
             waiting.push_back(Waiting { request: None, asked: None, xid: -2 });
         }
         conn.send(&bytes).map_err(|e| format!("sending to {}: {e}", self.addr))?;
@@ -360,7 +360,7 @@ fn read_reply(bytes: &[u8]) -> Option<(i32, i64, i32, &[u8])> {
     Some((xid, zxid.0, err, r.rest()))
 }
 
-fn framed(xid: i32, op: i32, body: &[u8]) -> Vec<u8> {
+fn framed(xid: i32, op: Op, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(12 + body.len());
     put_framed_body(&mut out, xid, op, body);
     out
@@ -404,7 +404,7 @@ impl Caller {
 
     fn create(&mut self, path: &str) -> Result<()> {
         let acl = vec![Acl::world_all()];
-        self.must(Request::Create { op: op::CREATE, path: path.to_owned(), data: None, acl, flags: 0, ttl_ms: 0 })
+        self.must(Request::Create { op: Op::CREATE, path: path.to_owned(), data: None, acl, flags: 0, ttl_ms: 0 })
             .map(drop)
     }
 
@@ -415,7 +415,7 @@ impl Caller {
     }
 
     fn remove(&mut self, path: &str) -> Result<()> {
-        let (err, body) = self.call(&Request::Read { op: op::GET_CHILDREN, path: path.to_owned(), watch: false })?;
+        let (err, body) = self.call(&Request::Read { op: Op::GET_CHILDREN, path: path.to_owned(), watch: false })?;
         if err != 0 {
             return Ok(());
         }
@@ -431,6 +431,6 @@ impl Caller {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.must(Request::Bare(op::CLOSE_SESSION)).map(drop)
+        self.must(Request::Bare(Op::CLOSE_SESSION)).map(drop)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use zabra::types::{Acl, Id, op, perms};
+use zabra::types::{Acl, Id, Op, perms};
 
 use crate::request::{Relative, Request};
 
@@ -146,7 +146,7 @@ impl Maker {
             96 => Step::WrongPassword(self.session()),
             _ => {
                 let session = self.session();
-                Step::Burst(vec![Burst { session, requests: vec![Request::Bare(op::CLOSE_SESSION)] }])
+                Step::Burst(vec![Burst { session, requests: vec![Request::Bare(Op::CLOSE_SESSION)] }])
             }
         }
     }
@@ -189,9 +189,9 @@ impl Maker {
             80..=84 => {
                 let (path, acl) = (self.path(None), self.acl());
                 let flags = *self.pick(&[1, 3]);
-                Request::Create { op: op::CREATE_CONTAINER, path, data: None, acl, flags, ttl_ms: 0 }
+                Request::Create { op: Op::CREATE_CONTAINER, path, data: None, acl, flags, ttl_ms: 0 }
             }
-            85..=92 => Request::Bare(*self.pick(&[10, 99, 0, 108, -2, 23, 1000, i32::MAX, i32::MIN, op::PING])),
+            85..=92 => Request::Bare(Op(*self.pick(&[10, 99, 0, 108, -2, 23, 1000, i32::MAX, i32::MIN, Op::PING.0]))),
             _ => Request::Check { path: self.path(None), version: self.version() },
         }
     }
@@ -212,7 +212,7 @@ impl Maker {
         loop {
             let of = self.request(None);
             let whole = of.body(0).len();
-            if whole >= 4 && (of.op() == op::MULTI || !of.is_write()) && !of.has(op::CREATE_TTL) {
+            if whole >= 4 && (of.op() == Op::MULTI || !of.is_write()) && !of.has(Op::CREATE_TTL) {
                 let at = self.rng.usize(0..=whole - 4);
                 let with = *self.pick(&[-1, -1, -2, 0, 1, 2, 255, 1 << 24, i32::MAX, i32::MIN]);
                 return Request::Patched { of: Box::new(of), at, with };
@@ -259,19 +259,19 @@ impl Maker {
         let data = Some(text.as_bytes().to_vec());
         let acl = vec![Acl::world_all()];
         match self.rng.u32(0..100) {
-            0..=17 => Request::Create { op: op::CREATE, path, data, acl, flags: 0, ttl_ms: 0 },
+            0..=17 => Request::Create { op: Op::CREATE, path, data, acl, flags: 0, ttl_ms: 0 },
             18..=21 => {
                 let path = format!("/zookeeper/quota{area}");
-                Request::Create { op: op::CREATE, path, data: None, acl, flags: 0, ttl_ms: 0 }
+                Request::Create { op: Op::CREATE, path, data: None, acl, flags: 0, ttl_ms: 0 }
             }
             22..=27 => Request::SetData { path, data, version: -1 },
             28..=32 => Request::Delete { path, version: -1 },
-            33..=39 => Request::Read { op: op::GET_DATA, path, watch: self.chance(30) },
+            33..=39 => Request::Read { op: Op::GET_DATA, path, watch: self.chance(30) },
             40..=44 => {
                 let path = format!("/zookeeper/quota{area}/zookeeper_stats");
-                Request::Read { op: op::GET_DATA, path, watch: self.chance(30) }
+                Request::Read { op: Op::GET_DATA, path, watch: self.chance(30) }
             }
-            45..=54 => Request::Multi { op: op::MULTI, ops: (0..3).map(|_| self.write(Some(QUOTA))).collect() },
+            45..=54 => Request::Multi { op: Op::MULTI, ops: (0..3).map(|_| self.write(Some(QUOTA))).collect() },
             55..=59 => self.request(Some(QUOTA)),
             _ => self.write(Some(QUOTA)),
         }
@@ -284,24 +284,24 @@ impl Maker {
             38..=44 => self.multi(area),
             45..=74 => {
                 let op = *self.pick(&[
-                    op::EXISTS,
-                    op::EXISTS,
-                    op::GET_DATA,
-                    op::GET_DATA,
-                    op::GET_CHILDREN,
-                    op::GET_CHILDREN2,
+                    Op::EXISTS,
+                    Op::EXISTS,
+                    Op::GET_DATA,
+                    Op::GET_DATA,
+                    Op::GET_CHILDREN,
+                    Op::GET_CHILDREN2,
                 ]);
                 Request::Read { op, path: self.path(area), watch: self.chance(50) }
             }
             75..=81 => {
                 let op =
-                    *self.pick(&[op::GET_ACL, op::GET_ACL, op::SYNC, op::GET_EPHEMERALS, op::GET_ALL_CHILDREN_NUMBER]);
+                    *self.pick(&[Op::GET_ACL, Op::GET_ACL, Op::SYNC, Op::GET_EPHEMERALS, Op::GET_ALL_CHILDREN_NUMBER]);
                 let null = area.is_none() && self.chance(3);
                 Request::Path { op, path: if null { None } else { Some(self.path(area)) } }
             }
             82..=85 => self.multi_read(area),
             86..=92 => self.watch(area),
-            93..=94 => Request::Bare(op::WHO_AM_I),
+            93..=94 => Request::Bare(Op::WHO_AM_I),
             95 if area.is_none() => self.set_watches(),
             96 if area.is_none() => Request::Reconfig,
             _ => Request::SetAcl { path: self.plain_path(area), acl: self.acl(), version: self.version() },
@@ -321,15 +321,15 @@ impl Maker {
         let data = self.data();
         let acl = self.acl();
         let (op, flags, ttl_ms) = match self.rng.u32(0..100) {
-            0..=54 => (*self.pick(&[op::CREATE, op::CREATE2]), *self.pick(&[0, 0, 0, 1, 1, 2, 2, 3]), 0),
-            55..=69 => (op::CREATE_TTL, *self.pick(&[5, 6]), *self.pick(&[1, 100_000, (1 << 40) - 1])),
-            70..=74 => (op::CREATE_TTL, *self.pick(&[5, 6]), *self.pick(&[0, -1, 1 << 40, i64::MAX, i64::MIN])),
+            0..=54 => (*self.pick(&[Op::CREATE, Op::CREATE2]), *self.pick(&[0, 0, 0, 1, 1, 2, 2, 3]), 0),
+            55..=69 => (Op::CREATE_TTL, *self.pick(&[5, 6]), *self.pick(&[1, 100_000, (1 << 40) - 1])),
+            70..=74 => (Op::CREATE_TTL, *self.pick(&[5, 6]), *self.pick(&[0, -1, 1 << 40, i64::MAX, i64::MIN])),
             // Other flags with a negative TTL stop Apache: see known.rs.
-            75..=77 => (op::CREATE_TTL, *self.pick(&[0, 1, 2, 3, 4]), *self.pick(&[0, 5, 1 << 40])),
-            78..=89 => (op::CREATE_CONTAINER, 4, 0),
-            90..=92 => (op::CREATE_CONTAINER, *self.pick(&[0, 1, 2, 3]), 0),
-            93..=95 => (*self.pick(&[op::CREATE, op::CREATE2]), *self.pick(&[4, 5, 6]), 0),
-            _ => (*self.pick(&[op::CREATE, op::CREATE2, op::CREATE_CONTAINER]), *self.pick(&[7, -1, 99, i32::MIN]), 0),
+            75..=77 => (Op::CREATE_TTL, *self.pick(&[0, 1, 2, 3, 4]), *self.pick(&[0, 5, 1 << 40])),
+            78..=89 => (Op::CREATE_CONTAINER, 4, 0),
+            90..=92 => (Op::CREATE_CONTAINER, *self.pick(&[0, 1, 2, 3]), 0),
+            93..=95 => (*self.pick(&[Op::CREATE, Op::CREATE2]), *self.pick(&[4, 5, 6]), 0),
+            _ => (*self.pick(&[Op::CREATE, Op::CREATE2, Op::CREATE_CONTAINER]), *self.pick(&[7, -1, 99, i32::MIN]), 0),
         };
         Request::Create { op, path, data, acl, flags, ttl_ms }
     }
@@ -343,38 +343,38 @@ impl Maker {
             })
             .collect();
         if self.chance(4) {
-            ops.push(Request::Read { op: op::GET_DATA, path: self.path(area), watch: false });
+            ops.push(Request::Read { op: Op::GET_DATA, path: self.path(area), watch: false });
         }
-        Request::Multi { op: op::MULTI, ops }
+        Request::Multi { op: Op::MULTI, ops }
     }
 
     fn multi_read(&mut self, area: Option<&'static str>) -> Request {
         let n = self.rng.usize(0..5);
         let mut ops: Vec<Request> = (0..n)
             .map(|_| {
-                let op = *self.pick(&[op::GET_DATA, op::GET_CHILDREN]);
+                let op = *self.pick(&[Op::GET_DATA, Op::GET_CHILDREN]);
                 Request::Read { op, path: self.path(area), watch: self.chance(20) }
             })
             .collect();
         if self.chance(4) {
             ops.push(self.write(area));
         }
-        Request::Multi { op: op::MULTI_READ, ops }
+        Request::Multi { op: Op::MULTI_READ, ops }
     }
 
     fn watch(&mut self, area: Option<&'static str>) -> Request {
         let path = self.path(area);
         match self.rng.u32(0..100) {
-            0..=49 => Request::Watch { op: op::ADD_WATCH, path, kind: *self.pick(&[0, 0, 0, 1, 1, 1, 2, -1]) },
+            0..=49 => Request::Watch { op: Op::ADD_WATCH, path, kind: *self.pick(&[0, 0, 0, 1, 1, 1, 2, -1]) },
             50..=74 => {
-                Request::Watch { op: op::CHECK_WATCHES, path, kind: *self.pick(&[1, 2, 3, 4, 5, 1, 2, 3, 0, 9]) }
+                Request::Watch { op: Op::CHECK_WATCHES, path, kind: *self.pick(&[1, 2, 3, 4, 5, 1, 2, 3, 0, 9]) }
             }
-            _ => Request::Watch { op: op::REMOVE_WATCHES, path, kind: *self.pick(&[1, 2, 3, 4, 5, 1, 2, 3, 0, 9]) },
+            _ => Request::Watch { op: Op::REMOVE_WATCHES, path, kind: *self.pick(&[1, 2, 3, 4, 5, 1, 2, 3, 0, 9]) },
         }
     }
 
     fn set_watches(&mut self) -> Request {
-        let op = *self.pick(&[op::SET_WATCHES, op::SET_WATCHES2]);
+        let op = *self.pick(&[Op::SET_WATCHES, Op::SET_WATCHES2]);
         let relative =
             *self.pick(&[Relative::Seen, Relative::Seen, Relative::Seen, Relative::Nothing, Relative::Future]);
         let lists = std::array::from_fn(|_| (0..self.rng.usize(0..4)).map(|_| self.path(None)).collect());

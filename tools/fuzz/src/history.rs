@@ -8,7 +8,7 @@ use zabra::txn::{CreateKind, CreateTxn, SubTxn, Txn, TxnDigest, TxnHeader};
 use zabra::txnlog::names::{Compression, log_name};
 use zabra::txnlog::record::FILE_HEADER;
 use zabra::txnlog::writer::LogWriter;
-use zabra::types::{Cxid, Epoch, SessionId, Zxid, op};
+use zabra::types::{Cxid, Epoch, Op, SessionId, Zxid};
 
 use crate::input::Input;
 
@@ -156,30 +156,30 @@ impl History {
 }
 
 /// One transaction of any kind.
-fn txn(input: &mut Input<'_>) -> (i32, Txn) {
+fn txn(input: &mut Input<'_>) -> (Op, Txn) {
     let kind = input.u8();
     let path = || ["/a", "/a/b", "/\u{e9}"][usize::from(kind >> 4) % 3].to_owned();
     let data = |n: u8| (n > 0).then(|| vec![n; usize::from(n) * 5].into());
     match kind % 12 {
-        0 => (op::CREATE_SESSION, Txn::CreateSession { timeout_ms: i32::from(kind) }),
-        1 => (op::CLOSE_SESSION, Txn::CloseSession { paths: None }),
-        2 => (op::CLOSE_SESSION, Txn::CloseSession { paths: Some(vec![path(), path()]) }),
-        3 => (op::ERROR, Txn::Error { err: -101 }),
-        4 => (op::DELETE, Txn::Delete { path: path() }),
+        0 => (Op::CREATE_SESSION, Txn::CreateSession { timeout_ms: i32::from(kind) }),
+        1 => (Op::CLOSE_SESSION, Txn::CloseSession { paths: None }),
+        2 => (Op::CLOSE_SESSION, Txn::CloseSession { paths: Some(vec![path(), path()]) }),
+        3 => (Op::ERROR, Txn::Error { err: -101 }),
+        4 => (Op::DELETE, Txn::Delete { path: path() }),
         5 => {
-            let delete = SubTxn { op: op::DELETE, txn: Txn::Delete { path: path() } };
-            (op::MULTI, Txn::Multi(vec![delete, SubTxn { op: op::ERROR, txn: Txn::Error { err: -2 } }]))
+            let delete = SubTxn { op: Op::DELETE, txn: Txn::Delete { path: path() } };
+            (Op::MULTI, Txn::Multi(vec![delete, SubTxn { op: Op::ERROR, txn: Txn::Error { err: -2 } }]))
         }
-        6 => (op::SET_ACL, Txn::SetAcl { path: path(), acl: None, version: 3 }),
+        6 => (Op::SET_ACL, Txn::SetAcl { path: path(), acl: None, version: 3 }),
         7 | 8 => {
             let (op, kind) = match kind >> 6 {
-                0 => (op::CREATE_TTL, CreateKind::Ttl { ttl_ms: i64::from(kind) }),
-                1 => (op::CREATE_CONTAINER, CreateKind::Container),
-                _ => (op::CREATE2, CreateKind::Plain { ephemeral: kind & 16 != 0 }),
+                0 => (Op::CREATE_TTL, CreateKind::Ttl { ttl_ms: i64::from(kind) }),
+                1 => (Op::CREATE_CONTAINER, CreateKind::Container),
+                _ => (Op::CREATE2, CreateKind::Plain { ephemeral: kind & 16 != 0 }),
             };
             let data = data(input.u8());
             (op, Txn::Create(CreateTxn { path: path(), data, acl: None, kind, parent_cversion: 4 }))
         }
-        _ => (op::SET_DATA, Txn::SetData { path: path(), data: data(input.u8()), version: 1 }),
+        _ => (Op::SET_DATA, Txn::SetData { path: path(), data: data(input.u8()), version: 1 }),
     }
 }

@@ -22,7 +22,7 @@ use zabra::txnlog::restore::recover_tree;
 use zabra::txnlog::truncate::truncate;
 use zabra::txnlog::verify;
 use zabra::txnlog::writer::LogWriter;
-use zabra::types::{AclId, Cxid, SessionId, StatPersisted, Zxid, op};
+use zabra::types::{AclId, Cxid, Op, SessionId, StatPersisted, Zxid};
 
 use crate::history::History;
 use crate::input::Input;
@@ -88,20 +88,20 @@ fn repair(bytes: &[u8]) -> Vec<u8> {
 
 /// Records with right checksums whose transactions are any bytes.
 fn forged(input: &mut Input<'_>) {
-    const OPS: [i32; 13] = [
-        op::CREATE,
-        op::CREATE2,
-        op::CREATE_CONTAINER,
-        op::CREATE_TTL,
-        op::DELETE,
-        op::DELETE_CONTAINER,
-        op::SET_DATA,
-        op::RECONFIG,
-        op::SET_ACL,
-        op::MULTI,
-        op::ERROR,
-        op::CREATE_SESSION,
-        op::CLOSE_SESSION,
+    const OPS: [Op; 13] = [
+        Op::CREATE,
+        Op::CREATE2,
+        Op::CREATE_CONTAINER,
+        Op::CREATE_TTL,
+        Op::DELETE,
+        Op::DELETE_CONTAINER,
+        Op::SET_DATA,
+        Op::RECONFIG,
+        Op::SET_ACL,
+        Op::MULTI,
+        Op::ERROR,
+        Op::CREATE_SESSION,
+        Op::CLOSE_SESSION,
     ];
     let mut file = FILE_HEADER.to_vec();
     let (mut zxid, mut chain, mut prev) = (1, 0, Zxid::ZERO);
@@ -286,7 +286,7 @@ fn go_on(disk: &TestDisk, r: Recovered<Seen>) {
         disk.put("snapshot.0", &seal(&root_only(), LAST, Blocks::default()));
     }
     let zxid = Zxid(r.last.0 + 1);
-    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 9, op: op::ERROR };
+    let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 9, op: Op::ERROR };
     let mut payload = Vec::new();
     header.put(&mut payload);
     Txn::Error { err: -4 }.put(&mut payload);

@@ -15,50 +15,50 @@ use zabra::proto::Request;
 use zabra::proto::request::{is_write, put_framed_body};
 use zabra::shard::Input as Step;
 use zabra::tree::Tree;
-use zabra::types::{Cxid, Id, Now, Origin, SessionId, Zxid, op};
+use zabra::types::{Cxid, Id, Now, Op, Origin, SessionId, Zxid};
 
 use crate::frame::FIRST;
 use crate::input::Input;
 use crate::world::{EXTENDED, OWNER, World, frames, tree};
 
 /// Every opcode there is, and some there are not.
-const OPS: [i32; 36] = [
-    op::CREATE,
-    op::DELETE,
-    op::EXISTS,
-    op::GET_DATA,
-    op::SET_DATA,
-    op::GET_ACL,
-    op::SET_ACL,
-    op::GET_CHILDREN,
-    op::SYNC,
-    op::PING,
-    op::GET_CHILDREN2,
-    op::CHECK,
-    op::MULTI,
-    op::CREATE2,
-    op::RECONFIG,
-    op::CHECK_WATCHES,
-    op::REMOVE_WATCHES,
-    op::CREATE_CONTAINER,
-    op::DELETE_CONTAINER,
-    op::CREATE_TTL,
-    op::MULTI_READ,
-    op::AUTH,
-    op::SET_WATCHES,
-    op::SASL,
-    op::GET_EPHEMERALS,
-    op::GET_ALL_CHILDREN_NUMBER,
-    op::SET_WATCHES2,
-    op::ADD_WATCH,
-    op::WHO_AM_I,
-    op::CREATE_SESSION,
-    op::CLOSE_SESSION,
-    op::ERROR,
-    0,
-    10,
-    99,
-    i32::MIN,
+const OPS: [Op; 36] = [
+    Op::CREATE,
+    Op::DELETE,
+    Op::EXISTS,
+    Op::GET_DATA,
+    Op::SET_DATA,
+    Op::GET_ACL,
+    Op::SET_ACL,
+    Op::GET_CHILDREN,
+    Op::SYNC,
+    Op::PING,
+    Op::GET_CHILDREN2,
+    Op::CHECK,
+    Op::MULTI,
+    Op::CREATE2,
+    Op::RECONFIG,
+    Op::CHECK_WATCHES,
+    Op::REMOVE_WATCHES,
+    Op::CREATE_CONTAINER,
+    Op::DELETE_CONTAINER,
+    Op::CREATE_TTL,
+    Op::MULTI_READ,
+    Op::AUTH,
+    Op::SET_WATCHES,
+    Op::SASL,
+    Op::GET_EPHEMERALS,
+    Op::GET_ALL_CHILDREN_NUMBER,
+    Op::SET_WATCHES2,
+    Op::ADD_WATCH,
+    Op::WHO_AM_I,
+    Op::CREATE_SESSION,
+    Op::CLOSE_SESSION,
+    Op::ERROR,
+    Op(0),
+    Op(10),
+    Op(99),
+    Op(i32::MIN),
 ];
 
 const XID: i32 = 7;
@@ -75,17 +75,17 @@ pub fn run(data: &[u8]) {
     }
     // Whatever the opcode: prep refuses what it does not know.
     write(op, flags, body);
-    if !is_write(op) || matches!(op, op::CREATE_SESSION | op::DELETE_CONTAINER) {
+    if !is_write(op) || matches!(op, Op::CREATE_SESSION | Op::DELETE_CONTAINER) {
         read(op, flags, body);
     }
 }
 
 /// The place of an opcode in the table: for those who write seeds.
-pub fn number_of(op: i32) -> Option<u8> {
+pub fn number_of(op: Op) -> Option<u8> {
     OPS.iter().position(|o| *o == op).map(|at| at as u8)
 }
 
-fn write(op: i32, flags: u8, body: &[u8]) {
+fn write(op: Op, flags: u8, body: &[u8]) {
     let mut tree = tree();
     let enforce_quota = flags & 2 != 0;
     let mut prep = Prep::new(PrepOptions { extended: EXTENDED, enforce_quota, ..PrepOptions::default() });
@@ -126,14 +126,14 @@ pub(crate) fn apply(tree: &mut Tree, p: &Proposal) {
     }
 }
 
-fn read(op: i32, flags: u8, body: &[u8]) {
+fn read(op: Op, flags: u8, body: &[u8]) {
     let mut world = World::new(false);
     world.open(FIRST);
     let mut bytes = Vec::new();
     if flags & 1 != 0 {
         // Behind a write of its own session: it waits in the fifo, undecoded.
-        put_framed_body(&mut bytes, XID - 1, op::SYNC, &[0xff; 4]);
-        put_framed_body(&mut bytes, XID - 1, op::DELETE, b"\0\0\0\x02/x\0\0\0\0");
+        put_framed_body(&mut bytes, XID - 1, Op::SYNC, &[0xff; 4]);
+        put_framed_body(&mut bytes, XID - 1, Op::DELETE, b"\0\0\0\x02/x\0\0\0\0");
     }
     put_framed_body(&mut bytes, XID, op, body);
     if bytes.len() > crate::world::MAX_FRAME {
@@ -149,6 +149,6 @@ fn read(op: i32, flags: u8, body: &[u8]) {
 }
 
 /// Pings and auth packets may be answered under a number of their own.
-fn has_own_xid(op: i32) -> bool {
-    matches!(op, op::PING | op::AUTH | op::SASL)
+fn has_own_xid(op: Op) -> bool {
+    matches!(op, Op::PING | Op::AUTH | Op::SASL)
 }

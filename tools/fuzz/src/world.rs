@@ -17,7 +17,7 @@ use zabra::shard::{CloseHow, Input, Outbox, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use zabra::types::stat::owner::ExtendedTypes;
-use zabra::types::{Acl, ConnId, Cxid, ErrorCode, EventType, Id, Now, Origin, SessionId, ShardId, Zxid, op};
+use zabra::types::{Acl, ConnId, Cxid, ErrorCode, EventType, Id, Now, Op, Origin, SessionId, ShardId, Zxid};
 use zabra::watch::{Interest, WatchTable};
 
 pub(crate) const MAX_FRAME: usize = 4000;
@@ -32,7 +32,7 @@ pub(crate) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulat
 pub(crate) enum Asked {
     NewSession { conn: ConnId, timeout_ms: i32 },
     Resume { conn: ConnId, session: SessionId, timeout_ms: i32, passwd_matches: bool },
-    Write { conn: ConnId, session: SessionId, xid: i32, op: i32, body: Bytes },
+    Write { conn: ConnId, session: SessionId, xid: i32, op: Op, body: Bytes },
 }
 
 /// The tree of every world: it stands still, so one is enough.
@@ -48,7 +48,7 @@ fn shared_tree() -> &'static Tree {
             parent_cversion: -1,
         };
         let zxid = Zxid(tree.last_zxid().0 + 1);
-        let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid, time_ms: 1000, op: op::CREATE };
+        let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid, time_ms: 1000, op: Op::CREATE };
         assert_eq!(tree.apply(&header, &Txn::Create(big), &mut |_| ()).err, 0);
         tree
     })
@@ -63,15 +63,15 @@ pub(crate) fn last_zxid() -> Zxid {
 pub(crate) fn tree() -> Tree {
     let mut tree = Tree::new(TreeOptions { extended: EXTENDED, digest_enabled: true });
     let closed = [Acl { perms: 1, id: Id::new("digest", "bob:h") }];
-    let nodes: [(&str, i32, CreateKind, &[Acl]); 8] = [
-        ("/a", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
-        ("/a/b", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
-        ("/a/e", op::CREATE, CreateKind::Plain { ephemeral: true }, &[]),
-        ("/c", op::CREATE_CONTAINER, CreateKind::Container, &[]),
-        ("/t", op::CREATE_TTL, CreateKind::Ttl { ttl_ms: 5 }, &[]),
-        ("/closed", op::CREATE, CreateKind::Plain { ephemeral: false }, &closed),
-        ("/zookeeper/quota/a", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
-        ("/zookeeper/quota/a/zookeeper_limits", op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+    let nodes: [(&str, Op, CreateKind, &[Acl]); 8] = [
+        ("/a", Op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/a/b", Op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/a/e", Op::CREATE, CreateKind::Plain { ephemeral: true }, &[]),
+        ("/c", Op::CREATE_CONTAINER, CreateKind::Container, &[]),
+        ("/t", Op::CREATE_TTL, CreateKind::Ttl { ttl_ms: 5 }, &[]),
+        ("/closed", Op::CREATE, CreateKind::Plain { ephemeral: false }, &closed),
+        ("/zookeeper/quota/a", Op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
+        ("/zookeeper/quota/a/zookeeper_limits", Op::CREATE, CreateKind::Plain { ephemeral: false }, &[]),
     ];
     for (i, (path, op, kind, acl)) in nodes.into_iter().enumerate() {
         let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid: Zxid(i as i64 + 1), time_ms: 1000, op };
@@ -250,7 +250,7 @@ impl World {
             Asked::Write { conn, xid, op, .. } => {
                 let mut reply = Vec::new();
                 put_reply(&mut reply, xid, Zxid(self.zxid + 1), ErrorCode::Ok);
-                (conn, if op == op::CLOSE_SESSION { Outcome::Closed(reply) } else { Outcome::Reply(reply) })
+                (conn, if op == Op::CLOSE_SESSION { Outcome::Closed(reply) } else { Outcome::Reply(reply) })
             }
         };
         self.zxid += 1;

@@ -179,7 +179,7 @@ impl Conn {
         self.request(0, 0, now_ns, now_ns, |out, xid| {
             out.extend_from_slice(&[0, 0, 0, 8]);
             out.extend_from_slice(&xid.to_be_bytes());
-            out.extend_from_slice(&zabra::types::op::CLOSE_SESSION.to_be_bytes());
+            out.extend_from_slice(&zabra::types::Op::CLOSE_SESSION.0.to_be_bytes());
         });
     }
 
@@ -187,7 +187,7 @@ impl Conn {
     pub fn ping(&mut self, now_ns: u64) {
         self.out.extend_from_slice(&[0, 0, 0, 8]);
         self.out.extend_from_slice(&xid::PING.to_be_bytes());
-        self.out.extend_from_slice(&zabra::types::op::PING.to_be_bytes());
+        self.out.extend_from_slice(&zabra::types::Op::PING.0.to_be_bytes());
         self.last_sent_ns = now_ns;
     }
 

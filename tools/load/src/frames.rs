@@ -4,7 +4,7 @@ use zabra::proto::multi::MultiOp;
 use zabra::proto::request::SetWatches;
 use zabra::proto::{CreateRequest, Request};
 use zabra::types::acl::{self, AclList};
-use zabra::types::{Zxid, op};
+use zabra::types::{Op, Zxid};
 
 /// Digits of the number that ends a path.
 const DIGITS: usize = 10;
@@ -35,7 +35,7 @@ pub fn path(stem: &str, number: u64) -> String {
 
 impl Template {
     /// The request with the paths of `stem`; each path's number is a hole.
-    fn new(op: i32, stem: &str, request: &Request<'_>) -> Template {
+    fn new(op: Op, stem: &str, request: &Request<'_>) -> Template {
         let mut bytes = Vec::new();
         request.put_framed(0, op, &mut bytes);
         let path = path(stem, 0);
@@ -46,29 +46,29 @@ impl Template {
 
     /// getData.
     pub fn get(stem: &str, watch: bool) -> Template {
-        Template::new(op::GET_DATA, stem, &Request::GetData { path: path(stem, 0).into(), watch })
+        Template::new(Op::GET_DATA, stem, &Request::GetData { path: path(stem, 0).into(), watch })
     }
 
     /// setData, any version.
     pub fn set(stem: &str, data: &[u8]) -> Template {
         let request = Request::SetData { path: path(stem, 0).into(), data: Some(data), version: -1 };
-        Template::new(op::SET_DATA, stem, &request)
+        Template::new(Op::SET_DATA, stem, &request)
     }
 
     /// create with an open ACL.
     pub fn create(stem: &str, data: &[u8], flags: i32) -> Template {
-        Template::new(op::CREATE, stem, &create(&path(stem, 0), data, flags))
+        Template::new(Op::CREATE, stem, &create(&path(stem, 0), data, flags))
     }
 
     /// delete, any version.
     pub fn delete(stem: &str) -> Template {
-        Template::new(op::DELETE, stem, &Request::Delete { path: path(stem, 0).into(), version: -1 })
+        Template::new(Op::DELETE, stem, &Request::Delete { path: path(stem, 0).into(), version: -1 })
     }
 
     /// A multi of `ops` setData.
     pub fn multi(stem: &str, data: &[u8], ops: u32) -> Template {
         let set = || MultiOp::SetData { path: path(stem, 0).into(), data: Some(data), version: -1 };
-        Template::new(op::MULTI, stem, &Request::Multi((0..ops).map(|_| set()).collect()))
+        Template::new(Op::MULTI, stem, &Request::Multi((0..ops).map(|_| set()).collect()))
     }
 
     /// The same frame for the bare echo server, which takes the place of the operation for the size of its answer (bytes, with
@@ -108,23 +108,23 @@ fn create<'a>(path: &'a str, data: &'a [u8], flags: i32) -> Request<'a> {
 
 /// A frame with a plain path: create (open ACL), for set-up.
 pub fn put_create(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
-    create(path, data, 0).put_framed(xid, op::CREATE, out);
+    create(path, data, 0).put_framed(xid, Op::CREATE, out);
 }
 
 /// delete of a plain path, any version.
 pub fn put_delete(out: &mut Vec<u8>, xid: i32, path: &str) {
-    Request::Delete { path: path.into(), version: -1 }.put_framed(xid, op::DELETE, out);
+    Request::Delete { path: path.into(), version: -1 }.put_framed(xid, Op::DELETE, out);
 }
 
 /// addWatch, persistent on this znode only.
 pub fn put_add_watch(out: &mut Vec<u8>, xid: i32, path: &str) {
-    Request::AddWatch { path: path.into(), mode: 0 }.put_framed(xid, op::ADD_WATCH, out);
+    Request::AddWatch { path: path.into(), mode: 0 }.put_framed(xid, Op::ADD_WATCH, out);
 }
 
 /// setWatches with data watches only.
 pub fn put_set_watches(out: &mut Vec<u8>, xid: i32, relative_zxid: i64, paths: &[String]) {
     let watches = SetWatches { relative_zxid: Zxid(relative_zxid), data: paths.to_vec(), ..SetWatches::default() };
-    Request::SetWatches(watches).put_framed(xid, op::SET_WATCHES, out);
+    Request::SetWatches(watches).put_framed(xid, Op::SET_WATCHES, out);
 }
 
 #[cfg(test)]

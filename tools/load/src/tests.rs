@@ -10,7 +10,7 @@ use zabra::jute::stat::put_stat;
 use zabra::jute::{Put, Reader};
 use zabra::proto::reply::put_reply_header;
 use zabra::proto::{ConnectRequest, ConnectResponse, Request, RequestHeader};
-use zabra::types::{ErrorCode, SessionId, Stat, Zxid, op};
+use zabra::types::{ErrorCode, Op, SessionId, Stat, Zxid};
 
 use crate::args::Args;
 use crate::report::Report;
@@ -48,7 +48,7 @@ fn serve(mut stream: TcpStream, fault: Fault, data: &Mutex<Vec<u8>>) -> Option<(
         let request = frame(&mut stream)?;
         let mut r = Reader::new(&request);
         let header = RequestHeader::read(&mut r).ok()?;
-        let mut fault = if n >= 40 && header.op == op::GET_DATA { fault } else { Fault::None };
+        let mut fault = if n >= 40 && header.op == Op::GET_DATA { fault } else { Fault::None };
         if n % 2 == 1 && fault == Fault::ZxidFalls {
             fault = Fault::None;
         }

@@ -2,7 +2,7 @@
 
 use zabra::jute::Reader;
 use zabra::jute::stat::read_stat;
-use zabra::types::{Stat, op};
+use zabra::types::{Op, Stat};
 
 use crate::Result;
 use crate::args::{Args, Load};
@@ -177,7 +177,7 @@ impl Work {
         let ops = self.ops as usize;
         let results = body.chunks_exact(each).take(ops);
         body.len() == ops * each + 9
-            && results.into_iter().all(|r| r[..4] == op::SET_DATA.to_be_bytes() && r[4..9] == [0; 5])
+            && results.into_iter().all(|r| r[..4] == Op::SET_DATA.0.to_be_bytes() && r[4..9] == [0; 5])
             && body[ops * each..ops * each + 5] == [0xff, 0xff, 0xff, 0xff, 1]
     }
 

@@ -29,7 +29,7 @@ use crate::jute::stat::read_stat;
 use crate::jute::{JuteError, Reader};
 use crate::proto::multi::{MultiOp, MultiResult};
 use crate::proto::{CreateRequest, Request, response};
-use crate::types::{Acl, CreateMode, Stat, op, path};
+use crate::types::{Acl, CreateMode, Op, Stat, path};
 
 /// How long a sync may take.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
@@ -94,11 +94,11 @@ impl Client {
     pub(crate) fn close(&self) {
         if self.state().is_alive() {
             // Whatever the answer: the session is over here.
-            let _ = self.submit(op::CLOSE_SESSION, &Request::CloseSession, WatchChange::None).recv();
+            let _ = self.submit(Op::CLOSE_SESSION, &Request::CloseSession, WatchChange::None).recv();
         }
     }
 
-    fn submit(&self, op: i32, request: &Request<'_>, watch: WatchChange) -> Receiver<Reply> {
+    fn submit(&self, op: Op, request: &Request<'_>, watch: WatchChange) -> Receiver<Reply> {
         let (reply, answer) = channel();
         // Fails only if the session's thread is gone; the receiver then says so.
         let _ = self.tx.send(Input::Submit(Packet { op, body: request.body(op), watch, reply }));
@@ -106,7 +106,7 @@ impl Client {
     }
 
     /// Sends a request and waits. `path` is the user's, for the error.
-    fn call(&self, op: i32, request: &Request<'_>, watch: WatchChange, path: Option<&str>) -> Outcome<Vec<u8>> {
+    fn call(&self, op: Op, request: &Request<'_>, watch: WatchChange, path: Option<&str>) -> Outcome<Vec<u8>> {
         self.await_reply(self.submit(op, request, watch), self.request_timeout, path)
     }
 
@@ -142,9 +142,9 @@ impl Client {
         argument(if c.mode.is_sequential() { validate_sequential(path) } else { validate(path) })?;
         check_acl(c.acl)?;
         let op = match c.mode {
-            CreateMode::Container => op::CREATE_CONTAINER,
-            m if m.is_ttl() => op::CREATE_TTL,
-            _ => op::CREATE,
+            CreateMode::Container => Op::CREATE_CONTAINER,
+            m if m.is_ttl() => Op::CREATE_TTL,
+            _ => Op::CREATE,
         };
         let request = Request::Create(CreateRequest {
             path: self.server(path).into(),
@@ -164,14 +164,14 @@ impl Client {
         // The server refuses its root; a chroot's must not be deleted under its user either.
         let server = if path == path::ROOT { path.to_owned() } else { self.server(path) };
         let request = Request::Delete { path: server.into(), version };
-        self.call(op::DELETE, &request, WatchChange::None, Some(path)).map(drop)
+        self.call(Op::DELETE, &request, WatchChange::None, Some(path)).map(drop)
     }
 
     /// Deletes nodes of any version in one transaction, without waiting.
     pub(crate) fn delete_all(&self, paths: &[String]) -> Pending {
         let delete = |p: &String| MultiOp::Delete { path: self.server(p).into(), version: -1 };
         let request = Request::Multi(paths.iter().map(delete).collect());
-        Pending(self.submit(op::MULTI, &request, WatchChange::None))
+        Pending(self.submit(Op::MULTI, &request, WatchChange::None))
     }
 
     /// The stat of a node, if there is one.
@@ -179,7 +179,7 @@ impl Client {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Exists, path);
         let request = Request::Exists { path: self.server(path).into(), watch };
-        match self.call(op::EXISTS, &request, watch_change, Some(path)) {
+        match self.call(Op::EXISTS, &request, watch_change, Some(path)) {
             Ok(reply) => Ok(Some(read_stat(&mut Reader::new(&reply))?)),
             Err(ClientError::Keeper { code: code::NO_NODE, .. }) => Ok(None),
             Err(e) => Err(e),
@@ -191,7 +191,7 @@ impl Client {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Data, path);
         let request = Request::GetData { path: self.server(path).into(), watch };
-        let reply = self.call(op::GET_DATA, &request, watch_change, Some(path))?;
+        let reply = self.call(Op::GET_DATA, &request, watch_change, Some(path))?;
         read_data(&reply)
     }
 
@@ -199,7 +199,7 @@ impl Client {
     pub(crate) fn get_config(&self, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
         let watch_change = Self::register(watch, Registration::Data, path::CONFIG);
         let request = Request::GetData { path: path::CONFIG.into(), watch };
-        let reply = self.call(op::GET_DATA, &request, watch_change, Some(path::CONFIG))?;
+        let reply = self.call(Op::GET_DATA, &request, watch_change, Some(path::CONFIG))?;
         read_data(&reply)
     }
 
@@ -207,10 +207,10 @@ impl Client {
     pub(crate) fn set_data(&self, path: &str, data: &[u8], version: i32) -> Outcome<Stat> {
         argument(validate(path))?;
         let request = Request::SetData { path: self.server(path).into(), data: Some(data), version };
-        self.stat(op::SET_DATA, &request, path)
+        self.stat(Op::SET_DATA, &request, path)
     }
 
-    fn stat(&self, op: i32, request: &Request<'_>, path: &str) -> Outcome<Stat> {
+    fn stat(&self, op: Op, request: &Request<'_>, path: &str) -> Outcome<Stat> {
         let reply = self.call(op, request, WatchChange::None, Some(path))?;
         Ok(read_stat(&mut Reader::new(&reply))?)
     }
@@ -219,7 +219,7 @@ impl Client {
     pub(crate) fn get_acl(&self, path: &str) -> Outcome<(Vec<Acl>, Stat)> {
         argument(validate(path))?;
         let request = Request::GetAcl { path: self.server(path).into() };
-        let reply = self.call(op::GET_ACL, &request, WatchChange::None, Some(path))?;
+        let reply = self.call(Op::GET_ACL, &request, WatchChange::None, Some(path))?;
         let (acl, stat) = response::read_acl(&mut Reader::new(&reply))?;
         Ok((acl.into_owned(), stat))
     }
@@ -229,7 +229,7 @@ impl Client {
         argument(validate(path))?;
         check_acl(acl)?;
         let request = Request::SetAcl { path: self.server(path).into(), acl: acl.to_vec().into(), version };
-        self.stat(op::SET_ACL, &request, path)
+        self.stat(Op::SET_ACL, &request, path)
     }
 
     /// The children's names, unordered, and the stat.
@@ -237,7 +237,7 @@ impl Client {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Child, path);
         let request = Request::GetChildren { path: self.server(path).into(), watch };
-        let reply = self.call(op::GET_CHILDREN2, &request, watch_change, Some(path))?;
+        let reply = self.call(Op::GET_CHILDREN2, &request, watch_change, Some(path))?;
         Ok(response::read_children2(&mut Reader::new(&reply))?)
     }
 
@@ -245,7 +245,7 @@ impl Client {
     pub(crate) fn get_all_children_number(&self, path: &str) -> Outcome<i32> {
         argument(validate(path))?;
         let request = Request::GetAllChildrenNumber { path: self.server(path).into() };
-        let reply = self.call(op::GET_ALL_CHILDREN_NUMBER, &request, WatchChange::None, Some(path))?;
+        let reply = self.call(Op::GET_ALL_CHILDREN_NUMBER, &request, WatchChange::None, Some(path))?;
         Ok(Reader::new(&reply).i32()?)
     }
 
@@ -253,7 +253,7 @@ impl Client {
     pub(crate) fn get_ephemerals(&self, prefix: &str) -> Outcome<Vec<String>> {
         argument(validate(prefix))?;
         let request = Request::GetEphemerals { prefix: prefix.into() };
-        let reply = self.call(op::GET_EPHEMERALS, &request, WatchChange::None, None)?;
+        let reply = self.call(Op::GET_EPHEMERALS, &request, WatchChange::None, None)?;
         Ok(Reader::new(&reply).strings()?)
     }
 
@@ -261,7 +261,7 @@ impl Client {
     pub(crate) fn sync(&self, path: &str) -> Outcome<()> {
         argument(validate(path))?;
         let request = Request::Sync { path: Some(self.server(path).into()) };
-        let answer = self.submit(op::SYNC, &request, WatchChange::None);
+        let answer = self.submit(Op::SYNC, &request, WatchChange::None);
         let limit = self.request_timeout.map_or(SYNC_TIMEOUT, |t| t.min(SYNC_TIMEOUT));
         self.await_reply(answer, Some(limit), Some(path)).map(drop)
     }
@@ -271,7 +271,7 @@ impl Client {
         argument(validate(path))?;
         let what = if recursive { Registration::PersistentRecursive } else { Registration::Persistent };
         let request = Request::AddWatch { path: self.server(path).into(), mode: i32::from(recursive) };
-        self.call(op::ADD_WATCH, &request, WatchChange::Register(what, path.to_owned()), Some(path)).map(drop)
+        self.call(Op::ADD_WATCH, &request, WatchChange::Register(what, path.to_owned()), Some(path)).map(drop)
     }
 
     /// Removes this session's watches on a path; `local`: even if the server cannot be asked.
@@ -279,7 +279,7 @@ impl Client {
         argument(validate(path))?;
         let request = Request::RemoveWatches { path: self.server(path).into(), kind: kind as i32 };
         let change = WatchChange::Remove { path: path.to_owned(), kind, local };
-        self.call(op::REMOVE_WATCHES, &request, change, Some(path)).map(drop)
+        self.call(Op::REMOVE_WATCHES, &request, change, Some(path)).map(drop)
     }
 
     /// Adds credentials to the session; a refusal comes as an event.
@@ -291,7 +291,7 @@ impl Client {
 
     /// Scheme and user of every identity the server knows of this connection.
     pub(crate) fn who_am_i(&self) -> Outcome<Vec<(String, String)>> {
-        let reply = self.call(op::WHO_AM_I, &Request::WhoAmI, WatchChange::None, None)?;
+        let reply = self.call(Op::WHO_AM_I, &Request::WhoAmI, WatchChange::None, None)?;
         Ok(response::read_client_infos(&mut Reader::new(&reply))?)
     }
 
@@ -309,7 +309,7 @@ impl Client {
             new_members: members.map(Into::into),
             config_id: version,
         };
-        let reply = self.call(op::RECONFIG, &request, WatchChange::None, Some(""))?;
+        let reply = self.call(Op::RECONFIG, &request, WatchChange::None, Some(""))?;
         read_data(&reply)
     }
 }

@@ -19,7 +19,7 @@ use super::{Options, chroot};
 use crate::jute::Reader;
 use crate::proto::request::{Request, put_auth, put_framed_body, put_ping, xid};
 use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader};
-use crate::types::{SessionId, Zxid, op, path};
+use crate::types::{Op, SessionId, Zxid, path};
 
 /// Inputs that may wait; a reader that is faster blocks, so memory stays bounded.
 const QUEUE: usize = 64;
@@ -40,7 +40,7 @@ pub(crate) enum WatchChange {
 
 /// A request, to be numbered when it is sent.
 pub(crate) struct Packet {
-    pub(crate) op: i32,
+    pub(crate) op: Op,
     pub(crate) body: Vec<u8>,
     pub(crate) watch: WatchChange,
     pub(crate) reply: Sender<Reply>,
@@ -348,7 +348,7 @@ impl Keeper {
             for batch in self.watches.rearm(self.last_zxid, server) {
                 // Old servers know setWatches only.
                 let is_old = batch.persistent.is_empty() && batch.persistent_recursive.is_empty();
-                let op = if is_old { op::SET_WATCHES } else { op::SET_WATCHES2 };
+                let op = if is_old { Op::SET_WATCHES } else { Op::SET_WATCHES2 };
                 Request::SetWatches(batch).put_framed(xid::SET_WATCHES, op, &mut out);
             }
         }
@@ -420,7 +420,7 @@ impl Keeper {
         if zxid > Zxid::ZERO {
             self.last_zxid = zxid;
         }
-        let closed = packet.op == op::CLOSE_SESSION;
+        let closed = packet.op == Op::CLOSE_SESSION;
         if closed {
             // Before the caller goes on: it will look at the state.
             self.close();
@@ -433,7 +433,7 @@ impl Keeper {
         if self.closing {
             return self.finish(p, self.loss_code(), &[]);
         }
-        if p.op == op::CLOSE_SESSION {
+        if p.op == Op::CLOSE_SESSION {
             self.closing = true;
             if !matches!(self.link, Link::Up(_)) {
                 self.close();

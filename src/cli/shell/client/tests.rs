@@ -184,7 +184,7 @@ fn an_idle_session_pings_and_a_deaf_server_is_left() {
         let start = Instant::now();
         for _ in 0..3 {
             let (h, body) = p.request();
-            assert_eq!((h.xid, h.op, body.len()), (xid::PING, op::PING, 0));
+            assert_eq!((h.xid, h.op, body.len()), (xid::PING, Op::PING, 0));
             p.reply(xid::PING, 9, ErrorCode::Ok);
         }
         // A third of the timeout each.
@@ -194,7 +194,7 @@ fn an_idle_session_pings_and_a_deaf_server_is_left() {
         let resumed = again.greet(900);
         assert_eq!((resumed.session, resumed.passwd.as_slice()), (SESSION, &SESSION.passwd()[..]));
         let (h, _) = again.request();
-        assert_eq!(h.op, op::PING);
+        assert_eq!(h.op, Op::PING);
     });
     assert_eq!(s.next_state(), KeeperState::SyncConnected);
     assert_eq!(s.next_state(), KeeperState::Disconnected);
@@ -208,7 +208,7 @@ fn a_new_connection_resumes_the_session_and_its_watches() {
         let mut p = Peer::accept(&listener);
         p.greet(6000);
         let (h, body) = p.request();
-        assert_eq!((h.xid, h.op), (xid::AUTH, op::AUTH));
+        assert_eq!((h.xid, h.op), (xid::AUTH, Op::AUTH));
         assert!(body.ends_with(b"bob:pw"));
         p.reply(xid::AUTH, 0, ErrorCode::Ok);
         let (h, body) = p.request();
@@ -225,23 +225,23 @@ fn a_new_connection_resumes_the_session_and_its_watches() {
         p.reply_with(h.xid, 41, &[0; 4]);
         // This one is never answered.
         let (h, _) = p.request();
-        assert_eq!((h.xid, h.op), (3, op::DELETE));
+        assert_eq!((h.xid, h.op), (3, Op::DELETE));
         drop(p);
 
         let mut p = Peer::accept(&listener);
         let resumed = p.greet(6000);
         assert_eq!((resumed.session, resumed.last_zxid_seen), (SESSION, Zxid(41)));
         let (h, _) = p.request();
-        assert_eq!(h.op, op::AUTH);
+        assert_eq!(h.op, Op::AUTH);
         let (h, body) = p.request();
-        assert_eq!((h.xid, h.op), (xid::SET_WATCHES, op::SET_WATCHES2));
+        assert_eq!((h.xid, h.op), (xid::SET_WATCHES, Op::SET_WATCHES2));
         let Ok(Some(Request::SetWatches(w))) = Request::read(h.op, &body) else { panic!() };
         assert_eq!((w.relative_zxid, w.child, w.persistent), (Zxid(41), vec!["/root".into()], vec!["/root/p".into()]));
         assert!(w.data.is_empty() && w.exist.is_empty() && w.persistent_recursive.is_empty());
         p.event(EventType::NodeChildrenChanged, "/root", -1);
         p.reply(xid::SET_WATCHES, 50, ErrorCode::Ok);
         let (h, body) = p.request();
-        assert_eq!((h.xid, h.op), (4, op::SYNC));
+        assert_eq!((h.xid, h.op), (4, Op::SYNC));
         assert_eq!(Request::read(h.op, &body).unwrap(), Some(Request::Sync { path: Some("/root/s".into()) }));
         p.reply_with(4, 51, &[0, 0, 0, 0]);
     });
@@ -404,7 +404,7 @@ fn refused_credentials_end_the_session() {
         let mut p = Peer::accept(&listener);
         p.greet(6000);
         let (h, _) = p.request();
-        assert_eq!(h.op, op::AUTH);
+        assert_eq!(h.op, Op::AUTH);
         p.reply(xid::AUTH, 0, ErrorCode::AuthFailed);
     });
     assert_eq!(s.next_state(), KeeperState::SyncConnected);

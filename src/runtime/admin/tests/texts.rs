@@ -6,6 +6,7 @@ use super::super::report::Report;
 use super::super::{commands, four_letter, host, java, metrics};
 use super::{NOW, report};
 use crate::proto::four_letter::WORDS;
+use crate::types::{Op, Zxid};
 
 fn word(word: &str) -> String {
     four_letter::text(word, &report()).unwrap()
@@ -63,7 +64,7 @@ fn a_connection_after_crst() {
     let mut r = report();
     let c = &mut r.shards[0].connections;
     c.truncate(1);
-    (c[0].last_op, c[0].last_cxid, c[0].last_zxid) = (0, -1, crate::types::Zxid::NONE);
+    (c[0].last_op, c[0].last_cxid, c[0].last_zxid) = (Op::NOTIFICATION, -1, Zxid::NONE);
     let text = four_letter::text("cons", &r).unwrap();
     assert!(text.contains(",lop=NA,est=1795218611177,to=600000,lzxid=0xffffffffffffffff,lresp="), "{text}");
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use zabra::proto::request::put_ping;
+use zabra::types::Op;
 use zabra_fuzz::{config, request};
 
 fn main() -> io::Result<()> {
@@ -61,7 +62,7 @@ impl Seeds {
             let Some((len, behind)) = rest.split_first_chunk::<4>() else { break };
             let len = usize::try_from(i32::from_be_bytes(*len)).unwrap_or(usize::MAX);
             let Some(frame) = behind.get(..len).filter(|f| f.len() >= 8) else { break };
-            let op = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
+            let op = Op(i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]));
             if let Some(number) = request::number_of(op) {
                 let seed = [&[number, i & 7], &frame[8..]].concat();
                 self.put("request", &format!("{name}-{i}"), &seed)?;

@@ -2,7 +2,7 @@
 
 use zabra::proto::multi::MultiOp;
 use zabra::proto::{ConnectRequest, Request};
-use zabra::types::{SessionId, Zxid, op};
+use zabra::types::{Op, SessionId, Zxid};
 
 use super::Attack;
 use super::socket::Hello;
@@ -140,7 +140,7 @@ impl Plan {
             Attack::Half => Some(frame),
             Attack::Swollen => {
                 frame.extend_from_slice(&1i32.to_be_bytes());
-                frame.extend_from_slice(&op::SET_DATA.to_be_bytes());
+                frame.extend_from_slice(&Op::SET_DATA.0.to_be_bytes());
                 frame.resize(4 + LARGE - 1, 0);
                 Some(frame)
             }
@@ -161,11 +161,11 @@ impl Plan {
         match self.attack {
             Attack::Watches => {
                 let path = path(&stem(&self.root, 'w', Some(60)), n).into();
-                Request::Exists { path, watch: true }.put_framed(xid, op::EXISTS, out);
+                Request::Exists { path, watch: true }.put_framed(xid, Op::EXISTS, out);
             }
             Attack::SlowMixed if n % 8 == 7 => {
                 let path = self.small().into();
-                Request::SetData { path, data: Some(b"x"), version: -1 }.put_framed(xid, op::SET_DATA, out);
+                Request::SetData { path, data: Some(b"x"), version: -1 }.put_framed(xid, Op::SET_DATA, out);
             }
             _ => self.put_request(out, xid),
         }
@@ -181,11 +181,11 @@ impl Plan {
         let mut out = Vec::new();
         match self.attack {
             Attack::Slow | Attack::Large => {
-                Request::GetData { path: self.large().into(), watch: false }.put_framed(0, op::GET_DATA, &mut out);
+                Request::GetData { path: self.large().into(), watch: false }.put_framed(0, Op::GET_DATA, &mut out);
             }
             Attack::SlowMixed | Attack::Children => {
                 let request = Request::GetChildren { path: self.parent().into(), watch: false };
-                request.put_framed(0, op::GET_CHILDREN2, &mut out);
+                request.put_framed(0, Op::GET_CHILDREN2, &mut out);
             }
             Attack::Multi => self.put_multi(&mut out, ops),
             Attack::SetWatches => {
@@ -205,7 +205,7 @@ impl Plan {
         // The header, two lengths and the version.
         let data = vec![b'm'; each.saturating_sub(9 + 4 + path.len() + 4 + 4)];
         let set = || MultiOp::SetData { path: (&path).into(), data: Some(&data), version: -1 };
-        Request::Multi((0..ops).map(|_| set()).collect()).put_framed(0, op::MULTI, out);
+        Request::Multi((0..ops).map(|_| set()).collect()).put_framed(0, Op::MULTI, out);
     }
 
     fn small(&self) -> String {

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 
 use zabra::proto::request::{Request, put_ping};
-use zabra::types::op;
+use zabra::types::Op;
 
 use super::Tally;
 use crate::poll::{Poll, dial_from, reset_on_close};
@@ -111,7 +111,7 @@ impl Socket {
     }
 
     pub(super) fn queue_close(&mut self) {
-        Request::CloseSession.put_framed(self.next_xid, op::CLOSE_SESSION, &mut self.out);
+        Request::CloseSession.put_framed(self.next_xid, Op::CLOSE_SESSION, &mut self.out);
     }
 
     /// The beginning of a frame whose rest will come byte by byte, or never.
