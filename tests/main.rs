@@ -1,6 +1,7 @@
 //! Everything that needs more than one part: one binary, a folder a subject.
 
 mod control;
+mod ensemble;
 mod golden;
 mod ordering;
 mod process;

@@ -1,6 +1,12 @@
-//! ZAB, ZooKeeper's atomic broadcast: who leads, what is proposed, when it is committed. A transaction is opaque here: a
-//! zxid and nothing else. Mirrors `Leader`, `Leader.Proposal`.
+//! ZAB, ZooKeeper's atomic broadcast: who leads, what is proposed, when it is committed; and the bytes in which servers say so
+//! to each other. A transaction is opaque here: a zxid and bytes. Mirrors `Leader`, `Leader.Proposal`, `FastLeaderElection`.
 
+pub mod auth_packet;
+pub mod hello;
 pub mod leader;
+pub mod message;
+pub mod notification;
+pub mod packet;
+pub mod vote;
 
 pub use leader::{EpochExhausted, Leader};

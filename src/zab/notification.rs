@@ -1,0 +1,164 @@
+//! The one message of an election: my state and my vote. Mirrors `FastLeaderElection.buildMsg` and `WorkerReceiver`.
+
+use thiserror::Error;
+
+use super::vote::{Held, ServerState, Vote};
+use crate::jute::{JuteError, Put, Reader};
+use crate::types::{Epoch, ServerId, Zxid};
+
+/// Most bytes of a message on an election connection (`QuorumCnxManager.PACKETMAXSIZE`). Longer ones, and those of length 0,
+/// end the connection.
+pub const MAX_NOTIFICATION: usize = 512 << 10;
+
+/// The version that this release writes: with the configuration's text.
+pub const NOTIFICATION_VERSION: i32 = 2;
+
+/// Bytes of a notification before 3.4, which has no peer epoch.
+const WITHOUT_PEER_EPOCH: usize = 28;
+
+/// Bytes of a notification before 3.5, which has no version. What stands there instead is padding.
+const WITHOUT_VERSION: usize = 40;
+
+/// Why a message is no notification. It is passed over; its connection stays.
+#[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
+pub enum NotificationError {
+    /// Shorter than any.
+    #[error("a notification of {0} bytes, fewer than 28")]
+    Short(usize),
+    /// A state that no server has.
+    #[error("a notification of a server in state {0}")]
+    State(i32),
+    /// A field that is not there, or the length of the configuration beyond the message.
+    #[error("a notification that cannot be read: {0}")]
+    Field(#[from] JuteError),
+}
+
+/// What one server tells another.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Notification {
+    /// Vote, election and state of the sender.
+    pub held: Held,
+    /// The text of the sender's configuration, the newest it has seen; `None` from those before 3.5.
+    pub config: Option<String>,
+}
+
+impl Notification {
+    /// Reads the bytes of one message, without its length. Bytes behind the last field are ignored, as on Apache.
+    ///
+    /// # Errors
+    /// [`NotificationError`]
+    pub fn read(message: &[u8]) -> Result<Notification, NotificationError> {
+        if message.len() < WITHOUT_PEER_EPOCH {
+            return Err(NotificationError::Short(message.len()));
+        }
+        let mut r = Reader::new(message);
+        let state = r.i32()?;
+        let (leader, zxid, election_epoch) = (ServerId(r.i64()?), Zxid(r.i64()?), r.i64()?);
+        let peer_epoch = if message.len() == WITHOUT_PEER_EPOCH { zxid.epoch() } else { Epoch(r.i64()?) };
+        let old = [WITHOUT_PEER_EPOCH, WITHOUT_VERSION].contains(&message.len());
+        let version = if old { 0 } else { r.i32()? };
+        let config = if version >= NOTIFICATION_VERSION { Some(read_config(&mut r)?) } else { None };
+        let state = ServerState::from_number(state).ok_or(NotificationError::State(state))?;
+        let vote = Vote { leader, zxid, peer_epoch };
+        Ok(Notification { held: Held { vote, election_epoch, state, version }, config })
+    }
+
+    /// Appends the message with its length in front, as it goes over the wire: always in this release's version.
+    pub fn put(out: &mut Vec<u8>, vote: &Vote, election_epoch: i64, state: ServerState, config: &str) {
+        let begin = out.begin_frame();
+        out.put_i32(state as i32);
+        out.put_i64(vote.leader.0);
+        out.put_i64(vote.zxid.0);
+        out.put_i64(election_epoch);
+        out.put_i64(vote.peer_epoch.0);
+        out.put_i32(NOTIFICATION_VERSION);
+        out.put_string(config);
+        out.end_frame(begin);
+        assert!(out.len() - begin <= 4 + MAX_NOTIFICATION, "a notification of {} bytes", out.len() - begin);
+    }
+}
+
+fn read_config(r: &mut Reader<'_>) -> Result<String, JuteError> {
+    let text = r.buffer()?.ok_or_else(|| r.unexpected("null configuration"))?;
+    Ok(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Cuts the first message out of what came over an election connection: the message and the bytes it takes, or `None` when it
+/// is not whole yet.
+///
+/// # Errors
+/// The length field, when no message has such a length: the connection has to be closed.
+pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, i32> {
+    let Some(len) = bytes.first_chunk().map(|len| i32::from_be_bytes(*len)) else { return Ok(None) };
+    match usize::try_from(len) {
+        Ok(want) if (1..=MAX_NOTIFICATION).contains(&want) => Ok(bytes[4..].get(..want).map(|m| (m, 4 + want))),
+        _ => Err(len),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOTE: Vote = Vote { leader: ServerId(2), zxid: Zxid(0x3_0000_0004), peer_epoch: Epoch(9) };
+
+    fn message(config: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        Notification::put(&mut out, &VOTE, 5, ServerState::Leading, config);
+        out
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let bytes = message("version=0");
+        let (body, taken) = split(&bytes).unwrap().unwrap();
+        assert_eq!((body.len(), taken), (53, bytes.len()));
+        let read = Notification::read(body).unwrap();
+        assert_eq!(read.held, Held { vote: VOTE, election_epoch: 5, state: ServerState::Leading, version: 2 });
+        assert_eq!(read.config.as_deref(), Some("version=0"));
+    }
+
+    #[test]
+    fn older_releases_say_less() {
+        let bytes = message("version=0");
+        let oldest = Notification::read(&bytes[4..32]).unwrap();
+        assert_eq!((oldest.held.vote.peer_epoch, oldest.held.version, oldest.config), (Epoch(3), 0, None));
+        let old = Notification::read(&bytes[4..44]).unwrap();
+        assert_eq!((old.held.vote.peer_epoch, old.held.version, old.config), (Epoch(9), 0, None));
+        let mut first = bytes[4..48].to_vec();
+        first[36..40].copy_from_slice(&1i32.to_be_bytes());
+        let first = Notification::read(&first).unwrap();
+        assert_eq!((first.held.vote.peer_epoch, first.held.version, first.config), (Epoch(9), 1, None));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let bytes = message("version=0");
+        let body = &bytes[4..];
+        assert_eq!(Notification::read(&body[..27]), Err(NotificationError::Short(27)));
+        for cut in (29..body.len()).filter(|cut| *cut != 40) {
+            assert!(matches!(Notification::read(&body[..cut]), Err(NotificationError::Field(_))), "{cut}");
+        }
+        let with = |at: usize, value: i32| {
+            let mut changed = body.to_vec();
+            changed[at..at + 4].copy_from_slice(&value.to_be_bytes());
+            Notification::read(&changed)
+        };
+        assert_eq!(with(0, 4), Err(NotificationError::State(4)));
+        for len in [-1, -2, 10, i32::MAX] {
+            assert!(matches!(with(40, len), Err(NotificationError::Field(_))), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_cut_at_its_lengths() {
+        let bytes = message("");
+        for cut in 0..bytes.len() {
+            assert_eq!(split(&bytes[..cut]), Ok(None), "{cut}");
+        }
+        for len in [0, -1, 524_289, i32::MIN] {
+            assert_eq!(split(&len.to_be_bytes()), Err(len));
+        }
+        assert_eq!(split(&524_288i32.to_be_bytes()), Ok(None));
+    }
+}

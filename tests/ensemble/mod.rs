@@ -1,0 +1,4 @@
+//! Servers among each other.
+
+mod bytes;
+mod recorded;
