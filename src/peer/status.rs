@@ -9,7 +9,7 @@ use crate::pipeline::prep::PrepStatus;
 use crate::tree::{QuotaState, Tree};
 use crate::txn::{SubTxn, Txn};
 use crate::txnlog::replay::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT};
-use crate::types::{Namespaces, Now, SessionId, Tally, Zxid};
+use crate::types::{Distribution, Namespaces, Now, SessionId, Tally, Zxid};
 
 /// One remembered digest, as the `hash` word lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +31,13 @@ pub struct PeerStats {
     pub sessions_expired: u64,
     pub digest_mismatches: u64,
     /// Microseconds.
-    pub fsync_us: Tally,
+    pub fsync_us: Distribution,
     /// Records per sync.
-    pub batches: Tally,
+    pub batches: Distribution,
     /// Syncs that took longer than the warning threshold.
     pub slow_syncs: u64,
     /// Milliseconds that writing a snapshot took.
-    pub snapshot_ms: Tally,
+    pub snapshot_ms: Distribution,
     /// Bytes of paths and data written, by namespace.
     pub writes: Namespaces,
     /// Newest first is at the back.
@@ -54,10 +54,10 @@ impl PeerStats {
             proposal_bytes: Tally::default(),
             sessions_expired: 0,
             digest_mismatches: 0,
-            fsync_us: Tally::default(),
-            batches: Tally::default(),
+            fsync_us: Distribution::default(),
+            batches: Distribution::default(),
             slow_syncs: 0,
-            snapshot_ms: Tally::default(),
+            snapshot_ms: Distribution::default(),
             writes: Namespaces::default(),
             digests: VecDeque::new(),
         }

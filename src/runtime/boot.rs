@@ -81,7 +81,7 @@ fn serve(config: Config) -> Result<(), StartError> {
         znodes = loaded.tree.node_count(),
         sessions = loaded.sessions.len(),
         replayed = loaded.replayed,
-        took_ms = loaded.took.load_ms.sum,
+        took_ms = loaded.took.load_ms.tally().sum,
         "loaded"
     );
     let listeners = bind(&config, layout.shards.len())?;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use hashbrown::HashMap;
 
+use super::clock::Clock;
 use super::fatal::fatal;
 use super::mailbox::Receiver;
 use super::net::{Close, Net, NetEvent};
@@ -64,6 +65,9 @@ impl ShardCore {
         let mut links = ShardLinks { number: *number, mail, shared, peer };
         let mut sockets = ClientSockets { net, clients, shared };
         let busy = turn.turn(now, shared.tree.read(), &mut sockets, &mut links);
+        if turn.shard().has_unmeasured_reads() {
+            turn.shard_mut().measure_reads(Clock::mono_ns().saturating_sub(now.mono_ns) / 1000);
+        }
         let commands = !mail.commands.is_empty();
         for command in mail.commands.drain(..) {
             match command {

@@ -61,12 +61,13 @@ impl Shard {
             return true;
         }
         c.out.extend_from_slice(reply);
-        let latency_ms = ((now.mono_ns.saturating_sub(arrived_ns)) / 1_000_000) as i64;
+        let latency_us = now.mono_ns.saturating_sub(arrived_ns) / 1000;
+        let latency_ms = (latency_us / 1000) as i64;
         c.last_zxid = *zxid;
         c.replied(now, op, xid, latency_ms);
         let timeout_ms = c.timeout_ms;
         self.count_stale_reply(latency_ms, timeout_ms);
-        self.stats.update_latency.record(latency_ms);
+        self.stats.update_latency.record(latency_us);
         self.stats.replied(latency_ms, reply.len());
         self.ready.push(conn);
         self.mark_dirty(conn, out);

@@ -331,7 +331,7 @@ impl Shard {
             }
             self.stats.stale_requests += 1;
         }
-        self.stats.throttle_queue.record(waited_ms);
+        self.stats.throttle_queue.record(waited_ms.max(0) as u64 * 1000);
         let may_refuse = settings.op_wait_ms > 0 && !is_exempt(header.op);
         if !may_refuse || waited_ms <= settings.op_wait_ms {
             return false;

@@ -191,6 +191,8 @@ pub struct Shard {
     outstanding: usize,
     /// Those of them that wait for nothing but their own client.
     stalled: usize,
+    /// Reads answered in the turn that brought them, since [`Shard::measure_reads`] was last called.
+    reads_at_once: u64,
     stats: ShardStats,
     fired: Vec<ConnId>,
     scratch: Vec<u8>,
@@ -216,6 +218,7 @@ impl Shard {
             next_touch_ms: 0,
             outstanding: 0,
             stalled: 0,
+            reads_at_once: 0,
             stats: ShardStats::default(),
             fired: Vec::new(),
             scratch: Vec::new(),

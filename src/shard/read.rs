@@ -104,7 +104,11 @@ impl Shard {
             self.count_stale_reply(latency_ms, timeout_ms);
         }
         self.turn_replies += len;
-        self.stats.read_latency.record(latency_ms);
+        if arrived_ns == now.mono_ns {
+            self.reads_at_once += 1;
+        } else {
+            self.stats.read_latency.record(now.mono_ns.saturating_sub(arrived_ns) / 1000);
+        }
         self.stats.replied(latency_ms, len);
         self.mark_dirty(conn, out);
         if close {

@@ -3,11 +3,9 @@
 
 use std::net::SocketAddr;
 
-use hdrhistogram::Histogram;
-
 use super::Shard;
 use super::conn::Phase;
-use crate::types::{ConnId, Namespaces, Op, SessionId, Tally, Zxid};
+use crate::types::{ConnId, Distribution, Namespaces, Op, SessionId, Tally, Zxid};
 use crate::watch::Summary;
 
 /// Smallest, greatest, sum and count of latencies in milliseconds.
@@ -50,41 +48,54 @@ impl Latency {
     }
 }
 
-/// The longest latency that percentiles tell apart: an hour.
-const LONGEST_MS: u64 = 3_600_000;
-
-/// Latencies with their percentiles, to two significant digits.
+/// Latencies with their quantiles, to two significant digits.
 #[derive(Clone, Debug)]
 pub struct Latencies {
-    /// Their sum and bounds.
-    pub all: Latency,
-    histogram: Histogram<u64>,
+    us: Distribution,
+    /// The sum of whole milliseconds, as ZooKeeper counts them.
+    sum_ms: u64,
 }
 
 impl Default for Latencies {
     fn default() -> Latencies {
-        let histogram = Histogram::new_with_bounds(1, LONGEST_MS, 2).expect("the bounds are in order");
-        Latencies { all: Latency::default(), histogram }
+        Latencies { us: Distribution::with_digits(2), sum_ms: 0 }
     }
 }
 
 impl Latencies {
     /// Counts one request.
     #[inline]
-    pub fn record(&mut self, ms: i64) {
-        self.all.record(ms);
-        self.histogram.saturating_record(ms.max(0) as u64);
+    pub fn record(&mut self, us: u64) {
+        self.record_n(us, 1);
+    }
+
+    /// Counts `n` requests that took equally long.
+    #[inline]
+    pub fn record_n(&mut self, us: u64, n: u64) {
+        self.us.record_n(us, n);
+        self.sum_ms += us / 1000 * n;
     }
 
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &Latencies) {
-        self.all = self.all.merge(&other.all);
-        self.histogram += &other.histogram;
+        self.us.merge(&other.us);
+        self.sum_ms += other.sum_ms;
     }
 
-    /// The latency that this part (0 to 1) of all requests did not pass; 0 without requests.
+    /// In microseconds.
+    pub fn us(&self) -> &Distribution {
+        &self.us
+    }
+
+    /// In whole milliseconds.
+    pub fn in_ms(&self) -> Tally {
+        let us = self.us.tally();
+        Tally { min: us.min / 1000, max: us.max / 1000, sum: self.sum_ms, count: us.count }
+    }
+
+    /// The milliseconds that this part (0 to 1) of all requests did not pass; 0 without requests.
     pub fn percentile_ms(&self, part: f64) -> i64 {
-        (self.histogram.value_at_quantile(part) as i64).clamp(self.all.min_ms, self.all.max_ms)
+        (self.us.quantile(part, None).unwrap_or(0) / 1000) as i64
     }
 }
 
@@ -103,7 +114,7 @@ pub struct ShardStats {
     pub update_latency: Latencies,
     pub ops: OpCounts,
     /// Watchers told, one record per event that had any; by event type.
-    pub watch_events: [Tally; 5],
+    pub watch_events: [Distribution; 5],
     pub watch_bytes: u64,
     /// Bytes of paths, data and stats read, by namespace.
     pub reads: Namespaces,
@@ -115,7 +126,7 @@ pub struct ShardStats {
     /// Handshakes over the limit of the connection throttle.
     pub connections_rejected: u64,
     /// Tokens missing after each handshake that was let in.
-    pub token_deficit: Tally,
+    pub token_deficit: Distribution,
     /// What part of handshakes is dropped at random now, over all shards.
     pub drop_probability: f64,
     /// Requests executed although they had gone stale.
@@ -224,9 +235,9 @@ impl ShardStats {
         self.ops.merge(&other.ops);
         self.reads.merge(&other.reads);
         for (mine, theirs) in self.watch_events.iter_mut().zip(&other.watch_events) {
-            *mine = mine.merge(theirs);
+            mine.merge(theirs);
         }
-        self.token_deficit = self.token_deficit.merge(&other.token_deficit);
+        self.token_deficit.merge(&other.token_deficit);
         self.throttle_queue.merge(&other.throttle_queue);
         self.drop_probability = self.drop_probability.max(other.drop_probability);
         let sums = [
@@ -311,6 +322,8 @@ impl Shard {
     pub fn status(&self, detail: Detail) -> ShardStatus {
         let alive = || self.conns.iter().filter(|(_, c)| c.phase != Phase::Ended);
         let mut stats = self.stats.clone();
+        // Nobody said how long they took: the simulator's turns take no time.
+        stats.read_latency.record_n(0, self.reads_at_once);
         stats.drop_probability = self.options.throttles.connections.as_ref().map_or(0.0, |t| t.drop_probability());
         ShardStatus {
             stats,
@@ -352,6 +365,16 @@ impl Shard {
             .collect();
         connections.sort_by_key(|(conn, _)| *conn);
         connections.into_iter().map(|(_, s)| s).collect()
+    }
+
+    /// Whether reads wait for [`Self::measure_reads`].
+    pub fn has_unmeasured_reads(&self) -> bool {
+        self.reads_at_once > 0
+    }
+
+    /// Says how long the reads took that were answered in the turn that brought them: a turn does not see time pass.
+    pub fn measure_reads(&mut self, us: u64) {
+        self.stats.read_latency.record_n(us, std::mem::take(&mut self.reads_at_once));
     }
 
     /// `srst`; with `metrics` the counters that only metrics show begin again too.
@@ -399,16 +422,21 @@ mod tests {
     fn percentiles() {
         let mut l = Latencies::default();
         assert_eq!(l.percentile_ms(0.5), 0);
-        (1..=1000).for_each(|ms| l.record(ms));
+        (1..=1000).for_each(|ms| l.record(ms * 1000 + 999));
         let ps = [0.5, 0.95, 0.99, 0.999].map(|p| l.percentile_ms(p));
         for (got, exact) in ps.iter().zip([500, 950, 990, 999]) {
             assert!((got - exact).abs() * 100 <= exact, "{ps:?}");
         }
         let mut both = Latencies::default();
-        both.record(5000);
+        both.record(5_000_000);
         both.merge(&l);
-        assert_eq!(both.all, Latency { min_ms: 1, max_ms: 5000, total_ms: 505_500, count: 1001 });
-        assert_eq!(both.percentile_ms(1.0), 5000);
+        assert_eq!(both.in_ms(), Tally { min: 1, max: 5000, sum: 505_500, count: 1001 });
+        assert!((4950..=5000).contains(&both.percentile_ms(1.0)));
+        // What is below a millisecond is 0 in whole ones, and is not lost.
+        let mut quick = Latencies::default();
+        quick.record_n(230, 3);
+        assert_eq!((quick.in_ms().sum, quick.percentile_ms(0.99), quick.us().tally().sum), (0, 0, 690));
+        assert_eq!(quick.us().quantile(0.5, None), Some(230));
     }
 
     #[test]

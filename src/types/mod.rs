@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod code;
+pub mod distribution;
 pub mod id;
 pub mod op;
 pub mod path;
@@ -12,6 +13,7 @@ pub mod zxid;
 
 pub use acl::{Acl, AclId, Id, perms};
 pub use code::{CreateMode, ErrorCode, EventType};
+pub use distribution::Distribution;
 pub use id::{ConnId, Cxid, Origin, ServerId, SessionId, ShardId};
 pub use op::Op;
 pub use stat::{Stat, StatPersisted};

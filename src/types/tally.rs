@@ -2,6 +2,8 @@
 
 use hashbrown::HashMap;
 
+use super::Distribution;
+
 /// Minimum, maximum, sum and count of measured values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -16,10 +18,16 @@ impl Tally {
     /// Adds one value.
     #[inline]
     pub fn record(&mut self, v: u64) {
+        self.record_n(v, 1);
+    }
+
+    /// Adds a value that was seen `n` times.
+    #[inline]
+    pub fn record_n(&mut self, v: u64, n: u64) {
         self.min = if self.count == 0 { v } else { self.min.min(v) };
         self.max = self.max.max(v);
-        self.sum += v;
-        self.count += 1;
+        self.sum = self.sum.saturating_add(v.saturating_mul(n));
+        self.count += n;
     }
 
     /// The mean, 0 without values.
@@ -35,7 +43,7 @@ impl Tally {
             _ => Tally {
                 min: self.min.min(other.min),
                 max: self.max.max(other.max),
-                sum: self.sum + other.sum,
+                sum: self.sum.saturating_add(other.sum),
                 count: self.count + other.count,
             },
         }
@@ -46,9 +54,9 @@ impl Tally {
 /// names.
 const NAMESPACES: usize = 1000;
 
-/// One tally for each namespace: the first element of a path.
+/// One distribution for each namespace: the first element of a path.
 #[derive(Clone, Debug, Default)]
-pub struct Namespaces(HashMap<Box<str>, Tally, foldhash::fast::FixedState>);
+pub struct Namespaces(HashMap<Box<str>, Distribution, foldhash::fast::FixedState>);
 
 impl Namespaces {
     /// The namespace of a path: `a` for `/a/b` and for `/a`; none for the root.
@@ -63,8 +71,8 @@ impl Namespaces {
     #[inline]
     pub fn record(&mut self, path: &str, v: u64) {
         let Some(name) = Namespaces::of(path) else { return };
-        if let Some(tally) = self.0.get_mut(name) {
-            tally.record(v);
+        if let Some(values) = self.0.get_mut(name) {
+            values.record(v);
         } else if self.0.len() < NAMESPACES {
             self.0.entry(name.into()).or_default().record(v);
         }
@@ -72,20 +80,19 @@ impl Namespaces {
 
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Namespaces) {
-        for (name, tally) in &other.0 {
-            let mine = self.0.entry(name.clone()).or_default();
-            *mine = mine.merge(tally);
+        for (name, values) in &other.0 {
+            self.0.entry(name.clone()).or_default().merge(values);
         }
     }
 
-    /// The same namespaces with empty tallies: what ZooKeeper's sets look like after `srst`.
+    /// The same namespaces without values: what ZooKeeper's sets look like after `srst`.
     pub fn emptied(&self) -> Namespaces {
-        Namespaces(self.0.keys().map(|name| (name.clone(), Tally::default())).collect())
+        Namespaces(self.0.keys().map(|name| (name.clone(), Distribution::default())).collect())
     }
 
-    /// The namespaces in alphabetical order, with their tallies.
-    pub fn sorted(&self) -> Vec<(&str, Tally)> {
-        let mut all: Vec<(&str, Tally)> = self.0.iter().map(|(name, tally)| (&**name, *tally)).collect();
+    /// The namespaces in alphabetical order, with their values.
+    pub fn sorted(&self) -> Vec<(&str, &Distribution)> {
+        let mut all: Vec<(&str, &Distribution)> = self.0.iter().map(|(name, values)| (&**name, values)).collect();
         all.sort_unstable_by_key(|(name, _)| *name);
         all
     }
@@ -116,8 +123,11 @@ mod tests {
         }
         let a = Tally { min: 1, max: 3, sum: 4, count: 2 };
         let b = Tally { min: 7, max: 7, sum: 7, count: 1 };
-        assert_eq!(n.sorted(), [("a", a), ("b", b)]);
-        assert_eq!(n.emptied().sorted(), [("a", Tally::default()), ("b", Tally::default())]);
+        let tallies = |n: &Namespaces| -> Vec<(String, Tally)> {
+            n.sorted().into_iter().map(|(name, values)| (name.to_owned(), values.tally())).collect()
+        };
+        assert_eq!(tallies(&n), [("a".to_owned(), a), ("b".to_owned(), b)]);
+        assert_eq!(tallies(&n.emptied()), [("a".to_owned(), Tally::default()), ("b".to_owned(), Tally::default())]);
         (0..2 * NAMESPACES).for_each(|i| n.record(&format!("/n{i}"), 1));
         assert_eq!(n.sorted().len(), NAMESPACES);
     }

@@ -269,7 +269,13 @@ mod tests {
         assert_eq!(f.code(&set("/a/b", b"xxx", 5)), -125, "quota is looked at before the version");
         assert_eq!(f.code(&set("/a/b", b"xx", -1)), 0);
         let refusals = |f: &Fixture| {
-            f.prep.status().quota_refusals.sorted().iter().map(|(n, t)| (n.to_string(), t.count)).collect::<Vec<_>>()
+            f.prep
+                .status()
+                .quota_refusals
+                .sorted()
+                .iter()
+                .map(|(n, t)| (n.to_string(), t.tally().count))
+                .collect::<Vec<_>>()
         };
         assert_eq!(refusals(&f), [("a".to_owned(), 2)], "by the path's first element");
         f.prep.reset_counts();

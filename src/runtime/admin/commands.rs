@@ -183,6 +183,8 @@ fn monitor(r: &Report) -> Value {
     for (key, value) in metrics::flat(r) {
         let value = match value {
             Number::Whole(n) => n.into(),
+            // JSON has no such number.
+            Number::Decimal(d) if d.is_nan() => "NaN".into(),
             Number::Decimal(d) => d.into(),
         };
         f.insert(key, value);

@@ -4,10 +4,10 @@
 //! What ZooKeeper measures and this server does not have (its queues between threads, its cache of replies, Netty, the JVM) is
 //! there as what it is: a counter at 0, a summary without observations.
 
-use super::report::{Report, or_minus_one};
+use super::report::{Report, Startup, or_minus_one};
 use crate::shard::status::{Latencies, ShardStats};
 use crate::tree::StatsTrack;
-use crate::types::{EventType, Namespaces, Tally};
+use crate::types::{Distribution, EventType, Namespaces};
 
 /// A metric's value.
 #[derive(Clone, Debug)]
@@ -24,11 +24,13 @@ pub(super) enum Value {
     Gauges(Vec<(String, i64)>),
     /// One counter per namespace.
     Counters(Vec<(String, u64)>),
-    /// Average, bounds, count and sum.
-    Summary(Tally),
-    /// The same per namespace.
-    Summaries(Vec<(String, Tally)>),
-    /// The same with percentiles.
+    /// Average, bounds, count, sum, and a median for Prometheus.
+    Summary(Distribution),
+    /// The same of microseconds, shown as milliseconds.
+    Duration(Distribution),
+    /// A summary per namespace.
+    Summaries(Vec<(String, Distribution)>),
+    /// Latencies with percentiles, shown as milliseconds.
     Percentiles(Box<Latencies>),
 }
 
@@ -77,7 +79,7 @@ pub(super) fn process_figures(r: &Report) -> Vec<Figure> {
 }
 
 const NONE: Read = |_| Value::Counter(0);
-const EMPTY: Read = |_| Value::Summary(Tally::default());
+const EMPTY: Read = |_| Value::Summary(Distribution::default());
 const NO_PERCENTILES: Read = |_| Value::Percentiles(Box::default());
 
 const NOT_HERE: &str = "Always 0: for compatibility";
@@ -89,11 +91,18 @@ fn gauge(n: usize) -> Value {
 }
 
 fn fired(s: &Sums<'_>, event: EventType) -> Value {
-    Value::Summary(s.all.watch_events[event as usize])
+    Value::Summary(s.all.watch_events[event as usize].clone())
 }
 
-fn millis(us: &Tally) -> Tally {
-    Tally { min: us.min / 1000, max: us.max / 1000, sum: us.sum / 1000, count: us.count }
+fn of_startup(s: &Sums<'_>, pick: fn(&Startup) -> &Distribution) -> Value {
+    Value::Summary(pick(&s.r.control.startup).clone())
+}
+
+/// The first snapshot of a new database is written before the peer core counts any.
+fn snapshot_times(s: &Sums<'_>) -> Value {
+    let mut all = s.r.peer.stats.snapshot_ms.clone();
+    all.merge(&s.r.control.startup.first_snapshot_ms);
+    Value::Summary(all)
 }
 
 /// Limit or usage of every quota, summed by the first element of its path.
@@ -125,11 +134,11 @@ fn bytes_of(t: &StatsTrack, usage: bool) -> i64 {
 
 /// How often something happened, by namespace.
 fn counts(n: &Namespaces) -> Value {
-    Value::Counters(n.sorted().into_iter().map(|(name, tally)| (name.to_owned(), tally.count)).collect())
+    Value::Counters(n.sorted().into_iter().map(|(name, values)| (name.to_owned(), values.tally().count)).collect())
 }
 
 fn by_namespace(n: &Namespaces) -> Value {
-    Value::Summaries(n.sorted().into_iter().map(|(name, tally)| (name.to_owned(), tally)).collect())
+    Value::Summaries(n.sorted().into_iter().map(|(name, values)| (name.to_owned(), values.clone())).collect())
 }
 
 #[rustfmt::skip]
@@ -230,21 +239,21 @@ const SUMMARIES: &[Row] = &[
     ("node_created_watch_count", "Watchers told of a znode's creation", |s| fired(s, EventType::NodeCreated)),
     ("session_queues_drained", NOT_MEASURED, EMPTY),
     ("write_commit_proc_req_queued", NOT_MEASURED, EMPTY),
-    ("connection_token_deficit", "Tokens missing after a handshake", |s| Value::Summary(s.all.token_deficit)),
+    ("connection_token_deficit", "Tokens missing after a handshake", |s| Value::Summary(s.all.token_deficit.clone())),
     ("read_commit_proc_req_queued", NOT_MEASURED, EMPTY),
     ("node_deleted_watch_count", "Watchers told of a znode's deletion", |s| fired(s, EventType::NodeDeleted)),
-    ("startup_txns_load_time", "Milliseconds that replaying logs took at the start", |s| Value::Summary(s.r.control.startup.log_load_ms)),
+    ("startup_txns_load_time", "Milliseconds that replaying logs took at the start", |s| of_startup(s, |t| &t.log_load_ms)),
     ("sync_processor_queue_size", NOT_MEASURED, EMPTY),
     ("follower_sync_time", NOT_MEASURED, EMPTY),
     ("prep_processor_queue_size", NOT_MEASURED, EMPTY),
-    ("fsynctime", "Milliseconds that syncing the log took", |s| Value::Summary(millis(&s.r.peer.stats.fsync_us))),
+    ("fsynctime", "Milliseconds that syncing the log took", |s| Value::Duration(s.r.peer.stats.fsync_us.clone())),
     ("inflight_snap_count", NOT_MEASURED, EMPTY),
     ("reads_issued_from_session_queue", NOT_MEASURED, EMPTY),
     ("restore_time", NOT_MEASURED, EMPTY),
     ("learner_request_processor_queue_size", NOT_MEASURED, EMPTY),
-    ("snapshottime", "Milliseconds that writing a snapshot took", |s| Value::Summary(s.r.peer.stats.snapshot_ms.merge(&s.r.control.startup.first_snapshot_ms))),
+    ("snapshottime", "Milliseconds that writing a snapshot took", snapshot_times),
     ("unavailable_time", NOT_MEASURED, EMPTY),
-    ("startup_txns_loaded", "Transactions replayed from logs at the start", |s| Value::Summary(s.r.control.startup.replayed)),
+    ("startup_txns_loaded", "Transactions replayed from logs at the start", |s| of_startup(s, |t| &t.replayed)),
     ("reads_after_write_in_session_queue", NOT_MEASURED, EMPTY),
     ("requests_in_session_queue", NOT_MEASURED, EMPTY),
     ("write_commit_proc_issued", NOT_MEASURED, EMPTY),
@@ -252,12 +261,12 @@ const SUMMARIES: &[Row] = &[
     ("pending_session_queue_size", NOT_MEASURED, EMPTY),
     ("time_waiting_empty_pool_in_commit_processor_read_ms", NOT_MEASURED, EMPTY),
     ("commit_process_time", NOT_MEASURED, EMPTY),
-    ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| Value::Summary(s.r.control.startup.load_ms)),
+    ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| of_startup(s, |t| &t.load_ms)),
     ("inflight_diff_count", NOT_MEASURED, EMPTY),
     ("netty_queued_buffer_capacity", NOT_MEASURED, EMPTY),
     ("election_time", NOT_MEASURED, EMPTY),
     ("commit_commit_proc_req_queued", NOT_MEASURED, EMPTY),
-    ("sync_processor_batch_size", "Transactions per sync of the log", |s| Value::Summary(s.r.peer.stats.batches)),
+    ("sync_processor_batch_size", "Transactions per sync of the log", |s| Value::Summary(s.r.peer.stats.batches.clone())),
     ("node_children_watch_count", "Watchers told of a change among a znode's children", |s| fired(s, EventType::NodeChildrenChanged)),
     ("write_batch_time_in_commit_processor", NOT_MEASURED, EMPTY),
     ("read_commit_proc_issued", NOT_MEASURED, EMPTY),
@@ -265,7 +274,7 @@ const SUMMARIES: &[Row] = &[
     ("observer_sync_time", NOT_MEASURED, EMPTY),
     ("node_changed_watch_count", "Watchers told of a change of a znode's data", |s| fired(s, EventType::NodeDataChanged)),
     ("sync_process_time", NOT_MEASURED, EMPTY),
-    ("startup_snap_load_time", "Milliseconds that loading the snapshot took at the start", |s| Value::Summary(s.r.control.startup.snapshot_load_ms)),
+    ("startup_snap_load_time", "Milliseconds that loading the snapshot took at the start", |s| of_startup(s, |t| &t.snapshot_load_ms)),
 ];
 
 #[rustfmt::skip]

@@ -1,11 +1,13 @@
 //! The four-letter words' texts, byte for byte as ZooKeeper's. Mirrors `server.command.*`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::host;
 use super::java;
 use super::report::{Report, Wanted};
+use crate::config::MetricsProvider;
 use crate::shard::status::ConnStatus;
 use crate::types::Op;
 
@@ -226,7 +228,25 @@ fn hash(r: &Report) -> String {
 fn mntr(r: &Report) -> String {
     let mut t = format!("zk_version\t{}\nzk_server_state\t{}\n", host::version(), r.mode());
     for (key, value) in super::metrics::flat(r) {
-        put!(t, "zk_{key}\t{value}\n");
+        put!(t, "zk_{}\t{value}\n", on_one_line(r, &key));
     }
     t
+}
+
+/// A key in which nothing ends it that a reader of `mntr` splits or quotes by: a namespace may have any character. Blanks, quotes,
+/// backslashes and percent signs of a name are percent-encoded. Prometheus' keys quote names already.
+fn on_one_line<'k>(r: &Report, key: &'k str) -> Cow<'k, str> {
+    let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\\' | '%');
+    if r.config.metrics.provider == MetricsProvider::Prometheus || !key.contains(ends) {
+        return key.into();
+    }
+    let mut safe = String::with_capacity(key.len() + 16);
+    for c in key.chars() {
+        if ends(c) {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| put!(safe, "%{byte:02X}"));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe.into()
 }

@@ -65,11 +65,14 @@ async fn serve(
     let _busy = from.busy();
     let path = request.uri().path();
     let url = state.config.admin.command_url.trim_end_matches('/').to_owned();
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
+        return not_allowed("GET, HEAD, POST");
+    }
     match path {
         "/livez" => health(state, "not live").await,
         "/readyz" => health(state, "not ready").await,
         _ => match path.strip_prefix(&url) {
-            Some("" | "/") => list(&url, request.method()),
+            Some("" | "/") => list(&url),
             Some(rest) if rest.starts_with('/') => {
                 let name = rest[1..].to_owned();
                 command(state, from.address, name, request).await
@@ -87,10 +90,7 @@ async fn health(state: Arc<AdminState>, otherwise: &str) -> Response {
     }
 }
 
-fn list(url: &str, method: &Method) -> Response {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return not_allowed("GET, HEAD");
-    }
+fn list(url: &str) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("text/html;charset=utf-8"))], commands::list(url)).into_response()
 }
 
@@ -98,20 +98,14 @@ async fn command(state: Arc<AdminState>, from: SocketAddr, asked: String, reques
     let Some(name) = commands::resolve(&asked) else {
         return answer(StatusCode::OK, &asked, Fields::new(), Some(format!("Unknown command: {asked}")));
     };
-    let allowed = if name == "restore" { "POST" } else { "GET, HEAD" };
-    let fits = match *request.method() {
-        Method::POST => name == "restore",
-        Method::GET | Method::HEAD => name != "restore" || !request.headers().contains_key(AUTHORIZATION),
-        _ => false,
-    };
-    if !fits {
-        return not_allowed(allowed);
-    }
     if matches!(name, "restore" | "snapshot") {
         let proof = request.headers().get(AUTHORIZATION).cloned();
         if let Err(refusal) = authorize::may_administer(&state, proof.as_ref(), from) {
-            return answer(refusal.status(), name, Fields::new(), Some(refusal.to_string()));
+            return answer(refusal.status(), &asked, Fields::new(), Some(refusal.to_string()));
         }
+    }
+    if (*request.method() == Method::POST) != (name == "restore") {
+        return not_allowed(if name == "restore" { "POST" } else { "GET, HEAD" });
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
     match name {

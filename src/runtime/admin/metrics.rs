@@ -1,12 +1,11 @@
 //! The metrics as text: the flat names of `mntr` and `/commands/monitor`, and Prometheus' format. Mirrors
 //! `DefaultMetricsProvider.dump` and `PrometheusMetricsProvider`.
 
-use std::fmt::Write;
-
 use super::figures::{Figure, Value, figures, process_figures};
 use super::java;
 use super::report::Report;
-use crate::types::Tally;
+use crate::config::MetricsProvider;
+use crate::types::{Distribution, Tally};
 
 /// A number that prints as Java prints it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -24,118 +23,199 @@ impl std::fmt::Display for Number {
     }
 }
 
-/// The percentiles' names and parts.
-const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
-
-/// Keys and values as `mntr` lists them, without `zk_`.
+/// Keys and values of `/commands/monitor` and, behind `zk_`, of `mntr`. The provider decides what they look like.
 pub(super) fn flat(r: &Report) -> Vec<(String, Number)> {
+    if r.config.metrics.provider == MetricsProvider::Prometheus {
+        let families = families(r);
+        let all = families.iter().flat_map(|f| &f.samples);
+        return all.map(|s| (s.key(), Number::Decimal(s.value))).collect();
+    }
     let mut out = Vec::new();
     for Figure { name, value, .. } in figures(r) {
-        match value {
-            Value::Gauge(n) => out.push((name.to_owned(), Number::Whole(n))),
-            Value::Fraction(d) | Value::FractionCounter(d) => {
-                out.push((name.to_owned(), Number::Decimal(java::rounded(d))))
-            }
-            Value::Counter(n) => out.push((name.to_owned(), Number::Whole(n as i64))),
-            Value::Gauges(all) => {
-                out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n))))
-            }
-            Value::Counters(all) => {
-                out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n as i64))))
-            }
-            Value::Summary(t) => summary(&mut out, name, &t),
-            Value::Summaries(all) => all.iter().for_each(|(key, t)| summary(&mut out, &format!("{key}_{name}"), t)),
-            Value::Percentiles(l) => {
-                summary(&mut out, name, &tally(&l.all));
-                let percentile = |(p, part): (&str, f64)| (format!("{p}_{name}"), Number::Whole(l.percentile_ms(part)));
-                out.extend(PERCENTILES.map(percentile));
-            }
-        }
+        put_flat(&mut out, name, value);
     }
     out
 }
 
-fn summary(out: &mut Vec<(String, Number)>, name: &str, t: &Tally) {
+/// The percentiles' names and parts.
+const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
+
+fn put_flat(out: &mut Vec<(String, Number)>, name: &str, value: Value) {
+    match value {
+        Value::Gauge(n) => out.push((name.to_owned(), Number::Whole(n))),
+        Value::Fraction(d) | Value::FractionCounter(d) => {
+            out.push((name.to_owned(), Number::Decimal(java::rounded(d))));
+        }
+        Value::Counter(n) => out.push((name.to_owned(), Number::Whole(n as i64))),
+        Value::Gauges(all) => {
+            out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n))));
+        }
+        Value::Counters(all) => {
+            out.extend(all.into_iter().map(|(key, n)| (format!("{key}_{name}"), Number::Whole(n as i64))));
+        }
+        Value::Summary(values) => summary(out, name, values.tally()),
+        Value::Duration(us) => {
+            let us = us.tally();
+            let ms = Tally { min: us.min / 1000, max: us.max / 1000, sum: us.sum / 1000, count: us.count };
+            summary(out, name, ms);
+        }
+        Value::Summaries(all) => {
+            all.iter().for_each(|(key, values)| summary(out, &format!("{key}_{name}"), values.tally()));
+        }
+        Value::Percentiles(l) => {
+            summary(out, name, l.in_ms());
+            let percentile = |(p, part): (&str, f64)| (format!("{p}_{name}"), Number::Whole(l.percentile_ms(part)));
+            out.extend(PERCENTILES.map(percentile));
+        }
+    }
+}
+
+fn summary(out: &mut Vec<(String, Number)>, name: &str, t: Tally) {
     out.push((format!("avg_{name}"), Number::Decimal(java::rounded(t.average()))));
     for (part, v) in [("min", t.min), ("max", t.max), ("cnt", t.count), ("sum", t.sum)] {
         out.push((format!("{part}_{name}"), Number::Whole(v as i64)));
     }
 }
 
-fn tally(l: &crate::shard::status::Latency) -> Tally {
-    let whole = |ms: i64| ms.max(0) as u64;
-    Tally { min: whole(l.min_ms), max: whole(l.max_ms), sum: whole(l.total_ms), count: l.count }
-}
-
-// Writing to a `String` cannot fail.
-macro_rules! put {
-    ($to:expr, $($arg:tt)*) => {{ let _ = write!($to, $($arg)*); }};
-}
-
 /// Prometheus' text format 0.0.4: of the samples in `names` only, if there are any. Counters have no `_total`, summaries have
-/// quantiles, namespaces are the label `key`, as ZooKeeper 3.9 exports them.
+/// quantiles of the last minutes, namespaces are the label `key`, as ZooKeeper 3.9 exports them.
 pub(super) fn prometheus(r: &Report, names: &[String]) -> String {
-    let mut text = String::with_capacity(32 << 10);
-    for Figure { name, help, value } in figures(r).into_iter().chain(process_figures(r)) {
-        let samples = samples(name, &value);
-        let wanted: Vec<&str> = samples.lines().filter(|line| is_wanted(line, names)).collect();
+    let mut text = String::with_capacity(48 << 10);
+    for Family { name, help, kind, samples } in families(r) {
+        let is_wanted = |s: &&Sample| names.is_empty() || names.contains(&s.name);
+        let wanted: Vec<&Sample> = samples.iter().filter(is_wanted).collect();
         // A metric by namespace has no samples before there is a namespace.
         if names.is_empty() || !wanted.is_empty() {
-            put!(text, "# HELP {name} {help}\n# TYPE {name} {}\n", kind(&value));
-            wanted.iter().for_each(|line| put!(text, "{line}\n"));
+            text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            wanted.iter().for_each(|s| text += &format!("{} {}\n", s.key(), java::double(s.value)));
         }
     }
     text
 }
 
-/// Whether the sample of a line is asked for.
-fn is_wanted(line: &str, names: &[String]) -> bool {
-    let name = line.split(['{', ' ']).next().unwrap_or_default();
-    names.is_empty() || names.iter().any(|n| n == name)
+/// A metric as Prometheus sees it.
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: &'static str,
+    samples: Vec<Sample>,
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Gauge(_) | Value::Fraction(_) | Value::Gauges(_) => "gauge",
-        Value::Counter(_) | Value::FractionCounter(_) | Value::Counters(_) => "counter",
-        Value::Summary(_) | Value::Summaries(_) | Value::Percentiles(_) => "summary",
+struct Sample {
+    name: String,
+    labels: Vec<(&'static str, String)>,
+    value: f64,
+}
+
+impl Sample {
+    fn of(name: &str, value: f64) -> Sample {
+        Sample { name: name.to_owned(), labels: Vec::new(), value }
+    }
+
+    /// The name with its labels. A namespace may have any character: those that would end a label are escaped.
+    fn key(&self) -> String {
+        let Sample { name, labels, .. } = self;
+        if labels.is_empty() {
+            return name.clone();
+        }
+        let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<String> = labels.iter().map(|(key, v)| format!("{key}=\"{}\"", escape(v))).collect();
+        format!("{name}{{{}}}", labels.join(","))
     }
 }
 
-/// The samples of a metric, a line each.
-fn samples(name: &str, value: &Value) -> String {
-    let mut out = String::new();
-    match value {
-        Value::Gauge(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
-        Value::Fraction(d) | Value::FractionCounter(d) => put!(out, "{name} {}\n", java::double(*d)),
-        Value::Counter(n) => put!(out, "{name} {}\n", java::double(*n as f64)),
+/// Every metric, quantiles since the earlier report if there is one.
+fn families(r: &Report) -> Vec<Family> {
+    let mut earlier = r.earlier.as_deref().map(figures).unwrap_or_default().into_iter();
+    let mut all: Vec<Family> =
+        figures(r).into_iter().map(|now| family(now, earlier.next().map(|f| f.value).as_ref())).collect();
+    all.extend(process_figures(r).into_iter().map(|now| family(now, None)));
+    all
+}
+
+/// The quantiles of a summary, and of one with percentiles.
+const MEDIAN: &[f64] = &[0.5];
+const QUANTILES: &[f64] = &[0.5, 0.9, 0.99];
+
+fn family(Figure { name, help, value }: Figure, earlier: Option<&Value>) -> Family {
+    let mut samples = Vec::new();
+    let by_namespace = |key: String, n: f64| Sample { labels: vec![("key", key)], ..Sample::of(name, n) };
+    let kind = match value {
+        Value::Gauge(n) => {
+            samples.push(Sample::of(name, n as f64));
+            "gauge"
+        }
+        Value::Fraction(d) => {
+            samples.push(Sample::of(name, d));
+            "gauge"
+        }
+        Value::Counter(n) => {
+            samples.push(Sample::of(name, n as f64));
+            "counter"
+        }
+        Value::FractionCounter(d) => {
+            samples.push(Sample::of(name, d));
+            "counter"
+        }
         Value::Gauges(all) => {
-            all.iter().for_each(|(k, n)| put!(out, "{name}{{key=\"{}\"}} {}\n", escape(k), java::double(*n as f64)));
+            samples.extend(all.into_iter().map(|(key, n)| by_namespace(key, n as f64)));
+            "gauge"
         }
         Value::Counters(all) => {
-            all.iter().for_each(|(k, n)| put!(out, "{name}{{key=\"{}\"}} {}\n", escape(k), java::double(*n as f64)));
+            samples.extend(all.into_iter().map(|(key, n)| by_namespace(key, n as f64)));
+            "counter"
         }
-        Value::Summary(t) => totals(&mut out, name, "", t),
-        Value::Summaries(all) => {
-            all.iter().for_each(|(key, t)| totals(&mut out, name, &format!("{{key=\"{}\"}}", escape(key)), t));
+        Value::Summary(ref now) => {
+            let earlier = earlier.and_then(|v| if let Value::Summary(d) = v { Some(d) } else { None });
+            Summary { quantiles: MEDIAN, unit: 1.0, now, earlier }.put(&mut samples, name, None);
+            "summary"
         }
-        Value::Percentiles(l) => {
-            for part in [0.5, 0.9, 0.95, 0.99] {
-                let ms = if l.all.count == 0 { f64::NAN } else { l.percentile_ms(part) as f64 };
-                put!(out, "{name}{{quantile=\"{part}\"}} {}\n", java::double(ms));
+        Value::Duration(ref now) => {
+            let earlier = earlier.and_then(|v| if let Value::Duration(d) = v { Some(d) } else { None });
+            Summary { quantiles: MEDIAN, unit: 1000.0, now, earlier }.put(&mut samples, name, None);
+            "summary"
+        }
+        Value::Summaries(ref all) => {
+            let before = if let Some(Value::Summaries(before)) = earlier { before.as_slice() } else { &[] };
+            for (key, now) in all {
+                let earlier = before.iter().find(|(k, _)| k == key).map(|(_, d)| d);
+                Summary { quantiles: MEDIAN, unit: 1.0, now, earlier }.put(&mut samples, name, Some(key));
             }
-            totals(&mut out, name, "", &tally(&l.all));
+            "summary"
         }
+        Value::Percentiles(ref now) => {
+            let earlier = earlier.and_then(|v| if let Value::Percentiles(l) = v { Some(l.us()) } else { None });
+            let now = now.us();
+            Summary { quantiles: QUANTILES, unit: 1000.0, now, earlier }.put(&mut samples, name, None);
+            "summary"
+        }
+    };
+    Family { name, help, kind, samples }
+}
+
+/// What a summary's samples are made of.
+struct Summary<'a> {
+    quantiles: &'static [f64],
+    /// What is counted is so many times finer than what is shown.
+    unit: f64,
+    now: &'a Distribution,
+    earlier: Option<&'a Distribution>,
+}
+
+impl Summary<'_> {
+    fn put(&self, samples: &mut Vec<Sample>, name: &str, key: Option<&String>) {
+        let labels = || key.map(|k| ("key", k.clone())).into_iter();
+        for part in self.quantiles {
+            let value = self.now.quantile(*part, self.earlier).map_or(f64::NAN, |v| v as f64 / self.unit);
+            let labels = labels().chain([("quantile", part.to_string())]).collect();
+            samples.push(Sample { name: name.to_owned(), labels, value });
+        }
+        let t = self.now.tally();
+        let totals = [("count", t.count as f64), ("sum", t.sum as f64 / self.unit)];
+        samples.extend(totals.map(|(part, value)| Sample {
+            name: format!("{name}_{part}"),
+            labels: labels().collect(),
+            value,
+        }));
     }
-    out
-}
-
-fn totals(out: &mut String, name: &str, labels: &str, t: &Tally) {
-    put!(out, "{name}_count{labels} {}\n", java::double(t.count as f64));
-    put!(out, "{name}_sum{labels} {}\n", java::double(t.sum as f64));
-}
-
-/// A label's value: a namespace may hold any character.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -22,6 +22,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,10 +97,25 @@ fn start_http(state: &Arc<AdminState>) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(|e| StartError::new(ExitCode::Unexpected, format!("the admin server cannot start: {e}")))?;
-    spawn("admin", move || runtime.block_on(serve(ports, idle)))
+    let state = state.clone();
+    spawn("admin", move || runtime.block_on(serve(ports, idle, state)))
 }
 
-async fn serve(ports: Vec<(std::net::TcpListener, Router)>, idle: Duration) {
+/// Keeps how it is now and then: see [`window`].
+async fn keep_reports(state: Arc<AdminState>) {
+    loop {
+        tokio::time::sleep(window::SLICE).await;
+        match state.gather(report::Wanted::default(), |report| report).await {
+            Ok(report) => state.window.keep(report),
+            Err(why) => tracing::warn!(why, "quantiles are of a longer time than usual: the cores cannot be asked"),
+        }
+    }
+}
+
+async fn serve(ports: Vec<(std::net::TcpListener, Router)>, idle: Duration, state: Arc<AdminState>) {
+    if state.wants_prometheus() {
+        tokio::spawn(keep_reports(state));
+    }
     let mut tasks = Vec::new();
     for (listener, routes) in ports {
         tasks.push(tokio::spawn(async move {

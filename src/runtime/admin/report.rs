@@ -11,7 +11,7 @@ use crate::peer::status::PeerStatus;
 use crate::runtime::clock::Clock;
 use crate::runtime::shared::{NoAnswer, Shared};
 use crate::shard::status::{ConnStatus, Detail, ResettableStats, ShardStats, ShardStatus};
-use crate::types::{Now, SessionId, Tally};
+use crate::types::{Distribution, Now, SessionId};
 use crate::watch::Summary;
 
 /// Which long lists a report has.
@@ -42,10 +42,12 @@ pub(super) struct Report {
     pub(super) host: Host,
     pub(super) process: Option<Process>,
     pub(super) control: Figures,
+    /// How it was some minutes ago: quantiles are those of the time since then. `None`: of all the time.
+    pub(super) earlier: Option<Arc<Report>>,
 }
 
 /// What the control thread knows itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Figures {
     /// Stored and shown; nothing is traced by it.
     pub(super) trace_mask: i64,
@@ -60,18 +62,18 @@ pub(super) struct Figures {
 }
 
 /// How long the parts of starting took, and what they read: one value each, none of what was not done, and none after `srst`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Startup {
     /// Milliseconds for opening the directories and loading snapshot and logs.
-    pub load_ms: Tally,
+    pub load_ms: Distribution,
     /// Milliseconds for loading the snapshot; 0 where there was none.
-    pub snapshot_load_ms: Tally,
+    pub snapshot_load_ms: Distribution,
     /// Milliseconds for replaying logs.
-    pub log_load_ms: Tally,
+    pub log_load_ms: Distribution,
     /// Transactions replayed from logs.
-    pub replayed: Tally,
+    pub replayed: Distribution,
     /// Milliseconds for writing the first snapshot of a new database.
-    pub first_snapshot_ms: Tally,
+    pub first_snapshot_ms: Distribution,
 }
 
 impl Report {
@@ -93,7 +95,16 @@ impl Report {
         }
         let peer = shared.peer_status(wanted.sessions)?;
         let host = Host::look(&config.data_dir.join("version-2"), &config.data_log_dir.join("version-2"));
-        Ok(Report { now: Clock::now(), config: config.clone(), shards, peer, host, process: Process::look(), control })
+        Ok(Report {
+            now: Clock::now(),
+            config: config.clone(),
+            shards,
+            peer,
+            host,
+            process: Process::look(),
+            control,
+            earlier: None,
+        })
     }
 
     /// The counters of all shards together.

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::report::{Figures, Report, Startup, Wanted};
+use super::window::Window;
 use super::{four_letter, listener};
 use crate::config::{Config, MetricsProvider};
 use crate::runtime::shared::{NoAnswer, PeerCommand, ShardCommand, Shared, WordRequest};
@@ -35,6 +36,8 @@ pub(super) struct AdminState {
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<Config>,
     startup: Mutex<Startup>,
+    /// Only Prometheus' quantiles need it.
+    pub(super) window: Window,
     pub(super) trace_mask: AtomicI64,
     pub(super) snapshots_limited: AtomicU64,
     pub(super) snapshots_failed: AtomicU64,
@@ -57,6 +60,7 @@ impl AdminState {
             shared,
             config,
             startup: Mutex::new(startup),
+            window: Window::default(),
             trace_mask: AtomicI64::new(TRACE_MASK),
             snapshots_limited: AtomicU64::new(0),
             snapshots_failed: AtomicU64::new(0),
@@ -79,9 +83,10 @@ impl AdminState {
             snapshots_limited: self.snapshots_limited.load(Ordering::Relaxed),
             snapshots_failed: self.snapshots_failed.load(Ordering::Relaxed),
             connections_refused: self.shared.conn_limits.refused(),
-            startup: *self.startup.lock().expect("nothing panics with it"),
+            startup: self.startup.lock().expect("nothing panics with it").clone(),
         };
-        Report::gather(&self.shared, &self.config, wanted, figures)
+        let report = Report::gather(&self.shared, &self.config, wanted, figures)?;
+        Ok(Report { earlier: self.window.begin(), ..report })
     }
 
     pub(super) fn answer(&self, request: &WordRequest) {

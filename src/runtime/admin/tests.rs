@@ -2,6 +2,7 @@
 //! ZooKeeper 3.9.5's, asked about the same state.
 
 mod over_http;
+mod prometheus;
 mod texts;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::peer::status::{PeerStats, PeerStatus, ZxidDigest};
 use crate::pipeline::prep::PrepStatus;
 use crate::shard::status::{ConnStatus, Latency, ShardStats, ShardStatus};
 use crate::tree::{QuotaState, StatsTrack};
-use crate::types::{EventType, Namespaces, Now, Op, SessionId, Tally, Zxid};
+use crate::types::{Distribution, EventType, Namespaces, Now, Op, SessionId, Zxid};
 use crate::watch::Summary;
 
 const A: SessionId = SessionId(0x1000027a5080000);
@@ -92,7 +93,7 @@ fn stats() -> ShardStats {
     s.since_reset.last_response_size = 84;
     s.since_reset.min_response_size = 16;
     s.since_reset.max_response_size = 2438;
-    [0, 1, 1, 1, 1, 2].into_iter().for_each(|ms| s.read_latency.record(ms));
+    [0, 1, 1, 1, 1, 2].into_iter().for_each(|ms| s.read_latency.record(ms * 1000 + 250));
     s.watch_events[EventType::NodeDataChanged as usize].record(2);
     s.watch_bytes = 78;
     [12, 12, 12, 1206].into_iter().for_each(|v| s.reads.record("/words/n001", v + 68));
@@ -150,12 +151,6 @@ fn peer() -> PeerStatus {
     }
 }
 
-fn once(v: u64) -> Tally {
-    let mut t = Tally::default();
-    t.record(v);
-    t
-}
-
 fn report() -> Report {
     Report {
         now: NOW,
@@ -175,12 +170,13 @@ fn report() -> Report {
             snapshots_failed: 0,
             connections_refused: 7,
             startup: Startup {
-                load_ms: once(12),
-                snapshot_load_ms: once(5),
-                log_load_ms: once(6),
-                replayed: once(3),
-                first_snapshot_ms: once(1),
+                load_ms: Distribution::of(12),
+                snapshot_load_ms: Distribution::of(5),
+                log_load_ms: Distribution::of(6),
+                replayed: Distribution::of(3),
+                first_snapshot_ms: Distribution::of(1),
             },
         },
+        earlier: None,
     }
 }

@@ -129,10 +129,10 @@ impl Site {
             (listener.local_addr().unwrap(), (listener, routes))
         };
         let (admin, a) = port(http::admin(state.clone()));
-        let (prometheus, p) = port(http::prometheus(state));
+        let (prometheus, p) = port(http::prometheus(state.clone()));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(super::super::serve(vec![a, p], idle));
+            runtime.block_on(super::super::serve(vec![a, p], idle, state));
         });
         Site { admin, prometheus, heard, data }
     }
@@ -183,8 +183,11 @@ fn commands_answer_as_json() {
     assert!(headers.contains("content-type: application/json"));
     assert_eq!(site.get("/other").0, "404 Not Found");
     assert_eq!(site.get("/commandsx").0, "404 Not Found");
-    assert_eq!(site.ask("PUT /commands/ruok HTTP/1.1\r\n").0, "405 Method Not Allowed");
-    assert_eq!(site.ask("POST /commands/ruok HTTP/1.1\r\nContent-Length: 0\r\n").0, "405 Method Not Allowed");
+    for request in ["PUT /commands/ruok", "PUT /commands/nosuch", "DELETE /commands", "POST /commands/ruok"] {
+        let status = site.ask(&format!("{request} HTTP/1.1\r\nContent-Length: 0\r\n")).0;
+        assert_eq!(status, "405 Method Not Allowed", "{request}");
+    }
+    assert_eq!(site.ask("POST /commands/ HTTP/1.1\r\nContent-Length: 0\r\n").2.len(), 1518);
 }
 
 #[test]
@@ -284,7 +287,7 @@ fn a_snapshot_is_taken_for_those_who_may_and_sent() {
     assert!(body == vec![1; 200_000], "{} bytes", body.len());
     let (status, _, _) = ask("/commands/snapshot", "digest super:interop");
     assert_eq!(status, "429 Too Many Requests");
-    assert!(site.get("/commands/mntr").1.contains("\"snapshot_rate_limited_count\" : 1,"));
+    assert!(site.get("/commands/mntr").1.contains("\"snapshot_rate_limited_count\" : 1.0,"));
     let last = site.get("/commands/last_snapshot").1;
     assert!(last.contains("\"zxid\" : \"136\",\n  \"timestamp\" : 1795218577,"), "{last}");
     assert!(site.data.path().join("version-2/snapshot.136").exists());
@@ -301,7 +304,7 @@ fn a_snapshot_without_its_bytes_and_none_at_all() {
     let (status, _, body) = site.ask(request);
     let why = plain("snapshot", "\"64 others already wait for a snapshot\"");
     assert_eq!((status.as_str(), String::from_utf8(body).unwrap()), ("500 Internal Server Error", why));
-    assert!(site.get("/commands/mntr").1.contains("\"snapshot_error_count\" : 1,"));
+    assert!(site.get("/commands/mntr").1.contains("\"snapshot_error_count\" : 1.0,"));
     let site = Site::open(|c| c.admin.snapshot = false);
     assert_eq!(site.ask(request).0, "503 Service Unavailable");
     let site = Site::open(|c| c.storage.serialize_last_processed_zxid = false);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::report::Report;
-use super::super::{commands, four_letter, host, java, metrics};
+use super::super::{commands, four_letter, host, java};
 use super::{NOW, report};
 use crate::proto::four_letter::WORDS;
 use crate::types::{Op, Zxid};
@@ -199,66 +199,24 @@ fn mntr() {
     assert_eq!(key(&four_letter::text("mntr", &r).unwrap(), "zk_last_client_response_size"), "-1");
 }
 
+/// Whoever reads `mntr` splits a line at its tab, or at any blank, and may quote what it finds.
 #[test]
-fn prometheus_text() {
-    let text = metrics::prometheus(&report(), &[]);
-    for line in [
-        "# HELP znode_count Znodes\n# TYPE znode_count gauge\nznode_count 312.0\n",
-        "# TYPE watch_bytes counter\nwatch_bytes 78.0\n",
-        "# TYPE readlatency summary\nreadlatency{quantile=\"0.5\"} 1.0\n",
-        "readlatency{quantile=\"0.99\"} 2.0\nreadlatency_count 6.0\nreadlatency_sum 6.0\n",
-        "# TYPE updatelatency summary\nupdatelatency{quantile=\"0.5\"} NaN\n",
-        "quota_count_limit_per_namespace{key=\"words\"} 1000.0\n",
-        "read_per_namespace_count{key=\"words\"} 4.0\nread_per_namespace_sum{key=\"words\"} 1514.0\n",
-        "# TYPE quota_exceeded_error_per_namespace counter\nquota_exceeded_error_per_namespace{key=\"words\"} 2.0\n",
-        "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1.88\n",
-        "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.7952185765E9\n",
-        "# TYPE process_open_fds gauge\nprocess_open_fds 56.0\n",
-        "# TYPE process_max_fds gauge\nprocess_max_fds 20000.0\n",
-        "# TYPE process_virtual_memory_bytes gauge\nprocess_virtual_memory_bytes 2.935599104E9\n",
-        "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes 8.3501056E7\n",
-        "# TYPE ack_latency summary\n# HELP ",
-        "# TYPE learner_handler_qp_size summary\n# HELP ",
-        "# TYPE learner_handler_qp_time_ms summary\n# HELP ",
-        "fsynctime_count 3.0\nfsynctime_sum 6.0\n",
-    ] {
-        assert!(text.contains(line), "{line}");
-    }
-    // What a scraper refuses: a sample without its type, a name twice, anything that is no number.
-    let mut names = std::collections::HashSet::new();
-    let mut current = "";
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            current = rest.split(' ').next().unwrap();
-            assert!(names.insert(current), "{current} twice");
-        } else if !line.starts_with('#') {
-            let (sample, value) = line.rsplit_once(' ').unwrap();
-            assert!(sample.starts_with(current), "{line}");
-            value.parse::<f64>().unwrap();
-        }
-    }
-    assert_eq!(names.len(), 29 + 53 + 42 + 23 + 5 + 6);
-}
-
-#[test]
-fn of_the_names_that_are_asked_for_only_the_samples_come() {
-    let names = ["znode_count", "readlatency_count", "nosuch"].map(String::from);
-    let text = metrics::prometheus(&report(), &names);
-    assert_eq!(
-        text,
-        "# HELP znode_count Znodes\n# TYPE znode_count gauge\nznode_count 312.0\n\
-         # HELP readlatency Milliseconds from a read's arrival to its reply\n# TYPE readlatency summary\n\
-         readlatency_count 6.0\n"
-    );
-    assert_eq!(metrics::prometheus(&report(), &[String::new()]), "");
-}
-
-#[test]
-fn a_label_is_escaped() {
+fn a_name_of_a_znode_does_not_break_the_lines_of_mntr() {
     let mut r = report();
-    r.shards[0].stats.reads.record("/a\"b\\c\nd/x", 1);
-    let text = metrics::prometheus(&r, &[]);
-    assert!(text.contains("read_per_namespace_count{key=\"a\\\"b\\\\c\\nd\"} 1.0\n"), "{text}");
+    let names = ["my \"app\"", "it's", "a\\b", "a\u{a0}b\u{2028}c", "50%", "é-x.y"];
+    names.iter().for_each(|n| r.shards[0].stats.reads.record(&format!("/{n}/child"), 1));
+    let text = four_letter::text("mntr", &r).unwrap();
+    for line in text.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!((fields.len(), line.split('\t').count()), (2, 2), "{line}");
+        assert!(fields[1] == "standalone" || fields[1].parse::<f64>().is_ok(), "{line}");
+        assert!(!line.contains(['"', '\'', '\\']), "{line}");
+    }
+    for shown in ["my%20%22app%22", "it%27s", "a%5Cb", "a%C2%A0b%E2%80%A8c", "50%25", "é-x.y"] {
+        assert_eq!(key(&text, &format!("zk_cnt_{shown}_read_per_namespace")), "1");
+    }
+    // JSON has quotes of its own.
+    assert_eq!(command_of("monitor", &r)["cnt_my \"app\"_read_per_namespace"], json!(1));
 }
 
 fn command_of(name: &str, r: &Report) -> Value {
