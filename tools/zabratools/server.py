@@ -10,8 +10,11 @@ import subprocess
 import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 JARS = REPO / "tools/interop/.work/lib"
+
+# The configuration servers are tested with: @DATA@ and @PORT@ are filled in.
+TESTED_CFG = REPO / "tools/interop/zoo.cfg.in"
 
 # Beside the defaults: no limit of 60 connections per address, no admin server, all four-letter words, purge on.
 ZOO_CFG = """tickTime=2000
@@ -24,6 +27,14 @@ admin.enableServer=false
 autopurge.snapRetainCount=3
 autopurge.purgeInterval=1
 """
+
+
+def measured_cfg(data, port, lines=""):
+    return ZOO_CFG.format(data=data, port=port) + lines
+
+
+def tested_cfg(data, port, lines=""):
+    return TESTED_CFG.read_text().replace("@DATA@", str(data)).replace("@PORT@", str(port)) + lines
 
 
 class Trouble(RuntimeError):
@@ -79,16 +90,20 @@ def check_measurable(jars, zabra, load):
             raise Trouble(f"no {binary}: cargo build --release -p zabra -p zabra-load")
 
 
-def zookeeper_command(jars, config, heap="1000m"):
-    """zkServer.sh's heap; the JVM's own choice of collector."""
-    return ["java", f"-Xmx{heap}", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*",
-            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
+# What is measured: zkServer.sh's heap, the JVM's own choice of collector. What is only tested: quick to start, and small.
+MEASURED_JVM = ["-Xmx1000m"]
+TESTED_JVM = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 
 
-def zabra_command(binary, config):
+def zookeeper_command(jars, config, jvm=MEASURED_JVM, properties=(), log_level="warn"):
+    return ["java", *jvm, f"-Dorg.slf4j.simpleLogger.defaultLogLevel={log_level}", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            *properties, "-cp", f"{jars}/*", "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)]
+
+
+def zabra_command(binary, config, properties=()):
     # ZABRA_IO=epoll in the environment chooses what its sockets are on.
     io = os.environ.get("ZABRA_IO")
-    return [str(binary), "serve", str(config)] + ([f"-Dzabra.io={io}"] if io else [])
+    return [str(binary), "serve", str(config), *([f"-Dzabra.io={io}"] if io else []), *properties]
 
 
 # --- asking ---
@@ -219,3 +234,17 @@ class Server:
 
     def __exit__(self, *_):
         self.kill()
+
+
+class ZooKeeper(Server):
+    """Apache ZooKeeper or Zabra on the configuration file WORK/NAME.cfg, with data in WORK/NAME. `command` makes the command of that
+    file, `configuration` its text of data directory and port. Both are written at each start; the data stay."""
+
+    def __init__(self, name, work, port, command, configuration=measured_cfg, **more):
+        self.data, self.config, self.configuration = work / name, work / f"{name}.cfg", configuration
+        super().__init__(name, command(self.config), port, work / f"{name}.log", **more)
+
+    def spawn(self):
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(self.configuration(self.data, self.port))
+        super().spawn()

@@ -136,10 +136,10 @@ class ZkError(Exception):
 
 
 class Conn:
-    """A client with blocking calls and pipelining; no pings of its own."""
+    """A client with blocking calls and pipelining; no pings of its own. No answer takes longer than `patience`, seconds."""
 
-    def __init__(self, port, timeout=600000, sid=0, passwd=bytes(16), last_zxid=0):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    def __init__(self, port, timeout=600000, sid=0, passwd=bytes(16), last_zxid=0, patience=30):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=patience)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.xid = 0
         self.pending = b""

@@ -1,17 +1,12 @@
 """The servers that these scripts measure: with data that stays over restarts, and the options every script here has."""
 
 import shutil
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compare"))
-
-from comparing.machine import Watch  # noqa: E402
-from comparing.measure import generator  # noqa: E402
-from zkserver import (  # noqa: E402
-    JARS, REPO, ZOO_CFG, Trouble, check_measurable, own_child, raise_priority, zabra_command, zookeeper_command)
-import zkserver  # noqa: E402
+from zabratools.generator import generator
+from zabratools.machine import Watch
+from zabratools.server import (
+    JARS, REPO, ZooKeeper, check_measurable, measured_cfg, raise_priority, zabra_command, zookeeper_command)
 
 
 def add_arguments(parser):
@@ -38,22 +33,19 @@ def check(args, keep=False):
     return names
 
 
-class Server(zkserver.Server):
+class Server(ZooKeeper):
     """One server and its data; `lines` are added to zoo.cfg, `label` names it in tables and on the disk."""
 
     def __init__(self, args, kind, number, lines="", label=None):
         self.args, self.kind, self.lines = args, kind, lines
-        name = label or kind
-        self.data = args.work / name
-        self.config = args.work / f"{name}.cfg"
-        command = (zookeeper_command(args.jars, self.config, args.heap) if kind == "apache"
-                   else zabra_command(args.zabra, self.config))
-        super().__init__(name, command, args.port + number, args.work / f"{name}.log")
 
-    def launch(self):
-        self.data.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(ZOO_CFG.format(data=self.data, port=self.port) + self.lines)
-        super().launch()
+        def command(config):
+            if kind == "apache":
+                return zookeeper_command(args.jars, config, [f"-Xmx{args.heap}"])
+            return zabra_command(args.zabra, config)
+
+        super().__init__(label or kind, args.work, args.port + number, command,
+                         lambda data, port: measured_cfg(data, port, self.lines))
 
     def start(self, patience=120):
         return super().start(patience)

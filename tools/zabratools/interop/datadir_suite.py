@@ -15,11 +15,11 @@ import sys
 import threading
 import time
 
-import servers
-import zkdisk
-import zkwire as zk
-from servers import Failed, Server, eq, eventually, yes
-from zkwire import MULTI_END, buf, create, create_ttl, i32, multi_op, ustr
+from zabratools import disk
+from zabratools import wire as zk
+from zabratools.interop import suite as interop
+from zabratools.interop.suite import Failed, Server, eq, eventually, yes
+from zabratools.wire import MULTI_END, buf, create, create_ttl, i32, multi_op, ustr
 
 NO_SWEEP = ["-Dznode.container.checkIntervalMs=3600000"]
 _serial = 0
@@ -33,7 +33,7 @@ def digest_id(user, password):
 def new_data():
     global _serial
     _serial += 1
-    path = os.path.join(servers.DIR, f"shared-{_serial}")
+    path = os.path.join(interop.DIR, f"shared-{_serial}")
     os.makedirs(path)
     return path
 
@@ -175,7 +175,7 @@ def same_tree(want, got, what):
 
 def hashes(server):
     """zxid → digest from the `hash` word."""
-    return dict(re.findall(r"(?m)^([0-9a-f]+): (-?\d+)$", servers.word(server.port, "hash")))
+    return dict(re.findall(r"(?m)^([0-9a-f]+): (-?\d+)$", interop.word(server.port, "hash")))
 
 
 def same_hashes(before, after, what):
@@ -187,14 +187,14 @@ def same_hashes(before, after, what):
 def no_digest_complaints(server, what):
     found = [l for l in server.text().splitlines() if re.search(r"(?i)digests? (are not matching|mismatch)", l)]
     eq([], found, f"{what}: digest mismatches in the log of {server.kind}")
-    m = re.search(r"(?m)^zk_digest_mismatches_count\t(\d+)$", servers.word(server.port, "mntr"))
+    m = re.search(r"(?m)^zk_digest_mismatches_count\t(\d+)$", interop.word(server.port, "mntr"))
     eq("0", m.group(1) if m else "no such metric", f"{what}: zk_digest_mismatches_count")
 
 
 def check_files(data, what):
     """What lies on disk is right by an independent reader. Returns the last snapshot."""
-    records = {r[0]: r[5] for r in zkdisk.all_records(data)}
-    snapshots = [zkdisk.Snapshot(p) for p in zkdisk.files(data, "snapshot")]
+    records = {r[0]: r[5] for r in disk.all_records(data)}
+    snapshots = [disk.Snapshot(p) for p in disk.files(data, "snapshot")]
     for s in snapshots:
         # A snapshot that Apache took while writes ran may hold later changes than its digest knows, and the digest may be
         # of a later zxid than its name's: nothing to compare it with. Zabra's are exact.
@@ -218,15 +218,15 @@ def keep_last_snapshot(data, suffix=""):
     for n in os.listdir(folder):
         if n.startswith("snapshot.") and n != last:
             os.remove(os.path.join(folder, n))
-    logs = zkdisk.files(data, "log")
+    logs = disk.files(data, "log")
     for path, following in zip(logs, logs[1:]):
         if int(following.rsplit(".", 1)[1], 16) <= named[last] + 1:
             os.remove(path)
-    yes(len(zkdisk.files(data, "log")) < len(logs), f"logs older than {last} were removed: {logs}")
+    yes(len(disk.files(data, "log")) < len(logs), f"logs older than {last} were removed: {logs}")
 
 
 def ephemerals_of(server, live):
-    text = servers.word(server.port, "dump")
+    text = interop.word(server.port, "dump")
     for s in live:
         block = re.search(rf"(?m)^0x{s.sid:x}:\n((?:\t/.*\n)+)", text)
         paths = sorted(re.findall(r"\t(.*)\n", block.group(1))) if block else []
@@ -442,8 +442,8 @@ def torn_tail(writer, reader):
         for i in range(50):
             c.create(f"/t{i}", b"data")
         w.kill()
-    log = zkdisk.files(data, "log")[-1]
-    records = zkdisk.read_log(log)
+    log = disk.files(data, "log")[-1]
+    records = disk.read_log(log)
     end = end_of_records(log)
     os.truncate(log, end - 20)
     with open_with(reader, data) as r:
@@ -480,7 +480,7 @@ def corrupt_middle(writer, reader):
         for i in range(200):
             c.create(f"/c{i}", b"0123456789" * 5)
         w.kill()
-    log = zkdisk.files(data, "log")[-1]
+    log = disk.files(data, "log")[-1]
     with open(log, "r+b") as f:
         f.seek(end_of_records(log) // 2)
         byte = f.read(1)
@@ -505,7 +505,7 @@ def separate_log_dir(writer, reader):
         live = populate(w, big=False)
         want = tree(w)
         w.kill()
-    yes(zkdisk.files(logs, "log") and not zkdisk.files(data, "log"), "logs are in dataLogDir")
+    yes(disk.files(logs, "log") and not disk.files(data, "log"), "logs are in dataLogDir")
     with open_with(reader, data, extra) as r:
         same_tree(want, tree(r), "with dataLogDir")
         ephemerals_of(r, live)
@@ -544,7 +544,7 @@ def fuzzy_snapshots(writer, reader):
         w.kill()
         for t in threads:
             t.join(20)
-    yes(len(zkdisk.files(data, "snapshot")) >= 2, f"several snapshots: {os.listdir(os.path.join(data, 'version-2'))}")
+    yes(len(disk.files(data, "snapshot")) >= 2, f"several snapshots: {os.listdir(os.path.join(data, 'version-2'))}")
     with open_with(reader, data) as r:
         c = zk.Conn(r.port)
         names, stat = c.children("/load")
@@ -552,7 +552,7 @@ def fuzzy_snapshots(writer, reader):
         eq(len(names), stat.cversion, "cversion counts each create once")
         no_digest_complaints(r, "fuzzy snapshots")
         r.stop()
-    zkdisk.all_records(data)
+    disk.all_records(data)
 
 
 def purge_keeps_what_is_needed(writer, reader):
@@ -567,9 +567,9 @@ def purge_keeps_what_is_needed(writer, reader):
             c.close_session()
             want = tree(w)
             w.stop()
-    before = len(zkdisk.files(data, "snapshot"))
+    before = len(disk.files(data, "snapshot"))
     with open_with(writer, data) as w:  # purges at its start
-        eventually(True, lambda: len(zkdisk.files(data, "snapshot")) <= 4, 20, f"snapshots purged from {before} to 3 or 4")
+        eventually(True, lambda: len(disk.files(data, "snapshot")) <= 4, 20, f"snapshots purged from {before} to 3 or 4")
         w.stop()
     with open_with(reader, data) as r:
         same_tree(want, tree(r), "after a purge")
@@ -582,16 +582,16 @@ def apache_tools(writer):
         populate(w, big=False)
         time.sleep(0.5)
         w.stop()
-    cp = f"{servers.HOME}/.work/lib/*"
+    cp = f"{interop.HOME}/.work/lib/*"
     base = ["java", "-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", cp]
-    for path in zkdisk.files(data, "log"):
+    for path in disk.files(data, "log"):
         done = subprocess.run(base + ["org.apache.zookeeper.server.persistence.TxnLogToolkit", "-d", path],
                               capture_output=True, text=True, timeout=60)
         eq(0, done.returncode, f"exit code of TxnLogToolkit on {os.path.basename(path)}: {done.stderr[-300:]}")
         shown = len(re.findall(r"(?m) session 0x", done.stdout))
-        eq(len(zkdisk.read_log(path)), shown, f"records TxnLogToolkit shows of {os.path.basename(path)}")
+        eq(len(disk.read_log(path)), shown, f"records TxnLogToolkit shows of {os.path.basename(path)}")
         yes("CRC ERROR" not in done.stdout, "no CRC errors")
-    path = zkdisk.files(data, "snapshot")[-1]
+    path = disk.files(data, "snapshot")[-1]
     done = subprocess.run(base + ["org.apache.zookeeper.server.SnapshotFormatter", path],
                           capture_output=True, text=True, timeout=60)
     eq(0, done.returncode, f"exit code of SnapshotFormatter: {done.stderr[-300:]}")
@@ -611,9 +611,9 @@ def log_digests(writer):
         time.sleep(0.5)
         w.stop()
     check_files(data, f"{writer}'s files")
-    quiet = [s for s in map(zkdisk.Snapshot, zkdisk.files(data, "snapshot")) if s.zxid and s.digest_zxid == s.zxid]
+    quiet = [s for s in map(disk.Snapshot, disk.files(data, "snapshot")) if s.zxid and s.digest_zxid == s.zxid]
     yes(quiet, "snapshots whose digest can be computed")
-    by_zxid = {r[0]: r[5] for r in zkdisk.all_records(data)}
+    by_zxid = {r[0]: r[5] for r in disk.all_records(data)}
     yes([s for s in quiet if by_zxid.get(s.zxid) is not None], "a snapshot's digest was compared with the log's")
     eq(quiet[-1].zxid, quiet[-1].last_zxid, "lastProcessedZxid in the snapshot")
 
@@ -643,7 +643,7 @@ def start_expecting_end(server):
 
 def main():
     target = sys.argv[1]
-    suite = servers.Suite("datadir", target)
+    suite = interop.Suite("datadir", target)
     pairs = [("apache", "apache")] if target == "apache" else [("apache", "zabra"), ("zabra", "apache"), ("zabra", "zabra")]
     for w, r in pairs:
         who = f"{w}-to-{r}"

@@ -18,8 +18,8 @@ import sys
 import threading
 import time
 
-import servers
-from servers import Failed, Suite
+from zabratools.interop import suite as interop
+from zabratools.interop.suite import Failed, Suite
 
 # Longest silence of a program (s): the machine may be busy, a session to expire takes some.
 PATIENCE = 90
@@ -33,7 +33,7 @@ class Relay:
         self.open = True
         self.live = []
         self.lock = threading.Lock()
-        self.listener = socket.create_server(("127.0.0.1", servers.free_port()))
+        self.listener = socket.create_server(("127.0.0.1", interop.free_port()))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -88,7 +88,7 @@ class Program:
         self.lines = queue.Queue()
         self.name = None
         self.began = 0.0
-        self.err_path = os.path.join(servers.DIR, "program.err")
+        self.err_path = os.path.join(interop.DIR, "program.err")
         with open(self.err_path, "w") as err:
             self.process = subprocess.Popen(
                 [*command, f"127.0.0.1:{server.port}", f"127.0.0.1:{relay.port}"],
@@ -156,7 +156,7 @@ def main():
     name, target = sys.argv[1:3]
     suite = Suite(name, target)
     # A short container sweep, so that containers and TTL nodes go within the patience of a test.
-    with servers.Server(target, name, props=["-Dznode.container.checkIntervalMs=200"]) as server:
+    with interop.Server(target, name, props=["-Dznode.container.checkIntervalMs=200"]) as server:
         program = Program(suite, server, Relay(server.port), sys.argv[3:])
         try:
             program.run()

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from zkserver import JARS, REPO, ZOO_CFG, Server, Trouble, answer, has_jars, zabra_command, zookeeper_command
+from zabratools.server import JARS, REPO, Server, Trouble, ZooKeeper, answer, has_jars, zabra_command, zookeeper_command
 
 COMPARE = REPO / "tools/compare"
 INSTALLED = COMPARE / ".work"
@@ -81,12 +81,10 @@ def fresh(folder):
 
 def start_zookeeper(name, work, port, jars=None, binary=None):
     """Apache ZooKeeper (from `jars`) or Zabra (`binary`) with the same zoo.cfg."""
-    data = work / name
-    data.mkdir(parents=True)
-    config = work / f"{name}.cfg"
-    config.write_text(ZOO_CFG.format(data=data, port=port))
-    command = zabra_command(binary, config) if binary else zookeeper_command(jars, config)
-    return Server(name, command, port, work / f"{name}.log", cwd=work).start()
+    def command(config):
+        return zabra_command(binary, config) if binary else zookeeper_command(jars, config)
+
+    return ZooKeeper(name, work, port, command, cwd=work).start()
 
 
 def start_etcd(work, port, binary):

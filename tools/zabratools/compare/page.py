@@ -3,8 +3,8 @@
 import shlex
 from html import escape
 
-from . import figures, plot
-from .plot import COLOURS
+from zabratools.compare import figures, plot
+from zabratools.compare.plot import COLOURS
 
 NAMES = {"zookeeper": "Apache ZooKeeper", "etcd": "etcd", "zabra": "Zabra"}
 BASE = "zookeeper"

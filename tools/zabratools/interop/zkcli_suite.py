@@ -12,8 +12,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import servers
-from servers import Failed
+from zabratools.interop import suite as interop
+from zabratools.interop.suite import Failed
 
 DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d{2} \d{2}:\d{2}:\d{2} \S+ \d{4}"
 
@@ -267,7 +267,7 @@ deleteall /s7
 def java():
     return ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-Dfile.encoding=UTF-8",
-            "-cp", f"{os.environ['INTEROP_CLASSES']}:{servers.HOME}/.work/lib/*", "interop.ZkCli"]
+            "-cp", f"{os.environ['INTEROP_CLASSES']}:{interop.HOME}/.work/lib/*", "interop.ZkCli"]
 
 
 def steps(shell):
@@ -332,12 +332,12 @@ def problem_of(want, got):
 def main():
     shell = sys.argv[1] == "--shell"
     target = sys.argv[-1]
-    suite = servers.Suite("shell" if shell else "zkcli", target)
+    suite = interop.Suite("shell" if shell else "zkcli", target)
     plan = steps(shell)
     script = [line for _, line in plan]
     quiet = ["-Dznode.container.checkIntervalMs=3600000"]
     began = time.monotonic()
-    with servers.Server("apache", "zkcli-reference", props=quiet) as ref, servers.Server(target, "zkcli", props=quiet) as srv:
+    with interop.Server("apache", "zkcli-reference", props=quiet) as ref, interop.Server(target, "zkcli", props=quiet) as srv:
         with ThreadPoolExecutor(2) as pool:
             reference = pool.submit(run_zkcli, ref, script)
             tested = pool.submit(run_shell if shell else run_zkcli, srv, script)

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 
-import zkwire as zk
+from zabratools import wire as zk
 
 ZXID_BASE = 0x1000
 TIME = 0x0000018000000000

@@ -1,4 +1,4 @@
-"""What can be tested without the servers: arithmetic, marks, the page, the command lines. python3 -m unittest discover tools/compare"""
+"""What can be tested without the servers: arithmetic, marks, the page, the command lines. python3 -m unittest discover -s tools"""
 
 import copy
 import json
@@ -10,11 +10,9 @@ import unittest
 from html.parser import HTMLParser
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-from comparing import figures, loads, measure, page, plot  # noqa: E402
-from zkserver import Server, Trouble  # noqa: E402
+from zabratools.compare import figures, loads, measure, page, plot
+from zabratools.generator import generator
+from zabratools.server import REPO, Server, Trouble
 
 
 def result(rate, p50, cpu=10.0, held=None, generator=0.5, cpus=0.5):
@@ -199,7 +197,7 @@ class Rounds(unittest.TestCase):
 
 class Program(unittest.TestCase):
     def run_it(self, *arguments):
-        return subprocess.run([sys.executable, HERE / "run", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.run([REPO / "tools/compare/run", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def test_a_report_is_made_again_from_its_json(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -227,11 +225,11 @@ class Program(unittest.TestCase):
 
     def test_generators_are_watched(self):
         say = [sys.executable, "-c"]
-        self.assertEqual(measure.generator([*say, "print('{\"a\": 1}')"], "x", 20), {"a": 1})
-        self.assertEqual(measure.generator([*say, "print('{}'); exit(3)"], "x", 20), {})
+        self.assertEqual(generator([*say, "print('{\"a\": 1}')"], "x", 20), {"a": 1})
+        self.assertEqual(generator([*say, "print('{}'); exit(3)"], "x", 20), {})
         for program, words in [("exit(1)", "exit status 1"), ("print('{')", "no JSON"), ("import time; time.sleep(60)", "no end after")]:
             with self.assertRaisesRegex(Trouble, words):
-                measure.generator([*say, program], "x", 1)
+                generator([*say, program], "x", 1)
 
     def test_a_taken_port_and_a_server_that_ends_are_said(self):
         import socket

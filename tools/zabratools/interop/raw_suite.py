@@ -8,16 +8,16 @@ import os
 import sys
 import time
 
-import servers
-from exchange import Exchange
-from raw_cases import CASES, NO_ZXID
+from zabratools.interop import suite as interop
+from zabratools.interop.exchange import Exchange
+from zabratools.interop.raw_cases import CASES, NO_ZXID
 
-GOLDEN = os.path.join(os.path.dirname(os.path.dirname(servers.HOME)), "tests", "golden", "apache-3.9")
+GOLDEN = os.path.join(os.path.dirname(os.path.dirname(interop.HOME)), "tests", "golden", "apache-3.9")
 
 
 def server(kind, name):
     # No sweep of containers or TTL nodes: it would take zxids at times of its own.
-    return servers.Server(kind, name, props=["-Dznode.container.checkIntervalMs=3600000"])
+    return interop.Server(kind, name, props=["-Dznode.container.checkIntervalMs=3600000"])
 
 
 def run_case(srv, name, body):
@@ -101,7 +101,7 @@ def main():
         record(sys.argv[2])
         return
     target = sys.argv[1]
-    suite = servers.Suite("raw", target)
+    suite = interop.Suite("raw", target)
     reference = server("apache", "raw-reference")
     if target != "apache":
         reference.start()
@@ -115,7 +115,7 @@ def main():
                 actual = run_case(srv, name, body)
                 problem = difference(comparable(name, expected), comparable(name, actual))
                 if problem:
-                    raise servers.Failed(problem)
+                    raise interop.Failed(problem)
             suite.test(name, check)
     suite.end()
 

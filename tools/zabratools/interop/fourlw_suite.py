@@ -9,10 +9,10 @@ import socket
 import sys
 import time
 
-import servers
-import zkwire as zk
-from servers import Failed, eq, yes
-from zkwire import boolean, i32, ustr
+from zabratools import wire as zk
+from zabratools.interop import suite as interop
+from zabratools.interop.suite import Failed, eq, yes
+from zabratools.wire import boolean, i32, ustr
 
 DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d{2} \d{2}:\d{2}:\d{2} \S+ \d{4}"
 VERSION = r"\d+\.\d+\.\d+-\S+, built on \d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC"
@@ -204,32 +204,32 @@ def on_wire(port, data):
 
 def main():
     target = sys.argv[1]
-    suite = servers.Suite("4lw", target)
-    with servers.Server("apache", "4lw-reference") as ref, servers.Server(target, "4lw") as srv:
+    suite = interop.Suite("4lw", target)
+    with interop.Server("apache", "4lw-reference") as ref, interop.Server(target, "4lw") as srv:
         ref_conns, srv_conns = populate(ref.port), populate(srv.port)
 
         for name, normal in WORDS:
             def check(name=name, normal=normal):
-                want = normal(mask(servers.word(ref.port, name), ref_conns))
-                got = normal(mask(servers.word(srv.port, name), srv_conns))
+                want = normal(mask(interop.word(ref.port, name), ref_conns))
+                got = normal(mask(interop.word(srv.port, name), srv_conns))
                 if want != got:
                     raise Failed(first_difference(want, got))
             suite.test(name, check)
-        suite.test("mntr", lambda: mntr(servers.word(ref.port, "mntr"), servers.word(srv.port, "mntr")))
+        suite.test("mntr", lambda: mntr(interop.word(ref.port, "mntr"), interop.word(srv.port, "mntr")))
 
         def stmk():
             for value in (511, 306):
                 data = b"stmk" + value.to_bytes(8, "big")
                 eq(on_wire(ref.port, data), on_wire(srv.port, data), f"answer to stmk {value}")
-                eq(servers.word(ref.port, "gtmk"), servers.word(srv.port, "gtmk"), "gtmk afterwards")
+                eq(interop.word(ref.port, "gtmk"), interop.word(srv.port, "gtmk"), "gtmk afterwards")
         suite.test("stmk", stmk)
 
         def counters():
             # srst and crst have just been asked: counters start again.
             for port in (ref.port, srv.port):
-                received = int(re.search(r"Received: (\d+)", servers.word(port, "srvr")).group(1))
+                received = int(re.search(r"Received: (\d+)", interop.word(port, "srvr")).group(1))
                 yes(received < 50, f"Received after srst: {received}")
-                lines = [l for l in servers.word(port, "cons").split("\n") if "sid=" in l]
+                lines = [l for l in interop.word(port, "cons").split("\n") if "sid=" in l]
                 eq(2, len(lines), "client connections in cons")
                 for line in lines:
                     yes("recved=0,sent=0" in line, f"counters of a connection after crst: {line}")
@@ -254,7 +254,7 @@ def main():
 
         def many():
             for _ in range(200):
-                eq("imok", servers.word(srv.port, "ruok"), "ruok")
+                eq("imok", interop.word(srv.port, "ruok"), "ruok")
         suite.test("two-hundred-in-a-row", many)
     suite.end()
 

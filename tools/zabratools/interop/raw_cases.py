@@ -3,8 +3,8 @@
 Every case uses node names of its own, so that the order of cases does not matter.
 """
 
-import zkwire as zk
-from zkwire import i32, i64, ustr, buf, boolean, vec, acls, create, create_ttl, multi_op, MULTI_END
+from zabratools import wire as zk
+from zabratools.wire import i32, i64, ustr, buf, boolean, vec, acls, create, create_ttl, multi_op, MULTI_END
 
 CASES = []
 # Cases in which zxids of replies are not comparable (see the case's comment).

@@ -8,15 +8,13 @@ import socket
 import sys
 import time
 import traceback
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from zabratools import server as processes
+from zabratools.launch import command
+from zabratools.server import REPO, tested_cfg, word
 
-import zkserver  # noqa: E402
-from zkserver import word  # noqa: E402
-
-HOME = os.environ["INTEROP_HOME"] if "INTEROP_HOME" in os.environ else os.path.dirname(
-    os.path.dirname(os.path.abspath(__file__)))
+HOME = str(REPO / "tools/interop")
+PACKAGE = str(REPO / "tools/zabratools")
 # Everything of one run of `tools/interop/run`, and in it the part of this suite against this target.
 RUN = os.environ.get("INTEROP_RUN") or os.path.join(HOME, ".work", "run", str(os.getpid()))
 PIDS = os.path.join(RUN, "pids")
@@ -45,7 +43,7 @@ def free_port():
     raise RuntimeError(f"no free port in {PORTS}")
 
 
-class Server(zkserver.Server):
+class Server(processes.Server):
     """One server process; `data` may be shared by several Server objects, one running at a time."""
 
     def __init__(self, kind, name, extra="", props=(), data=None):
@@ -56,9 +54,8 @@ class Server(zkserver.Server):
         self.config = os.path.join(self.dir, "zoo.cfg")
         for folder in (self.dir, self.data, PIDS):
             os.makedirs(folder, exist_ok=True)
-        command = [os.path.join(HOME, "launch"), kind, self.config, *props]
         # A server may be started by a thread that ends before it: nothing ends it then but the suite, or `run` by its pid.
-        super().__init__(f"{kind} ({name})", command, free_port(), os.path.join(self.dir, "server.log"), before_exec=None)
+        super().__init__(f"{kind} ({name})", command(kind, self.config, props), free_port(), os.path.join(self.dir, "server.log"), before_exec=None)
         _all.append(self)
 
     def text(self):
@@ -66,10 +63,8 @@ class Server(zkserver.Server):
         return self.log.read_text(errors="replace")
 
     def spawn(self):
-        with open(os.path.join(HOME, "zoo.cfg.in")) as f:
-            config = f.read().replace("@DATA@", self.data).replace("@PORT@", str(self.port))
         with open(self.config, "w") as f:
-            f.write(config + ZOOCFG_EXTRA + self.extra + "\n")
+            f.write(tested_cfg(self.data, self.port, ZOOCFG_EXTRA + self.extra + "\n"))
         super().spawn()
         open(self._pid_file(), "w").close()
 
@@ -85,7 +80,7 @@ class Server(zkserver.Server):
     def stop(self, patience=20):
         """SIGTERM, then wait until it is gone."""
         if not super().stop(patience):
-            raise zkserver.Trouble(f"{self.name} still alive {patience} s after SIGTERM")
+            raise processes.Trouble(f"{self.name} still alive {patience} s after SIGTERM")
 
     def zxid(self):
         return int(re.search(r"Zxid: 0x([0-9a-f]+)", word(self.port, "srvr")).group(1), 16)
@@ -156,7 +151,7 @@ class Suite:
         except Failed as e:
             self.verdict(name, str(e), began)
         except Exception as e:  # noqa: BLE001: any exception is a failed test, with its place
-            frames = [f for f in traceback.extract_tb(e.__traceback__) if HOME in f.filename and "/venv/" not in f.filename]
+            frames = [f for f in traceback.extract_tb(e.__traceback__) if PACKAGE in f.filename]
             place = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "?"
             self.verdict(name, f"{type(e).__name__}: {e} at {place}", began)
         else:

@@ -13,8 +13,9 @@ from kazoo.recipe.party import Party, ShallowParty
 from kazoo.recipe.partitioner import SetPartitioner
 from kazoo.security import CREATOR_ALL_ACL, make_acl, make_digest_acl
 
-import servers
-from servers import Failed, eq, eventually, yes
+from zabratools import wire
+from zabratools.interop import suite as interop
+from zabratools.interop.suite import Failed, eq, eventually, yes
 
 logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
@@ -473,7 +474,7 @@ def sync_and_large(k):
 
 def reconnect(kind):
     """Restarts the server under a client: session, ephemerals and recipe watches go on."""
-    with servers.Server(kind, "kazoo-restart") as server:
+    with interop.Server(kind, "kazoo-restart") as server:
         k = Kazoo(server)
         try:
             c, w = k.client(), k.client()
@@ -509,8 +510,7 @@ def expiry(k):
     c.create("/k-exp", ephemeral=True)
     old = c.client_id
     # Another connection takes the session over and closes it: the next thing the client hears is expiry.
-    import zkwire
-    taker = zkwire.Conn(k.server.port, timeout=2000, sid=old[0], passwd=old[1])
+    taker = wire.Conn(k.server.port, timeout=2000, sid=old[0], passwd=old[1])
     taker.close_session()
     yes(lost.wait(40), "LOST is reported")
     eventually(True, lambda: c.client_id is not None and c.client_id[0] != old[0] and c.connected, 40, "a new session")
@@ -526,8 +526,8 @@ TESTS = [create_get_set, ensure_path_and_makepath, errors, sequences, ephemerals
 
 def main():
     target = sys.argv[1]
-    suite = servers.Suite("kazoo", target)
-    with servers.Server(target, "kazoo") as server:
+    suite = interop.Suite("kazoo", target)
+    with interop.Server(target, "kazoo") as server:
         for f in TESTS:
             def body(f=f):
                 k = Kazoo(server)

@@ -5,7 +5,7 @@ import re
 import struct
 import zlib
 
-from zkwire import Reader
+from zabratools.wire import Reader
 
 LOG_MAGIC, SNAP_MAGIC = b"ZKLG", b"ZKSN"
 # What Zabra writes after the digest of a record (magic, previous zxid, unsynced bytes, CRC32C); Apache skips it.

@@ -1,0 +1,1 @@
+"""tools/compare/run: Apache ZooKeeper, etcd and Zabra beside one another, and one HTML report."""

@@ -1,0 +1,1 @@
+"""The Python suites of tools/interop/run."""

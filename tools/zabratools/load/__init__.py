@@ -1,0 +1,1 @@
+"""tools/load/beside, hostile and large: figures beside Apache ZooKeeper's."""
