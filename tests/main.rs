@@ -5,5 +5,6 @@ mod ensemble;
 mod golden;
 mod ordering;
 mod process;
+mod scripts;
 mod sim;
 mod tidy;

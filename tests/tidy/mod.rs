@@ -279,6 +279,34 @@ fn every_test_that_our_tables_name_exists() {
     assert!(wrong.is_empty(), "these are not there:\n{}", wrong.join("\n"));
 }
 
+/// The rule of a table's row, and the scripts that the row names.
+fn scripts_of(row: &str) -> Option<(&str, Vec<&str>)> {
+    let rule = row.strip_prefix("| ")?.split(" |").next()?;
+    let is_rule = rule.len() == 2 && rule.starts_with(['W', 'S']) && rule.ends_with(|c: char| c.is_ascii_digit());
+    let named = row.split('`').skip(1).step_by(2).filter(|n| n.starts_with("tests/scripts/"));
+    is_rule.then(|| (rule, named.collect()))
+}
+
+#[test]
+fn every_ordering_rule_has_a_script() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("src/ORDERING.md")).unwrap();
+    let rules: Vec<_> = page.lines().filter_map(scripts_of).collect();
+    assert_eq!(rules.len(), 13, "W1 to W5 and S1 to S8: {rules:?}");
+    for (rule, scripts) in rules {
+        let of_rule = format!("tests/scripts/{}-", rule.to_lowercase());
+        assert!(scripts.iter().any(|s| s.starts_with(&of_rule)), "{rule} has no script of its own: {scripts:?}");
+        for script in scripts {
+            assert!(root.join(script).is_file(), "{script} is not there");
+        }
+    }
+    assert_eq!(
+        scripts_of("| W1 | x | `a` | `tests/scripts/w1-a.txt`, `b` |"),
+        Some(("W1", vec!["tests/scripts/w1-a.txt"]))
+    );
+    assert_eq!(scripts_of("| rule | x |"), None);
+}
+
 #[test]
 fn the_check_of_the_reliability_table_can_fail() {
     let page = "`a.rs::b` and `c.rs \"said {x}\"`, `not this` | `x::y`";

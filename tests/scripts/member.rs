@@ -1,0 +1,283 @@
+//! One server: the turns of its cores, its log and its snapshot writer, each step a call.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use zabra::oracle::replica::SMALL;
+use zabra::oracle::test_disk::TestDisk;
+use zabra::peer::turn::{Bounds, PeerTurn};
+use zabra::peer::{self, Peer, PeerOptions, SnapshotPart, SweepOptions};
+use zabra::pipeline::messages::{ToPeer, ToShard, touch_interval_ms};
+use zabra::pipeline::prep::PrepOptions;
+use zabra::shard::turn::ShardTurn;
+use zabra::shard::{Shard, ShardOptions};
+use zabra::tree::{Tree, TreeOptions};
+use zabra::txn::{Txn, TxnHeader};
+use zabra::txnlog::appender::AppenderOptions;
+use zabra::txnlog::log::{Batch, Due, Log, LogEvent, RunOptions};
+use zabra::txnlog::snapshot::SnapshotOptions;
+use zabra::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
+use zabra::txnlog::writer::LogWriter;
+use zabra::types::stat::owner::ExtendedTypes;
+use zabra::types::{ConnId, Cxid, ErrorCode, Now, Op, ServerId, SessionId, ShardId, Zxid};
+use zabra::watch::{Interest, WatchTable};
+
+use super::command::Args;
+use super::doubles::{Arrival, Names, PeerLinks, ShardLinks, SharedTree, Wires};
+use super::journal::Journal;
+use super::show;
+
+/// `tickTime`, milliseconds.
+const TICK_MS: i32 = 2000;
+
+pub struct Member {
+    tree: SharedTree,
+    peer: PeerTurn,
+    shards: Vec<ShardTurn>,
+    /// What a shard has not taken from its stream.
+    streams: Vec<VecDeque<ToShard>>,
+    /// What happened on a shard's sockets since its last turn.
+    arrivals: Vec<Vec<Arrival>>,
+    to_peer: VecDeque<ToPeer>,
+    log: Log<LogWriter<TestDisk>>,
+    batches: VecDeque<Batch>,
+    snapshotter: Snapshotter<TestDisk>,
+    parts: VecDeque<SnapshotPart>,
+    /// What log and snapshot writer told and the peer has not heard.
+    events: VecDeque<peer::Input>,
+    names: Names,
+    next_conn: u64,
+    journal: Journal,
+}
+
+impl Member {
+    /// A standalone server. `args`: `shards`, `zxid` (the last one of its history), `submit_burst`, `append_burst`,
+    /// `apply_burst`, `stream_high_water`, `snap_count`, `max_batch_records`.
+    pub fn new(id: i64, args: &mut Args<'_>, now: Now, journal: &Journal) -> Member {
+        let shards = args.number("shards").map_or(1, |n| n as usize);
+        let extended = ExtendedTypes { enabled: true, emulate_353: false };
+        let mut tree = Tree::new(TreeOptions { extended, digest_enabled: true });
+        if let Some(zxid) = args.zxid("zxid") {
+            let header = TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid, time_ms: 0, op: Op::ERROR };
+            tree.apply(&header, &Txn::Error { err: ErrorCode::NoNode.code() }, &mut |_| ());
+        }
+        let last = tree.last_zxid();
+        let interest = Arc::new(Interest::new());
+        let options = PeerOptions {
+            me: ServerId(id),
+            tick_ms: TICK_MS,
+            prep: PrepOptions { extended, ..PrepOptions::default() },
+            sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
+            shards,
+        };
+        let peer = PeerTurn::new(Peer::new(options, &tree, &[], now), last, bounds(args));
+        let disk = TestDisk::new();
+        let writer = LogWriter::new(disk.clone(), last, SMALL);
+        let snap_count = args.number("snap_count").map_or(100_000, |n| n as u64);
+        let max_batch_records = args.number("max_batch_records").map_or(1000, |n| n as u64);
+        let appender =
+            AppenderOptions { most_company_ns: 0, snap_count, max_batch_records, ..AppenderOptions::default() };
+        let shard = |i| ShardTurn::new(Shard::new(shard_options(i), WatchTable::new(i, interest.clone())));
+        let mut member = Member {
+            peer,
+            shards: (0..shards).map(shard).collect(),
+            streams: (0..shards).map(|_| VecDeque::new()).collect(),
+            arrivals: (0..shards).map(|_| Vec::new()).collect(),
+            to_peer: VecDeque::new(),
+            log: Log::new(writer, RunOptions { appender, ..RunOptions::default() }, 1),
+            batches: VecDeque::new(),
+            snapshotter: Snapshotter::new(disk, SnapshotOptions::default()),
+            parts: VecDeque::new(),
+            events: VecDeque::new(),
+            names: Names::new(),
+            next_conn: 1,
+            journal: journal.clone(),
+            tree: SharedTree {
+                tree: RefCell::new(tree),
+                cursors: vec![Cell::new(Zxid::NONE); shards],
+                interest,
+                journal: journal.clone(),
+            },
+        };
+        let (peer, tree, mut links) = member.peer_parts();
+        peer.start(now, tree, &mut links);
+        member
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// A connection is accepted at the shard's next turn.
+    pub fn accept(&mut self, name: &str, shard: usize) -> ConnId {
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.names.insert(conn, name.to_owned());
+        self.arrive(shard, Arrival::Accepted(conn));
+        conn
+    }
+
+    pub fn arrive(&mut self, shard: usize, arrival: Arrival) {
+        self.arrivals[shard].push(arrival);
+    }
+
+    /// A shard's turn: what it sent to whom.
+    pub fn shard_turn(&mut self, number: usize, now: Now) -> Vec<(ConnId, Vec<u8>)> {
+        let Member { shards, streams, arrivals, tree, to_peer, names, journal, .. } = self;
+        let arrivals = std::mem::take(&mut arrivals[number]);
+        let mut sockets = Wires { arrivals, sent: Vec::new(), names, journal: journal.clone() };
+        let mut links = ShardLinks { number, stream: &mut streams[number], tree, to_peer, names };
+        shards[number].turn(now, tree.hold(number), &mut sockets, &mut links);
+        sockets.sent
+    }
+
+    pub fn peer_turn(&mut self, now: Now) {
+        let (peer, tree, mut links) = self.peer_parts();
+        peer.turn(now, tree, &mut links);
+    }
+
+    fn peer_parts(&mut self) -> (&mut PeerTurn, &SharedTree, PeerLinks<'_>) {
+        let Member { peer, tree, streams, to_peer, batches, parts, events, names, journal, .. } = self;
+        let rung = vec![false; streams.len()];
+        let journal = journal.clone();
+        (peer, tree, PeerLinks { events, to_peer, streams, log: batches, parts, names, journal, rung })
+    }
+
+    /// The log thread works until it has nothing to do, or `once`: until it has done something with its disk.
+    pub fn sync_log(&mut self, now: Now, once: bool) {
+        let mut told = Vec::new();
+        loop {
+            let mut due = self.log.work(now, &mut told).expect("this disk has no faults");
+            if due.is_none() {
+                if let Some(batch) = self.batches.pop_front() {
+                    self.log.append(batch);
+                    continue;
+                }
+                due = self.log.idle(now);
+            }
+            let Some(due) = due else { break };
+            match due {
+                Due::Sync => {}
+                Due::Roll => self.journal.say("log: begins a new file".into()),
+                Due::Mark => self.journal.step(|| "log: marks its end".into()),
+            }
+            self.log.perform(|| now, &mut told).expect("this disk has no faults");
+            if once {
+                break;
+            }
+        }
+        for event in told {
+            match event {
+                LogEvent::Synced { zxid, records, .. } => {
+                    let zxid = show::zxid(zxid);
+                    self.journal.say(format!("log -> peer: durable up to {zxid}, records {records}"));
+                }
+                LogEvent::SnapshotDue => self.journal.say("log -> peer: a snapshot is due".into()),
+                LogEvent::Restarted { .. } | LogEvent::Stopped => panic!("{event:?}: nobody asked for that"),
+            }
+            self.events.extend(peer::Input::from_log(event));
+        }
+    }
+
+    /// The snapshot thread writes what it was given.
+    pub fn write_snapshot(&mut self, now: Now) {
+        while let Some(part) = self.parts.pop_front() {
+            let Some(event) = self.snapshotter.take(now, part).expect("this disk has no faults") else { continue };
+            self.journal.say(match event {
+                SnapshotEvent::Took(bytes) => format!("snapshot -> peer: {bytes} bytes are written"),
+                SnapshotEvent::Done { zxid, .. } => format!("snapshot -> peer: durable as of {}", show::zxid(zxid)),
+            });
+            self.events.push_back(event.into());
+        }
+    }
+
+    /// Somebody else than a shard, the log or the snapshot's writer tells the peer something.
+    pub fn tell(&mut self, input: peer::Input) {
+        self.events.push_back(input);
+    }
+
+    /// Whether nothing is left to do but wait for clients and clocks.
+    pub fn is_idle(&self) -> bool {
+        self.peer.peer().is_idle()
+            && self.events.is_empty()
+            && self.to_peer.is_empty()
+            && self.streams.iter().all(VecDeque::is_empty)
+            && self.arrivals.iter().all(Vec::is_empty)
+            && self.batches.is_empty()
+            && self.parts.is_empty()
+            && self.log.is_idle()
+            && self.shards.iter().all(|s| !s.shard().has_ready())
+    }
+
+    /// The invariants of all machines.
+    pub fn check(&self) {
+        self.peer.check(&self.tree.tree.borrow());
+        self.shards.iter().for_each(ShardTurn::check);
+        self.log.check();
+    }
+
+    /// How far everything is.
+    pub fn show(&self, now: Now) -> Vec<String> {
+        let tree = self.tree.tree.borrow();
+        let status = self.peer.peer().status(&tree, true);
+        let committed = show::zxid(self.peer.peer().committed());
+        let durable = show::zxid(self.log.sink().durable());
+        let mut lines = vec![
+            format!("applied {}, committed {committed}, durable {durable}", show::zxid(tree.last_zxid())),
+            format!("not applied {}, sessions {}", status.outstanding, status.global_sessions),
+        ];
+        for (shard, turn) in self.shards.iter().enumerate() {
+            let unread = self.streams[shard].len();
+            lines.push(format!("shard {shard} at {}, {unread} on its stream", show::zxid(turn.cursor())));
+        }
+        let expiry = status.expiry.iter();
+        lines.extend(expiry.flat_map(|(at, sessions)| {
+            sessions.iter().map(move |session| format!("session {session} expires in {} ms", at - now.mono_ms))
+        }));
+        lines
+    }
+
+    /// A znode, without a client's asking.
+    pub fn node(&self, path: &str) -> String {
+        let tree = self.tree.tree.borrow();
+        let node = tree.get(path);
+        node.map_or_else(
+            || format!("{path} is not there"),
+            |n| format!("{path} {}, {}", show::data(n.data()), show::stat(&n.stat())),
+        )
+    }
+}
+
+fn bounds(args: &mut Args<'_>) -> Bounds {
+    let mut bounds = Bounds::default();
+    let all = [
+        ("submit_burst", &mut bounds.submit_burst),
+        ("append_burst", &mut bounds.append_burst),
+        ("apply_burst", &mut bounds.apply_burst),
+        ("stream_high_water", &mut bounds.stream_high_water),
+    ];
+    for (name, bound) in all {
+        if let Some(n) = args.number(name) {
+            *bound = n as usize;
+        }
+    }
+    bounds
+}
+
+fn shard_options(id: usize) -> ShardOptions {
+    ShardOptions {
+        id: ShardId(id as u32),
+        max_frame: 1 << 20,
+        session_timeout_ms: (2 * TICK_MS, 20 * TICK_MS),
+        handshake_timeout_ms: 10_000,
+        outstanding_limit: 1000,
+        touch_interval_ms: touch_interval_ms(TICK_MS),
+        bounds: Default::default(),
+        skip_acl: false,
+        words: Vec::new(),
+        enforced_schemes: Vec::new(),
+        auth: Arc::default(),
+        throttles: Default::default(),
+    }
+}
