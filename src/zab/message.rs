@@ -4,7 +4,7 @@
 
 use super::packet::{Packet, PacketError, kind};
 use crate::jute::{JuteError, Put, Reader};
-use crate::types::{Cxid, Epoch, Id, ServerId, SessionId, Zxid};
+use crate::types::{Cxid, Epoch, Id, Op, ServerId, SessionId, Zxid};
 
 /// The version of this protocol that learners and leaders name to each other.
 pub const PROTOCOL_VERSION: i32 = 0x10000;
@@ -103,7 +103,7 @@ pub struct Forwarded<'a> {
     /// The client's number for the request; 0 for the creation of a session.
     pub cxid: Cxid,
     /// The opcode.
-    pub op: i32,
+    pub op: Op,
     /// The request record, as the client sent it.
     pub body: &'a [u8],
     /// Who the client is; null for the creation of a session.
@@ -267,7 +267,7 @@ impl<'a> FromLearner<'a> {
             kind::REQUEST => {
                 let mut r = Reader::new(data(&packet)?);
                 let session = SessionId(r.i64().map_err(field)?);
-                let (cxid, op) = (Cxid(r.i32().map_err(field)?), r.i32().map_err(field)?);
+                let (cxid, op) = (Cxid(r.i32().map_err(field)?), Op(r.i32().map_err(field)?));
                 FromLearner::Request(Forwarded { session, cxid, op, body: r.rest(), identities: packet.identities })
             }
             other => FromLearner::Unknown(other),
@@ -303,7 +303,7 @@ impl<'a> FromLearner<'a> {
                 room.reserve(16 + body.len());
                 room.put_i64(session.0);
                 room.put_i32(cxid.0);
-                room.put_i32(*op);
+                room.put_i32(op.0);
                 room.extend_from_slice(body);
                 Packet { data: Some(&room), identities: identities.clone(), ..bare(kind::REQUEST, NO_ZXID) }
             }

@@ -2,6 +2,7 @@
 //! to each other. A transaction is opaque here: a zxid and bytes. Mirrors `Leader`, `Leader.Proposal`, `FastLeaderElection`.
 
 pub mod auth_packet;
+pub mod election;
 pub mod hello;
 pub mod leader;
 pub mod message;

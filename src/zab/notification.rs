@@ -63,6 +63,13 @@ impl Notification {
         Ok(Notification { held: Held { vote, election_epoch, state, version }, config })
     }
 
+    /// The version of the sender's configuration, if it said one.
+    pub fn config_version(&self) -> Option<Zxid> {
+        let mut lines = self.config.as_deref().unwrap_or_default().lines();
+        let version = lines.find_map(|line| line.trim().strip_prefix("version="))?;
+        i64::from_str_radix(version.trim(), 16).ok().map(Zxid)
+    }
+
     /// Appends the message with its length in front, as it goes over the wire: always in this release's version.
     pub fn put(out: &mut Vec<u8>, vote: &Vote, election_epoch: i64, state: ServerState, config: &str) {
         let begin = out.begin_frame();
@@ -115,7 +122,12 @@ mod tests {
         assert_eq!((body.len(), taken), (53, bytes.len()));
         let read = Notification::read(body).unwrap();
         assert_eq!(read.held, Held { vote: VOTE, election_epoch: 5, state: ServerState::Leading, version: 2 });
-        assert_eq!(read.config.as_deref(), Some("version=0"));
+        assert_eq!((read.config.as_deref(), read.config_version()), (Some("version=0"), Some(Zxid(0))));
+        let config = Some("server.1=a:1:2:participant\nversion=10000000a".to_owned());
+        assert_eq!(Notification { config, ..read.clone() }.config_version(), Some(Zxid(0x1_0000_000a)));
+        for config in [None, Some(String::new()), Some("version=x".to_owned())] {
+            assert_eq!(Notification { config, ..read.clone() }.config_version(), None);
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Servers among each other.
 
 mod bytes;
+mod election;
 mod recorded;

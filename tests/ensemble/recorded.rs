@@ -21,8 +21,12 @@ pub enum Kind {
 pub struct Message {
     /// File and line, for messages of a failed test.
     pub place: String,
+    /// Milliseconds since the first message of the file, where they were recorded.
+    pub at_ms: Option<f64>,
     /// Who says it; `None` for a connection that was closed before its server had said who it is.
     pub from: Option<ServerId>,
+    /// To whom.
+    pub to: Option<ServerId>,
     pub kind: Kind,
     /// Empty for [`Kind::End`].
     pub bytes: Vec<u8>,
@@ -31,6 +35,8 @@ pub struct Message {
 /// One file.
 pub struct Walk {
     pub name: String,
+    /// The lines of the servers' configuration.
+    pub config: Vec<String>,
     pub messages: Vec<Message>,
 }
 
@@ -45,7 +51,8 @@ pub fn walks() -> Vec<Walk> {
             let text = fs::read_to_string(&path).expect("text");
             let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with(['#', '=']));
             let messages = lines.map(|(at, line)| message(&format!("{name}:{}", at + 1), line)).collect();
-            Walk { name, messages }
+            let config = text.lines().filter_map(|line| line.strip_prefix("= ")).map(str::to_owned).collect();
+            Walk { name, config, messages }
         })
         .collect();
     walks.sort_by(|a, b| a.name.cmp(&b.name));
@@ -54,10 +61,11 @@ pub fn walks() -> Vec<Walk> {
 
 fn message(place: &str, line: &str) -> Message {
     let fields: Vec<&str> = line.split(' ').collect();
-    let [_time, _connection, ends, kind, bytes] = fields[..] else { panic!("{place}: {} fields", fields.len()) };
-    let (from, _to) = ends.split_once('>').unwrap_or_else(|| panic!("{place}: {ends}"));
+    let [time, _connection, ends, kind, bytes] = fields[..] else { panic!("{place}: {} fields", fields.len()) };
+    let (from, to) = ends.split_once('>').unwrap_or_else(|| panic!("{place}: {ends}"));
     let number = |text: &str| text.parse().unwrap_or_else(|e| panic!("{place}: {text}: {e}"));
-    let from = (from != "-").then(|| ServerId(number(from)));
+    let server = |text: &str| (text != "-").then(|| ServerId(number(text)));
+    let at_ms = (time != "-").then(|| time.parse().unwrap_or_else(|e| panic!("{place}: {time}: {e}")));
     let kind = match kind {
         "hello" => Kind::Hello,
         "notification" => Kind::Notification,
@@ -69,7 +77,7 @@ fn message(place: &str, line: &str) -> Message {
         other => panic!("{place}: {other}"),
     };
     let bytes = if kind == Kind::End { Vec::new() } else { unhex(place, bytes) };
-    Message { place: place.to_owned(), from, kind, bytes }
+    Message { place: place.to_owned(), at_ms, from: server(from), to: server(to), kind, bytes }
 }
 
 fn unhex(place: &str, text: &str) -> Vec<u8> {
