@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::config::socket_addresses;
 
-/// No answer is longer than a few kilobytes but for `dump`, `wchc` and `cons` on busy servers.
+/// Longest answer that is read, in bytes. Only `dump`, `wchc` and `cons` of busy servers have more than a few
+/// kilobytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// The answer to `word`. Every step may take `timeout`; every address of the host is tried.
+/// Sends `word` and returns the answer. Every step may take `timeout`; all addresses of the host are tried.
 pub(super) fn ask(host: &str, port: u16, word: &str, timeout: Duration) -> io::Result<String> {
     let mut socket = connect(host, port, timeout)?;
     socket.set_read_timeout(Some(timeout))?;
@@ -20,7 +21,7 @@ pub(super) fn ask(host: &str, port: u16, word: &str, timeout: Duration) -> io::R
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// A connection to the first address of the host that accepts.
+/// Connects to the first address of the host that accepts.
 pub(super) fn connect(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in socket_addresses(host, port)? {

@@ -1,4 +1,4 @@
-//! `zabra start|stop|restart|status`, with zkServer.sh's words and exit codes.
+//! `zabra start|stop|restart|status`, with the output and exit codes of zkServer.sh.
 
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -10,16 +10,16 @@ use super::server_paths::{Client, Site};
 use super::{ControlArgs, daemon};
 use crate::config::{ExitCode, host_and_port};
 
-/// A server that loads for longer is left to it.
+/// `start` waits this long for the server to load its data; then it returns and leaves the server running.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// A clean stop syncs the log and closes connections.
+/// `stop` waits this long: the server syncs the log and closes its connections first.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-/// For one question to a server.
+/// Timeout of one four-letter word.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
-/// Lines of the server's output shown when it died.
+/// Number of lines of the server's output that are shown when it has ended unexpectedly.
 const LAST_WORDS: usize = 12;
 
-/// The two outcomes of zkServer.sh.
+/// The exit codes for success and failure, as in zkServer.sh.
 const OK: ExitCode = ExitCode::Finished;
 const FAILED: ExitCode = ExitCode::Unexpected;
 
@@ -77,7 +77,7 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
     };
     if let Err(e) = std::fs::write(&site.pid_file, child.id().to_string()) {
         line("FAILED TO WRITE PID");
-        complain(&format!("{}: {e}: the server is stopped again", site.pid_file.display()));
+        complain(&format!("{}: {e}: the server is stopped again: make the file writable", site.pid_file.display()));
         if let Err(e) = child.kill().and_then(|()| child.wait()) {
             complain(&format!("process {} cannot be stopped: {e}", child.id()));
         }
@@ -86,20 +86,20 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
     await_serving(site, &mut child)
 }
 
-/// The server that has the data directory, or the Apache server that the pid file names.
+/// The process id of the server that has locked the data directory, or of the Apache server that the pid file names.
 fn running(site: &Site) -> Option<i32> {
     let ours = daemon::server_of(&site.data_dir).ok().flatten().map(|server| server.pid);
     ours.or_else(|| daemon::read_pid(&site.pid_file).filter(|pid| daemon::is_apache(*pid)))
 }
 
-/// zkServer.sh's complaint when directories must not be created and are not there.
+/// zkServer.sh's message when a directory is missing and must not be created.
 fn missing_directory(site: &Site) -> Option<String> {
     let kinds = [("data", &site.data_dir), ("txnlog", &site.data_log_dir)];
     let (kind, dir) = kinds.into_iter().find(|(_, dir)| !dir.join("version-2").is_dir())?;
     Some(format!("ZooKeeper {kind} directory is missing at {} fix the path or run initialize", dir.display()))
 }
 
-/// The directories of the pid file and of the output.
+/// Creates the directories for the pid file and for the server's output.
 fn make_directories(site: &Site) -> Result<(), String> {
     for dir in [site.pid_file.parent(), site.out_file.parent()].into_iter().flatten() {
         std::fs::create_dir_all(dir).map_err(|e| format!("{} cannot be created: {e}", dir.display()))?;
@@ -134,7 +134,7 @@ fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
         }
         let serves = match site.client.as_ref().filter(|c| c.port != 0) {
             Some(client) => is_serving(client),
-            // Nowhere to ask: as long as zkServer.sh waits.
+            // The client port is not known, so the server cannot be asked: wait as long as zkServer.sh does.
             None => start.elapsed() > Duration::from_secs(1),
         };
         if serves {
@@ -150,7 +150,7 @@ fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
     }
 }
 
-/// Whether it answers, and not that it does not serve. An answer that `srvr` is not allowed will do.
+/// Whether the server answers and is serving. An answer that `srvr` is not allowed counts too.
 fn is_serving(client: &Client) -> bool {
     ask(&client.host, client.port, "srvr", ASK_LIMIT)
         .is_ok_and(|answer| !answer.is_empty() && !answer.contains("not currently serving requests"))
@@ -184,7 +184,7 @@ fn remove_pid_file(file: &Path) {
     }
 }
 
-/// Stops the server that has the data directory, and waits until it is gone.
+/// Stops the server that has locked the data directory and waits until it has ended.
 pub(super) fn stop(args: &ControlArgs) -> ExitCode {
     match site(args) {
         Ok(site) => stop_at(&site),
@@ -211,7 +211,10 @@ fn stop_at(site: &Site) -> ExitCode {
     }
     if !server.wait(STOP_LIMIT) {
         line("FAILED TO STOP");
-        complain(&format!("process {pid} was sent SIGTERM and still runs after {} s", STOP_LIMIT.as_secs()));
+        complain(&format!(
+            "process {pid} was sent SIGTERM and still runs after {} s: see its log",
+            STOP_LIMIT.as_secs()
+        ));
         return FAILED;
     }
     if site.pid_file.exists() {
@@ -221,8 +224,8 @@ fn stop_at(site: &Site) -> ExitCode {
     OK
 }
 
-/// Nobody has the data directory locked. Whatever process the pid file names is left alone: its number may long since belong to
-/// something else.
+/// No process has locked the data directory. The process that the pid file names is left alone, because its id may
+/// since have been given to another program.
 fn nothing_to_stop(site: &Site) -> ExitCode {
     let file = site.pid_file.display();
     if !site.pid_file.is_file() {
@@ -244,7 +247,7 @@ fn nothing_to_stop(site: &Site) -> ExitCode {
     OK
 }
 
-/// Stops and starts.
+/// Stops the server and starts it again.
 pub(super) fn restart(args: &ControlArgs) -> ExitCode {
     let site = match site(args) {
         Ok(site) => site,

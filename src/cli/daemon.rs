@@ -1,4 +1,4 @@
-//! Processes: starting one apart from the terminal, finding the server of a directory, ending it.
+//! Server processes: starting one in the background, finding the one that uses a data directory, ending it.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,29 +9,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Starts `command` in a session of its own, with nothing to read and its output added to `out`.
+/// Starts `command` in a session of its own, without standard input, and appends its output to `out`.
 pub(super) fn spawn(command: &mut Command, out: &Path) -> io::Result<Child> {
     let file = File::options().create(true).append(true).open(out)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    // SAFETY: setsid is async-signal-safe and touches no memory; it is all that runs between fork and exec.
+    // SAFETY: setsid is async-signal-safe and touches no memory; nothing else runs between fork and exec.
     unsafe {
         command.pre_exec(|| if libc::setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) });
     }
     command.spawn()
 }
 
-/// The process id in a file that `start` (or zkServer.sh) wrote, if it is one.
+/// The process id in a pid file that `start` (or zkServer.sh) wrote; `None` if it contains no number.
 pub(super) fn read_pid(file: &Path) -> Option<i32> {
     fs::read_to_string(file).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
 }
 
-/// Whether the process exists and is no zombie.
+/// Whether the process exists and is not a zombie.
 pub(super) fn lives(pid: i32) -> bool {
     let stat = fs::read_to_string(proc(pid).join("stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// Whether the process looks like an Apache ZooKeeper server, which takes no lock by which it could be known.
+/// Whether the process looks like an Apache ZooKeeper server. Apache takes no lock, so this is the only way to
+/// recognise one.
 pub(super) fn is_apache(pid: i32) -> bool {
     let command = fs::read(proc(pid).join("cmdline")).unwrap_or_default();
     lives(pid) && String::from_utf8_lossy(&command).contains("org.apache.zookeeper.server.")
@@ -41,20 +42,22 @@ fn proc(pid: i32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// The server that has `data_dir` locked: a running Zabra keeps the lock for as long as it lives, and nobody else has it.
+/// The server that has locked `data_dir`. A running Zabra holds this lock as long as it lives, and no other process can
+/// hold it.
 ///
-/// A lock held from another process id namespace (a container) is not seen.
+/// A lock that is held in another process id namespace (a container) is not seen.
 ///
 /// # Errors
-/// `/proc/locks` cannot be read, or the process not be held on to.
+/// `/proc/locks` cannot be read, or the process cannot be opened.
 pub(super) fn server_of(data_dir: &Path) -> io::Result<Option<Process>> {
     let Some(pid) = holder(data_dir)? else { return Ok(None) };
     let process = Process::open(pid)?;
-    // The number could have gone to another process before it was opened; from now on it cannot.
+    // Before it was opened, the process could have ended and its id could have been given to another process. So ask
+    // again who holds the lock; now that it is open, its id cannot be reused.
     Ok(process.filter(|_| holder(data_dir).is_ok_and(|again| again == Some(pid))))
 }
 
-/// The id of the process that holds the `flock` of a directory.
+/// The id of the process that holds the `flock` on a directory.
 fn holder(dir: &Path) -> io::Result<Option<i32>> {
     let Ok(wanted) = fs::metadata(dir) else { return Ok(None) };
     let locks = fs::read_to_string("/proc/locks")?;
@@ -62,8 +65,8 @@ fn holder(dir: &Path) -> io::Result<Option<i32>> {
     Ok(holders.into_iter().find(|pid| has_open(*pid, &wanted)))
 }
 
-/// The process of a line of `/proc/locks`, such as `1: FLOCK  ADVISORY  WRITE 1234 08:01:131138 0 EOF`, if it is an exclusive
-/// `flock` on that inode. A line that begins with `->` is of one that waits.
+/// The process id in a line of `/proc/locks` such as `1: FLOCK  ADVISORY  WRITE 1234 08:01:131138 0 EOF`, if it is an
+/// exclusive `flock` on this inode. Lines with `->` are of processes that wait for the lock.
 fn flock_holder(line: &str, inode: u64) -> Option<i32> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, "FLOCK", _, "WRITE", pid, file, ..] = words.as_slice() else { return None };
@@ -71,15 +74,16 @@ fn flock_holder(line: &str, inode: u64) -> Option<i32> {
     pid.parse().ok().filter(|pid| *pid > 1 && its_inode == inode)
 }
 
-/// Whether the process has the file open: inode numbers are only unique within a file system, and the device numbers of
-/// `/proc/locks` are not always those of `stat`. One whose descriptors may not be seen may not be ended either; that is then said.
+/// Whether the process has the file open. Inode numbers alone are only unique within a file system, and the device
+/// numbers in `/proc/locks` are not always those of `stat`. If we may not look at the process's descriptors the answer
+/// is yes: we may not end that process either, and the error then says so.
 fn has_open(pid: i32, wanted: &fs::Metadata) -> bool {
     let Ok(descriptors) = fs::read_dir(proc(pid).join("fd")) else { return true };
     let same = |file: fs::Metadata| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino());
     descriptors.flatten().any(|d| fs::metadata(d.path()).is_ok_and(same))
 }
 
-/// A process held on to, so that its number cannot come to mean another one.
+/// A process opened by a pidfd, so that its id cannot be reused for another process meanwhile.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: i32,
@@ -87,9 +91,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// `None`: there is none of that number.
+    /// Opens the process; `None` if it does not exist.
     fn open(pid: i32) -> io::Result<Option<Process>> {
-        // SAFETY: takes two integers; the descriptor that comes back is nobody else's.
+        // SAFETY: takes two integers; nobody else owns the descriptor that it returns.
         match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } {
             -1 => match io::Error::last_os_error() {
                 e if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
@@ -104,25 +108,25 @@ impl Process {
     pub(super) fn terminate(&self) -> io::Result<()> {
         let no_info = std::ptr::null::<libc::siginfo_t>();
         let fd = self.fd.as_raw_fd();
-        // SAFETY: the descriptor is open; without an info the call reads no memory.
+        // SAFETY: the descriptor is open, and without an info the call reads no memory.
         match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGTERM, no_info, 0) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
-    /// Waits until the process has ended; false when it has not after `limit`.
+    /// Waits until the process has ended; returns false if it has not after `limit`.
     pub(super) fn wait(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
             let left_ms = left.as_millis().min(i32::MAX as u128) as i32;
-            // SAFETY: one entry, which lives until the call returns.
+            // SAFETY: the array has one entry, and it lives until the call returns.
             match unsafe { libc::poll(&mut poll, 1, left_ms) } {
                 1 => return true,
                 0 if left.is_zero() => return false,
-                // Interrupted, or a little early.
+                // Interrupted by a signal, or returned slightly early: poll again.
                 _ => {}
             }
         }

@@ -3,7 +3,7 @@
 const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// A moment taken apart.
+/// A point in time as calendar fields.
 struct Civil {
     year: i64,
     month: usize,
@@ -15,10 +15,10 @@ struct Civil {
     millisecond: i64,
 }
 
-/// From milliseconds since 1970, any of them.
+/// The calendar fields of any number of milliseconds since 1970, negative ones too.
 fn civil(ms: i64) -> Civil {
     let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    // Years that begin on 1 March, in eras of 400 years: the leap day is a year's last.
+    // Years are counted from 1 March, in eras of 400 years, so that a leap day is the last day of its year.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -44,7 +44,7 @@ pub(super) fn iso(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z", c.hour, c.minute, c.second, c.millisecond)
 }
 
-/// `Fri Nov 20 23:25:24 UTC 2026`, as Java's `Date.toString`.
+/// `Fri Nov 20 23:25:24 UTC 2026`, as Java's `Date.toString` writes it.
 pub(super) fn java(ms: i64) -> String {
     let c = civil(ms);
     let (weekday, month) = (WEEKDAYS[c.weekday], MONTHS[c.month]);

@@ -16,7 +16,7 @@ use crate::txnlog::recovery::follows;
 use crate::txnlog::scan::{End, LogReader};
 use crate::types::Zxid;
 
-/// What to do with logs.
+/// Arguments of `zabra log`.
 #[derive(Debug, Args)]
 pub(super) struct LogArgs {
     #[command(subcommand)]
@@ -29,8 +29,8 @@ enum LogCommand {
     Dump(Where),
     /// Check every checksum, the order of transactions and how each file ends
     ///
-    /// Exit code 0: the log is whole, or a crash tore its end and the next start cuts it. 21: it is damaged, or transactions
-    /// are missing. Nothing is changed.
+    /// Exit code 0: the log is whole, or a crash tore its end and the next start will cut that off. 21: it is damaged,
+    /// or transactions are missing. Nothing is changed.
     Verify(Where),
 }
 
@@ -56,18 +56,18 @@ pub(super) fn run(args: &LogArgs) -> ExitCode {
     report(outcome)
 }
 
-/// Why a command did not come to its end.
+/// Why a command stopped.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The argument names nothing that can be read.
+    /// The argument does not name anything that can be read.
     Argument(String),
     /// The files are damaged.
     Damaged(String),
-    /// Nobody reads on.
+    /// The output could not be written.
     Output(io::Error),
 }
 
-/// Says what was wrong and gives the exit code. A reader that has seen enough (`| head`) is no failure.
+/// Prints what was wrong and returns the exit code. If a reader has closed the pipe (`| head`), that is no failure.
 pub(super) fn report(outcome: Result<(), Trouble>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::Finished,
@@ -93,7 +93,7 @@ pub(super) fn open_dir(path: &Path) -> Result<FsDir, Trouble> {
     FsDir::open(path, false, SyncMethod::Fdatasync).map_err(|e| Trouble::Argument(e.to_string()))
 }
 
-/// The directory and the files in it that are meant, oldest first.
+/// The directory, and the log files that the argument means, oldest first.
 fn open(path: &Path) -> Result<(FsDir, Vec<String>), Trouble> {
     if !path.is_dir() {
         let (Some(name), Some(parent)) = (path.file_name().and_then(|n| n.to_str()), path.parent()) else {
@@ -130,7 +130,7 @@ fn damaged<D: Dir>(dir: &D, name: &str, what: impl std::fmt::Display) -> Trouble
     Trouble::Damaged(format!("{}/{name}: {what}", dir.path()))
 }
 
-/// Opens a log. What neither begins nor is named like one is the wrong argument, not a damaged log.
+/// Opens a log. If a file neither has a log's header nor its name, the argument is wrong and the log not damaged.
 fn open_log<D: Dir>(dir: &D, name: &str) -> Result<LogReader<D::Reader>, Trouble> {
     let log = LogReader::open(dir, name).map_err(|e| damaged(dir, name, e))?;
     if log.end().is_some() && parse_log_name(name).is_none() {
@@ -184,7 +184,7 @@ fn end_words(end: Option<&End>) -> String {
     }
 }
 
-/// What is known of the log so far.
+/// What was read of the log so far.
 #[derive(Default)]
 struct Seen {
     last: Option<Zxid>,
@@ -219,9 +219,9 @@ fn verify<D: Dir>(dir: &D, name: &str, seen: &mut Seen, out: &mut impl Write) ->
         if let Some(last) = seen.last
             && !follows(&record, last, Some(last))
         {
-            let prev = record.trailer.map_or(String::new(), |t| format!(", written behind 0x{:x}", t.prev.0));
+            let prev = record.trailer.map_or(String::new(), |t| format!(", written after 0x{:x}", t.prev.0));
             return Err(bad(format!(
-                "at byte {at}: transaction 0x{:x}{prev} cannot come behind 0x{:x}: transactions are missing between them",
+                "at byte {at}: transaction 0x{:x}{prev} cannot follow 0x{:x}: transactions are missing between them",
                 zxid.0, last.0
             )));
         }
@@ -256,7 +256,7 @@ mod tests {
         bytes
     }
 
-    /// A directory with transactions 1 to 6 in files of three.
+    /// A directory with transactions 1 to 6 in two files of three each.
     fn logs() -> tempfile::TempDir {
         let temp = tempfile::tempdir().expect("a directory");
         let dir = FsDir::open(temp.path().join("version-2"), true, SyncMethod::Fdatasync).expect("opened");
@@ -324,9 +324,9 @@ mod tests {
                 );
             }
         }
-        // By its name it has to be one.
+        // A file named like a log must be one.
         let named = temp.path().join("log.1");
-        for (bytes, what) in [(&b"just text, no log at all"[..], "not a log"), (&[0; 777], "zeros instead of")] {
+        for (bytes, what) in [(&b"just text, no log at all"[..], "not a log"), (&[0; 777], "zeros, although")] {
             std::fs::write(&named, bytes).expect("written");
             let error = verified(&named).expect_err("must fail");
             assert!(error.contains("Damaged") && error.contains(what), "{error}");
@@ -360,6 +360,6 @@ mod tests {
             log.sync().expect("synced");
         }
         let error = verified(temp.path()).expect_err("must fail");
-        assert!(error.contains("transaction 0x3, written behind 0x2 cannot come behind 0x1"), "{error}");
+        assert!(error.contains("transaction 0x3, written after 0x2 cannot follow 0x1"), "{error}");
     }
 }

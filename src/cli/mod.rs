@@ -1,4 +1,4 @@
-//! The commands of the binary. Mirrors the scripts in ZooKeeper's `bin/` and the `main` methods they call.
+//! The commands of the binary. Mirrors the scripts in ZooKeeper's `bin/` and the `main` methods they run.
 
 use std::io::Write;
 use std::process;
@@ -24,7 +24,7 @@ mod version;
 
 pub use version::version;
 
-/// Runs a server to its end. `main` hands it in, so that the commands do not depend on the runtime.
+/// Runs a server until it stops. `main` passes it in, so that the commands do not depend on the runtime.
 pub type RunServer = fn(Config) -> ExitCode;
 
 /// A ZooKeeper server: ZooKeeper's protocol, configuration and data directory.
@@ -47,7 +47,7 @@ enum Command {
     Serve(ServeArgs),
     /// Start a server in the background and wait until it serves
     Start(ControlArgs),
-    /// Stop the server that has the configuration's data directory
+    /// Stop the server that uses the configuration's data directory
     Stop(ControlArgs),
     /// Stop, then start
     Restart(ControlArgs),
@@ -59,7 +59,7 @@ enum Command {
     Log(log::LogArgs),
     /// Print or check a snapshot
     Snapshot(snapshot::SnapshotArgs),
-    /// Run the server's machines in a simulated world from a seed, and judge what clients and disks see
+    /// Run the server's state machines in a simulated world from a seed, and check what clients and disks see
     #[cfg(feature = "sim")]
     Sim(sim::SimArgs),
     /// Print the version
@@ -73,20 +73,20 @@ struct ServeArgs {
     arguments: Vec<String>,
     #[command(flatten)]
     properties: Properties,
-    /// Log warnings and errors only (RUST_LOG wins)
+    /// Log only warnings and errors (RUST_LOG has priority)
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
-    /// Log more (RUST_LOG wins)
+    /// Log more (RUST_LOG has priority)
     #[arg(short, long)]
     verbose: bool,
 }
 
 #[derive(Debug, Args)]
 struct ControlArgs {
-    /// zoo.cfg; else $ZOOCFGDIR/zoo.cfg, conf/zoo.cfg, ./zoo.cfg, or the built-in defaults
+    /// zoo.cfg; without it $ZOOCFGDIR/zoo.cfg, conf/zoo.cfg, ./zoo.cfg, or the built-in defaults
     #[arg(value_name = "ZOO.CFG")]
     file: Option<String>,
-    /// Directory in which zoo.cfg lies, as zkServer.sh's option
+    /// Directory that contains zoo.cfg, like zkServer.sh's option
     #[arg(long, value_name = "DIR")]
     config: Option<std::path::PathBuf>,
     #[command(flatten)]
@@ -101,7 +101,7 @@ struct Properties {
 }
 
 impl Properties {
-    /// As pairs; without `=` the value is empty, as in Java.
+    /// The properties as pairs; without `=` the value is empty, as in Java.
     fn pairs(&self) -> Vec<(String, String)> {
         let pair =
             |text: &String| text.split_once('=').map_or((text.clone(), String::new()), |(k, v)| (k.into(), v.into()));
@@ -109,13 +109,13 @@ impl Properties {
     }
 }
 
-/// The last part of `--help`.
+/// The last part of `--help`: the table of exit codes.
 fn exit_codes() -> String {
     let lines = ExitCode::ALL.iter().map(|e| format!("  {:>3}  {}", e.code(), e.meaning()));
     format!("Exit codes:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Does what the process's arguments ask for; `run` is called for `serve`.
+/// Runs the command that the process's arguments name; `run` is called for `serve`.
 pub fn main(run: RunServer) -> process::ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args, run).into(),

@@ -9,7 +9,7 @@ use super::{RunServer, ServeArgs, version};
 use crate::config::{Config, ConfigError, ExitCode, Warning};
 use crate::runtime::logging;
 
-/// Reads the configuration, starts logging and runs the server.
+/// Reads the configuration, starts logging and runs the server until it stops.
 pub(super) fn serve(args: &ServeArgs, run: RunServer) -> ExitCode {
     if let Err((code, e)) = start_logging(args) {
         logging::say(&format!("zabra: {e}\n"));
@@ -50,7 +50,7 @@ fn tell(warnings: &[Warning]) {
     }
 }
 
-/// Logs to standard error, filtered by RUST_LOG or by the options.
+/// Starts logging to standard error, filtered by RUST_LOG or else by the options.
 fn start_logging(args: &ServeArgs) -> Result<(), (ExitCode, String)> {
     let level = match (args.quiet, args.verbose) {
         (true, _) => "warn",

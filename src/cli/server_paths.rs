@@ -1,5 +1,5 @@
-//! Where a server's files and port are, read from zoo.cfg as leniently as zkServer.sh does with `grep`, so that `stop` and
-//! `status` also work on a configuration that Zabra would not start with, such as an Apache server's.
+//! The files and the port of a server, read from zoo.cfg as leniently as zkServer.sh reads it with `grep`. So `stop`
+//! and `status` also work with a configuration that Zabra refuses to start with, such as that of an Apache ensemble.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,20 +9,20 @@ use super::ControlArgs;
 use crate::config::parse_properties;
 use crate::quorum::Member;
 
-/// What the commands need to know.
+/// What the commands need to know about a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Site {
-    /// zoo.cfg; none runs with the built-in defaults.
+    /// zoo.cfg; `None` means the built-in defaults.
     pub(super) file: Option<PathBuf>,
     pub(super) data_dir: PathBuf,
     pub(super) data_log_dir: PathBuf,
     pub(super) pid_file: PathBuf,
-    /// Standard output and error of the server that `start` starts.
+    /// Standard output and error of a server started by `start`.
     pub(super) out_file: PathBuf,
     pub(super) client: Option<Client>,
 }
 
-/// Where clients connect.
+/// The address for clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Client {
     pub(super) host: String,
@@ -61,7 +61,7 @@ impl Site {
         Ok(Site { file, data_dir, data_log_dir, pid_file, out_file, client })
     }
 
-    /// How the commands name the configuration.
+    /// The name of the configuration in messages.
     pub(super) fn config_name(&self) -> String {
         self.file.as_ref().map_or("(built-in defaults)".into(), |f| f.display().to_string())
     }
@@ -71,7 +71,7 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-/// A bare name lies in the configuration directory, if there is one.
+/// A file name without a directory is looked for in the configuration directory, if there is one.
 fn config_file(named: Option<&str>, dir: Option<&Path>) -> Option<PathBuf> {
     match (named, dir) {
         (Some(name), Some(dir)) if !name.contains('/') => Some(dir.join(name)),
@@ -99,7 +99,7 @@ fn get<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
     pairs.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.trim()).filter(|v| !v.is_empty())
 }
 
-/// The client port of zoo.cfg, or of this server's own line there or in the dynamic file, or the TLS port.
+/// The client port from zoo.cfg, or from this server's own line there or in the dynamic file, or else the TLS port.
 fn client(pairs: &[(String, String)], data_dir: &Path) -> Option<Client> {
     let port = |key| get(pairs, key).and_then(|v| v.parse::<u16>().ok());
     let host = |key| reachable(get(pairs, key).unwrap_or("localhost"));
@@ -120,7 +120,7 @@ fn own_line(pairs: &[(String, String)], data_dir: &Path) -> Option<Client> {
     Some(Client { host: reachable(&address.host), port: address.port, tls: false })
 }
 
-/// One cannot connect to "every address".
+/// The host to connect to: nobody can connect to a wildcard address, so it becomes `localhost`.
 fn reachable(host: &str) -> String {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_every = address.is_ok_and(|ip| ip.is_unspecified());

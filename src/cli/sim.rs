@@ -1,4 +1,4 @@
-//! `zabra sim`: the simulator over many seeds. In a build with the feature `sim` only.
+//! `zabra sim`: runs the simulator over many seeds. Only in builds with the feature `sim`.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -10,39 +10,39 @@ use crate::sim::{self, Options, Summary};
 
 #[derive(Debug, Args)]
 pub(super) struct SimArgs {
-    /// Seeds to run at most; without --minutes 100
+    /// Most seeds to run; 100 if --minutes is not given either
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
-    /// Minutes after which no further seed is begun
+    /// Minutes after which no further seed is started
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
     /// First seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     start_seed: u64,
-    /// Choices per seed before the world comes to rest
+    /// Number of random choices per seed before the simulation winds down
     #[arg(long, value_name = "N", default_value_t = Options::default().steps)]
     steps: u64,
-    /// Run every seed twice and compare all that happened
+    /// Run every seed twice and compare the traces
     #[arg(long)]
     twice: bool,
-    /// Print everything that happens
+    /// Print every event of the simulation
     #[arg(short, long)]
     verbose: bool,
 }
 
-/// A line for whoever reads; if nobody does any more, the exit code still tells.
+/// Prints a line. If nobody reads the output, the exit code still tells the result.
 fn say(line: &str) {
     let mut out = std::io::stdout();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// How to see a failure again.
+/// The command that reproduces a failure.
 fn replay(seed: u64, steps: u64) -> String {
     let steps = if steps == Options::default().steps { String::new() } else { format!(" --steps {steps}") };
     format!("cargo run --release --features sim -- sim --seeds 1 --start-seed {seed}{steps} -v")
 }
 
-/// Runs the seeds; the first that fails ends it.
+/// Runs the seeds; stops at the first failure.
 pub(super) fn run(args: &SimArgs) -> std::process::ExitCode {
     let options = Options { steps: args.steps, verbose: args.verbose, ..Options::default() };
     let began = Instant::now();
@@ -83,11 +83,11 @@ fn one(seed: u64, options: Options, twice: bool) -> Result<Summary, String> {
     Ok(first)
 }
 
-/// An assertion of a machine ends the process: first it is said how to see that again.
+/// A failed assertion ends the process; before that, print how to reproduce it.
 fn fail_as(seed: u64, steps: u64) {
     std::panic::set_hook(Box::new(move |info| {
         say(&format!("seed {seed}: {info}\n{}", replay(seed, steps)));
-        // The exit code says that a seed failed, not that the simulator did.
+        // The exit code means that a seed failed, not that the simulator itself did.
         std::process::exit(1);
     }));
 }

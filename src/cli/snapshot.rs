@@ -18,7 +18,7 @@ use crate::txnlog::snapshot_read::{Node, Sink, Tail, read_file};
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 
-/// What to do with a snapshot.
+/// Arguments of `zabra snapshot`.
 #[derive(Debug, Args)]
 pub(super) struct SnapshotArgs {
     #[command(subcommand)]
@@ -29,20 +29,20 @@ pub(super) struct SnapshotArgs {
 enum SnapshotCommand {
     /// Print every znode and session
     Dump {
-        /// The snapshot file; its name says how it is packed
+        /// The snapshot file; its name says how it is compressed
         file: PathBuf,
-        /// Print data too, in base64
+        /// Also print the data, in base64
         #[arg(short, long, conflicts_with = "json")]
         data: bool,
         /// Print names and sizes as JSON, in the form that ncdu reads
         #[arg(long)]
         json: bool,
     },
-    /// Check the seals, that the znodes make a tree, and its digest
+    /// Check the checksums, that the znodes form a tree, and the digest
     ///
-    /// Exit code 0: whole. 21: damaged.
+    /// Exit code 0: the snapshot is whole. 21: it is damaged.
     Verify {
-        /// The snapshot file; its name says how it is packed
+        /// The snapshot file; its name says how it is compressed
         file: PathBuf,
     },
 }
@@ -65,11 +65,11 @@ struct Snapshot {
     tree: Tree,
     sessions: Vec<(SessionId, i32)>,
     tail: Tail,
-    /// From the file's name.
+    /// The zxid in the file's name.
     zxid: Zxid,
 }
 
-/// Takes a snapshot's parts.
+/// Collects the parts of a snapshot while it is read.
 struct Loading {
     tree: TreeLoader,
     sessions: Vec<(SessionId, i32)>,
@@ -93,7 +93,7 @@ impl Sink for Loading {
 fn load(file: &Path) -> Result<Snapshot, Trouble> {
     let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let Some((zxid, compression)) = parse_snapshot_name(name) else {
-        let what = "is not named snapshot.<zxid>, with .gz or .snappy if packed: name a snapshot file";
+        let what = "is not named snapshot.<zxid>, with .gz or .snappy if compressed: name a snapshot file";
         return Err(Trouble::Argument(format!("{}: {what}", file.display())));
     };
     if !file.is_file() {
@@ -101,7 +101,7 @@ fn load(file: &Path) -> Result<Snapshot, Trouble> {
     }
     let dir = open_dir(file.parent().unwrap_or(Path::new(".")))?;
     let reader = dir.open(name).map_err(|e| Trouble::Argument(e.to_string()))?;
-    // TTL znodes are told from ephemerals whatever the server's settings are.
+    // Tells TTL znodes from ephemerals, whatever the server's settings are.
     let extended = ExtendedTypes { enabled: true, emulate_353: false };
     let tree = TreeLoader::new(TreeOptions { extended, digest_enabled: true });
     let mut loading = Loading { tree, sessions: Vec::new() };
@@ -137,7 +137,7 @@ fn verify(s: &Snapshot, file: &Path, out: &mut impl Write) -> Result<(), Trouble
     .map_err(Trouble::Output)
 }
 
-/// A znode's children, sorted, so that two dumps can be compared.
+/// A znode's children, sorted so that two dumps can be compared.
 fn children(tree: &Tree, path: &str) -> Vec<String> {
     let Some(node) = tree.get(path) else { return Vec::new() };
     let mut names: Vec<&str> = node.children().collect();
@@ -145,11 +145,11 @@ fn children(tree: &Tree, path: &str) -> Vec<String> {
     names.into_iter().map(|name| crate::types::path::join(path, name)).collect()
 }
 
-/// In SnapshotFormatter's form.
+/// Prints the snapshot in the format of SnapshotFormatter.
 fn dump(s: &Snapshot, with_data: bool, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "ZNode Details (count={}):", s.tree.node_count())?;
     let mut last = s.zxid;
-    // A stack of paths, not of calls: a tree may be deeper than a thread's stack.
+    // A stack of paths instead of recursion: a tree may be deeper than a thread's stack allows.
     let mut open = vec!["/".to_string()];
     while let Some(path) = open.pop() {
         let Some(node) = s.tree.get(&path) else { continue };
@@ -169,7 +169,7 @@ fn dump(s: &Snapshot, with_data: bool, out: &mut impl Write) -> io::Result<()> {
     for (id, timeout_ms) in &s.sessions {
         writeln!(out, "{:#016x}, {timeout_ms}, {}", id.0, s.tree.ephemerals_count_of(*id))?;
     }
-    // As in Java, only a digest that the log has yet to reach.
+    // As in Java, only a digest whose transaction is still to be replayed from the log.
     if let Some(d) = s.tail.digest.filter(|d| d.zxid > s.zxid) {
         writeln!(out, "Target zxid digest is: {:x}, {}", d.zxid.0, d.digest as i64)?;
     }
@@ -188,7 +188,7 @@ fn dump_stat(stat: &StatPersisted, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  ephemeralOwner = {:#016x}", stat.ephemeral_owner)
 }
 
-/// In ncdu's form, as SnapshotFormatter's `-json`.
+/// Prints the snapshot in the format of ncdu, as SnapshotFormatter's `-json` does.
 fn dump_json(s: &Snapshot, out: &mut impl Write) -> io::Result<()> {
     enum Step {
         Open(String),
@@ -231,7 +231,7 @@ mod tests {
 
     const SESSION: SessionId = SessionId(0x1_0000);
 
-    /// Writes a snapshot of a small tree at zxid 2 that promises `digest_shift` more than the true digest.
+    /// Writes a snapshot of a small tree at zxid 2 whose recorded digest is `digest_shift` more than the true one.
     fn written(dir: &Path, compression: Compression, digest_shift: u64) -> PathBuf {
         let mut tree = Tree::new(TreeOptions { extended: ExtendedTypes::default(), digest_enabled: true });
         for (zxid, path, ephemeral) in [(1, "/a", false), (2, "/a/b", true)] {

@@ -1,4 +1,5 @@
-//! A logged transaction as one line of text. Mirrors `TxnLogToolkit.printTxn`, but for the time, which is in ISO form.
+//! A logged transaction as one line of text. Mirrors `TxnLogToolkit.printTxn`, except for the time, which is in ISO
+//! format.
 
 use super::date;
 use crate::jute::{JuteError, Reader};
@@ -54,7 +55,7 @@ fn create(c: &CreateTxn) -> String {
     }
 }
 
-/// In jute's form: `v{s{31,s{'world,'anyone}}}`.
+/// The ACL in jute's text format: `v{s{31,s{'world,'anyone}}}`.
 fn acls(acl: &SharedAcl) -> String {
     let open = [Acl::world_all()];
     let list = acl.as_deref().unwrap_or(&open);
@@ -63,7 +64,7 @@ fn acls(acl: &SharedAcl) -> String {
     format!("v{{{}}}", list.iter().map(entry).collect::<Vec<_>>().join(","))
 }
 
-/// As jute's text form writes a string.
+/// A string as jute's text format writes it.
 fn quoted(string: &str) -> String {
     format!("'{}", text(string.as_bytes()))
 }
@@ -72,8 +73,8 @@ fn data_text(data: Option<&[u8]>) -> String {
     text(data.unwrap_or_default())
 }
 
-/// UTF-8 as it is, but control characters and broken bytes escaped, so that a transaction stays on its line and a terminal
-/// stays a terminal.
+/// The bytes as UTF-8 text. Control characters and invalid bytes are escaped, so that a transaction stays on one line
+/// and cannot change the state of a terminal.
 fn text(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -1,4 +1,4 @@
-//! ACLs as zkCli reads and prints them. Mirrors `AclParser` and `ZKUtil.getPermString`.
+//! ACLs as zkCli parses and prints them. Mirrors `AclParser` and `ZKUtil.getPermString`.
 
 use super::console::Console;
 use crate::types::{Acl, Id, perms};
@@ -6,9 +6,9 @@ use crate::types::{Acl, Id, perms};
 const LETTERS: [(char, i32); 5] =
     [('c', perms::CREATE), ('d', perms::DELETE), ('r', perms::READ), ('w', perms::WRITE), ('a', perms::ADMIN)];
 
-/// Reads `scheme:id:perms[,scheme:id:perms…]`; the id may hold colons. What cannot be read is reported and left out.
+/// Parses `scheme:id:perms[,scheme:id:perms…]`; the id may contain colons. Invalid entries are reported and left out.
 pub(crate) fn parse(text: &str, console: &Console) -> Vec<Acl> {
-    // Java's split drops empty parts at the end.
+    // Java's `split` drops empty parts at the end.
     let text = text.trim_end_matches(',');
     text.split(',').filter_map(|entry| parse_entry(entry, console)).collect()
 }
@@ -29,12 +29,12 @@ fn parse_entry(entry: &str, console: &Console) -> Option<Acl> {
     Some(Acl { perms: bits, id: Id::new(scheme, id) })
 }
 
-/// The letters of the bits, in Java's order.
+/// The letters of the permission bits, in Java's order.
 pub(crate) fn letters(bits: i32) -> String {
     LETTERS.iter().filter(|(_, bit)| bits & bit != 0).map(|(c, _)| *c).collect()
 }
 
-/// The two lines of an entry.
+/// An entry as the two lines that zkCli prints.
 pub(crate) fn text(acl: &Acl) -> String {
     format!("'{},'{}\n: {}\n", acl.id.scheme, acl.id.id, letters(acl.perms))
 }

@@ -1,11 +1,11 @@
-//! Where output goes: the process's streams, the line editor while it waits, or a test's memory.
+//! Where output goes: to the process's streams, to the line editor while it waits for input, or into memory in tests.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Both streams; clones write to the same ones.
+/// The output and the error stream; clones write to the same ones.
 #[derive(Clone)]
 pub(crate) struct Console {
     shared: Arc<Shared>,
@@ -14,14 +14,14 @@ pub(crate) struct Console {
 struct Shared {
     out: Mutex<Box<dyn Write + Send>>,
     err: Mutex<Box<dyn Write + Send>>,
-    /// Writing failed: the reader is gone.
+    /// A write failed: nobody reads the output any more.
     broken: AtomicBool,
-    /// To the line editor, while it has the terminal.
+    /// Passes text to the line editor while it controls the terminal.
     editor: Mutex<Option<SyncSender<String>>>,
 }
 
 impl Console {
-    /// The process's own streams.
+    /// A console on the process's own streams.
     pub(crate) fn process() -> Console {
         Console::new(Box::new(io::stdout()), Box::new(io::stderr()))
     }
@@ -36,12 +36,12 @@ impl Console {
         Console { shared: Arc::new(shared) }
     }
 
-    /// Writes text as it is.
+    /// Writes text without a line break.
     pub(crate) fn out(&self, text: &str) {
         self.write(&self.shared.out, text);
     }
 
-    /// Writes a line.
+    /// Writes a line to the output stream.
     pub(crate) fn out_line(&self, text: &str) {
         self.write(&self.shared.out, &format!("{text}\n"));
     }
@@ -51,8 +51,8 @@ impl Console {
         self.write(&self.shared.err, &format!("{text}\n"));
     }
 
-    /// Writes what nobody asked for, such as an event: above the prompt if the user is typing. Never waits for the editor,
-    /// which may itself be waiting for the thread that calls this.
+    /// Writes text that the user did not ask for, such as an event; while the user is typing it appears above the
+    /// prompt. Never waits for the editor, which may itself wait for the thread that calls this.
     pub(crate) fn interject(&self, text: &str) {
         let editor = lock(&self.shared.editor).clone();
         let printed = editor.is_some_and(|e| e.try_send(text.trim_end_matches('\n').to_owned()).is_ok());
@@ -61,12 +61,12 @@ impl Console {
         }
     }
 
-    /// From now on (or no longer) the terminal belongs to a line editor that prints for us.
+    /// Says that a line editor controls the terminal from now on and prints through `printer`; `None`: no longer.
     pub(crate) fn edit(&self, printer: Option<SyncSender<String>>) {
         *lock(&self.shared.editor) = printer;
     }
 
-    /// Whether a write failed; more output is in vain.
+    /// Whether a write failed, so that more output is useless.
     pub(crate) fn is_broken(&self) -> bool {
         self.shared.broken.load(Ordering::Relaxed)
     }
@@ -79,7 +79,7 @@ impl Console {
     }
 }
 
-/// A panic elsewhere leaves a stream usable.
+/// Locks a mutex. A panic in another thread leaves a stream usable, so poisoning is ignored.
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -101,7 +101,7 @@ mod captured {
         }
     }
 
-    /// What a [`Console::captured`] was given.
+    /// What was written to a [`Console::captured`].
     pub(crate) struct Captured {
         out: Memory,
         err: Memory,
@@ -117,7 +117,7 @@ mod captured {
     }
 
     impl Console {
-        /// A console into memory.
+        /// A console that writes into memory.
         pub(crate) fn captured() -> (Console, Captured) {
             let seen = Captured { out: Memory::default(), err: Memory::default() };
             (Console::new(Box::new(seen.out.clone()), Box::new(seen.err.clone())), seen)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 const RULE: &str = "+--------+-------------------------------------------------+----------------+";
 
-/// The table, without a line end behind it; nothing for no data.
+/// The table, without a line break at the end; empty if there are no data.
 pub(crate) fn hex(data: &[u8]) -> String {
     if data.is_empty() {
         return String::new();

@@ -16,9 +16,9 @@ use super::interpreter::{Prompt as ShellPrompt, command_names};
 use crate::types::path;
 
 const MENU: &str = "completion_menu";
-/// Events that may wait for the editor to print them.
+/// Most events that may wait for the editor to print them.
 const EVENTS: usize = 4096;
-/// How soon an event shows while the user types.
+/// How often the editor looks for events to print while the user types.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The terminal's editor.
@@ -48,7 +48,7 @@ impl Editor {
         Editor { reedline, console, events }
     }
 
-    /// The next line; none when the user wants to leave.
+    /// The next line; `None` when the user wants to leave.
     pub(super) fn read(&mut self, prompt: ShellPrompt) -> io::Result<Option<String>> {
         self.console.edit(Some(self.events.clone()));
         let signal = self.reedline.read_line(&Plain(prompt));
@@ -60,7 +60,7 @@ impl Editor {
     }
 }
 
-/// zkCli's prompt, nothing around it.
+/// zkCli's prompt, without decoration.
 struct Plain(ShellPrompt);
 
 impl Prompt for Plain {
@@ -94,7 +94,7 @@ impl Words {
     fn nodes(&self, word: &str) -> Vec<String> {
         let Some(client) = self.client.get().filter(|c| c.state().is_connected()) else { return Vec::new() };
         let (dir, prefix) = split(word);
-        // A path that cannot be listed completes to nothing.
+        // A path whose children cannot be listed has no completions.
         let Ok((mut names, _)) = client.get_children(dir, false) else { return Vec::new() };
         names.retain(|n| n.starts_with(prefix));
         names.sort();
@@ -102,7 +102,7 @@ impl Words {
     }
 }
 
-/// The directory a path is in, and how its name begins.
+/// Splits a path into its directory and the beginning of the name.
 fn split(word: &str) -> (&str, &str) {
     match word.rfind('/') {
         Some(0) | None => (path::ROOT, word.trim_start_matches('/')),
@@ -123,7 +123,7 @@ impl Completer for Words {
         let suggestions: Vec<Suggestion> = values
             .into_iter()
             .map(|value| Suggestion {
-                // A path goes on with what lies below it.
+                // No blank after a path: the user may want to go on with a child.
                 append_whitespace: !value.starts_with('/'),
                 value,
                 span: Span::new(start, before.len()),

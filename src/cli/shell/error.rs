@@ -1,11 +1,11 @@
-//! Why a command failed, in zkCli's words. Mirrors `CliException` and `CliWrapperException`.
+//! Why a command failed, with zkCli's messages. Mirrors `CliException` and `CliWrapperException`.
 
 use super::client::{ClientError, code};
 
-/// Exit code of a command nobody knows.
+/// Exit code of an unknown command.
 pub(crate) const NOT_FOUND: u8 = 127;
 
-/// What to print on the error stream, and the exit code of a one-shot command.
+/// The text for the error stream, and the exit code if the shell runs a single command.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub(crate) struct ShellError {
     pub(crate) message: String,
@@ -18,7 +18,7 @@ impl ShellError {
         ShellError { message: message.into(), exit_code: 1 }
     }
 
-    /// No such command.
+    /// The error of an unknown command.
     pub(crate) fn not_found(command: &str) -> ShellError {
         ShellError { message: format!("Command not found: Command not found {command}"), exit_code: NOT_FOUND }
     }

@@ -1,4 +1,5 @@
-//! The shell's own words (`history`, `redo`, `connect`, …) and the way to the others. Mirrors `ZooKeeperMain.processZKCmd`.
+//! The shell's own commands (`history`, `redo`, `connect`, …); all others are passed to `commands`. Mirrors
+//! `ZooKeeperMain.processZKCmd`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,16 +15,16 @@ use super::console::Console;
 use super::error::ShellError;
 use super::line;
 
-/// The shell's own words and what the help shows behind them. `exit` is understood too, as in later versions, and `help`, at
-/// which ZooKeeper 3.9 complains below the help that it does not know the command.
+/// The shell's own commands and their usage. `exit` also works, as in later ZooKeeper versions, and so does `help`;
+/// ZooKeeper 3.9 shows the help too, but adds that it does not know the command.
 const OWN: [(&str, &str); 5] =
     [("connect", "host:port"), ("history", ""), ("printwatches", "on|off"), ("quit", ""), ("redo", "cmdno")];
 const EXIT: &str = "exit";
 const HELP: &str = "help";
-/// Lines that `history` shows.
+/// Number of lines that `history` shows.
 const HISTORY_LINES: usize = 10;
 
-/// Whether to read on.
+/// Whether to read another command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flow {
     Continue,
@@ -39,12 +40,12 @@ pub(super) struct Shell {
     host: String,
     print_watches: Arc<AtomicBool>,
     history: BTreeMap<usize, String>,
-    /// Commands so far; the prompt's number.
+    /// Number of commands so far: the number in the prompt.
     count: usize,
     exit_code: u8,
 }
 
-/// `[zk: host(STATE) number] `, with the state of the moment it is printed.
+/// `[zk: host(STATE) number] `, with the state at the time it is printed.
 pub(super) struct Prompt {
     client: SharedClient,
     host: String,
@@ -58,7 +59,7 @@ impl fmt::Display for Prompt {
     }
 }
 
-/// Every command's name, sorted.
+/// The names of all commands, sorted.
 pub(super) fn command_names() -> Vec<&'static str> {
     help_lines().into_iter().map(|(name, _)| name).collect()
 }
@@ -92,22 +93,22 @@ impl Shell {
         }
     }
 
-    /// The last command's.
+    /// The exit code of the last command.
     pub(super) fn exit_code(&self) -> u8 {
         self.exit_code
     }
 
-    /// The session in use.
+    /// The current session.
     pub(super) fn client(&self) -> SharedClient {
         self.client.clone()
     }
 
-    /// The prompt of the next command.
+    /// The prompt for the next command.
     pub(super) fn prompt(&self) -> Prompt {
         Prompt { client: self.client(), host: self.host.clone(), count: self.count }
     }
 
-    /// Ends the present session and starts one with `host`.
+    /// Ends the current session and starts one with `host`.
     pub(super) fn connect(&mut self, host: &str) -> Result<(), ShellError> {
         let connect = ConnectString::parse(host).map_err(ShellError::new)?;
         if let Some(old) = self.client.get() {
@@ -130,7 +131,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Runs a line, unless it is empty.
+    /// Runs a line unless it is empty.
     pub(super) fn line(&mut self, line: &str) -> Flow {
         let words = line::words(line);
         if words.is_empty() {
@@ -142,7 +143,7 @@ impl Shell {
         flow
     }
 
-    /// Runs a command; reports its failure.
+    /// Runs a command and reports its failure.
     pub(super) fn run(&mut self, words: &[String]) -> Flow {
         let done = self.process(words);
         if let Err(e) = &done {
@@ -150,7 +151,7 @@ impl Shell {
             self.console.err_line(&e.message);
             return Flow::Continue;
         }
-        // `quit` leaves with the code of the command before it.
+        // `quit` exits with the code of the command before it.
         if done != Ok(Flow::Quit) {
             self.exit_code = 0;
         }
@@ -228,7 +229,7 @@ impl Shell {
     }
 }
 
-/// A number as ZooKeeper's shell reads it.
+/// Parses a number as ZooKeeper's shell does.
 fn decode(text: &str) -> Option<i32> {
     crate::config::decode(text).and_then(|n| i32::try_from(n).ok())
 }

@@ -1,7 +1,7 @@
-//! A line's words. Mirrors `MyCommandOptions.parseCommand`.
+//! Splits a line into words. Mirrors `MyCommandOptions.parseCommand`.
 
-/// Splits a line: words end at white space; a word that starts with a quote ends with the same one and loses both.
-/// As in zkCli, quotes inside a word are kept, nothing is an escape, and an opening quote without its partner is skipped.
+/// Words end at white space. A word that begins with a quote ends at the same quote and loses both. As in zkCli, quotes
+/// inside a word are kept, there is no escape character, and an opening quote without a closing one is dropped.
 pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start_matches(space);
@@ -24,7 +24,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Java's `\s`.
+/// White space as Java's `\s` defines it.
 fn space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\n' | '\u{b}' | '\u{c}' | '\r')
 }

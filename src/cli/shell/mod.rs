@@ -1,4 +1,4 @@
-//! `zabra shell`: zkCli's words, options and output. Mirrors `org.apache.zookeeper.ZooKeeperMain`.
+//! `zabra shell`, with the commands, options and output of zkCli. Mirrors `org.apache.zookeeper.ZooKeeperMain`.
 
 mod acl;
 mod client;
@@ -26,7 +26,7 @@ use editor::Editor;
 use interpreter::{Flow, Shell};
 use start::Start;
 
-/// Arguments of `zabra shell`: zkCli's own, which have one dash and many letters.
+/// Arguments of `zabra shell`. They are zkCli's, whose long options have one dash.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ShellArgs {
     /// [-server host:port[,host:port...][/chroot]] [-timeout ms] [-r] [-waitforconnection] [-client-configuration file]
@@ -35,13 +35,13 @@ pub struct ShellArgs {
     pub args: Vec<String>,
 }
 
-/// The session in use, shared with the completion; `connect` replaces it.
+/// The current session, shared with the completion; `connect` replaces it.
 #[derive(Clone, Default)]
 struct SharedClient(Arc<Mutex<Option<Arc<Client>>>>);
 
 impl SharedClient {
     fn get(&self) -> Option<Arc<Client>> {
-        // One pointer: nothing is left half done by a panic elsewhere.
+        // The value is a single pointer, so a panic in another thread cannot leave it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -50,9 +50,9 @@ impl SharedClient {
     }
 }
 
-/// Runs one command, or all that come from the terminal or standard input. Exit code: the last command's (1 for a failure,
-/// 127 for one nobody knows), or 1 if there is no starting. As zkCli, only `quit` and `close` end the session on the server;
-/// else it lives on until it times out, and its ephemerals with it.
+/// Runs one command, or all commands from the terminal or standard input. The exit code is that of the last command (1
+/// for a failure, 127 for an unknown command), or 1 if the shell could not start. As in zkCli, only `quit` and `close`
+/// close the session on the server; otherwise the session and its ephemerals live until it times out.
 pub fn run(args: ShellArgs) -> ExitCode {
     let console = Console::process();
     match start(&args.args, &console) {

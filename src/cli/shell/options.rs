@@ -1,4 +1,4 @@
-//! A command's options. Mirrors commons-cli's `DefaultParser` as zkCli uses it: its reading and its complaints.
+//! The options of a command. Mirrors commons-cli's `DefaultParser` as zkCli uses it, with the same error messages.
 
 use super::error::ShellError;
 
@@ -9,7 +9,7 @@ pub(crate) struct Opt {
     pub(crate) takes_value: bool,
 }
 
-/// An option that is only there or not.
+/// An option without a value.
 pub(crate) const fn flag(name: &'static str) -> Opt {
     Opt { name, takes_value: false }
 }
@@ -19,23 +19,23 @@ pub(crate) const fn value(name: &'static str) -> Opt {
     Opt { name, takes_value: true }
 }
 
-/// Options of which at most one may be given.
+/// Options that exclude each other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
-    /// How Java prints the group when it is required and absent.
+    /// If one of the group is required: how Java prints the group when none is given.
     pub(crate) required: Option<&'static str>,
 }
 
-/// What a command takes.
+/// The options that a command accepts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Syntax {
     pub(crate) options: &'static [Opt],
-    /// All of `options` exclude each other.
+    /// If set, all of `options` exclude each other.
     pub(crate) group: Option<Group>,
 }
 
 impl Syntax {
-    /// Options that may be combined.
+    /// Options that may be combined freely.
     pub(crate) const fn of(options: &'static [Opt]) -> Syntax {
         Syntax { options, group: None }
     }
@@ -54,7 +54,7 @@ impl Parsed {
         self.found.iter().any(|(n, _)| *n == name)
     }
 
-    /// The option's (first) value.
+    /// The option's first value.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.found.iter().find(|(n, _)| *n == name).and_then(|(_, v)| v.as_deref())
     }
@@ -63,11 +63,11 @@ impl Parsed {
 struct Parser<'a> {
     syntax: &'a Syntax,
     parsed: Parsed,
-    /// The last option still wants its value.
+    /// The last option is still without its value.
     wants_value: bool,
 }
 
-/// Reads a command's words.
+/// Parses the words of a command.
 pub(crate) fn parse<S: AsRef<str>>(syntax: &Syntax, words: &[S]) -> Result<Parsed, ShellError> {
     let mut p = Parser { syntax, parsed: Parsed::default(), wants_value: false };
     let mut only_args = false;
@@ -100,7 +100,7 @@ impl Parser<'_> {
         self.syntax.options.iter().copied().find(|o| o.name == name)
     }
 
-    /// Whether the word would be taken for an option, and so cannot be a value.
+    /// Whether the word would be taken for an option, so that it cannot be a value.
     fn is_option(&self, word: &str) -> bool {
         let Some(name) = word.strip_prefix('-').filter(|n| !n.is_empty()) else { return false };
         let name = name.split('=').next().unwrap_or_default();
@@ -126,7 +126,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Letters behind one dash; one that takes a value takes what follows it.
+    /// Parses several letters after one dash; an option that takes a value takes the rest of the word.
     fn joined(&mut self, word: &str) -> Result<(), ShellError> {
         for (at, c) in word.char_indices().skip(1) {
             let end = at + c.len_utf8();

@@ -1,6 +1,6 @@
-//! Path rules with the client's wording. Mirrors `PathUtils`.
+//! Path rules with the messages of Java's client. Mirrors `PathUtils`.
 
-/// Checks a path; the error is Java's sentence.
+/// Checks a path; the error is Java's message.
 pub(crate) fn validate(path: &str) -> Result<(), String> {
     match path.as_bytes() {
         [] => return Err("Path length must be > 0".into()),
@@ -9,7 +9,7 @@ pub(crate) fn validate(path: &str) -> Result<(), String> {
         [b'/', ..] => {}
         _ => return Err("Path must start with / character".into()),
     }
-    // Positions in the message count UTF-16 units.
+    // Positions in the message count UTF-16 units, as in Java.
     let chars: Vec<u16> = path.encode_utf16().collect();
     match reason(&chars) {
         Some(reason) => Err(format!("Invalid path string \"{path}\" caused by {reason}")),
@@ -17,7 +17,7 @@ pub(crate) fn validate(path: &str) -> Result<(), String> {
     }
 }
 
-/// Checks a path that the server will append a number to.
+/// Checks a path to which the server will append a number.
 pub(crate) fn validate_sequential(path: &str) -> Result<(), String> {
     validate(&format!("{path}1"))
 }

@@ -1,4 +1,4 @@
-//! The text of quota nodes. Mirrors `StatsTrack` and `Quotas`.
+//! The data of quota znodes. Mirrors `StatsTrack` and `Quotas`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,27 +6,27 @@ use std::fmt;
 use super::error::ShellError;
 use crate::types::path::{LIMIT_NODE, QUOTA, STAT_NODE};
 
-/// Key of the soft limit on nodes, and of their number.
+/// Key of the soft limit on znodes, and of the number of znodes used.
 pub(crate) const COUNT: &str = "count";
-/// Key of the soft limit on bytes, and of their number.
+/// Key of the soft limit on bytes, and of the number of bytes used.
 pub(crate) const BYTES: &str = "bytes";
 /// Key of the hard limit on nodes.
 pub(crate) const COUNT_HARD: &str = "countHardLimit";
 /// Key of the hard limit on bytes.
 pub(crate) const BYTES_HARD: &str = "byteHardLimit";
 
-/// Limits or usage: numbers by key, -1 where there is none.
+/// Limits or usage: numbers by key; -1 means not set.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct StatsTrack(BTreeMap<String, i64>);
 
 impl StatsTrack {
-    /// Reads a node's data.
+    /// Parses a znode's data.
     pub(crate) fn parse(data: Option<&[u8]>) -> Result<StatsTrack, ShellError> {
         let text = String::from_utf8_lossy(data.unwrap_or_default()).into_owned();
         let mut stats = BTreeMap::new();
         for pair in text.split([',', ';']).filter(|p| !p.is_empty()) {
             let number = pair.split_once('=').and_then(|(key, number)| {
-                // Hard limits hide behind a spurious `=` from old readers.
+                // For old readers, an extra `=` stands in front of the hard limits.
                 let number = number.trim_end_matches('=');
                 Some((key, if number.is_empty() { -1 } else { number.parse().ok()? }))
             });
@@ -61,17 +61,17 @@ impl fmt::Display for StatsTrack {
     }
 }
 
-/// Where the quota of `path` is kept.
+/// The path of the quota znode for `path`.
 pub(crate) fn node(path: &str) -> String {
     format!("{QUOTA}{path}")
 }
 
-/// Where its limits are.
+/// The path of the znode with its limits.
 pub(crate) fn limits(path: &str) -> String {
     format!("{QUOTA}{path}/{LIMIT_NODE}")
 }
 
-/// Where its usage is.
+/// The path of the znode with its usage.
 pub(crate) fn usage(path: &str) -> String {
     format!("{QUOTA}{path}/{STAT_NODE}")
 }

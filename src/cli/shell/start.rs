@@ -1,14 +1,14 @@
-//! What the shell is started with. Mirrors `MyCommandOptions.parseOptions` and `ZKClientConfig`.
+//! The shell's command line and client configuration. Mirrors `MyCommandOptions.parseOptions` and `ZKClientConfig`.
 
 use std::time::Duration;
 
 use super::client::Options;
 
-/// Longest reply the shell takes unless `jute.maxbuffer` says otherwise. Java's clients stop at 1 MiB and then cannot list
-/// a node with many children at all.
+/// Longest reply that the shell accepts unless `jute.maxbuffer` says otherwise. Java's limit is 1 MiB, with which a
+/// znode with many children cannot be listed.
 const MAX_FRAME: usize = 64 << 20;
 
-/// The options before the command, and the command's words, if any.
+/// The options before the command, and the words of the command, if there is one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) server: String,
@@ -20,7 +20,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Reads zkCli's arguments. As there, an unknown option is passed over.
+    /// Parses zkCli's arguments. As in zkCli, an unknown option is ignored.
     pub(crate) fn parse(args: &[String]) -> Result<Start, String> {
         let mut start = Start {
             server: "localhost:2181".to_owned(),
@@ -52,7 +52,7 @@ impl Start {
         Ok(start)
     }
 
-    /// How the sessions are kept: reads the client configuration, if one is named.
+    /// The options of the session; reads the client configuration file if one is named.
     pub(crate) fn client_options(&self) -> Result<Options, String> {
         let mut options = Options {
             timeout_ms: self.timeout_ms,
@@ -89,7 +89,8 @@ fn configure(options: &mut Options, text: &str) -> Result<(), String> {
                 options.max_frame = usize::try_from(bytes).unwrap_or(usize::MAX).min(i32::MAX as usize);
             }
             k if k.starts_with("zookeeper.ssl.") => tls_key = tls_key.or(Some(k.to_owned())),
-            // SASL needs a JAAS section, which there is none of here; the rest is Java's own business.
+            // Ignored: SASL would need a JAAS configuration, which this shell does not have, and the rest concerns only
+            // Java.
             _ => {}
         }
     }

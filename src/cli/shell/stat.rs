@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::types::Stat;
 
-/// The eleven lines.
+/// The stat as eleven lines.
 pub(crate) fn text(s: &Stat) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
@@ -27,12 +27,12 @@ pub(crate) fn text(s: &Stat) -> String {
     out
 }
 
-/// `Fri Nov 20 23:11:02 UTC 2026`, in the local time zone. `ms` counts from 1970.
+/// A date in the local time zone, such as `Fri Nov 20 23:11:02 UTC 2026`. `ms` counts from 1970.
 pub(crate) fn date(ms: i64) -> String {
     const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let Some((tm, zone)) = local(ms.div_euclid(1000)) else {
-        // A year that no calendar here can say; a server may send any number.
+        // The year does not fit into `tm`. A server may send any number.
         return format!("{ms} ms");
     };
     let name = |names: &[&'static str], i: i32| usize::try_from(i).ok().and_then(|i| names.get(i).copied());
@@ -50,9 +50,9 @@ pub(crate) fn date(ms: i64) -> String {
 
 fn local(seconds: i64) -> Option<(libc::tm, String)> {
     let time: libc::time_t = seconds;
-    // SAFETY: `tm` is plain numbers and a pointer, for all of which zero is a value; `localtime_r` fills it or returns null,
-    // and then it is not looked at. `tm_zone` points to the C library's own text of the zone, which lives as long as the
-    // process does, as nothing here changes TZ.
+    // SAFETY: `tm` consists of plain numbers and a pointer, for all of which zero is a valid value. `localtime_r` fills
+    // it or returns null, in which case it is not read. `tm_zone` points to the C library's text for the zone, which
+    // lives as long as the process because nothing here changes TZ.
     unsafe {
         let mut tm: libc::tm = std::mem::zeroed();
         if libc::localtime_r(&time, &mut tm).is_null() {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn dates_have_javas_shape() {
-        // Zone and hour depend on the machine; the shape and the year do not.
+        // Zone and hour depend on the machine; the form and the year do not.
         let d = date(1_795_216_262_000);
         let parts: Vec<&str> = d.split(' ').collect();
         assert_eq!((parts.len(), parts[1], parts[5]), (6, "Nov", "2026"), "{d}");

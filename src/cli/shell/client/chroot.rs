@@ -1,8 +1,8 @@
-//! Paths under a root of the client's own. Mirrors `ZooKeeper.prependChroot` and `stripChroot`.
+//! Translation of paths below the client's chroot. Mirrors `ZooKeeper.prependChroot` and `stripChroot`.
 
 use crate::types::path;
 
-/// The server's path of the client's `at`.
+/// The path on the server for the client's path `at`.
 pub(crate) fn add(chroot: Option<&str>, at: &str) -> String {
     match chroot {
         None => at.to_owned(),
@@ -11,7 +11,7 @@ pub(crate) fn add(chroot: Option<&str>, at: &str) -> String {
     }
 }
 
-/// The client's path of the server's `at`; one outside the chroot stays as it is.
+/// The client's path for `at` on the server; a path outside the chroot is returned unchanged.
 pub(crate) fn strip<'a>(chroot: Option<&str>, at: &'a str) -> &'a str {
     match chroot {
         Some(c) if path::is_at_or_below(at, c) => match &at[c.len()..] {

@@ -1,5 +1,5 @@
-//! The thread of one connection: resolves, connects, then reads frames until the socket breaks; and the probe that asks a
-//! server whether it takes writes. Mirrors the socket half of `ClientCnxnSocketNIO`.
+//! The thread of one connection: it resolves the name, connects, and reads frames until the socket breaks. Also the
+//! probe that asks a server whether it accepts writes. Mirrors the socket part of `ClientCnxnSocketNIO`.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// Starts the thread of connection number `attempt`.
 pub(crate) fn dial(host: Host, attempt: u64, timeout: Duration, max_frame: usize, tx: SyncSender<Input>) {
     thread::spawn(move || {
-        // A send fails only when the session is over; then nobody wants to know.
+        // Sending fails only when the session has ended; then nobody needs the result.
         let error = match connect(&host, timeout) {
             Err(e) => e,
             Ok(stream) => match stream.try_clone() {
@@ -34,7 +34,7 @@ pub(crate) fn dial(host: Host, attempt: u64, timeout: Duration, max_frame: usize
     });
 }
 
-/// Asks `host` whether it takes writes.
+/// Asks `host` with `isro` whether it accepts writes.
 pub(crate) fn probe(host: Host, tx: SyncSender<Input>) {
     thread::spawn(move || {
         let answer = connect(&host, PROBE).and_then(|mut stream| {
@@ -44,14 +44,14 @@ pub(crate) fn probe(host: Host, tx: SyncSender<Input>) {
             stream.read_exact(&mut answer)?;
             Ok(answer)
         });
-        // A server that cannot be asked is no better than the one we have.
+        // A server that does not answer is no better than the current one.
         if matches!(answer, Ok(a) if a == *b"rw\n") {
             let _ = tx.send(Input::Writable(host));
         }
     });
 }
 
-/// Tries every address of the name; the last one's error stands for all.
+/// Tries every address of the name; the error is that of the last one.
 fn connect(host: &Host, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
     for addr in socket_addresses(&host.name, host.port)? {
@@ -86,7 +86,7 @@ fn read_frame(stream: &mut TcpStream, max_frame: usize) -> io::Result<Vec<u8>> {
     let Some(len) = usize::try_from(len).ok().filter(|l| *l <= max_frame) else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("Packet len {len} is out of range!")));
     };
-    // Grows with what arrives: a length alone costs nothing.
+    // The buffer grows with the bytes that arrive, so a large length alone allocates nothing.
     let mut bytes = Vec::new();
     let got = stream.take(len as u64).read_to_end(&mut bytes)?;
     if got < len {

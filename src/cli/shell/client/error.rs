@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::jute::JuteError;
 
-/// Codes the client itself names; the server's are in [`crate::types::ErrorCode`].
+/// Error codes that the client itself generates; those of the server are in [`crate::types::ErrorCode`].
 pub(crate) mod code {
     pub(crate) const OK: i32 = 0;
     pub(crate) const CONNECTION_LOSS: i32 = -4;
@@ -27,20 +27,20 @@ pub(crate) mod code {
     pub(crate) const QUOTA_EXCEEDED: i32 = -125;
 }
 
-/// Why a call of the client's did not succeed.
+/// Why a call failed.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub(crate) enum ClientError {
-    /// The server (or, for a lost connection, the client) answered with a code.
+    /// The server answered with an error code, or the client generated one for a lost connection.
     #[error("{}", keeper_text(*code, path.as_deref()))]
     Keeper {
         code: i32,
-        /// The user's path, where the call has one.
+        /// The user's path, if the call has one.
         path: Option<String>,
     },
     /// The arguments were refused before anything was sent.
     #[error("{0}")]
     Argument(String),
-    /// The server's answer is not the record that belongs there.
+    /// The reply is not a valid record of the expected type.
     #[error("Unreadable reply: {0}")]
     Reply(#[from] JuteError),
 }

@@ -1,4 +1,4 @@
-//! What a session's watcher is told. Mirrors `WatchedEvent` and `Watcher.Event`.
+//! The events that a session's watcher receives. Mirrors `WatchedEvent` and `Watcher.Event`.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(crate) enum KeeperState {
     Expired = -112,
 }
 
-/// `Watcher.Event.EventType`: with what only clients make (5 to 7).
+/// `Watcher.Event.EventType`, including the types that only clients generate (5 to 7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum EventKind {
     None = -1,
@@ -31,19 +31,19 @@ pub(crate) enum EventKind {
     PersistentWatchRemoved = 7,
 }
 
-/// One event, as the shell prints it.
+/// One event; its text is what the shell prints.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct WatchedEvent {
     pub(crate) kind: EventKind,
     pub(crate) state: KeeperState,
-    /// As the user knows it, without the chroot; none for changes of the session.
+    /// The path without the chroot; `None` for changes of the session.
     pub(crate) path: Option<String>,
-    /// The transaction's, or -1 when nobody knows it.
+    /// The transaction's zxid; -1 if it is not known.
     pub(crate) zxid: i64,
 }
 
 impl WatchedEvent {
-    /// A change of the session.
+    /// An event for a change of the session's state.
     pub(crate) fn session(state: KeeperState) -> WatchedEvent {
         WatchedEvent { kind: EventKind::None, state, path: None, zxid: -1 }
     }

@@ -1,4 +1,5 @@
-//! The connect string and whose turn it is. Mirrors `ConnectStringParser` and `StaticHostProvider`.
+//! The connect string, and the order in which its servers are tried. Mirrors `ConnectStringParser` and
+//! `StaticHostProvider`.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use crate::cli::shell::path;
 
 const DEFAULT_PORT: u16 = 2181;
 
-/// One server to try; the name is resolved anew at every attempt.
+/// One server; its name is resolved again at every attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
@@ -31,7 +32,7 @@ pub(crate) struct ConnectString {
 }
 
 impl ConnectString {
-    /// Reads it; the error is a sentence for the user.
+    /// Parses a connect string; the error is a sentence for the user.
     pub(crate) fn parse(text: &str) -> Result<ConnectString, String> {
         let (servers, chroot) = match text.find('/') {
             Some(at) => (&text[..at], &text[at..]),
@@ -75,11 +76,11 @@ fn host(text: &str) -> Result<Host, String> {
     }
 }
 
-/// The list in the order it is tried, round and round.
+/// The servers in the order in which they are tried, round after round.
 pub(crate) struct Rotation {
     hosts: Vec<Host>,
     next: usize,
-    /// Where the last good connection was; a round ends there. None before the first attempt.
+    /// Position of the server that was connected last; a round ends there. `None` before the first attempt.
     round_end: Option<usize>,
 }
 
@@ -91,12 +92,12 @@ impl Rotation {
         Rotation { hosts, next: 0, round_end: None }
     }
 
-    /// How many servers there are.
+    /// The number of servers.
     pub(crate) fn len(&self) -> usize {
         self.hosts.len()
     }
 
-    /// The next server, and whether all of them were tried since the last success, so that a pause is due.
+    /// The next server, and whether all were tried since the last success, so that a pause is due.
     pub(crate) fn next(&mut self) -> (Host, bool) {
         let at = self.next;
         self.next = (at + 1) % self.hosts.len();
@@ -105,7 +106,7 @@ impl Rotation {
         (self.hosts[at].clone(), pause)
     }
 
-    /// The server handed out last answered.
+    /// Records that the server returned last accepted the connection.
     pub(crate) fn connected(&mut self) {
         self.round_end = Some((self.next + self.hosts.len() - 1) % self.hosts.len());
     }

@@ -1,6 +1,8 @@
-//! A small blocking client on this crate's own records: what the shell needs. Mirrors `ZooKeeper` and `ZooKeeperAdmin`.
+//! A small blocking client: what the shell needs. It uses this crate's own records. Mirrors `ZooKeeper` and
+//! `ZooKeeperAdmin`.
 //!
-//! One thread keeps the session ([`keeper`]), one per connection reads its socket ([`dial`]); callers wait for their reply.
+//! One thread maintains the session ([`send_thread`]), one per connection reads its socket ([`dial`]); callers wait for
+//! their replies.
 
 pub(crate) mod chroot;
 mod dial;
@@ -31,25 +33,25 @@ use crate::proto::multi::{MultiOp, MultiResult};
 use crate::proto::{CreateRequest, Request, response};
 use crate::types::{Acl, CreateMode, Op, Stat, path};
 
-/// How long a sync may take.
+/// How long `sync` may take.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a session is kept.
+/// Options of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// The session timeout wished for.
+    /// The requested session timeout, in milliseconds.
     pub(crate) timeout_ms: i32,
-    /// Whether a read-only server will do.
+    /// Whether a read-only server is acceptable.
     pub(crate) read_only: bool,
-    /// Whether a new connection sets the watches again.
+    /// Whether the watches are set again on a new connection.
     pub(crate) rearm_watches: bool,
-    /// Longest reply taken, in bytes.
+    /// Longest reply that is accepted, in bytes.
     pub(crate) max_frame: usize,
-    /// How long a call may take; none: as long as the connection lasts.
+    /// How long a call may take; `None`: as long as the connection lasts.
     pub(crate) request_timeout: Option<Duration>,
 }
 
-/// One session. Dropped without [`Client::close`], it stays on the server until it times out.
+/// One session. If it is dropped without [`Client::close`], it stays on the server until it times out.
 pub(crate) struct Client {
     tx: SyncSender<Input>,
     shared: Arc<Shared>,
@@ -57,12 +59,12 @@ pub(crate) struct Client {
     request_timeout: Option<Duration>,
 }
 
-/// What a create asks for beside its path.
+/// What a create needs besides the path.
 pub(crate) struct Create<'a> {
     pub(crate) data: Option<&'a [u8]>,
     pub(crate) acl: &'a [Acl],
     pub(crate) mode: CreateMode,
-    /// Only with the TTL modes.
+    /// For the TTL modes only.
     pub(crate) ttl_ms: Option<i64>,
 }
 
@@ -73,39 +75,40 @@ fn argument(checked: Result<(), String>) -> Outcome<()> {
 }
 
 impl Client {
-    /// Starts a session with the servers of `connect`; returns at once. `watcher` runs on the session's thread.
+    /// Starts a session with one of the servers in `connect` and returns at once. `watcher` is called on the session's
+    /// thread.
     pub(crate) fn start(connect: hosts::ConnectString, options: Options, watcher: Watcher) -> Client {
         let request_timeout = options.request_timeout;
         let (tx, shared) = send_thread::start(options, connect.hosts, connect.chroot.clone(), watcher);
         Client { tx, shared, chroot: connect.chroot, request_timeout }
     }
 
-    /// The session's present state.
+    /// The session's current state.
     pub(crate) fn state(&self) -> State {
         self.shared.state()
     }
 
-    /// Waits for a connection to a server that takes writes; false if none came in time.
+    /// Waits for a connection to a server that accepts writes; false after `timeout`.
     pub(crate) fn wait_connected(&self, timeout: Duration) -> bool {
         self.shared.wait_connected(timeout)
     }
 
-    /// Ends the session on the server, if it can be reached.
+    /// Closes the session on the server, if the server can be reached.
     pub(crate) fn close(&self) {
         if self.state().is_alive() {
-            // Whatever the answer: the session is over here.
+            // The session ends here whatever the server answers.
             let _ = self.submit(Op::CLOSE_SESSION, &Request::CloseSession, WatchChange::None).recv();
         }
     }
 
     fn submit(&self, op: Op, request: &Request<'_>, watch: WatchChange) -> Receiver<Reply> {
         let (reply, answer) = channel();
-        // Fails only if the session's thread is gone; the receiver then says so.
+        // Fails only if the session's thread has ended; then the receiver returns an error.
         let _ = self.tx.send(Input::Submit(Packet { op, body: request.body(op), watch, reply }));
         answer
     }
 
-    /// Sends a request and waits. `path` is the user's, for the error.
+    /// Sends a request and waits for its reply. `path` is the user's path, for error messages.
     fn call(&self, op: Op, request: &Request<'_>, watch: WatchChange, path: Option<&str>) -> Outcome<Vec<u8>> {
         self.await_reply(self.submit(op, request, watch), self.request_timeout, path)
     }
@@ -137,7 +140,7 @@ impl Client {
         if watch { WatchChange::Register(what, path.to_owned()) } else { WatchChange::None }
     }
 
-    /// Creates a node; its path, with the number where there is one.
+    /// Creates a znode; returns its path, including the number of a sequential one.
     pub(crate) fn create(&self, path: &str, c: &Create<'_>) -> Outcome<String> {
         argument(if c.mode.is_sequential() { validate_sequential(path) } else { validate(path) })?;
         check_acl(c.acl)?;
@@ -158,23 +161,24 @@ impl Client {
         Ok(chroot::strip(self.chroot.as_deref(), &created).to_owned())
     }
 
-    /// Deletes a node; version -1 is any.
+    /// Deletes a znode; version -1 matches every version.
     pub(crate) fn delete(&self, path: &str, version: i32) -> Outcome<()> {
         argument(validate(path))?;
-        // The server refuses its root; a chroot's must not be deleted under its user either.
+        // The server refuses to delete its root. The root of a chroot must not be deleted either, so its path is not
+        // translated.
         let server = if path == path::ROOT { path.to_owned() } else { self.server(path) };
         let request = Request::Delete { path: server.into(), version };
         self.call(Op::DELETE, &request, WatchChange::None, Some(path)).map(drop)
     }
 
-    /// Deletes nodes of any version in one transaction, without waiting.
+    /// Deletes znodes, whatever their versions, in one transaction. Does not wait for the reply.
     pub(crate) fn delete_all(&self, paths: &[String]) -> Pending {
         let delete = |p: &String| MultiOp::Delete { path: self.server(p).into(), version: -1 };
         let request = Request::Multi(paths.iter().map(delete).collect());
         Pending(self.submit(Op::MULTI, &request, WatchChange::None))
     }
 
-    /// The stat of a node, if there is one.
+    /// The stat of a znode, if it exists.
     pub(crate) fn exists(&self, path: &str, watch: bool) -> Outcome<Option<Stat>> {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Exists, path);
@@ -186,7 +190,7 @@ impl Client {
         }
     }
 
-    /// Data and stat.
+    /// The data and the stat.
     pub(crate) fn get_data(&self, path: &str, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Data, path);
@@ -195,7 +199,7 @@ impl Client {
         read_data(&reply)
     }
 
-    /// The ensemble's configuration; it lies outside every chroot.
+    /// The ensemble's configuration, which is outside every chroot.
     pub(crate) fn get_config(&self, watch: bool) -> Outcome<(Option<Vec<u8>>, Stat)> {
         let watch_change = Self::register(watch, Registration::Data, path::CONFIG);
         let request = Request::GetData { path: path::CONFIG.into(), watch };
@@ -203,7 +207,7 @@ impl Client {
         read_data(&reply)
     }
 
-    /// Replaces a node's data; version -1 is any.
+    /// Replaces a znode's data; version -1 matches every version.
     pub(crate) fn set_data(&self, path: &str, data: &[u8], version: i32) -> Outcome<Stat> {
         argument(validate(path))?;
         let request = Request::SetData { path: self.server(path).into(), data: Some(data), version };
@@ -215,7 +219,7 @@ impl Client {
         Ok(read_stat(&mut Reader::new(&reply))?)
     }
 
-    /// ACL and stat.
+    /// The ACL and the stat.
     pub(crate) fn get_acl(&self, path: &str) -> Outcome<(Vec<Acl>, Stat)> {
         argument(validate(path))?;
         let request = Request::GetAcl { path: self.server(path).into() };
@@ -224,7 +228,7 @@ impl Client {
         Ok((acl.into_owned(), stat))
     }
 
-    /// Replaces a node's ACL; version -1 is any.
+    /// Replaces a znode's ACL; version -1 matches every version.
     pub(crate) fn set_acl(&self, path: &str, acl: &[Acl], version: i32) -> Outcome<Stat> {
         argument(validate(path))?;
         check_acl(acl)?;
@@ -232,7 +236,7 @@ impl Client {
         self.stat(Op::SET_ACL, &request, path)
     }
 
-    /// The children's names, unordered, and the stat.
+    /// The names of the children in no particular order, and the stat.
     pub(crate) fn get_children(&self, path: &str, watch: bool) -> Outcome<(Vec<String>, Stat)> {
         argument(validate(path))?;
         let watch_change = Self::register(watch, Registration::Child, path);
@@ -241,7 +245,7 @@ impl Client {
         Ok(response::read_children2(&mut Reader::new(&reply))?)
     }
 
-    /// How many nodes lie below.
+    /// The number of znodes below.
     pub(crate) fn get_all_children_number(&self, path: &str) -> Outcome<i32> {
         argument(validate(path))?;
         let request = Request::GetAllChildrenNumber { path: self.server(path).into() };
@@ -249,7 +253,8 @@ impl Client {
         Ok(Reader::new(&reply).i32()?)
     }
 
-    /// This session's ephemerals whose paths start so. As in Java, neither side of this call knows the chroot.
+    /// This session's ephemerals whose paths begin with `prefix`. As in Java, the chroot applies neither to the prefix
+    /// nor to the result.
     pub(crate) fn get_ephemerals(&self, prefix: &str) -> Outcome<Vec<String>> {
         argument(validate(prefix))?;
         let request = Request::GetEphemerals { prefix: prefix.into() };
@@ -266,7 +271,7 @@ impl Client {
         self.await_reply(answer, Some(limit), Some(path)).map(drop)
     }
 
-    /// Sets a watch that stays.
+    /// Sets a persistent watch.
     pub(crate) fn add_watch(&self, path: &str, recursive: bool) -> Outcome<()> {
         argument(validate(path))?;
         let what = if recursive { Registration::PersistentRecursive } else { Registration::Persistent };
@@ -274,7 +279,7 @@ impl Client {
         self.call(Op::ADD_WATCH, &request, WatchChange::Register(what, path.to_owned()), Some(path)).map(drop)
     }
 
-    /// Removes this session's watches on a path; `local`: even if the server cannot be asked.
+    /// Removes this session's watches on a path; with `local`, even if the server cannot be reached.
     pub(crate) fn remove_watches(&self, path: &str, kind: WatcherType, local: bool) -> Outcome<()> {
         argument(validate(path))?;
         let request = Request::RemoveWatches { path: self.server(path).into(), kind: kind as i32 };
@@ -282,20 +287,20 @@ impl Client {
         self.call(Op::REMOVE_WATCHES, &request, change, Some(path)).map(drop)
     }
 
-    /// Adds credentials to the session; a refusal comes as an event.
+    /// Adds credentials to the session. A refusal arrives as an event.
     pub(crate) fn add_auth(&self, scheme: &str, auth: Option<&[u8]>) {
         let auth = auth.map(<[u8]>::to_vec);
-        // Fails only if the session is over.
+        // Fails only if the session has ended.
         let _ = self.tx.send(Input::Auth { scheme: scheme.to_owned(), auth });
     }
 
-    /// Scheme and user of every identity the server knows of this connection.
+    /// Scheme and user name of every identity that the server knows for this connection.
     pub(crate) fn who_am_i(&self) -> Outcome<Vec<(String, String)>> {
         let reply = self.call(Op::WHO_AM_I, &Request::WhoAmI, WatchChange::None, None)?;
         Ok(response::read_client_infos(&mut Reader::new(&reply))?)
     }
 
-    /// Changes the ensemble; version -1 is any. The new configuration and its stat.
+    /// Changes the ensemble; version -1 matches every version. Returns the new configuration and its stat.
     pub(crate) fn reconfigure(
         &self,
         joining: Option<&str>,
@@ -320,11 +325,11 @@ impl Drop for Client {
     }
 }
 
-/// A multi on its way.
+/// A multi whose reply has not arrived.
 pub(crate) struct Pending(Receiver<Reply>);
 
 impl Pending {
-    /// Waits for the answer: whether all of it was done.
+    /// Waits for the reply; true if every operation succeeded.
     pub(crate) fn wait(self) -> Result<bool, JuteError> {
         match self.0.recv() {
             Ok(Reply { err: code::OK, body }) => all_done(&body),
@@ -333,7 +338,7 @@ impl Pending {
     }
 }
 
-/// Whether no result of a multi is an error: the first one is why the others were undone.
+/// Whether no result of a multi is an error. If one is, the first such result says why the others were undone.
 fn all_done(body: &[u8]) -> Result<bool, JuteError> {
     let results = MultiResult::read_all(&mut Reader::new(body))?;
     Ok(!results.iter().any(|r| matches!(r, MultiResult::Error(err) if *err != code::OK)))

@@ -1,5 +1,6 @@
-//! The thread that keeps a session: sends, pairs replies with requests, pings, reconnects, expires.
-//! Mirrors `ClientCnxn.SendThread`; it also does the event thread's work, so that an event is out before any later reply.
+//! The thread that maintains a session: it sends requests, matches replies to them, pings, reconnects and notices
+//! expiry. Mirrors `ClientCnxn.SendThread`. It also does the work of Java's event thread, so an event is always
+//! delivered before any later reply.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -21,24 +22,24 @@ use crate::proto::request::{Request, put_auth, put_framed_body, put_ping, xid};
 use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader};
 use crate::types::{Op, SessionId, Zxid, path};
 
-/// Inputs that may wait; a reader that is faster blocks, so memory stays bounded.
+/// Most inputs that may wait. A faster reader thread blocks, so memory stays bounded.
 const QUEUE: usize = 64;
 const MAX_PING_INTERVAL: Duration = Duration::from_secs(10);
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LAST_PROBE: Duration = Duration::from_secs(60);
-/// Longest pause before a lost connection is made anew.
+/// Longest pause before reconnecting.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a whole round of servers failed.
+/// Pause after all servers were tried without success.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a reply does to the watch tables.
+/// How a reply changes the watch tables.
 pub(crate) enum WatchChange {
     None,
     Register(Registration, String),
     Remove { path: String, kind: WatcherType, local: bool },
 }
 
-/// A request, to be numbered when it is sent.
+/// A request; it gets its number when it is sent.
 pub(crate) struct Packet {
     pub(crate) op: Op,
     pub(crate) body: Vec<u8>,
@@ -46,22 +47,22 @@ pub(crate) struct Packet {
     pub(crate) reply: Sender<Reply>,
 }
 
-/// The answer: a code, and the record behind the header when the code is 0.
+/// A reply: an error code, and the record after the header if the code is 0.
 pub(crate) struct Reply {
     pub(crate) err: i32,
     pub(crate) body: Vec<u8>,
 }
 
-/// Everything that happens to a session.
+/// Everything that the thread reacts to.
 pub(crate) enum Input {
     Submit(Packet),
     Auth {
         scheme: String,
         auth: Option<Vec<u8>>,
     },
-    /// Break the present connection: a reply did not come in time.
+    /// Close the current connection: a reply did not come in time.
     Abort,
-    /// The client is gone; nobody listens any more.
+    /// The client was dropped: nobody waits for anything any more.
     Abandon,
     Dialed {
         attempt: u64,
@@ -79,10 +80,10 @@ pub(crate) enum Input {
 }
 
 enum Link {
-    /// Not before then.
+    /// Not connected; the next attempt is at this time.
     Waiting(Instant),
     Dialing,
-    /// The handshake is sent.
+    /// The handshake was sent.
     Greeting(TcpStream),
     Up(TcpStream),
 }
@@ -99,7 +100,7 @@ pub(crate) struct Keeper {
     tx: SyncSender<Input>,
     watcher: Watcher,
     told: KeeperState,
-    /// No event follows the last one.
+    /// The last event was delivered; no further one is.
     mute: bool,
     watches: Watches,
     auths: Vec<(String, Option<Vec<u8>>)>,
@@ -116,14 +117,14 @@ pub(crate) struct Keeper {
     attempt: u64,
     last_sent: Instant,
     last_heard: Instant,
-    /// As negotiated; before that as wished.
+    /// The negotiated timeout; before the handshake the requested one.
     timeout: Duration,
     connect_timeout: Duration,
     probe_interval: Duration,
     last_probe: Instant,
 }
 
-/// Starts a session's thread; it runs until the session is over and its [`super::Client`] dropped.
+/// Starts the thread of a session. It runs until the session has ended and its [`super::Client`] is dropped.
 pub(crate) fn start(
     options: Options,
     hosts: Vec<Host>,
@@ -190,7 +191,7 @@ impl Keeper {
         self.drop_link();
         self.fail_all();
         let code = self.loss_code();
-        // Late callers still get their answer. Our own sender must go, or this would never end.
+        // Callers that come too late still get an answer. Our own sender must be dropped, or the loop would never end.
         drop(self.tx);
         for input in rx {
             match input {
@@ -237,7 +238,7 @@ impl Keeper {
                 self.probe_interval = FIRST_PROBE;
                 self.disconnected("a server that takes writes was found");
             }
-            // What is left of earlier connections; the reader of a socket nobody wants must end.
+            // From an earlier connection attempt: shut the socket down so that its reader thread ends.
             Input::Dialed { stream, .. } => drop(stream.shutdown(Shutdown::Both)),
             Input::Frame { .. } | Input::Broken { .. } | Input::Writable(_) => {}
             Input::Abandon => {}
@@ -248,7 +249,7 @@ impl Keeper {
         self.timeout * 2 / 3
     }
 
-    /// When the next thing is due that no input brings.
+    /// When the thread must act next without any input.
     fn wake(&self, now: Instant) -> Instant {
         let mut at = match &self.link {
             Link::Waiting(until) => *until,
@@ -264,14 +265,14 @@ impl Keeper {
         at.max(now)
     }
 
-    /// A second early, so that a slow network does not make it too late.
+    /// When to ping: a second early, so that a slow network does not delay it beyond the timeout.
     fn ping_due(&self) -> Instant {
         let half = self.read_timeout() / 2;
         let due = if half > Duration::from_secs(2) { half - Duration::from_secs(1) } else { half };
         self.last_sent + due.min(MAX_PING_INTERVAL)
     }
 
-    /// Does what is due by now.
+    /// Does everything that is due.
     fn tick(&mut self, now: Instant) {
         if self.session != SessionId::NONE && now >= self.last_heard + self.timeout * 4 / 3 {
             return self.expire();
@@ -319,7 +320,7 @@ impl Keeper {
         dial(host, self.attempt, self.connect_timeout, self.options.max_frame, self.tx.clone());
     }
 
-    /// The socket is open: handshake, credentials and watches go out together; the server reads them in order.
+    /// The socket is connected: sends handshake, credentials and watches together; the server reads them in order.
     fn greet(&mut self, stream: TcpStream) {
         self.reached_one = true;
         self.last_heard = Instant::now();
@@ -332,7 +333,7 @@ impl Keeper {
             protocol_version: 0,
             last_zxid_seen: self.last_zxid,
             timeout_ms: self.options.timeout_ms,
-            // A session made by a read-only server is unknown to the others.
+            // Other servers do not know a session that a read-only server created.
             session: if self.seen_writable { self.session } else { SessionId::NONE },
             passwd: self.passwd.clone(),
             read_only: Some(self.options.read_only),
@@ -342,11 +343,11 @@ impl Keeper {
             put_auth(&mut out, scheme, auth.as_deref());
         }
         if self.options.rearm_watches {
-            // The configuration's watch is set past the chroot.
+            // The watch on the configuration znode is outside the chroot.
             let server =
                 |p: &str| if p == path::CONFIG { p.to_owned() } else { chroot::add(self.chroot.as_deref(), p) };
             for batch in self.watches.rearm(self.last_zxid, server) {
-                // Old servers know setWatches only.
+                // Old servers know setWatches but not setWatches2.
                 let is_old = batch.persistent.is_empty() && batch.persistent_recursive.is_empty();
                 let op = if is_old { Op::SET_WATCHES } else { Op::SET_WATCHES2 };
                 Request::SetWatches(batch).put_framed(xid::SET_WATCHES, op, &mut out);
@@ -422,7 +423,7 @@ impl Keeper {
         }
         let closed = packet.op == Op::CLOSE_SESSION;
         if closed {
-            // Before the caller goes on: it will look at the state.
+            // Before the reply is passed on, because the caller will look at the state next.
             self.close();
         }
         self.finish(packet, err, r.rest());
@@ -466,7 +467,7 @@ impl Keeper {
         }
     }
 
-    /// Answers the caller, after the watches know.
+    /// Updates the watches, then answers the caller.
     fn finish(&mut self, p: Packet, err: i32, body: &[u8]) {
         let err = match p.watch {
             WatchChange::None => err,
@@ -486,11 +487,11 @@ impl Keeper {
                 }
             },
         };
-        // A caller that no longer waits is no error.
+        // It is no error if the caller no longer waits.
         let _ = p.reply.send(Reply { err, body: if err == code::OK { body.to_vec() } else { Vec::new() } });
     }
 
-    /// Tells the watcher of a session change that is one, or of a node event somebody waits for.
+    /// Passes an event to the watcher if the session state changed or if a watch is set for it.
     fn tell(&mut self, event: WatchedEvent) {
         if event.kind == EventKind::None {
             if event.state == self.told {
@@ -522,12 +523,12 @@ impl Keeper {
     }
 
     fn drop_link(&mut self) {
-        // Whatever its reader still sends is of an earlier attempt.
+        // Anything that the reader thread still sends belongs to an earlier attempt.
         self.attempt += 1;
         if let Link::Greeting(stream) | Link::Up(stream) =
             std::mem::replace(&mut self.link, Link::Waiting(Instant::now()))
         {
-            // Fails only if the peer closed it already.
+            // Fails only if the server has closed it already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -551,7 +552,8 @@ impl Keeper {
         if !self.state().is_alive() {
             return self.fail_all();
         }
-        // Not all clients of a lost server at once; but a short session must not spend itself waiting.
+        // A random pause, so that the clients of a lost server do not all come back at once. It is short enough that a
+        // session with a short timeout does not expire meanwhile.
         let most = MAX_PAUSE.min(self.timeout / 6);
         let pause = if self.reached_one { most.mul_f64(fastrand::f64()) } else { Duration::ZERO };
         self.link = Link::Waiting(Instant::now() + pause);

@@ -1,4 +1,4 @@
-//! A session's state as others see it. Mirrors `ZooKeeper.States`.
+//! A session's state as other threads see it. Mirrors `ZooKeeper.States`.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// The name the prompt shows.
+    /// The name as the prompt shows it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             State::Connecting => "CONNECTING",
@@ -30,15 +30,15 @@ impl State {
         matches!(self, State::Connected | State::ConnectedReadOnly)
     }
 
-    /// Whether the session can still come back.
+    /// Whether the session can still be resumed.
     pub(crate) fn is_alive(self) -> bool {
         !matches!(self, State::Closed | State::AuthFailed)
     }
 }
 
-/// What others may see of the session.
+/// The part of the session that other threads see.
 pub(crate) struct Shared {
-    /// The state, and whether the watcher was ever told of a connection that takes writes.
+    /// The state, and whether the watcher has been told of a connection to a server that accepts writes.
     seen: Mutex<(State, bool)>,
     changed: Condvar,
 }
@@ -49,16 +49,16 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, (State, bool)> {
-        // Two plain values: nothing is left half done by a panic elsewhere.
+        // The values are two plain ones, so a panic in another thread cannot leave them half changed.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The present state.
+    /// The current state.
     pub(crate) fn state(&self) -> State {
         self.lock().0
     }
 
-    /// Waits until the watcher was told of a connection that takes writes; false if that takes too long.
+    /// Waits until the watcher has been told of a connection that accepts writes; false after `timeout`.
     pub(crate) fn wait_connected(&self, timeout: Duration) -> bool {
         let over = |s: &mut (State, bool)| !s.1 && s.0.is_alive();
         let (seen, _) =
@@ -71,7 +71,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// The watcher was told of a connection that takes writes.
+    /// Records that the watcher has been told of a connection that accepts writes.
     pub(super) fn set_told(&self) {
         self.lock().1 = true;
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! The client against a scripted server: a listener that speaks bytes.
+//! The client against a scripted server: a listener that sends and expects given bytes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -67,7 +67,7 @@ impl Peer {
         self.write(&out);
     }
 
-    /// Takes the handshake and grants a session of `timeout_ms`.
+    /// Reads the handshake and grants a session of `timeout_ms`.
     fn greet(&mut self, timeout_ms: i32) -> ConnectRequest {
         let request = ConnectRequest::read(&self.read()).unwrap();
         let mut out = Vec::new();
@@ -147,11 +147,11 @@ fn handshake_and_requests_are_the_recorded_bytes() {
         ConnectResponse { timeout_ms: 6000, session: SESSION, passwd: SESSION.passwd(), read_only: Some(false) }
             .put(&mut out);
         p.write(&out);
-        // exists /a with a watch, xid 1.
+        // exists /a with a watch; xid 1.
         assert_eq!(p.read(), [0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0, 2, b'/', b'a', 1]);
         p.reply(1, 5, ErrorCode::NoNode);
         assert_eq!(p.read(), [0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 2, b'/', b'a', 0, 0, 0, 1, b'x', 255, 255, 255, 255]);
-        // The event of this very write comes first.
+        // The event of the client's own write comes before its reply.
         p.event(EventType::NodeCreated, "/a", 6);
         p.event(EventType::NodeCreated, "/unasked", 6);
         p.reply_with(2, 6, &stat_bytes());
@@ -160,7 +160,7 @@ fn handshake_and_requests_are_the_recorded_bytes() {
     });
     assert_eq!(s.client.exists("/a", true), Ok(None));
     assert_eq!(s.client.set_data("/a", b"x", -1).unwrap().czxid, Zxid(3));
-    // Without waiting: the event was there before the reply.
+    // No waiting here: the event must have been there before the reply.
     let events: Vec<_> = s.events.try_iter().map(|e| e.to_string()).collect();
     assert_eq!(
         events,
@@ -187,9 +187,9 @@ fn an_idle_session_pings_and_a_deaf_server_is_left() {
             assert_eq!((h.xid, h.op, body.len()), (xid::PING, Op::PING, 0));
             p.reply(xid::PING, 9, ErrorCode::Ok);
         }
-        // A third of the timeout each.
+        // The two pings come a third of the timeout apart.
         assert!((Duration::from_millis(600)..Duration::from_secs(5)).contains(&start.elapsed()));
-        // From now on nothing is answered: two thirds of the timeout later the client must come back.
+        // From here on nothing is answered, so after two thirds of the timeout the client must reconnect.
         let mut again = Peer::accept(&listener);
         let resumed = again.greet(900);
         assert_eq!((resumed.session, resumed.passwd.as_slice()), (SESSION, &SESSION.passwd()[..]));
@@ -223,7 +223,7 @@ fn a_new_connection_resumes_the_session_and_its_watches() {
         let (h, body) = p.request();
         assert_eq!(Request::read(h.op, &body).unwrap(), Some(Request::AddWatch { path: "/root/p".into(), mode: 0 }));
         p.reply_with(h.xid, 41, &[0; 4]);
-        // This one is never answered.
+        // This request is never answered.
         let (h, _) = p.request();
         assert_eq!((h.xid, h.op), (3, Op::DELETE));
         drop(p);
@@ -283,7 +283,7 @@ fn a_session_expires_here_when_no_server_answers() {
     let s = setup("", |listener| {
         let mut p = Peer::accept(&listener);
         p.greet(600);
-        // Nobody is there any more.
+        // No server is left.
     });
     assert_eq!(s.next_state(), KeeperState::SyncConnected);
     assert_eq!(s.next_state(), KeeperState::Disconnected);
@@ -305,7 +305,7 @@ fn a_reply_out_of_order_costs_the_connection() {
         p.greet(6000);
         let (h, _) = p.request();
         assert_eq!(h.xid, 2);
-        // A reply that is too short for its record is the caller's error alone.
+        // A reply that is too short for its record is an error for its caller only.
         p.reply_with(h.xid, 6, &[0, 0, 0, 9]);
         let (h, _) = p.request();
         p.reply_with(h.xid, 6, &[0, 0, 0, 7]);
@@ -319,7 +319,7 @@ fn a_reply_out_of_order_costs_the_connection() {
 #[test]
 fn nonsense_is_survived() {
     let s = setup("", |listener| {
-        // Too long a frame, a negative one, a handshake that is none, an event of an unknown type.
+        // A frame that is too long, one with a negative length, an invalid handshake, an event of an unknown type.
         for bytes in [&[0x7f, 0xff, 0xff, 0xff, 0][..], &[0xff; 4], &[0, 0, 0, 2, 1, 2]] {
             let mut p = Peer::accept(&listener);
             p.read();
@@ -365,7 +365,7 @@ fn a_read_only_session_moves_to_a_server_that_takes_writes() {
                 probe.write(answer.as_bytes());
             }
             let mut q = Peer::accept(&listener);
-            // The other server does not know the first one's session.
+            // The second server does not know the session of the first.
             assert_eq!(q.greet(6000).session, SessionId::NONE);
             let (h, _) = q.request();
             q.reply(h.xid, 5, ErrorCode::Ok);
@@ -388,7 +388,7 @@ fn a_call_may_have_its_own_limit() {
             let mut p = Peer::accept(&listener);
             p.greet(6000);
             p.request();
-            // No answer: the client gives the connection up.
+            // No answer: the client must close the connection.
             assert_eq!(p.0.read(&mut [0; 1]).unwrap_or(0), 0);
         },
     );
@@ -418,7 +418,7 @@ fn refused_credentials_end_the_session() {
 #[test]
 fn an_unreachable_server_is_a_lost_connection() {
     let s = setup("", drop);
-    // The listener may still have been there for the first attempt.
+    // The first attempt may still have reached the listener.
     let code = code_of(s.client.delete("/a", -1));
     assert_eq!(code, code::CONNECTION_LOSS);
     assert_eq!(s.client.state(), State::Connecting);

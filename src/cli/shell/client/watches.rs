@@ -1,4 +1,5 @@
-//! Which watches this session has set, by the user's paths. Mirrors `ZKWatchManager` with its one default watcher.
+//! The watches that this session has set, by the paths the user gave. Mirrors `ZKWatchManager` with a single default
+//! watcher.
 
 use std::collections::BTreeSet;
 
@@ -7,22 +8,22 @@ use super::event::EventKind;
 use crate::proto::request::SetWatches;
 use crate::types::{Zxid, path};
 
-/// A watch that a request's success sets.
+/// The kind of watch that a request sets if it succeeds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Registration {
     /// getData.
     Data,
-    /// exists: a data watch if the node is there, else one for its creation.
+    /// exists: a data watch if the znode exists, else a watch for its creation.
     Exists,
     /// getChildren.
     Child,
-    /// addWatch, this node only.
+    /// addWatch on one znode.
     Persistent,
-    /// addWatch, with everything below.
+    /// addWatch on a znode and everything below it.
     PersistentRecursive,
 }
 
-/// `Watcher.WatcherType`: which watches to remove.
+/// `Watcher.WatcherType`: the kind of watches to remove.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WatcherType {
     Children = 1,
@@ -32,7 +33,7 @@ pub(crate) enum WatcherType {
     PersistentRecursive = 5,
 }
 
-/// The five tables, keyed by the path the user gave.
+/// The five tables of watches; keys are the paths that the user gave.
 #[derive(Default)]
 pub(crate) struct Watches {
     data: BTreeSet<String>,
@@ -46,7 +47,7 @@ pub(crate) struct Watches {
 const BATCH_CHARS: usize = 128 * 1024;
 
 impl Watches {
-    /// Notes the watch that a request answered with `err` set.
+    /// Records the watch of a request that the server answered with `err`.
     pub(crate) fn register(&mut self, what: Registration, path: &str, err: i32) {
         let table = match (what, err) {
             (Registration::Exists, code::NO_NODE) => &mut self.exist,
@@ -59,7 +60,7 @@ impl Watches {
         table.insert(path.to_owned());
     }
 
-    /// Consumes the one-shot watches of an event and tells whether anybody waits for it.
+    /// Removes the one-shot watches that an event triggers; returns whether any watch is set for the event.
     pub(crate) fn fire(&mut self, kind: EventKind, path: &str) -> bool {
         let one_shot = match kind {
             EventKind::NodeDataChanged | EventKind::NodeCreated => self.data.remove(path) | self.exist.remove(path),
@@ -67,7 +68,7 @@ impl Watches {
             EventKind::NodeDeleted => self.data.remove(path) | self.exist.remove(path) | self.child.remove(path),
             _ => return false,
         };
-        // A recursive watch promises no child events; one that comes is a standard child watch's.
+        // A recursive watch gets no child events; a child event comes from an ordinary child watch.
         let recursive = kind != EventKind::NodeChildrenChanged && self.below_recursive(path);
         one_shot | self.persistent.contains(path) | recursive
     }
@@ -77,8 +78,8 @@ impl Watches {
             && std::iter::successors(Some(at), |p| path::parent(p)).any(|p| self.recursive.contains(p))
     }
 
-    /// Forgets the watches of `kind` on `path` after the server's answer `err`, or whatever it was if `local`.
-    /// The kinds of removal to report, or the code the caller gets.
+    /// Removes the watches of `kind` on `path` after the server answered `err`; if `local`, whatever it answered.
+    /// Returns the kinds of removal to report, or the error code for the caller.
     pub(crate) fn remove(
         &mut self,
         path: &str,
@@ -119,14 +120,14 @@ impl Watches {
         Ok(removed)
     }
 
-    /// Drops the one-shot watches, when they are not to be set again after a reconnect.
+    /// Removes the one-shot watches, if they are not to be set again after a reconnect.
     pub(crate) fn forget_one_shots(&mut self) {
         self.data.clear();
         self.exist.clear();
         self.child.clear();
     }
 
-    /// The requests that set everything again on a new connection; `server_path` adds the chroot.
+    /// The requests that set all watches again on a new connection; `server_path` adds the chroot.
     pub(crate) fn rearm(&self, seen: Zxid, server_path: impl Fn(&str) -> String) -> Vec<SetWatches> {
         type Field = fn(&mut SetWatches) -> &mut Vec<String>;
         let tables: [(&BTreeSet<String>, Field); 5] = [

@@ -1,4 +1,4 @@
-//! Who may do what. Mirrors `GetAclCommand` and `SetAclCommand`.
+//! Commands about ACLs. Mirrors `GetAclCommand` and `SetAclCommand`.
 
 use super::{Command, Context, Outcome, number, visit};
 use crate::cli::shell::options::{Syntax, flag, value};
@@ -28,7 +28,7 @@ fn set_acl(ctx: &Context<'_>, words: &[String]) -> Outcome {
     let version = number(&p, "v", -1)?;
     if p.has("R") {
         return visit::subtree(ctx.client, &p.args[1], false, |path| {
-            // One node's failure does not keep the others from theirs.
+            // If one znode fails, go on with the others.
             if let Err(e) = ctx.client.set_acl(path, &acl, version) {
                 ctx.console.out(&e.to_string());
             }

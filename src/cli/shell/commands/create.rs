@@ -1,4 +1,4 @@
-//! Making and changing nodes. Mirrors `CreateCommand` and `SetCommand`.
+//! Commands that create and change znodes. Mirrors `CreateCommand` and `SetCommand`.
 
 use base64::Engine;
 use base64::alphabet;
@@ -23,7 +23,7 @@ const SET_OPTIONS: &str = " -b         Supply data in base64 format
  -v <arg>   Set with an expected version
 ";
 
-/// As lenient as Java's: padding may be left out.
+/// As lenient as Java's decoder: padding may be missing.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()

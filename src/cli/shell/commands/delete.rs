@@ -1,4 +1,4 @@
-//! Removing nodes. Mirrors `DeleteCommand`, `DeleteAllCommand` and `ZKUtil.deleteRecursive`.
+//! Commands that delete znodes. Mirrors `DeleteCommand`, `DeleteAllCommand` and `ZKUtil.deleteRecursive`.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ pub(super) const DELETE_ALL: Command = Command { name: "deleteall", usage: "path
 
 const DELETE_SYNTAX: Syntax = Syntax::of(&[value("v")]);
 const DELETE_ALL_SYNTAX: Syntax = Syntax::of(&[value("b")]);
-/// Batches on their way at once.
+/// Most batches that wait for their replies at the same time.
 const IN_FLIGHT: usize = 10;
 
 fn delete(ctx: &Context<'_>, words: &[String]) -> Outcome {
@@ -45,7 +45,7 @@ fn delete_all(ctx: &Context<'_>, words: &[String]) -> Outcome {
     Ok(())
 }
 
-/// The node and everything below it, parents first.
+/// The znode and everything below it, parents first.
 fn breadth_first(client: &Client, root: &str) -> Result<Vec<String>, ClientError> {
     let mut tree = vec![root.to_owned()];
     let mut next = 0;
@@ -58,7 +58,7 @@ fn breadth_first(client: &Client, root: &str) -> Result<Vec<String>, ClientError
     Ok(tree)
 }
 
-/// Deletes leaves first; stops at the first batch that fails.
+/// Deletes children before parents; stops at the first batch that fails.
 fn in_batches(client: &Client, mut tree: Vec<String>, size: usize) -> Result<bool, ClientError> {
     tree.reverse();
     let mut flying: VecDeque<Pending> = VecDeque::new();

@@ -1,4 +1,5 @@
-//! Looking at one node. Mirrors `GetCommand`, `StatCommand`, `GetEphemeralsCommand` and `GetAllChildrenNumberCommand`.
+//! Commands that read one znode. Mirrors `GetCommand`, `StatCommand`, `GetEphemeralsCommand` and
+//! `GetAllChildrenNumberCommand`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -36,7 +36,7 @@ fn ls(ctx: &Context<'_>, words: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Java's order of strings: by UTF-16 units.
+/// Sorts in Java's string order: by UTF-16 units.
 pub(super) fn sort(names: &mut [String]) {
     names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
 }

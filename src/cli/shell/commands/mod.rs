@@ -1,4 +1,4 @@
-//! The commands that need a session, one table. Mirrors `CommandFactory` and `CliCommand`.
+//! The table of commands that need a session. Mirrors `CommandFactory` and `CliCommand`.
 
 mod acl;
 mod create;
@@ -16,7 +16,7 @@ use super::console::Console;
 use super::error::ShellError;
 use super::options::{Parsed, Syntax, parse};
 
-/// What a command works with.
+/// What a command gets to work with.
 pub(crate) struct Context<'a> {
     pub(crate) client: &'a Client,
     pub(crate) console: &'a Console,
@@ -27,12 +27,12 @@ type Outcome = Result<(), ShellError>;
 /// One command.
 pub(crate) struct Command {
     pub(crate) name: &'static str,
-    /// What the help shows behind the name.
+    /// What the help shows after the name.
     pub(crate) usage: &'static str,
     pub(crate) run: fn(&Context<'_>, &[String]) -> Outcome,
 }
 
-/// Every command, sorted as the help lists them among the shell's own.
+/// All commands, sorted as the help lists them among the shell's own ones.
 pub(crate) const COMMANDS: [&Command; 23] = [
     &watch::ADD_WATCH,
     &session::ADD_AUTH,
@@ -59,7 +59,7 @@ pub(crate) const COMMANDS: [&Command; 23] = [
     &session::WHO_AM_I,
 ];
 
-/// The command of a name.
+/// The command with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Command> {
     COMMANDS.into_iter().find(|c| c.name == name)
 }
@@ -69,14 +69,14 @@ impl Command {
         format!("{} {}", self.name, self.usage)
     }
 
-    /// Parses, and insists on `least` words, the name among them.
+    /// Parses the words, and requires at least `least` of them, including the name.
     fn parse(&self, syntax: &Syntax, words: &[String], least: usize) -> Result<Parsed, ShellError> {
         let parsed = parse(syntax, words)?;
         if parsed.args.len() < least { Err(ShellError::new(self.usage_text())) } else { Ok(parsed) }
     }
 }
 
-/// `get`, `ls` and `stat` once took the watch as a word behind the path: warn and read that word as `-w`.
+/// `get`, `ls` and `stat` formerly took the watch as a word after the path: warns, and reads that word as `-w`.
 fn watch_word(
     ctx: &Context<'_>,
     command: &Command,
@@ -96,7 +96,7 @@ fn watch_word(
     parse(syntax, &words)
 }
 
-/// A number an option carries, or `default` without it.
+/// The number given to an option, or `default` if the option is absent.
 fn number<T: std::str::FromStr>(parsed: &Parsed, option: &str, default: T) -> Result<T, ShellError> {
     match parsed.value(option) {
         None => Ok(default),

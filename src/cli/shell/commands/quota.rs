@@ -1,4 +1,4 @@
-//! Limits on subtrees. Mirrors `SetQuotaCommand`, `ListQuotaCommand` and `DelQuotaCommand`.
+//! Commands about quotas. Mirrors `SetQuotaCommand`, `ListQuotaCommand` and `DelQuotaCommand`.
 
 use super::{Command, Context, Outcome, visit};
 use crate::cli::shell::client::{Client, ClientError, Create, code};
@@ -22,7 +22,7 @@ const SET_SYNTAX: Syntax = Syntax {
 };
 const DEL_SYNTAX: Syntax = Syntax { options: &DEL_OPTIONS, group: Some(Group { required: None }) };
 const NO_OPTIONS: Syntax = Syntax::of(&[]);
-/// Which limit each option is about.
+/// The limit that each option sets.
 const KEYS: [(&str, &str); 4] = [("n", COUNT), ("b", BYTES), ("N", COUNT_HARD), ("B", BYTES_HARD)];
 
 fn is_no_node(e: &ClientError) -> bool {
@@ -39,7 +39,7 @@ fn set_quota(ctx: &Context<'_>, words: &[String]) -> Outcome {
     match limit(&p) {
         Ok(Some((key, number))) => create_quota(ctx, path, key, number),
         Ok(None) => Ok(()),
-        // As in zkCli, a bad number is told but is no failure.
+        // As in zkCli, an invalid number is reported but does not count as a failure.
         Err(complaint) => {
             ctx.console.err_line(complaint);
             Ok(())
@@ -88,7 +88,7 @@ fn create_quota(ctx: &Context<'_>, path: &str, key: &str, number: i64) -> Outcom
         let mut none = StatsTrack::default();
         none.set(COUNT, 0);
         none.set(BYTES, 0);
-        // The server fills it with what is there.
+        // The server replaces this by the actual usage.
         make(client, &usage, Some(none.to_string().as_bytes()))?;
         warn_if_exceeded(ctx, &read(client, &limits)?, &read(client, &usage)?);
     } else {
@@ -114,7 +114,7 @@ fn make_if_missing(client: &Client, at: &str) -> Result<(), ClientError> {
         return Ok(());
     }
     match make(client, at, None) {
-        // Somebody else was faster.
+        // Another client has created it meanwhile.
         Err(ClientError::Keeper { code: code::NODE_EXISTS, .. }) => Ok(()),
         made => made,
     }
@@ -130,7 +130,7 @@ fn warn_if_exceeded(ctx: &Context<'_>, limits: &StatsTrack, usage: &StatsTrack) 
     }
 }
 
-/// Quotas do not nest.
+/// Refuses a quota if a znode below has one: quotas cannot be nested.
 fn refuse_quota_below(client: &Client, path: &str) -> Outcome {
     let own = node(path);
     let walk = || -> Result<(), ShellError> {
@@ -218,7 +218,7 @@ fn del_quota(ctx: &Context<'_>, words: &[String]) -> Outcome {
     }
 }
 
-/// Removes a quota's nodes, and its ancestors that hold no other.
+/// Deletes a quota's znodes, and those ancestors that hold no other quota.
 fn remove_all(client: &Client, own: &str) -> Result<(), ClientError> {
     for child in client.get_children(own, false)?.0 {
         client.delete(&path::join(own, &child), -1)?;

@@ -1,4 +1,4 @@
-//! The ensemble. Mirrors `GetConfigCommand`, `ReconfigCommand` and `ConfigUtils.getClientConfigStr`.
+//! Commands about the ensemble. Mirrors `GetConfigCommand`, `ReconfigCommand` and `ConfigUtils.getClientConfigStr`.
 
 use super::{Command, Context, Outcome};
 use crate::cli::shell::error::ShellError;
@@ -28,7 +28,7 @@ fn config(ctx: &Context<'_>, words: &[String]) -> Outcome {
     Ok(())
 }
 
-/// `key=value` lines, without comments and blanks.
+/// The `key=value` lines, without comments and blank lines.
 fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines()
         .map(str::trim)
@@ -37,7 +37,7 @@ fn properties(text: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|(k, v)| (k.trim(), v.trim()))
 }
 
-/// The version and where clients connect: `100000000 host:port,host:port`.
+/// The version and the client addresses: `100000000 host:port,host:port`.
 fn connect_string(config: &str) -> String {
     let mut lines: Vec<_> = properties(config).collect();
     let version = lines.iter().find(|(k, _)| *k == "version").map_or("", |(_, v)| v);
@@ -48,13 +48,14 @@ fn connect_string(config: &str) -> String {
     format!("{version} {}", clients.join(","))
 }
 
-/// Java lists the servers in the order of its hash table; who compares texts shall not see a difference.
+/// The bucket of a key in Java's hash table. Java lists the servers in the order of that table, and our output should
+/// be identical.
 fn bucket(key: &str, buckets: u32) -> u32 {
     let hash = key.encode_utf16().fold(0_u32, |h, c| h.wrapping_mul(31).wrapping_add(c.into()));
     (hash ^ (hash >> 16)) & (buckets - 1)
 }
 
-/// Size of that table with so many keys in it: it doubles when it is three quarters full.
+/// The size of that table with this many keys: it doubles when it is three quarters full.
 fn buckets(keys: usize) -> u32 {
     let mut n = 16_u32;
     while keys >= (n / 4 * 3) as usize && n < 1 << 20 {
@@ -63,7 +64,7 @@ fn buckets(keys: usize) -> u32 {
     n
 }
 
-/// What stands behind the semicolon of a server's line: `[host:]port`.
+/// The part after the semicolon of a server's line: `[host:]port`.
 fn client_address(server: &str) -> String {
     match server.split(';').nth(1).map(str::trim) {
         None | Some("") => String::new(),
@@ -108,7 +109,7 @@ fn change(p: &Parsed) -> Result<Change, ShellError> {
     Ok(Change { joining: lower("add"), leaving: lower("remove"), members, version })
 }
 
-/// Reads a membership file; the leader checks it again.
+/// Reads a membership file; the leader validates it again.
 fn members_of(file: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
     let mut lines = Vec::new();
@@ -122,12 +123,12 @@ fn members_of(file: &str) -> Result<String, String> {
         lines.push(format!("{key}={value}"));
     }
     if !lines.iter().any(|l| l.starts_with("server.")) {
-        return Err("no server in it".to_owned());
+        return Err("no server in it: add server.N lines".to_owned());
     }
     Ok(lines.join("\n"))
 }
 
-/// `host:port:port[:role][|host:port:port…][;[host:]port]`.
+/// Checks the form `host:port:port[:role][|host:port:port…][;[host:]port]`.
 fn check_server(text: &str) -> Result<(), String> {
     let peers = text.split(';').next().unwrap_or_default();
     for address in peers.split('|') {

@@ -1,4 +1,5 @@
-//! The session itself. Mirrors `AddAuthCommand`, `CloseCommand`, `SyncCommand`, `VersionCommand` and `WhoAmICommand`.
+//! Commands about the session itself. Mirrors `AddAuthCommand`, `CloseCommand`, `SyncCommand`, `VersionCommand` and
+//! `WhoAmICommand`.
 
 use super::{Command, Context, Outcome};
 use crate::cli::shell::error::ShellError;
@@ -11,7 +12,7 @@ pub(super) const VERSION: Command = Command { name: "version", usage: "", run: v
 pub(super) const WHO_AM_I: Command = Command { name: "whoami", usage: "", run: who_am_i };
 
 const NO_OPTIONS: Syntax = Syntax::of(&[]);
-/// The ZooKeeper whose words this shell speaks.
+/// The ZooKeeper version whose shell this one mirrors.
 const ZOOKEEPER_VERSION: &str = "3.9.5";
 
 fn add_auth(ctx: &Context<'_>, words: &[String]) -> Outcome {

@@ -4,8 +4,8 @@ use crate::cli::shell::client::{Client, ClientError, code};
 use crate::cli::shell::error::ShellError;
 use crate::types::path;
 
-/// Visits `root`, then the children of every node in order before what lies below them. A node that goes away meanwhile is
-/// passed over; a missing `root` is an error. `visit` ends the walk with `Ok(false)`.
+/// Visits `root`, then the children of each node in order before anything below them. A node that is deleted meanwhile
+/// is skipped; if `root` does not exist, that is an error. `visit` ends the walk by returning `Ok(false)`.
 pub(super) fn subtree(
     client: &Client,
     root: &str,
@@ -16,7 +16,7 @@ pub(super) fn subtree(
     if !visit(root)? {
         return Ok(());
     }
-    // The next node to list is the last one.
+    // The last node is listed next.
     let mut parents = vec![root.to_owned()];
     while let Some(parent) = parents.pop() {
         let mut children = match client.get_children(&parent, watch) {

@@ -1,4 +1,4 @@
-//! Watches that stay, and removing any. Mirrors `AddWatchCommand` and `RemoveWatchesCommand`.
+//! Commands that add persistent watches and remove watches. Mirrors `AddWatchCommand` and `RemoveWatchesCommand`.
 
 use super::{Command, Context, Outcome};
 use crate::cli::shell::client::watches::WatcherType;
