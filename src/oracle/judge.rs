@@ -1,4 +1,5 @@
-//! Requests made of bytes, and a judge of what prep and tree make of them: the naive [`Model`]. For random tests and fuzz targets.
+//! Requests made out of bytes, and a judge that compares what prep and tree make of them with the naive [`Model`]. For
+//! random tests and fuzz targets.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ const ODD_PATHS: [&str; 20] = [
     "/zookeeper/quota/a/b/zookeeper_limits",
 ];
 
-/// Bytes that decide; there are as many as are asked for.
+/// A source of bytes that decide random choices; it never ends.
 pub struct Choices<'a>(pub &'a mut dyn FnMut() -> u8);
 
 impl Choices<'_> {
@@ -81,7 +82,7 @@ impl Choices<'_> {
         i32::from(self.byte() % 5) - 1
     }
 
-    /// A request, of which `kind` says the sort: each of 6 to 31 has one.
+    /// A request. `kind`, from 6 to 31, chooses the operation.
     pub fn request(&mut self, kind: u8) -> ModelOp {
         match kind {
             6 => ModelOp::CloseSession,
@@ -108,7 +109,7 @@ impl Choices<'_> {
     }
 
     fn create(&mut self, kind: u8, path: String, in_multi: bool) -> ModelOp {
-        // In a multi the flag re-selects the opcode: only pairs that say the same.
+        // In a multi the create flag decides the opcode, so only matching pairs are generated.
         let (op, flags) = match kind {
             0 | 1 => (Op::CREATE, 0),
             2 | 3 => (Op::CREATE2, 1),
@@ -129,19 +130,19 @@ impl Choices<'_> {
     }
 }
 
-/// Prep and the model side by side.
+/// Prep and the model, which get the same requests.
 pub struct Judge {
-    /// Says what each request comes to, at once.
+    /// Gives the expected result of each request, immediately.
     pub model: Model,
-    /// What is judged.
+    /// The prep under test.
     pub prep: Prep,
-    /// Of the last request.
+    /// The zxid of the last request.
     pub zxid: Zxid,
     time_ms: i64,
 }
 
 impl Judge {
-    /// Nothing was asked yet.
+    /// A judge that has had no requests.
     pub fn new(extended: ExtendedTypes) -> Judge {
         Judge {
             model: Model::new(extended),
@@ -151,10 +152,11 @@ impl Judge {
         }
     }
 
-    /// One request, `ms` after the last one, through the model and through prep, which sees a state that may lag behind.
+    /// Runs one request, `ms` after the last one, through the model and through prep. The state that prep sees may lag
+    /// behind.
     ///
     /// # Panics
-    /// If they do not come to the same, or the proposal does not read back.
+    /// If the results differ, or if the proposal cannot be decoded again.
     pub fn propose(
         &mut self,
         state: &impl State,
@@ -168,7 +170,7 @@ impl Judge {
         let ids = if session.0 == 1 { vec![Id::new("digest", "bob:h"), Id::new("ip", "::1")] } else { vec![] };
         let asker = Asker { session, ids: &ids, zxid: self.zxid, time_ms: self.time_ms };
         let wanted = match request {
-            // Only inside a multi.
+            // Allowed only inside a multi.
             ModelOp::Check { .. } => Outcome::Error(-6),
             other => self.model.run(&asker, other),
         };
@@ -195,7 +197,7 @@ impl Judge {
     }
 }
 
-/// Asserts that the record reads back as what it was made of.
+/// Asserts that the encoded record decodes to the same transaction.
 pub fn check_encoding(p: &Proposal) {
     let r = &mut Reader::new(&p.record);
     assert_eq!(TxnHeader::read(r), Ok(p.header));
@@ -206,7 +208,7 @@ pub fn check_encoding(p: &Proposal) {
     assert!(r.is_empty());
 }
 
-/// Applies what prep proposed and asserts that the tree comes to the same.
+/// Applies a proposal and asserts that the tree agrees with it.
 pub fn apply(tree: &mut Tree, p: &Proposal) -> Applied {
     let applied = tree.apply_known(&p.header, &p.txn, p.prefix_crc, &mut |_| {});
     assert_eq!(Some(tree.digest()), p.digest.map(|d| d.digest), "digest after applying {:?}", p.txn);
@@ -222,12 +224,12 @@ pub fn apply(tree: &mut Tree, p: &Proposal) -> Applied {
     applied
 }
 
-/// The session table as the applied transactions leave it.
+/// The session table after the applied transactions.
 #[derive(Default)]
 pub struct Table(pub BTreeSet<SessionId>);
 
 impl Table {
-    /// Takes note of an applied transaction.
+    /// Records an applied transaction.
     pub fn applied(&mut self, p: &Proposal) {
         match &p.txn {
             Txn::CreateSession { .. } => drop(self.0.insert(p.header.session)),

@@ -1,9 +1,11 @@
-//! What the server is judged by, never part of the server: naive models of its parts, judges that compare, a disk that forgets.
-//! For unit tests, the simulator, `tests/` and `tools/`; there only with the feature `sim`.
+//! Test oracles; never part of the shipped server: naive models of its parts, judges that compare the server with them,
+//! and a disk with faults. For unit tests, the simulator, `tests/` and `tools/`. Only built with the feature `sim`.
 //!
-//! * [`tree_model`]: the twin of the tree; [`server_model`]: of prep and apply together; [`watch_model`]: of a watch table.
-//! * [`judge`]: requests made of bytes, and what prep and tree make of them beside the models.
-//! * [`test_disk`]: a directory in memory with a disk's faults; [`replica`]: all that a recovery brings back, byte by byte.
+//! * [`tree_model`]: a model of the tree; [`server_model`]: of prep and apply together; [`watch_model`]: of a watch
+//!   table.
+//! * [`judge`]: makes requests out of bytes, and compares what prep and tree make of them with the models.
+//! * [`test_disk`]: a directory in memory with a disk's faults; [`replica`]: everything that a recovery restores, byte
+//!   by byte.
 //! * [`memory`]: what the shipped turns run over without threads, locks and sockets.
 
 pub mod judge;

@@ -1,5 +1,5 @@
-//! A replica that remembers every transaction it was given, byte by byte, and what is needed to write its logs and snapshots.
-//! For tests and fuzz targets, which judge with it what a recovery brings back.
+//! A replica that keeps every transaction it was given, byte by byte, and helpers that write its logs and snapshots.
+//! Tests and fuzz targets use it to check what a recovery restores.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,14 +15,15 @@ use crate::txnlog::snapshot_read::Node;
 use crate::txnlog::writer::LogOptions;
 use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 
-/// Segments that grow and roll with little in them.
+/// Options with which segments grow and roll after few records.
 pub const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true };
 
-/// The transactions by their zxids, as [`encoded`].
+/// The transactions by zxid, in the form of [`encoded`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen(pub BTreeMap<i64, Vec<u8>>);
 
-/// Header and transaction as they are compared. A closeSession without paths is logged with an empty list.
+/// Header and transaction in the form in which they are compared. A closeSession without paths is logged with an empty
+/// list.
 pub fn encoded(header: &TxnHeader, txn: &Txn) -> Vec<u8> {
     let mut out = Vec::new();
     header.put(&mut out);
@@ -33,12 +34,12 @@ pub fn encoded(header: &TxnHeader, txn: &Txn) -> Vec<u8> {
     out
 }
 
-/// The digest of a [`Seen`] that has these transactions.
+/// The digest of a [`Seen`] that contains these transactions.
 pub fn digest_of(zxids: impl Iterator<Item = i64>) -> u64 {
     zxids.fold(0, |d, z| d.wrapping_add(z as u64 ^ 0x9e37))
 }
 
-/// A record as Apache writes it: without our trailer.
+/// A log record as Apache writes it: without Zabra's trailer.
 pub fn put_apache(file: &mut Vec<u8>, payload: &[u8]) {
     file.put_i64(i64::from(simd_adler32::adler32(&payload)));
     file.put_buffer(Some(payload));
@@ -46,10 +47,10 @@ pub fn put_apache(file: &mut Vec<u8>, payload: &[u8]) {
 }
 
 impl Seen {
-    /// Writes it as a snapshot as of `zxid`: one znode for each transaction.
+    /// Writes a snapshot as of `zxid`, with one znode for each transaction.
     ///
     /// # Errors
-    /// The disk's faults.
+    /// I/O errors of the disk.
     pub fn save(
         &self,
         disk: &TestDisk,

@@ -1,5 +1,5 @@
-//! A naive twin of prep and apply together: every request takes effect at once, on plain maps, nothing incremental. The
-//! oracle of the random tests and of the simulator.
+//! A naive model of prep and apply together: every request takes effect at once, on plain maps, without anything
+//! incremental. It is the oracle of the random tests and of the simulator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,20 +28,20 @@ pub enum ModelOp {
     CloseSession,
 }
 
-/// What a request came to: the same words for model, prep and tree.
+/// The result of a request, in the same form for model, prep and tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Outcome {
     Error(i32),
     Created(String),
-    /// The version it left behind.
+    /// The version after the request.
     Version(i32),
     Done,
     Multi(Vec<Outcome>),
 }
 
 impl Outcome {
-    /// What a transaction says its request came to.
+    /// The result of the request, read from its transaction.
     pub fn of(txn: &Txn) -> Outcome {
         match txn {
             Txn::Error { err } => Outcome::Error(*err),
@@ -56,7 +56,7 @@ impl Outcome {
 }
 
 impl ModelOp {
-    /// The opcode it is sent with.
+    /// The opcode with which it is sent.
     pub fn opcode(&self) -> Op {
         match self {
             ModelOp::Create { op, .. } => *op,
@@ -74,7 +74,7 @@ impl ModelOp {
     /// The request record.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
-            // May hold what a multi may not: its operations are written one by one.
+            // It may contain operations that are not allowed in a multi, so the operations are written one by one.
             ModelOp::Multi(subs) => {
                 for sub in subs {
                     MultiHeader::asking(sub.opcode()).put(out);
@@ -86,7 +86,7 @@ impl ModelOp {
         }
     }
 
-    /// As the protocol's record; a multi without its operations.
+    /// The request as the protocol's record; a multi is written without its operations.
     fn single(&self) -> Request<'_> {
         match self {
             ModelOp::Create { op, path: p, data, acl, flags, ttl_ms } => Request::Create(CreateRequest {
@@ -131,7 +131,7 @@ pub struct Model {
     pub quota: Option<QuotaState>,
 }
 
-/// Under whose name, when and with what a request runs.
+/// The client that sends a request, and the time.
 #[allow(missing_docs)]
 pub struct Asker<'a> {
     pub session: SessionId,
@@ -141,7 +141,7 @@ pub struct Asker<'a> {
 }
 
 impl Model {
-    /// The fresh tree, without sessions.
+    /// An empty tree, without sessions.
     pub fn new(extended: owner::ExtendedTypes) -> Model {
         let mut nodes = BTreeMap::new();
         for p in [path::ROOT, path::ZOOKEEPER, path::QUOTA, path::CONFIG] {
@@ -155,7 +155,7 @@ impl Model {
         Model { nodes, sessions: BTreeSet::new(), extended, quota: None }
     }
 
-    /// Runs one request to its end.
+    /// Runs one request completely.
     pub fn run(&mut self, asker: &Asker<'_>, request: &ModelOp) -> Outcome {
         match request {
             ModelOp::Multi(subs) => {

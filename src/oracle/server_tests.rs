@@ -1,5 +1,5 @@
-//! Random request lists through prep, with the applied state lagging behind by a random number of proposals, against the
-//! naive model that applies each request at once.
+//! Random lists of requests run through prep, while the applied state lags behind by a random number of proposals. The
+//! results are compared with the naive model, which applies each request at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn prep_over_a_lagging_state_agrees_with_the_naive_model() {
     let mut taken = 0;
     for seed in 0..150 {
         let mut run = Run::new(seed);
-        // What the applied state was after each zxid.
+        // The applied state after each zxid.
         let mut history = vec![run.judge.model.clone()];
         let mut applied = 0;
         for _ in 0..120 {

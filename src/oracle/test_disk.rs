@@ -1,5 +1,6 @@
-//! A directory in memory that forgets like a disk: writes not synced survive a crash sector by sector at random, names not
-//! synced one by one at random, and every operation can be the last. For tests and the simulator.
+//! A directory in memory that loses data as a real disk does. After a crash a random part survives of the sectors that
+//! were not synced, and of the names that were not synced. Every operation can be made to fail. For tests and the
+//! simulator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -9,10 +10,10 @@ use crate::txnlog::disk::{Dir, Reader, Segment, Writer};
 
 const SECTOR: usize = 512;
 
-/// The name of a segment that was made ahead.
+/// The name of a segment that was prepared ahead.
 const PREPARED: &str = "new.segment";
 
-/// A name that changed since the last `sync_dir`.
+/// A change of a name since the last `sync_dir`.
 #[derive(Clone, Debug)]
 enum NameOp {
     Set { name: String, inode: usize },
@@ -20,20 +21,20 @@ enum NameOp {
     Remove { name: String },
 }
 
-/// What goes wrong at a chosen operation.
+/// The fault to inject at a chosen operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// It and every later operation fail without effect: the process is dead.
+    /// The process dies: this and every later operation fails without effect.
     Crash,
-    /// From then on nothing can be allocated (ENOSPC), until the next start.
+    /// From this operation until the next start nothing can be allocated (ENOSPC).
     NoSpace,
-    /// The next sync fails once (EIO). What it was for reaches the disk sector by sector at random. The rest the kernel either
-    /// forgets, or (ext4, XFS) keeps in memory and takes for written: readers see it, also in later processes, until the page
-    /// is dropped or power fails. Either way a second sync says that all is well.
+    /// The next sync fails once (EIO). A random part of its sectors reaches the disk. The kernel then either drops the
+    /// rest, or (ext4, XFS) keeps it in memory and marks it clean: readers, even later processes, see it until the page
+    /// is evicted or power fails. Either way a second sync succeeds.
     SyncFails,
 }
 
-/// What an operation needs.
+/// What an operation does, which decides the faults it can meet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
     Space,
@@ -50,7 +51,7 @@ struct Inode {
 }
 
 impl Inode {
-    /// What a sync makes durable.
+    /// Makes everything durable that a sync writes.
     fn write_back(&mut self) {
         let mut bytes = self.live.clone();
         for at in self.lost.iter().map(|sector| sector * SECTOR).filter(|at| *at < self.live.len()) {
@@ -71,7 +72,7 @@ impl Inode {
         self.lost.retain(|sector| (sector + 1) * SECTOR <= at || sector * SECTOR >= at + bytes.len());
     }
 
-    /// The kernel drops pages it takes for clean.
+    /// The kernel evicts pages that are marked clean.
     fn evict(&mut self, rng: &mut fastrand::Rng) {
         for sector in std::mem::take(&mut self.lost) {
             if rng.u32(..4) > 0 {
@@ -93,19 +94,19 @@ struct State {
     durable: BTreeMap<String, usize>,
     pending: Vec<NameOp>,
     ops: u64,
-    /// Operation and fault, seed of what it leaves.
+    /// Number of the operation, the fault, and a seed for its effects.
     plan: Option<(u64, Fault, u64)>,
-    /// The plan has come true.
+    /// The planned fault has happened.
     fired: bool,
-    /// A segment was made ahead, by this process: one that an earlier process named and that lost its name again may have records in
-    /// it.
+    /// The segment that this process has prepared ahead. One that an earlier process prepared does not count: it may
+    /// already have been in use and contain records.
     ready: Option<usize>,
-    /// Bytes that all files may have together.
+    /// Most bytes that all files together may have.
     capacity: Option<u64>,
 }
 
 impl State {
-    /// Counts an operation; an error if it meets a fault.
+    /// Counts an operation; an error if a fault is planned for it.
     fn op(&mut self, need: Need) -> io::Result<()> {
         let n = self.ops;
         self.ops += 1;
@@ -126,7 +127,7 @@ impl State {
         })
     }
 
-    /// An error unless `more` bytes fit.
+    /// An error unless there is space for `more` bytes.
     fn fits(&self, more: u64) -> io::Result<()> {
         let used: u64 = self.live.values().map(|i| self.inodes[*i].live.len() as u64).sum();
         if self.capacity.is_none_or(|all| used + more <= all) {
@@ -135,7 +136,7 @@ impl State {
         Err(io::Error::new(io::ErrorKind::StorageFull, format!("no space left for {more} bytes (small disk)")))
     }
 
-    /// Syncs a file; when that fails, what was to be written is on the disk by chance.
+    /// Syncs a file. If the sync fails, a random part of the data reaches the disk.
     fn sync_file(&mut self, inode: usize) -> io::Result<()> {
         let outcome = self.op(Need::Sync);
         let failed = self.plan.filter(|(_, fault, _)| outcome.is_err() && *fault == Fault::SyncFails);
@@ -147,7 +148,7 @@ impl State {
                 let sectors = file.live.chunks(SECTOR).zip(bytes.chunks(SECTOR)).enumerate();
                 file.lost.extend(sectors.filter(|(_, (live, disk))| live != disk).map(|(i, _)| i));
             } else {
-                // The mapping keeps its length; what was lost reads as before.
+                // The mapping keeps its length; lost bytes read as they were before.
                 file.live.clone_from(&bytes);
             }
             file.durable = bytes;
@@ -157,7 +158,7 @@ impl State {
         outcome
     }
 
-    /// After the end of the process: files without a name are gone, and no fault is planned.
+    /// After a process has ended: removes files without a name and any planned fault.
     fn rest(&mut self) {
         (self.plan, self.fired, self.ready) = (None, false, None);
         let named: Vec<usize> = self.live.values().chain(self.durable.values()).copied().collect();
@@ -181,7 +182,7 @@ impl State {
         inode
     }
 
-    /// A file of zeros, and `head` before them; both, and the length, are durable.
+    /// Creates a file of `len` bytes: `head`, then zeros. Content and length are durable.
     fn segment(&mut self, name: &str, len: u64, head: &[u8]) -> usize {
         let mut bytes = vec![0; len as usize];
         bytes[..head.len()].copy_from_slice(head);
@@ -195,7 +196,7 @@ impl State {
     }
 }
 
-/// What is left of a file after a loss of power: what was synced, and of the rest each sector by chance.
+/// The bytes of a file after a power failure: everything synced, and of the rest each sector by chance.
 fn survivors(file: &Inode, rng: &mut fastrand::Rng, keep_len: bool) -> Vec<u8> {
     let longest = file.live.len().max(file.durable.len());
     let grown = file.durable.len().max(SECTOR * rng.usize(0..4)).min(longest);
@@ -211,12 +212,12 @@ fn survivors(file: &Inode, rng: &mut fastrand::Rng, keep_len: bool) -> Vec<u8> {
     bytes
 }
 
-/// The directory. Clones are handles of the same one.
+/// The directory. Clones refer to the same one.
 #[derive(Clone, Debug, Default)]
 pub struct TestDisk(Arc<Mutex<State>>);
 
 impl TestDisk {
-    /// An empty one.
+    /// An empty directory.
     pub fn new() -> TestDisk {
         TestDisk::default()
     }
@@ -225,31 +226,31 @@ impl TestDisk {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Operations so far.
+    /// Number of operations so far.
     pub fn ops(&self) -> u64 {
         self.state().ops
     }
 
-    /// Makes operation number `op`, and every one after it, fail without effect.
+    /// Makes operation number `op` and every later one fail without effect.
     pub fn crash_at(&self, op: u64) {
         self.fault_at(op, Fault::Crash, 0);
     }
 
-    /// Plans a fault at operation number `op` or the next one it can meet, instead of what was planned. `seed` decides what a
-    /// failed sync leaves behind.
+    /// Plans a fault for operation number `op`, or the next one that it can affect, in place of any planned before.
+    /// `seed` decides what a failed sync leaves behind.
     pub fn fault_at(&self, op: u64, fault: Fault, seed: u64) {
         let mut s = self.state();
         s.plan = Some((op, fault, seed));
         s.fired = false;
     }
 
-    /// The planned fault, once an operation has met it.
+    /// The planned fault, if it has happened.
     pub fn fired(&self) -> Option<Fault> {
         let s = self.state();
         s.plan.filter(|_| s.fired).map(|(_, fault, _)| fault)
     }
 
-    /// The machine comes up again after a loss of power. `seed` decides what of the unsynced survived.
+    /// Restart after a power failure. `seed` decides which unsynced data survived.
     pub fn power_cycle(&self, seed: u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut s = self.state();
@@ -274,7 +275,7 @@ impl TestDisk {
         for inode in &mut s.inodes {
             let keep_len = rng.bool();
             let bytes = survivors(inode, &mut rng, keep_len);
-            // A file that was synced never loses what was synced.
+            // What was synced once is never lost.
             inode.live.clone_from(&bytes);
             inode.durable = bytes;
             inode.lost.clear();
@@ -284,7 +285,8 @@ impl TestDisk {
         s.rest();
     }
 
-    /// The process was killed and starts again: the kernel lost nothing but, by chance, pages that a failed sync left clean.
+    /// Restart after the process was killed: the kernel loses nothing, except, by chance, pages that a failed sync left
+    /// marked clean.
     pub fn restart(&self) {
         let mut s = self.state();
         let mut rng = fastrand::Rng::with_seed(s.ops);
@@ -292,7 +294,7 @@ impl TestDisk {
         s.rest();
     }
 
-    /// A copy that shares nothing.
+    /// An independent copy.
     pub fn fork(&self) -> TestDisk {
         let s = self.state();
         let copy = State {
@@ -309,7 +311,7 @@ impl TestDisk {
         TestDisk(Arc::new(Mutex::new(copy)))
     }
 
-    /// Puts a file there, durable.
+    /// Stores a durable file.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut s = self.state();
         s.inodes.push(Inode { live: bytes.to_vec(), durable: bytes.to_vec(), lost: BTreeSet::new() });
@@ -324,7 +326,7 @@ impl TestDisk {
         s.inodes[s.live[name]].live.clone()
     }
 
-    /// Changes a file's bytes, durably and behind everyone's back.
+    /// Changes a file's content on the disk directly, as damage to the medium would.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut s = self.state();
         let inode = s.live[name];
@@ -334,12 +336,12 @@ impl TestDisk {
         inode.lost.clear();
     }
 
-    /// All files together may have so many bytes.
+    /// Limits the number of bytes that all files together may have.
     pub fn limit_space(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
 
-    /// All names, sorted.
+    /// All file names, sorted.
     pub fn names(&self) -> Vec<String> {
         self.state().live.keys().cloned().collect()
     }
@@ -382,12 +384,12 @@ impl Dir for TestDisk {
         Ok(TestSegment { disk: self.clone(), inode, len })
     }
 
-    /// By chance the file is not ready in time.
+    /// By chance the segment is not ready in time.
     fn prepare_segment(&mut self, len: u64, head: &[u8]) {
         let mut s = self.state();
         let fired = s.fired;
         let may = s.op(Need::Space).is_ok();
-        // Nobody is told of a fault here: it is met by what needs the space.
+        // A fault here is not reported: the operation that needs the space meets it.
         s.fired = fired;
         if may && s.fits(len).is_ok() && s.ready.is_none() && !s.ops.is_multiple_of(4) {
             s.ready = Some(s.segment(PREPARED, len, head));
@@ -404,7 +406,7 @@ impl Dir for TestDisk {
         Ok(())
     }
 
-    /// By chance the process ends before it is cut; that it was may be lost with the power.
+    /// By chance the process ends before the segment is cut; and the cut may be lost in a power failure.
     fn close_segment(&mut self, segment: TestSegment, len: u64) -> io::Result<()> {
         let mut s = self.state();
         s.op(Need::Nothing)?;
@@ -488,7 +490,7 @@ impl Segment for TestSegment {
 
     fn write(&mut self, at: u64, bytes: &[u8]) {
         let mut s = self.disk.state();
-        // A store to a mapping cannot fail: when the machine is down it has no effect.
+        // A store to a mapping cannot fail; after a crash it has no effect.
         if s.op(Need::Nothing).is_ok() {
             assert!(at + bytes.len() as u64 <= self.len, "write behind the segment's end");
             s.inodes[self.inode].write(at as usize, bytes);
@@ -546,7 +548,7 @@ pub struct TestReader {
 
 impl Read for TestReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        // Short reads happen.
+        // Short reads can happen.
         let n = out.len().min(self.bytes.len() - self.at).min(100_003);
         out[..n].copy_from_slice(&self.bytes[self.at..self.at + n]);
         self.at += n;

@@ -1,5 +1,5 @@
-//! A naive twin of the tree: a map from path to node, everything else found by looking through it. The oracle for tests and
-//! the simulator; slow on purpose.
+//! A naive model of the tree: a map from path to node, which is searched for everything else. It is the oracle for
+//! tests and the simulator, and slow on purpose.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,10 @@ pub struct ModelNode {
     pub stat: StatPersisted,
 }
 
-/// What the model says happened: event, path, list it is filtered by.
+/// A watch event according to the model: event type, path, and the ACL that filters it.
 pub type ModelChange = (EventType, String, SharedAcl);
 
-/// The twin.
+/// The model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Model {
     options: TreeOptions,
@@ -46,7 +46,7 @@ fn len(data: &Option<Vec<u8>>) -> i64 {
 }
 
 impl Model {
-    /// Twin of [`Tree::new`].
+    /// Models [`Tree::new`].
     pub fn new(options: TreeOptions) -> Model {
         let mut nodes = BTreeMap::new();
         for p in ["/", path::ZOOKEEPER, path::QUOTA, path::CONFIG] {
@@ -65,7 +65,7 @@ impl Model {
         &self.nodes
     }
 
-    /// Twin of [`Tree::apply`].
+    /// Models [`Tree::apply`].
     pub fn apply(&mut self, h: &TxnHeader, t: &Txn) -> (Applied, Vec<ModelChange>) {
         let mut changes = Vec::new();
         let applied = match t {
@@ -249,7 +249,7 @@ impl Model {
         owner::kind(n.stat.ephemeral_owner, self.options.extended)
     }
 
-    /// By zxid of creation, then by path.
+    /// Ordered by zxid of creation, then by path.
     fn ephemerals(&self, s: SessionId) -> Vec<String> {
         let own = |n: &ModelNode| self.kind(n) == Kind::Ephemeral && n.stat.ephemeral_owner == s.0;
         let mut found: Vec<_> = self.nodes.iter().filter(|(_, n)| own(n)).map(|(p, n)| (n.stat.czxid, p)).collect();
@@ -263,7 +263,7 @@ impl Model {
         names.map(|k| k.rsplit('/').next().unwrap_or_default()).collect()
     }
 
-    /// Twin of [`Znode::stat`].
+    /// Models [`Znode::stat`].
     pub fn stat(&self, p: &str) -> Option<Stat> {
         let n = self.nodes.get(p)?;
         let children = self.children(p).len() as i32;
@@ -283,7 +283,7 @@ impl Model {
         })
     }
 
-    /// The digest, by the book: one CRC over path, data and stat of every node.
+    /// The digest computed from scratch: one CRC over path, data and stat of every node.
     pub fn digest(&self) -> u64 {
         if !self.options.digest_enabled {
             return 0;
@@ -305,7 +305,7 @@ impl Model {
         counted.map(share).fold(0, u64::wrapping_add)
     }
 
-    /// Whether the tree is the model's twin in everything that can be asked; the first difference, in words.
+    /// Compares the tree with the model in everything that can be asked; the error describes the first difference.
     pub fn compare(&self, t: &Tree) -> Result<(), String> {
         let paths: BTreeSet<String> = t.walk().map(|(p, _)| p).collect();
         let mine: BTreeSet<String> = self.nodes.keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! Random transactions against the model; images taken between them.
+//! Random transactions applied to the tree and to the model, with images taken in between.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ fn options() -> TreeOptions {
     TreeOptions { extended: ExtendedTypes { enabled: true, emulate_353: false }, digest_enabled: true }
 }
 
-/// Makes transactions over few paths, so that they meet each other.
+/// Generates transactions over few paths, so that they affect the same nodes.
 struct Source {
     rng: Rng,
     zxid: i64,
@@ -91,7 +91,7 @@ impl Source {
             4 => (Op::CREATE_SESSION, Txn::CreateSession { timeout_ms: 10 }),
             _ => self.single(),
         };
-        // Now and then an old zxid again, as in a replay over a fuzzy snapshot.
+        // Sometimes an old zxid again, as when a log is replayed over a fuzzy snapshot.
         let zxid = if self.rng.u8(..20) == 0 { self.rng.i64(1..=self.zxid) } else { self.zxid + 1 };
         self.zxid = self.zxid.max(zxid);
         let session = SessionId(self.rng.i64(1..4));
@@ -123,7 +123,7 @@ fn the_tree_is_the_models_twin() {
     }
 }
 
-/// An image that is being taken, and the model as it was when it began.
+/// An image that is being taken, and the model at the time it began.
 struct Taking {
     id: ImageId,
     head: ImageHead,
@@ -131,7 +131,7 @@ struct Taking {
     bytes: Vec<u8>,
 }
 
-/// Reads an image back: record by record against the model, then as a tree.
+/// Reads an image back and compares it: record by record with the model, then as a loaded tree.
 fn verify(taking: &Taking) {
     let acls: BTreeMap<AclId, Arc<[Acl]>> = taking.head.acls.iter().cloned().collect();
     let mut nodes = BTreeMap::new();
@@ -155,7 +155,7 @@ fn verify(taking: &Taking) {
     let tree = loader.finish(taking.head.zxid).unwrap();
     assert_eq!(tree.digest(), taking.head.digest);
     tree.check().unwrap();
-    // Loading counts usage anew, so only without quotas is everything the same.
+    // Loading recomputes the usage of quotas, so the digests are equal only without quotas.
     if tree.all_quotas().next().is_none() {
         taking.then.compare(&tree).unwrap();
     }

@@ -1,9 +1,9 @@
-//! A naive twin of the watch table: a vector of (path, connection, table, mode), searched from end to end.
+//! A naive model of the watch table: a vector of (path, connection, table, mode) that is searched from end to end.
 
 use crate::types::{ConnId, EventType, path};
 use crate::watch::{Fired, Kind, WatcherType};
 
-/// How a watch stays.
+/// The mode of a watch: when it goes away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Mode {
@@ -12,11 +12,11 @@ pub enum Mode {
     Recursive,
 }
 
-/// The twin of one [`WatchTable`](crate::watch::WatchTable).
+/// The model of one [`WatchTable`](crate::watch::WatchTable).
 #[derive(Default)]
 pub struct Model {
     watches: Vec<(String, ConnId, Kind, Mode)>,
-    /// (path, connection, table) in the order they got their first mode.
+    /// (path, connection, table) in the order in which they got their first mode.
     order: Vec<(String, ConnId, Kind)>,
 }
 
@@ -26,12 +26,12 @@ impl Model {
         &self.watches
     }
 
-    /// (path, connection, table) in the order they got their first mode.
+    /// (path, connection, table) in the order in which they got their first mode.
     pub fn order(&self) -> &[(String, ConnId, Kind)] {
         &self.order
     }
 
-    /// Arms a watch; false if it was armed in this mode.
+    /// Adds a watch; false if it was already set in this mode.
     pub fn add(&mut self, path: &str, conn: ConnId, kind: Kind, mode: Mode) -> bool {
         let watch = (path.to_string(), conn, kind, mode);
         if self.watches.contains(&watch) {
@@ -44,7 +44,7 @@ impl Model {
         true
     }
 
-    /// Disarms what is not kept; whether that was any.
+    /// Removes the watches that `keep` rejects; returns whether there were any.
     pub fn retain(&mut self, keep: impl Fn(&(String, ConnId, Kind, Mode)) -> bool) -> bool {
         let before = self.watches.len();
         self.watches.retain(keep);
@@ -53,7 +53,7 @@ impl Model {
         left.len() != before
     }
 
-    /// Arms a watch; false if it was armed in this mode.
+    /// Whether a removal of `watcher` watches on `path` by `conn` means this watch.
     pub fn addressed(w: &(String, ConnId, Kind, Mode), path: &str, conn: ConnId, watcher: WatcherType) -> bool {
         w.0 == path
             && w.1 == conn
@@ -66,7 +66,7 @@ impl Model {
             }
     }
 
-    /// Whom one table tells, nearest path first.
+    /// The connections that one table notifies, nearest path first.
     fn trigger(&mut self, path: &str, kind: Kind) -> Vec<ConnId> {
         let mut told: Vec<ConnId> = Vec::new();
         let mut at = Some(path);
@@ -83,7 +83,7 @@ impl Model {
         told
     }
 
-    /// Whom an event tells, in order, and how many watches of each table it met.
+    /// The connections that an event notifies, in order, and how many watches of each table it triggered.
     pub fn fire(&mut self, event: EventType, path: &str) -> (Vec<ConnId>, Fired) {
         let data = match event {
             EventType::NodeChildrenChanged => Vec::new(),

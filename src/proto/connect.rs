@@ -9,16 +9,16 @@ use crate::types::{SessionId, Zxid};
 pub struct ConnectRequest {
     pub protocol_version: i32,
     pub last_zxid_seen: Zxid,
-    /// What the client wishes, before clamping.
+    /// The timeout that the client asks for, in milliseconds; the server may change it.
     pub timeout_ms: i32,
-    /// 0 asks for a new session.
+    /// The session to resume; 0 asks for a new one.
     pub session: SessionId,
     pub passwd: Vec<u8>,
-    /// `None` when an old client left the field out; the answer then leaves it out as well.
+    /// `None` if the client is an old one that does not send the field; the response then omits it too.
     pub read_only: Option<bool>,
 }
 
-/// The server's answer; timeout 0 tells the client that its session is gone.
+/// The server's response; a timeout of 0 tells the client that its session does not exist any more.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct ConnectResponse {
@@ -29,7 +29,7 @@ pub struct ConnectResponse {
 }
 
 impl ConnectRequest {
-    /// Reads the packet (without its frame length). Bytes behind the record are ignored, as Java does.
+    /// Reads the packet, without its frame length. As in Java, bytes after the record are ignored.
     pub fn read(bytes: &[u8]) -> Result<ConnectRequest, JuteError> {
         let mut r = Reader::new(bytes);
         Ok(ConnectRequest {
@@ -42,7 +42,7 @@ impl ConnectRequest {
         })
     }
 
-    /// Appends the framed packet.
+    /// Appends the packet as a frame.
     pub fn put(&self, out: &mut Vec<u8>) {
         let f = out.begin_frame();
         out.put_i32(self.protocol_version);
@@ -58,12 +58,12 @@ impl ConnectRequest {
 }
 
 impl ConnectResponse {
-    /// The answer to a resume that is refused.
+    /// The response to a resume that is refused.
     pub fn expired(read_only: Option<bool>) -> ConnectResponse {
         ConnectResponse { timeout_ms: 0, session: SessionId::NONE, passwd: [0; 16], read_only }
     }
 
-    /// Appends the framed packet.
+    /// Appends the packet as a frame.
     pub fn put(&self, out: &mut Vec<u8>) {
         let f = out.begin_frame();
         out.put_i32(0);
@@ -76,7 +76,7 @@ impl ConnectResponse {
         out.end_frame(f);
     }
 
-    /// Reads the packet (without its frame length).
+    /// Reads the packet, without its frame length.
     pub fn read(bytes: &[u8]) -> Result<ConnectResponse, JuteError> {
         let mut r = Reader::new(bytes);
         r.i32()?;

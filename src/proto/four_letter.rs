@@ -1,15 +1,15 @@
-//! The four-letter words' names. Mirrors `FourLetterCommands`; their output is made where the figures are.
+//! The names of the four-letter words. Mirrors `FourLetterCommands`. Their output is made where the data are.
 
-/// Every word a server knows, in the order of ZooKeeper's table.
+/// Every word, in the order of ZooKeeper's table.
 pub const WORDS: [&str; 18] = [
     "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "ruok", "stmk", "srst", "srvr", "stat", "wchc", "wchp",
     "wchs", "mntr", "isro", "hash",
 ];
 
-/// What a telnet client sends when its user interrupts it: closes the connection.
+/// The bytes that a telnet client sends when its user interrupts it; the connection is closed.
 pub const TELNET_CLOSE: [u8; 4] = [0xff, 0xf4, 0xff, 0xfd];
 
-/// The word that the first four bytes of a fresh connection spell, if they spell one.
+/// The four-letter word in the first four bytes of a new connection, if it is one.
 pub fn word(bytes: [u8; 4]) -> Option<&'static str> {
     WORDS.into_iter().find(|w| w.as_bytes() == bytes)
 }

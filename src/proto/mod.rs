@@ -1,5 +1,5 @@
-//! The client protocol's records, each read and written here: the server reads requests and writes replies; the shell, the
-//! simulator's clients, tests and tools do it the other way round. Mirrors `org.apache.zookeeper.proto`.
+//! The records of the client protocol. Each can be both read and written: the server reads requests and writes replies;
+//! the shell, the simulator's clients, tests and tools do the opposite. Mirrors `org.apache.zookeeper.proto`.
 
 pub mod connect;
 pub mod four_letter;

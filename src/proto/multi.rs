@@ -1,4 +1,4 @@
-//! The multi requests' framing. Mirrors `MultiOperationRecord` and `MultiResponse`.
+//! Multi requests and their results. Mirrors `MultiOperationRecord` and `MultiResponse`.
 
 use super::request::{CreateRequest, Text, put_set_data};
 use super::response::{put_data, read_data};
@@ -6,11 +6,11 @@ use crate::jute::stat::{put_stat, read_stat};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::{CreateMode, ErrorCode, Op, Stat};
 
-/// One operation of a write multi.
+/// One operation of a multi that writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum MultiOp<'a> {
-    /// The opcode it was sent with and the body; the create flag re-selects the opcode.
+    /// The opcode it was sent with, and the body. The create flag may change the opcode.
     Create(Op, CreateRequest<'a>),
     Delete {
         path: Text<'a>,
@@ -38,8 +38,8 @@ impl MultiOp<'_> {
         }
     }
 
-    /// Whether Java can make an operation of it: a create without a TTL in its record cannot ask for one, and its flag
-    /// must be known.
+    /// Whether Java can decode the operation: a create without a TTL field must not have a TTL mode, and its flag must
+    /// be known.
     pub fn is_readable(&self) -> bool {
         let MultiOp::Create(op, create) = self else { return true };
         *op == Op::CREATE_TTL || CreateMode::from_flag(create.flags).is_some_and(|mode| !mode.is_ttl())
@@ -54,7 +54,7 @@ pub enum MultiReadOp<'a> {
     GetChildren { path: Text<'a> },
 }
 
-/// What stands before each operation and each result.
+/// The header in front of each operation and each result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct MultiHeader {
@@ -76,12 +76,12 @@ impl MultiHeader {
         out.put_i32(self.err);
     }
 
-    /// Before an operation that is asked for.
+    /// The header of an operation in a request.
     pub const fn asking(op: Op) -> MultiHeader {
         MultiHeader { op, done: false, err: -1 }
     }
 
-    /// Before the result of an operation that succeeded.
+    /// The header of a successful result.
     pub const fn result(op: Op) -> MultiHeader {
         MultiHeader { op, done: false, err: 0 }
     }
@@ -90,7 +90,7 @@ impl MultiHeader {
     pub const END: MultiHeader = MultiHeader { op: Op::ERROR, done: true, err: -1 };
 }
 
-/// Reads a write multi. Read operations, setACL and anything else in it are refused, as Java does.
+/// Reads a multi that writes. As in Java, reads, setACL and all other operations in it are refused.
 pub fn read_multi<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, JuteError> {
     let mut ops = Vec::new();
     loop {
@@ -134,7 +134,7 @@ pub fn read_multi_read<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiReadOp<'a>>, J
     }
 }
 
-/// Appends a write multi.
+/// Appends a multi that writes.
 pub fn put_multi(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
     for sub in ops {
         MultiHeader::asking(sub.op()).put(out);
@@ -150,7 +150,7 @@ pub fn put_multi(out: &mut Vec<u8>, ops: &[MultiOp<'_>]) {
     MultiHeader::END.put(out);
 }
 
-/// Appends a multiRead. Its operations have a watch flag, which means nothing.
+/// Appends a multiRead. Its operations have a watch flag that has no effect.
 pub fn put_multi_read(out: &mut Vec<u8>, ops: &[MultiReadOp<'_>]) {
     for sub in ops {
         let (op, path) = match sub {
@@ -164,14 +164,14 @@ pub fn put_multi_read(out: &mut Vec<u8>, ops: &[MultiReadOp<'_>]) {
     MultiHeader::END.put(out);
 }
 
-/// What one operation of a multi or multiRead came to.
+/// The result of one operation of a multi or multiRead.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum MultiResult<'a> {
     Create {
         path: Text<'a>,
     },
-    /// Of create2, createContainer and createTTL.
+    /// For create2, createContainer and createTTL.
     Create2 {
         path: Text<'a>,
         stat: Stat,
@@ -188,7 +188,7 @@ pub enum MultiResult<'a> {
     GetChildren {
         names: Vec<String>,
     },
-    /// The code, which is 0 for what was undone because of another operation's.
+    /// The error code; 0 for an operation that was undone because another one failed.
     Error(i32),
 }
 
@@ -226,10 +226,10 @@ impl<'a> MultiResult<'a> {
         }
     }
 
-    /// Reads the results up to the end mark.
+    /// Reads the results up to the end header.
     ///
     /// # Errors
-    /// One that no multi has, or bytes that end too early.
+    /// An unknown kind of result, or the bytes end too early.
     pub fn read_all(r: &mut Reader<'a>) -> Result<Vec<MultiResult<'a>>, JuteError> {
         let mut results = Vec::new();
         loop {
@@ -255,7 +255,7 @@ impl<'a> MultiResult<'a> {
     }
 }
 
-/// Appends an error result: header and record carry the same code.
+/// Appends an error result; header and record contain the same code.
 pub fn put_multi_error(out: &mut Vec<u8>, err: ErrorCode) {
     MultiResult::Error(err.code()).put(out);
 }

@@ -1,18 +1,18 @@
-//! The header of replies, and events. Mirrors `ReplyHeader` and `WatcherEvent`.
+//! The header of replies, and watch events. Mirrors `ReplyHeader` and `WatcherEvent`.
 
 use super::request::{Text, xid};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::code::STATE_SYNC_CONNECTED;
 use crate::types::{ErrorCode, EventType, Zxid};
 
-/// What stands before every reply and event: 16 bytes.
+/// The header of every reply and event: 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct ReplyHeader {
-    /// The request's, or one of [`xid`].
+    /// The xid of the request, or one of the special ones in [`xid`].
     pub xid: i32,
     pub zxid: Zxid,
-    /// An [`ErrorCode`], or a number that no version of ours knows.
+    /// An [`ErrorCode`], or a number that this version does not know.
     pub err: i32,
 }
 
@@ -42,7 +42,7 @@ pub fn put_reply_header(out: &mut Vec<u8>, xid: i32, zxid: Zxid, err: ErrorCode)
     ReplyHeader { xid, zxid, err: err.code() }.put(out);
 }
 
-/// A whole framed reply without a body.
+/// Appends a whole reply without a body, as a frame.
 #[inline]
 pub fn put_reply(out: &mut Vec<u8>, xid: i32, zxid: Zxid, err: ErrorCode) {
     let f = out.begin_frame();
@@ -56,20 +56,20 @@ pub fn put_reply(out: &mut Vec<u8>, xid: i32, zxid: Zxid, err: ErrorCode) {
 pub struct WatcherEvent<'a> {
     /// The number of an [`EventType`].
     pub kind: i32,
-    /// How the client stands with the server: this server always says SyncConnected.
+    /// The client's state (`Watcher.Event.KeeperState`): this server always sends SyncConnected.
     pub state: i32,
     pub path: Text<'a>,
 }
 
 impl<'a> WatcherEvent<'a> {
-    /// Appends it, without a header.
+    /// Appends the event without a header.
     pub fn put(&self, out: &mut Vec<u8>) {
         out.put_i32(self.kind);
         out.put_i32(self.state);
         out.put_string(&self.path);
     }
 
-    /// Reads what stands behind the header.
+    /// Reads the event after its header.
     ///
     /// # Errors
     /// The bytes end too early.
@@ -78,7 +78,8 @@ impl<'a> WatcherEvent<'a> {
     }
 }
 
-/// A framed watch event. `zxid` is the transaction's, or [`Zxid::NONE`] when a setWatches replay makes it.
+/// Appends a watch event as a frame. `zxid` is that of the transaction, or [`Zxid::NONE`] for an event that setWatches
+/// replays.
 pub fn put_event(out: &mut Vec<u8>, zxid: Zxid, event: EventType, path: &str) {
     let f = out.begin_frame();
     put_reply_header(out, xid::NOTIFICATION, zxid, ErrorCode::Ok);

@@ -1,4 +1,4 @@
-//! Requests, borrowed from their frame. Mirrors the request records of `zookeeper.jute`.
+//! Requests, borrowed from their frames. Mirrors the request records of `zookeeper.jute`.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use crate::jute::{JuteError, Put, Reader};
 use crate::types::acl::AclList;
 use crate::types::{Op, Zxid};
 
-/// Text inside a frame; owned only when it was not UTF-8.
+/// Text inside a frame; an owned copy only if it was not valid UTF-8.
 pub type Text<'a> = Cow<'a, str>;
 
-/// What stands before every request after the handshake: 8 bytes.
+/// The header of every request after the handshake: 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct RequestHeader {
@@ -19,9 +19,9 @@ pub struct RequestHeader {
     pub op: Op,
 }
 
-/// Special xids of clients.
+/// Special xids.
 pub mod xid {
-    /// Server → client: a watch event.
+    /// From server to client: a watch event.
     pub const NOTIFICATION: i32 = -1;
     /// A ping.
     pub const PING: i32 = -2;
@@ -44,7 +44,7 @@ impl RequestHeader {
     }
 }
 
-/// Body of create, create2, createContainer and (with `ttl_ms`) createTTL.
+/// The body of create, create2, createContainer and (with `ttl_ms`) createTTL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct CreateRequest<'a> {
@@ -52,7 +52,7 @@ pub struct CreateRequest<'a> {
     pub data: Option<&'a [u8]>,
     pub acl: AclList,
     pub flags: i32,
-    /// Only createTTL carries it.
+    /// The TTL in milliseconds; only in createTTL.
     pub ttl_ms: Option<i64>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> CreateRequest<'a> {
     }
 }
 
-/// Paths whose watches a reconnecting client wants back.
+/// The watches that a reconnecting client wants to set again.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs)]
 pub struct SetWatches {
@@ -94,11 +94,11 @@ pub struct SetWatches {
     pub persistent_recursive: Vec<String>,
 }
 
-/// A decoded request body. Bytes behind a record are ignored, as Java does.
+/// A decoded request body. As in Java, bytes after the record are ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Request<'a> {
-    /// create, create2, createContainer, createTTL: the opcode tells which.
+    /// create, create2, createContainer or createTTL, depending on the opcode.
     Create(CreateRequest<'a>),
     Delete {
         path: Text<'a>,
@@ -130,7 +130,7 @@ pub enum Request<'a> {
         path: Text<'a>,
         watch: bool,
     },
-    /// Any path, even none: it is only echoed.
+    /// The path is not checked and may be missing: it is only sent back.
     Sync {
         path: Option<Text<'a>>,
     },
@@ -141,7 +141,7 @@ pub enum Request<'a> {
     },
     Multi(Vec<MultiOp<'a>>),
     MultiRead(Vec<MultiReadOp<'a>>),
-    /// Absent parts are null.
+    /// Missing parts are null.
     Reconfig {
         joining: Option<Text<'a>>,
         leaving: Option<Text<'a>>,
@@ -156,7 +156,7 @@ pub enum Request<'a> {
         path: Text<'a>,
         kind: i32,
     },
-    /// Only the server itself sends it.
+    /// Sent by the server itself only.
     DeleteContainer {
         path: Text<'a>,
     },
@@ -181,7 +181,7 @@ pub enum Request<'a> {
         mode: i32,
     },
     WhoAmI,
-    /// Internal: body of a session's creation.
+    /// Internal: the body of createSession.
     CreateSession {
         timeout_ms: i32,
     },
@@ -189,7 +189,7 @@ pub enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Decodes the body of opcode `op`. `Ok(None)`: no such operation.
+    /// Decodes the body of a request with opcode `op`. `Ok(None)` means that there is no such operation.
     pub fn read(op: Op, body: &'a [u8]) -> Result<Option<Request<'a>>, JuteError> {
         let r = &mut Reader::new(body);
         Ok(Some(match op {
@@ -230,7 +230,7 @@ impl<'a> Request<'a> {
         }))
     }
 
-    /// Appends the body as opcode `op` has it. The opcode matters to setWatches only: setWatches2 has two lists more.
+    /// Appends the body for opcode `op`. The opcode only matters for setWatches: setWatches2 has two more lists.
     pub fn put(&self, op: Op, out: &mut Vec<u8>) {
         match self {
             Request::Create(create) => create.put(out),
@@ -286,7 +286,7 @@ impl<'a> Request<'a> {
         out
     }
 
-    /// Appends the framed request of opcode `op`.
+    /// Appends the request with opcode `op` as a frame.
     pub fn put_framed(&self, xid: i32, op: Op, out: &mut Vec<u8>) {
         let frame = out.begin_frame();
         RequestHeader { xid, op }.put(out);
@@ -295,7 +295,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Appends a framed request whose body is at hand as bytes, whatever they are.
+/// Appends a request as a frame, with any bytes as its body.
 pub fn put_framed_body(out: &mut Vec<u8>, xid: i32, op: Op, body: &[u8]) {
     let frame = out.begin_frame();
     RequestHeader { xid, op }.put(out);
@@ -303,12 +303,12 @@ pub fn put_framed_body(out: &mut Vec<u8>, xid: i32, op: Op, body: &[u8]) {
     out.end_frame(frame);
 }
 
-/// A framed ping: an opcode without a body, under the xid of pings.
+/// Appends a ping as a frame: an opcode without a body, with the xid of pings.
 pub fn put_ping(out: &mut Vec<u8>) {
     Request::Ping.put_framed(xid::PING, Op::PING, out);
 }
 
-/// A framed auth packet.
+/// Appends an auth packet as a frame.
 pub fn put_auth(out: &mut Vec<u8>, scheme: &str, auth: Option<&[u8]>) {
     Request::Auth { kind: 0, scheme: scheme.into(), auth }.put_framed(xid::AUTH, Op::AUTH, out);
 }
@@ -317,7 +317,7 @@ fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
     out.put_buffer(text.map(str::as_bytes));
 }
 
-/// Appends the body of setData, alone or in a multi.
+/// Appends the body of setData, for a request of its own or in a multi.
 pub(super) fn put_set_data(out: &mut Vec<u8>, path: &str, data: Option<&[u8]>, version: i32) {
     out.put_string(path);
     out.put_buffer(data);
@@ -350,7 +350,7 @@ fn read_set_watches(r: &mut Reader<'_>, op: Op) -> Result<SetWatches, JuteError>
     Ok(w)
 }
 
-/// Whether the opcode goes through consensus and gets a zxid even when it fails.
+/// Whether requests with this opcode are proposed, so that they get a zxid even if they fail.
 pub fn is_write(op: Op) -> bool {
     matches!(
         op,
@@ -374,7 +374,7 @@ mod tests {
     use super::*;
     use crate::types::Acl;
 
-    /// Every opcode with bodies that hold all its fields, null ones too.
+    /// Every opcode, with bodies that contain all its fields, null ones too.
     fn all() -> Vec<(Op, Request<'static>)> {
         let create = |ttl_ms| {
             let acl = vec![Acl { perms: 5, id: crate::types::Id::new("digest", "bob:h") }];

@@ -1,6 +1,7 @@
-//! The records behind a reply's header, each written and read. A record that is one jute field or one stat has no function
-//! here: create and sync answer with a path, exists, setData and setACL with a stat, getChildren and getEphemerals with strings,
-//! getAllChildrenNumber and addWatch with a number. Mirrors the `*Response` records of `zookeeper.jute`.
+//! The records after a reply's header, each both written and read. A record that is a single jute field or a single
+//! stat has no function here: create and sync are answered with a path, exists, setData and setACL with a stat,
+//! getChildren and getEphemerals with strings, getAllChildrenNumber and addWatch with a number. Mirrors the `*Response`
+//! records of `zookeeper.jute`.
 
 use super::request::Text;
 use crate::jute::acl::{put_acls, read_acls};
@@ -39,7 +40,8 @@ pub fn read_data<'a>(r: &mut Reader<'a>) -> Result<(Option<&'a [u8]>, Stat), Jut
     Ok((r.buffer()?, read_stat(r)?))
 }
 
-/// Appends the names that answer getChildren; a stat follows for getChildren2. There must be `count` of them.
+/// Appends the response to getChildren, which is the names; for getChildren2 the caller appends the stat. `names` must
+/// yield `count` names.
 #[inline]
 pub fn put_children<'n>(out: &mut Vec<u8>, count: i32, names: impl Iterator<Item = &'n str>) {
     out.put_i32(count);
@@ -84,7 +86,7 @@ pub fn put_client_infos<'i>(out: &mut Vec<u8>, infos: impl ExactSizeIterator<Ite
 /// # Errors
 /// The bytes end too early.
 pub fn read_client_infos(r: &mut Reader<'_>) -> Result<Vec<(String, String)>, JuteError> {
-    // Two lengths each.
+    // Each entry has at least two lengths.
     let n = r.count(8)?.unwrap_or(0);
     (0..n).map(|_| Ok((r.string()?.into_owned(), r.string()?.into_owned()))).collect()
 }
@@ -93,7 +95,7 @@ pub fn read_client_infos(r: &mut Reader<'_>) -> Result<Vec<(String, String)>, Ju
 mod tests {
     use super::*;
 
-    /// Reads all of it, and refuses each part of it.
+    /// Reads the whole record, and checks that every shortened one is refused.
     fn read<'a, T: PartialEq + std::fmt::Debug>(
         bytes: &'a [u8],
         expected: T,

@@ -11,7 +11,7 @@ use crate::types::Now;
 pub struct MemoryLog<S: LogSink> {
     log: Log<S>,
     queue: VecDeque<Batch>,
-    /// Since when the disk is busy with what is due, and until when, in milliseconds of the monotonic clock.
+    /// If the disk is busy: since when, and until when, in milliseconds of the monotonic clock.
     busy: Option<(Now, i64)>,
 }
 

@@ -18,7 +18,7 @@ pub struct MemorySockets {
     arrivals: VecDeque<Arrival>,
     /// Ended by the shard since they were last asked for.
     ended: Vec<(MemoryConn, CloseHow)>,
-    /// Where bytes for connections go that are gone.
+    /// Receives bytes for connections that are gone.
     sink: Vec<u8>,
 }
 
