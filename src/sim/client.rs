@@ -1,4 +1,4 @@
-//! A client: it asks at random and believes nothing. Every reply and event is held against the one history.
+//! A simulated client: it sends random requests and checks every reply and event against the history.
 
 use std::collections::VecDeque;
 
@@ -19,20 +19,20 @@ use crate::txn::Txn;
 use crate::types::acl::permits;
 use crate::types::{ConnId, CreateMode, ErrorCode, EventType, Id, Op, SessionId, Zxid, perms};
 
-/// How far a client is.
+/// The state of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     /// No connection.
     Down,
-    /// The handshake is under way.
+    /// It has sent the handshake.
     Connecting,
-    /// A session is served.
+    /// It has a session.
     Open,
-    /// closeSession is under way.
+    /// It has sent closeSession.
     Closing,
 }
 
-/// What a client has seen.
+/// Counts of what a client has received.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)]
 pub(super) struct Seen {
@@ -42,27 +42,27 @@ pub(super) struct Seen {
     pub(super) expired: u64,
 }
 
-/// The client.
+/// A simulated client.
 pub(super) struct Client {
-    /// Where it is connected, and as what.
+    /// Its connection: the server and the id.
     pub(super) link: Option<(NodeId, ConnId)>,
-    /// How far it is.
+    /// Its state.
     pub(super) phase: Phase,
     /// Its session; [`SessionId::NONE`] before the first.
     pub(super) session: SessionId,
     passwd: Vec<u8>,
     wanted_timeout_ms: i32,
-    /// Negotiated.
+    /// The negotiated timeout in milliseconds.
     pub(super) timeout_ms: i32,
-    /// Newest zxid seen in this session.
+    /// The newest zxid seen in this session.
     seen: Zxid,
-    /// Everything up to here has been looked through for events of this connection.
+    /// Up to this zxid the history was searched for events that this connection must get.
     at: Zxid,
-    /// The last of its session's transactions that were under way when this connection got the session.
+    /// The last of its session's transactions that were on their way when this connection got the session.
     owed: Zxid,
-    /// Events of `at` that have not arrived.
+    /// Events of transaction `at` that have not arrived yet.
     due: VecDeque<(EventType, String)>,
-    /// Events of a setWatches that is not answered.
+    /// Events of a setWatches that is not answered yet.
     replayed: Vec<(EventType, String)>,
     armed: Armed,
     known: Known,
@@ -72,17 +72,17 @@ pub(super) struct Client {
     user: Option<String>,
     ids: Vec<Id>,
     next_xid: i32,
-    /// Starts of servers before this connection.
+    /// Number of server starts before this connection.
     boots: u64,
     sent_bytes: u64,
-    /// Where each request ends in the bytes sent on this connection.
+    /// The position at which each request ends in the bytes sent on this connection.
     ends: VecDeque<u64>,
     /// Counters.
     pub(super) counts: Seen,
 }
 
 impl Client {
-    /// A client that never connected.
+    /// A client that has not connected yet.
     pub(super) fn new(number: usize, rng: &mut fastrand::Rng) -> Client {
         Client {
             link: None,
@@ -111,17 +111,17 @@ impl Client {
         }
     }
 
-    /// Requests not answered yet.
+    /// Number of unanswered requests.
     pub(super) fn pending(&self) -> usize {
         self.pending.len() + self.auth_pending
     }
 
-    /// Up to where it has been told everything.
+    /// The zxid up to which it has received all its events.
     pub(super) fn at(&self) -> Zxid {
         self.at
     }
 
-    /// It has a connection now: the handshake's bytes.
+    /// It gets a connection; returns the bytes of the handshake.
     pub(super) fn connect(&mut self, node: NodeId, link: ConnId, boots: u64) -> Vec<u8> {
         self.boots = boots;
         self.link = Some((node, link));
@@ -152,7 +152,7 @@ impl Client {
         self.ends.push_back(self.sent_bytes);
     }
 
-    /// Whether a whole request has reached the server since this was asked last.
+    /// Whether a complete request has reached the server since the last call.
     pub(super) fn was_heard(&mut self, received: u64) -> bool {
         let before = self.ends.len();
         while self.ends.front().is_some_and(|end| *end <= received) {
@@ -161,7 +161,7 @@ impl Client {
         self.ends.len() < before && self.phase != Phase::Connecting
     }
 
-    /// The connection is gone; what was asked may or may not have been done.
+    /// The connection is gone; its unanswered requests may or may not have been executed.
     pub(super) fn disconnected(&mut self) {
         self.link = None;
         if self.phase == Phase::Closing {
@@ -179,7 +179,7 @@ impl Client {
         self.seen = Zxid::ZERO;
     }
 
-    /// The bytes of a request.
+    /// Returns the bytes of a request.
     pub(super) fn ask(&mut self, asked: Asked, history: &mut History) -> Vec<u8> {
         self.next_xid += 1;
         let xid = asked.xid(self.next_xid);
@@ -196,7 +196,8 @@ impl Client {
         out
     }
 
-    /// Takes bytes of the server, whole messages of which are judged. What it sends in answer to the handshake is returned.
+    /// Receives bytes from the server and checks every complete message. Returns what the client sends in answer to the
+    /// handshake.
     pub(super) fn receive(&mut self, bytes: &[u8], history: &mut History) -> Result<Vec<u8>, String> {
         self.inbox.extend_from_slice(bytes);
         let mut answer = Vec::new();
@@ -222,7 +223,7 @@ impl Client {
             }
             self.counts.expired += 1;
             self.forget_session();
-            // The server closes; until then nothing is expected.
+            // The server will close the connection; nothing more is expected.
             self.phase = Phase::Down;
             return Ok(Vec::new());
         }
@@ -282,7 +283,7 @@ impl Client {
         }
     }
 
-    /// Everything up to `zxid` has been seen now: whatever a watch had to tell before must have arrived.
+    /// The client has now seen everything up to `zxid`: all events of its watches up to there must have arrived.
     fn look_through(&mut self, zxid: Zxid, history: &History) -> Result<(), String> {
         if zxid < self.at || zxid < self.seen {
             return Err(format!("stamp {zxid} behind {}", self.at.max(self.seen)));
@@ -300,7 +301,7 @@ impl Client {
                 }
             }
             if entry.header.session == self.session && matches!(entry.txn, Txn::CloseSession { .. }) {
-                // Its watches end with the session, whoever ended it.
+                // When its session ends its watches are gone, whoever ended it.
                 self.armed = Armed::default();
             }
             self.at = z;
@@ -348,7 +349,7 @@ impl Client {
         }
     }
 
-    /// A read that was asked before a write must not show it.
+    /// A read that was sent before a write must not show that write.
     fn not_past_own_writes(&self, zxid: Zxid, history: &History) -> Result<(), String> {
         for (xid, asked) in &self.pending {
             if let (Asked::Write(_), Some(z)) = (asked, history.zxid_of(self.session, *xid))

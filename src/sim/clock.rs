@@ -1,4 +1,5 @@
-//! Virtual time. The monotonic clock only moves when the world says so; the wall clock also jumps, both ways.
+//! Virtual time. The monotonic clock moves only when the world advances it; the wall clock also jumps, in both
+//! directions.
 
 use crate::types::Now;
 
@@ -21,14 +22,14 @@ impl Clock {
         Now { mono_ms: self.mono_ms, wall_ms: self.wall_ms, mono_ns: self.mono_ms as u64 * 1_000_000 }
     }
 
-    /// Time passes.
+    /// Advances both clocks.
     pub(super) fn advance(&mut self, ms: i64) {
-        assert!(ms >= 0, "time runs forward");
+        assert!(ms >= 0, "time cannot run backwards");
         self.mono_ms += ms;
         self.wall_ms += ms;
     }
 
-    /// Somebody sets the wall clock.
+    /// Changes the wall clock, as an administrator would.
     pub(super) fn jump_wall(&mut self, ms: i64) {
         self.wall_ms += ms;
     }

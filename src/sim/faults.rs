@@ -1,4 +1,4 @@
-//! What goes wrong, and what must be true afterwards.
+//! Faults, and what must be true after each.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::txnlog::recovery::RecoveryError;
 use crate::types::{SessionId, Zxid};
 
 impl World {
-    /// Something goes wrong, or is looked at.
+    /// Injects a random fault, or checks the disks.
     pub(super) fn trouble(&mut self, n: usize) -> Result<(), String> {
         if self.calm {
             return Ok(());
@@ -33,7 +33,7 @@ impl World {
         }
     }
 
-    /// The next fault comes at one of the next disk operations.
+    /// Plans a fault for one of the next disk operations.
     fn plan_fault(&mut self, n: usize) {
         let fault = match self.rng.u32(..10) {
             0 => Fault::NoSpace,
@@ -48,7 +48,7 @@ impl World {
         self.trace.line(format_args!("{fault:?} is near"));
     }
 
-    /// A disk operation was tried: a process whose disk failed it must be gone.
+    /// Called after a disk operation: if the disk failed it, the process must have ended.
     pub(super) fn after_disk(&mut self, n: usize, who: &str, outcome: io::Result<()>) -> Result<(), String> {
         match (self.nodes[n].fault(), outcome) {
             (None, Ok(())) => Ok(()),
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// The process is gone; what it had sent may still arrive.
+    /// The process ends; what it had sent may still arrive.
     pub(super) fn kill(&mut self, n: usize, how: &str) -> Result<(), String> {
         if self.nodes[n].process.is_none() {
             return Ok(());
@@ -78,7 +78,7 @@ impl World {
         Ok(())
     }
 
-    /// Starts a server, maybe into the next fault.
+    /// Starts a server, possibly into the next fault.
     pub(super) fn boot(&mut self, n: usize) -> Result<(), String> {
         if !self.calm && self.rng.u32(..4) == 0 {
             self.plan_fault(n);
@@ -128,7 +128,7 @@ impl World {
         self.after_disk(n, "purge", outcome.map(drop))
     }
 
-    /// What if power failed now: a copy of the disks is recovered and judged.
+    /// Checks what would happen if power failed now: recovers from a copy of the disks and compares.
     pub(super) fn peek(&mut self, n: usize, least: Zxid) -> Result<(), String> {
         self.summary.peeks += 1;
         let (mut snap, mut log) = self.nodes[n].fork_disks();
@@ -149,8 +149,8 @@ impl World {
         Ok(())
     }
 
-    /// What if a bit of some file were wrong: recovery says so, or does without that file. Only the very last batch of the log
-    /// may be taken for a torn one, as long as no mark tells of its end.
+    /// Flips a bit of a file on a copy of the disks: recovery must report it, or succeed without that file. Only the
+    /// very last batch of the log may be taken for a torn one, and only if no end mark follows.
     pub(super) fn bit_rot(&mut self, n: usize) -> Result<(), String> {
         self.summary.peeks += 1;
         let (mut snap, mut log) = self.nodes[n].fork_disks();
@@ -185,9 +185,9 @@ impl World {
     }
 }
 
-/// Loss of power, for one directory or two.
+/// A power failure, for one directory or two.
 fn cycle(snap: &TestDisk, log: &TestDisk, seed: u64) {
     snap.power_cycle(seed);
-    // The same directory twice loses nothing more: all that is left is durable.
+    // If both handles are of the same directory, the second failure loses nothing more: what is left is durable.
     log.power_cycle(seed.wrapping_add(1));
 }

@@ -1,6 +1,6 @@
-//! What must be true of every transaction: it is what a naive server makes of the request, and a naive tree makes of the
-//! transaction what the server's tree does. What happened stays: acknowledged zxids survive every restart, the others may
-//! go, but only from the end.
+//! The history of all transactions, and checks of each one: a naive server must make the same transaction of the
+//! request, and a naive tree and the server's tree must agree after applying it. Acknowledged transactions must survive
+//! every restart. Others may be lost, but only from the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -16,45 +16,46 @@ use crate::tree::{Applied, Tree, TreeOptions};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::{Id, Now, Op, SessionId, Zxid, path};
 
-/// A transaction and the world after it.
+/// A transaction and the state after it.
 pub(super) struct Entry {
     /// Its header.
     pub(super) header: TxnHeader,
     /// Its body.
     pub(super) txn: Txn,
-    /// What the naive tree made of it.
+    /// The result of applying it to the naive tree.
     pub(super) applied: Applied,
-    /// What the naive tree told, in order.
+    /// The watch events according to the naive tree, in order.
     pub(super) changes: Vec<ModelChange>,
     /// The naive tree after it.
     pub(super) tree: Rc<Model>,
-    /// Its digest.
+    /// The digest after it.
     pub(super) digest: u64,
-    /// The open sessions after it, and their timeouts.
+    /// The open sessions after it, with their timeouts.
     pub(super) sessions: Rc<BTreeMap<SessionId, i32>>,
 }
 
-/// The one history there is.
+/// The history, shared by everything in the world.
 pub(super) struct History {
     start: Rc<Model>,
     entries: BTreeMap<Zxid, Entry>,
-    /// What clients asked for, by session and xid.
+    /// The writes that clients sent, by session and xid.
     asked: BTreeMap<(SessionId, i32), ModelOp>,
-    /// What became of it.
+    /// The zxids they got.
     proposed: BTreeMap<(SessionId, i32), Zxid>,
-    /// A client has been shown this: it must never be lost.
+    /// The newest zxid that a client has seen: it must never be lost.
     exposed: Zxid,
-    /// When each session was last heard, on the monotonic clock.
+    /// For each session, the times at which it was heard from, on the monotonic clock.
     heard: BTreeMap<SessionId, Vec<i64>>,
-    /// Servers leave requests undecoded while too many are outstanding, and do not hear them.
+    /// While too many requests are outstanding, servers leave requests undecoded and do not count them as signs of
+    /// life.
     pub(super) throttled: bool,
-    /// Per session, the newest xid that was asked on a connection it has left for another.
+    /// For each session, the newest xid sent on a connection that it has left for another one.
     left: BTreeMap<SessionId, i32>,
-    /// Starts of servers.
+    /// Number of server starts.
     boots: u64,
-    /// Sessions clients were given.
+    /// Sessions that clients were given.
     given: BTreeSet<SessionId>,
-    /// Parent, its czxid, number: given to clients.
+    /// Sequential numbers that clients were given: parent, the parent's czxid, and number.
     sequence: BTreeSet<(String, Zxid, String)>,
 }
 
@@ -83,22 +84,22 @@ impl History {
         self.entries.keys().next_back().copied().unwrap_or(Zxid::ZERO)
     }
 
-    /// The newest zxid a client has seen.
+    /// The newest zxid that a client has seen.
     pub(super) fn exposed(&self) -> Zxid {
         self.exposed
     }
 
-    /// Transactions.
+    /// Number of transactions.
     pub(super) fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// The transaction `zxid`.
+    /// The transaction with this zxid.
     pub(super) fn entry(&self, zxid: Zxid) -> Result<&Entry, String> {
         self.entries.get(&zxid).ok_or_else(|| format!("{zxid} was told, but no such transaction is left"))
     }
 
-    /// Transactions behind `after` up to `last`.
+    /// The transactions after `after` up to `last`.
     pub(super) fn between(&self, after: Zxid, last: Zxid) -> impl Iterator<Item = (Zxid, &Entry)> {
         self.entries
             .range(after..)
@@ -112,7 +113,7 @@ impl History {
         self.entries.range(..=zxid).next_back().map_or_else(|| self.start.clone(), |(_, e)| e.tree.clone())
     }
 
-    /// Its digest.
+    /// The digest as of `zxid`.
     pub(super) fn digest(&self, zxid: Zxid) -> u64 {
         self.entries.range(..=zxid).next_back().map_or_else(|| self.start.digest(), |(_, e)| e.digest)
     }
@@ -137,12 +138,12 @@ impl History {
         self.heard.entry(session).or_default().push(now.mono_ms);
     }
 
-    /// A client was given a session it did not have.
+    /// A client was given a new session.
     pub(super) fn give(&mut self, session: SessionId) -> Result<(), String> {
         if self.given.insert(session) { Ok(()) } else { Err(format!("session {session} was given twice")) }
     }
 
-    /// Which transaction made a session.
+    /// The zxid of the transaction that created a session.
     pub(super) fn session_made(&self, session: SessionId) -> Option<Zxid> {
         let makes = |e: &Entry| e.header.session == session && matches!(e.txn, Txn::CreateSession { .. });
         self.entries.iter().rev().find(|(_, e)| makes(e)).map(|(z, _)| *z)
@@ -154,17 +155,18 @@ impl History {
         all.map(|(_, zxid)| *zxid).max().unwrap_or(Zxid::ZERO)
     }
 
-    /// A client has its session on a new connection: what it asked on the old ones, up to `xid`, happens now or never.
+    /// A client has its session on a new connection. What it sent on the old ones, up to `xid`, has been executed by
+    /// now or never will be.
     pub(super) fn moved(&mut self, session: SessionId, xid: i32) {
         self.left.insert(session, xid);
     }
 
-    /// Starts of servers so far.
+    /// Number of server starts so far.
     pub(super) fn boots(&self) -> u64 {
         self.boots
     }
 
-    /// Whether nobody has proposed to end the session.
+    /// Whether no closeSession was proposed for this session.
     pub(super) fn is_open(&self, session: SessionId) -> bool {
         self.sessions(self.last()).contains_key(&session)
     }
@@ -174,7 +176,7 @@ impl History {
         self.exposed = self.exposed.max(zxid);
     }
 
-    /// A client was told that its sequential znode is `path`, made by `zxid`.
+    /// A client was told that its sequential znode, created by `zxid`, is `path`.
     pub(super) fn number(&mut self, zxid: Zxid, path: &str) -> Result<(), String> {
         let parent = path::parent(path).unwrap_or("/").to_owned();
         let czxid = self.tree(zxid).nodes().get(&parent).map_or(Zxid::ZERO, |n| n.stat.czxid);
@@ -186,7 +188,7 @@ impl History {
         }
     }
 
-    /// A server proposes.
+    /// A server proposes a transaction.
     pub(super) fn propose(&mut self, p: &Proposed, now: Now) -> Result<(), String> {
         let zxid = p.append.zxid;
         let said = |e: String| format!("proposal {zxid}: {e}");
@@ -235,7 +237,7 @@ impl History {
         Ok(Rc::new(after))
     }
 
-    /// The request, run by the naive server on the state before, must come to the same.
+    /// Checks that the naive server makes the same of the request, on the state before it.
     fn judge(
         &mut self,
         p: &Proposed,
@@ -251,7 +253,7 @@ impl History {
             Cause::Handshake => (ModelOp::CreateSession, &none),
             Cause::Server => match self.own(header, txn, sessions, now)? {
                 Some(request) => (request, &none),
-                // A sweep that validation refused changes nothing.
+                // A deleteContainer that validation refused changes nothing.
                 None => return same_nodes(&naive_of(trees.0, sessions), trees.1),
             },
         };
@@ -284,8 +286,8 @@ impl History {
         Ok(asked)
     }
 
-    /// What a server proposes by itself: the end of a session that was silent for long enough, the end of a znode whose time
-    /// has come.
+    /// Checks what a server proposes by itself: the end of a session that was silent for its timeout, or the deletion
+    /// of a container or TTL znode that is due.
     fn own(
         &self,
         header: &TxnHeader,
@@ -296,7 +298,8 @@ impl History {
         match (header.op, txn) {
             (Op::CLOSE_SESSION, _) => {
                 let timeout = sessions.get(&header.session).copied().ok_or("closes a session that is not open")?;
-                // What was heard since may be known to the shard only; the session was overdue before.
+                // Signs of life in this interval may be known only to the shard. Before it, the session must have been
+                // overdue.
                 let known = now.mono_ms - touch_interval_ms(TICK_MS);
                 let all = self.heard.get(&header.session).map_or(&[][..], Vec::as_slice);
                 let heard = all.iter().rev().find(|at| **at <= known).copied().unwrap_or(i64::MIN / 2);
@@ -314,7 +317,7 @@ impl History {
         }
     }
 
-    /// A server came up with this. What lies behind it never happened.
+    /// A server started with this state: the transactions after it are lost and never happened.
     pub(super) fn recovered(&mut self, tree: &Tree, sessions: &[(SessionId, i32)], least: Zxid) -> Result<(), String> {
         self.boots += 1;
         self.compare(tree, sessions, least)?;
@@ -324,7 +327,7 @@ impl History {
         Ok(())
     }
 
-    /// Whether a recovered state is one of this history that reaches at least `least`.
+    /// Checks that a recovered state is one of this history, as of `least` or later.
     pub(super) fn compare(&self, tree: &Tree, sessions: &[(SessionId, i32)], least: Zxid) -> Result<(), String> {
         let last = tree.last_zxid();
         if last < least {

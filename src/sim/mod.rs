@@ -1,44 +1,47 @@
-//! The standalone server whole, in one thread, from a seed: the shipped machines ([`Shard`](crate::shard::Shard),
-//! [`Peer`](crate::peer::Peer), [`LogWriter`](crate::txnlog::writer::LogWriter), the appender, the snapshot writer, recovery,
-//! the purge) over a virtual clock, a disk that forgets and fails, and clients that believe nothing. `zabra sim` runs it, in a
-//! build with the feature `sim`.
+//! Simulates a whole standalone server in one thread, from a seed. The shipped state machines
+//! ([`Shard`](crate::shard::Shard), [`Peer`](crate::peer::Peer), [`LogWriter`](crate::txnlog::writer::LogWriter), the
+//! appender, the snapshot writer, recovery, the purge) run with a virtual clock, a disk that loses data and fails, and
+//! clients that check everything they receive. `zabra sim` runs it, in a build with the feature `sim`.
 //!
-//! * `world`: the scheduler, one random choice after another of who does what next; `faults`: what goes wrong.
-//! * `process`: the shipped turns of one server process, each a call, cores asleep until they are rung; `node`: its
-//!   disks and its start; `net`, `clock`: what lies between and around them. All are made for several servers in one world.
-//! * `client` with `requests` and `watches`: random requests, and every reply and event judged; `history`: every proposal
-//!   judged by naive models, and what must survive.
+//! * `world`: the scheduler, a sequence of random choices of what happens next; `faults`: the faults.
+//! * `process`: the shipped turns of one server process, each a call; cores sleep until they are woken. `node`: its
+//!   disks and its start. `net`, `clock`: connections and time. All are written for several servers in one world.
+//! * `client` with `requests` and `watches`: random requests; every reply and event is checked. `history`: every
+//!   proposal is compared with naive models, and it is known what must survive.
 //!
-//! # What goes wrong
+//! # Faults
 //!
-//! The process is killed at any moment, and by any disk operation, those of a start included; power fails with it or not (what
-//! was not synced survives sector by sector, names one by one, by chance). Disks are full, syncs take long, syncs fail once: what
-//! they were for is forgotten, or kept in memory as if it were on the disk, for later processes to read, until a page is
-//! dropped or power fails. Bits flip in logs and snapshots. The process stands still for seconds; the wall clock jumps by
-//! hours, both ways. Connections break with bytes under way, clients come back on other shards while the old connection is
-//! still served, do not read, half-close, fall silent, end their sessions. Between any two of a server's steps anything may
-//! happen.
+//! The process is killed at any moment and at any disk operation, including those of a start. Power may fail at the
+//! same time; then a random part survives of the sectors and names that were not synced. Disks are full, syncs take
+//! long, and syncs fail once: their data is dropped, or kept in memory as if it were on the disk and readable by later
+//! processes, until a page is evicted or power fails. Bits flip in logs and snapshots. The process is stopped for
+//! seconds; the wall clock jumps by hours in both directions. Connections break with bytes on their way; clients come
+//! back on other shards while the old connection is still served, do not read, half-close, fall silent, and close their
+//! sessions. Anything may happen between any two steps of a server.
 //!
-//! # What is judged
+//! # Checks
 //!
-//! * A proposal is what a naive server ([`oracle::server_model`](crate::oracle::server_model)) makes of the request, on the state before
-//!   it; request by request once, in the session's order, never after the session moved. Its digest is that of a naive tree.
+//! * A proposal is what a naive server ([`oracle::server_model`](crate::oracle::server_model)) makes of the request on
+//!   the state before it. Each request is proposed once, in the session's order, and never after the session has moved.
+//!   The digest is that of a naive tree.
 //! * A server proposes to end only sessions that were silent for their timeout, only containers and TTL znodes that are due.
-//! * After every start, and on copies of the disks at any moment: every zxid that any client has seen is there, nothing else is
-//!   but proposals in their order; tree, sessions, ephemerals, ACLs, digest equal the naive tree's
-//!   ([`oracle::tree_model`](crate::oracle::tree_model)); replayed digests equal logged ones. A flipped bit is refused or does no harm; only
-//!   in the log's last batch may it pass for a torn write, and not there once a mark tells of the log's end.
-//! * A disk's error ends the process.
-//! * Clients: replies in order, each byte of a write's reply and every field of a read's as the naive tree has it at the stamp;
-//!   stamps never fall, not on reconnect either; a read shows no later write of its session, and on a new connection all that
-//!   were under way on the old one. Every watch event that is due arrives, once, in order, before anything newer; what
-//!   setWatches2 makes up for is exact.
-//! * Session ids and sequence numbers are never given twice. At the end everything pending is answered, everything is told and
-//!   every session of a client that has left ends.
+//! * After every start, and on copies of the disks at any moment: every zxid that any client has seen is there, and
+//!   there is nothing but proposals in their order; tree, sessions, ephemerals, ACLs and digest equal those of the
+//!   naive tree ([`oracle::tree_model`](crate::oracle::tree_model)); the digests of the replay equal those in the log.
+//!   A flipped bit is refused or does no harm. It may be taken for a torn write only in the last batch of the log, and
+//!   not even there if an end mark follows.
+//! * If the disk fails, the process ends.
+//! * Clients get replies in order. Each byte of a write's reply and every field of a read's reply is what the naive
+//!   tree has at the reply's zxid. That zxid never decreases, not even across reconnects. A read shows no later write
+//!   of its session, and on a new connection it shows all writes that were on their way on the old one. Every watch
+//!   event that is due arrives once, in order, before anything newer. The events that setWatches2 replays are exactly
+//!   those that were missed.
+//! * Session ids and sequence numbers are never given out twice. At the end every request is answered, every event is
+//!   delivered, and every session of a client that has left has ended.
 //!
-//! # What these checks noticed
+//! # What these checks detect
 //!
-//! Each guard was taken out by hand once (November 2026); of 400 seeds the first to fail, and how:
+//! In November 2026 each of these guards was removed once. The table gives the first of 400 seeds that failed, and how:
 //!
 //! | guard removed | seed | noticed as |
 //! |---|---|---|
@@ -61,12 +64,13 @@
 //! | `LogReader`: a mark is no proof | 5 | a flipped bit: lost |
 //! | `Peer`: a resumption is answered at once | 0 | stamp 0x25 on a new connection, its own 0x28 was under way before |
 //!
-//! Not noticed, because nothing is lost by it: the purge's sync between snapshots and logs. It would take rot in all newer
-//! snapshots at the same time; `txnlog::purge` tests that by itself.
+//! Not detected, because nothing is lost without it: the purge's sync between removing snapshots and removing logs. It
+//! only matters if all newer snapshots are damaged at the same time; `txnlog::purge` has its own test for that.
 //!
 //! # What is not simulated
 //!
-//! io_uring, mailboxes and locks between threads (`tests/ordering` interleaves the shards' turns finer), TLS, admin port.
+//! io_uring and epoll, mailboxes and locks between threads (`tests/ordering` interleaves the shards' turns in more
+//! ways), TLS, the admin port.
 
 mod client;
 mod clock;
@@ -85,10 +89,10 @@ pub use world::{Options, Summary};
 /// Runs one seed to its end.
 ///
 /// # Errors
-/// What was not as it must be. The same seed and options give the same again.
+/// The first check that failed. The same seed and options reproduce it.
 ///
 /// # Panics
-/// If a machine's own assertion fails.
+/// If an assertion of a state machine fails.
 pub fn run(seed: u64, options: Options) -> Result<Summary, String> {
     world::World::new(seed, options).run(options)
 }

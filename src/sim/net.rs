@@ -1,5 +1,5 @@
-//! Connections between clients and servers: two byte streams each, delivered in pieces of any size, cut at any moment. A
-//! network for servers among themselves needs nothing else.
+//! Connections between clients and servers: each has two byte streams, which are delivered in pieces of any size and
+//! can break at any moment. Connections between servers need nothing else.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ pub(super) struct NodeId(pub u32);
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// The server's end.
+    /// The server.
     pub(super) node: NodeId,
     /// The shard that accepted it.
     pub(super) shard: usize,
-    /// The client's end.
+    /// The client.
     pub(super) client: usize,
-    /// The server was told of it.
+    /// The server has accepted it.
     pub(super) accepted: bool,
-    /// Client to server, under way.
+    /// Bytes on their way from client to server.
     pub(super) up: Vec<u8>,
-    /// Bytes the server has got.
+    /// Number of bytes that the server has received.
     pub(super) received: u64,
-    /// Server to client, under way.
+    /// Bytes on their way from server to client.
     pub(super) down: Vec<u8>,
-    /// The server still holds its end.
+    /// The server has not closed it.
     pub(super) server_open: bool,
-    /// The client still holds its end.
+    /// The client has not closed it.
     pub(super) client_open: bool,
 }
 
@@ -58,12 +58,12 @@ impl Net {
         ConnId(self.last)
     }
 
-    /// A connection, if either end still knows it.
+    /// The connection, if either end still has it.
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Link> {
         self.links.get_mut(&id)
     }
 
-    /// Connections of one shard of a server, oldest first.
+    /// The connections of one shard of a server, oldest first.
     pub(super) fn of_shard(&self, node: NodeId, shard: usize) -> Vec<ConnId> {
         self.links
             .iter()
@@ -72,7 +72,7 @@ impl Net {
             .collect()
     }
 
-    /// The server's process is gone: of what it had sent, `keep` says how many bytes still arrive.
+    /// The server's process has ended. `keep` decides for each connection how many of the sent bytes still arrive.
     pub(super) fn server_gone(&mut self, node: NodeId, mut keep: impl FnMut(usize) -> usize) {
         for link in self.links.values_mut().filter(|l| l.node == node && l.server_open) {
             link.server_open = false;
@@ -92,7 +92,7 @@ impl Net {
         self.forget();
     }
 
-    /// The server closes its end; what it sent still arrives.
+    /// The server closes its end; what it has sent still arrives.
     pub(super) fn server_closes(&mut self, id: ConnId) {
         if let Some(link) = self.links.get_mut(&id) {
             link.server_open = false;
@@ -105,7 +105,7 @@ impl Net {
         self.links.retain(|_, l| l.server_open || l.client_open);
     }
 
-    /// Whether bytes are under way that somebody still wants.
+    /// Whether no bytes are on their way to anybody who still wants them.
     pub(super) fn is_quiet(&self) -> bool {
         self.links.values().all(|l| (l.up.is_empty() || !l.server_open) && (l.down.is_empty() || !l.client_open))
     }

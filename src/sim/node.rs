@@ -1,4 +1,4 @@
-//! One server: its disks, which outlive its processes, and how it starts. Mirrors `runtime::boot`.
+//! One server: its disks, which outlive its processes, and its start. Mirrors `runtime::boot`.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
 
-/// TTL nodes are on.
+/// TTL nodes are enabled.
 pub(super) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
 
-/// `tickTime`, milliseconds.
+/// `tickTime` in milliseconds.
 pub(super) const TICK_MS: i32 = 1000;
 
-/// What differs from run to run.
+/// Settings that differ from run to run.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub(super) struct NodeOptions {
@@ -39,19 +39,19 @@ pub(super) struct NodeOptions {
     pub(super) log: LogOptions,
     pub(super) appender: AppenderOptions,
     pub(super) compression: Compression,
-    /// `dataLogDir` is another directory.
+    /// `dataLogDir` is a separate directory.
     pub(super) two_dirs: bool,
     pub(super) outstanding_limit: usize,
-    /// How long a log rests before its end is marked.
+    /// After this many milliseconds without work the log gets an end mark.
     pub(super) mark_after_ms: u64,
-    /// Of connections.
+    /// Limits of connections.
     pub(super) shard: shard::Bounds,
-    /// Of the peer core's turns and of the streams.
+    /// Limits of the peer core's turns and of the streams.
     pub(super) peer: peer::turn::Bounds,
 }
 
 impl NodeOptions {
-    /// Small sizes, so that much happens in little time.
+    /// Random settings, with small sizes, so that much happens in a short time.
     pub(super) fn random(rng: &mut fastrand::Rng) -> NodeOptions {
         NodeOptions {
             shards: rng.usize(1..=3),
@@ -62,7 +62,7 @@ impl NodeOptions {
             },
             appender: AppenderOptions {
                 max_idle_ms: None,
-                // Virtual syncs take as long as the seed says: waiting for company would only reorder the trace.
+                // Syncs take the time that the seed says, so waiting for more records would only reorder the trace.
                 most_company_ns: 0,
                 max_batch_records: rng.u64(..20),
                 max_batch_bytes: 1 << rng.u32(9..20),
@@ -116,7 +116,7 @@ impl NodeOptions {
     }
 }
 
-/// Small ones in half of the worlds.
+/// Small limits in half of the worlds.
 fn shard_bounds(rng: &mut fastrand::Rng) -> shard::Bounds {
     if rng.bool() {
         return shard::Bounds::default();
@@ -129,7 +129,7 @@ fn shard_bounds(rng: &mut fastrand::Rng) -> shard::Bounds {
     }
 }
 
-/// Small ones in half of the worlds.
+/// Small limits in half of the worlds.
 fn peer_bounds(rng: &mut fastrand::Rng) -> peer::turn::Bounds {
     if rng.bool() {
         return peer::turn::Bounds::default();
@@ -144,7 +144,7 @@ fn peer_bounds(rng: &mut fastrand::Rng) -> peer::turn::Bounds {
 
 /// A server.
 pub(super) struct Node {
-    /// Its name in the world.
+    /// Its id in the world.
     pub(super) id: NodeId,
     /// Its settings.
     pub(super) options: NodeOptions,
@@ -152,12 +152,12 @@ pub(super) struct Node {
     pub(super) snap: TestDisk,
     /// `dataLogDir/version-2`; may be the same.
     pub(super) log: TestDisk,
-    /// Running, or not.
+    /// The process, if it is running.
     pub(super) process: Option<Process>,
     lies: bool,
 }
 
-/// What a start found.
+/// The state that a start found.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub(super) struct Booted {
@@ -173,7 +173,7 @@ impl Node {
         Node { id, options, snap, log, process: None, lies }
     }
 
-    /// The same disks, sharing nothing.
+    /// Independent copies of its disks.
     pub(super) fn fork_disks(&self) -> (TestDisk, TestDisk) {
         let snap = self.snap.fork();
         let log = if self.options.two_dirs { self.log.fork() } else { snap.clone() };
@@ -185,12 +185,12 @@ impl Node {
         if self.options.two_dirs { vec![&self.snap, &self.log] } else { vec![&self.snap] }
     }
 
-    /// The injected fault that was met, if one was.
+    /// The injected fault, if it has occurred.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.disks().into_iter().find_map(TestDisk::fired)
     }
 
-    /// The process is gone. `power`: so is what the kernel had not written.
+    /// The process ends. With `power`, everything that the kernel has not written is lost too.
     pub(super) fn down(&mut self, power: Option<u64>) {
         self.process = None;
         for (i, disk) in self.disks().into_iter().enumerate() {
@@ -204,7 +204,7 @@ impl Node {
     /// Starts a process.
     ///
     /// # Errors
-    /// Why it does not start.
+    /// The start fails.
     pub(super) fn boot(&mut self, now: Now, seed: u64) -> Result<Booted, RecoveryError> {
         let recovered = recover(&mut self.snap.clone(), &mut self.log.clone())?;
         let tree = recovered.state;
@@ -233,19 +233,19 @@ impl Node {
         Ok(Booted { last, sessions })
     }
 
-    /// The autopurge, beside the running process.
+    /// Purges old files beside the running process (autopurge).
     ///
     /// # Errors
-    /// The disk's: the server only warns.
+    /// I/O errors of the disk; the server only logs them.
     pub(super) fn purge(&mut self) -> std::io::Result<usize> {
         purge::purge(&mut self.snap.clone(), &mut self.log.clone(), purge::MIN_KEEP).map(|p| p.removed.len())
     }
 }
 
-/// Recovery as a start does it.
+/// Recovers the state, as a start does.
 ///
 /// # Errors
-/// Why the directories cannot be served.
+/// The directories cannot be served.
 pub(super) fn recover<D: Dir>(snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
     let options = RecoveryOptions { keep_last: 0, ..RecoveryOptions::default() };
     recover_tree(snap, log, TreeOptions { extended: EXTENDED, digest_enabled: true }, options)

@@ -27,11 +27,11 @@ use crate::watch::{Interest, WatchTable};
 /// Why something was proposed.
 #[derive(Clone, Debug)]
 pub(super) enum Cause {
-    /// A client's write.
+    /// A write of a client.
     Client(Box<WriteRequest>),
     /// A handshake.
     Handshake,
-    /// Expiry, or a sweep.
+    /// The server itself: a session expired, or a container or TTL znode is due.
     Server,
 }
 
@@ -45,7 +45,7 @@ impl Cause {
         }
     }
 
-    /// Whether a proposal with this header may come of it.
+    /// Whether this cause can lead to a proposal with this header.
     fn explains(&self, header: &TxnHeader) -> bool {
         match self {
             Cause::Client(w) => (w.session, w.cxid) == (header.session, header.cxid),
@@ -55,21 +55,21 @@ impl Cause {
     }
 }
 
-/// A proposal as it left the peer core.
+/// A proposal as the peer core passed it to the log.
 #[derive(Debug)]
 pub(super) struct Proposed {
-    /// Header, transaction, digest.
+    /// Header, transaction and digest.
     pub(super) append: Append,
-    /// Why.
+    /// Its cause.
     pub(super) cause: Cause,
 }
 
-/// What a shard's turn did to its connections.
+/// What a turn of a shard did to its connections.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// Bytes for clients, in order.
     pub(super) sent: Vec<(ConnId, Vec<u8>)>,
-    /// Connections it ended after that.
+    /// Connections that it closed after that.
     pub(super) closed: Vec<ConnId>,
 }
 
@@ -79,10 +79,10 @@ struct Core {
     sockets: MemorySockets,
 }
 
-/// The log over the simulated disk.
+/// The log on the simulated disk.
 pub(super) struct Sink {
     pub(super) writer: LogWriter<TestDisk>,
-    /// It says that it synced and did not: see `Options::lie_about_syncs`.
+    /// It reports syncs that it did not do: see `Options::lie_about_syncs`.
     pub(super) lies: bool,
 }
 
@@ -124,23 +124,23 @@ impl LogSink for Sink {
     }
 }
 
-/// What recovery and the settings give a new process.
+/// The parts from which a new process is made.
 pub(super) struct Parts {
     /// The recovered tree.
     pub(super) tree: Tree,
-    /// Fresh, over `tree`.
+    /// A new peer for `tree`.
     pub(super) peer: Peer,
-    /// How much the peer core does at a time.
+    /// How much the peer core handles at a time.
     pub(super) bounds: Bounds,
-    /// One per shard.
+    /// One for each shard.
     pub(super) shards: Vec<Shard>,
-    /// What the shards' tables share.
+    /// The interest map that the shards' watch tables share.
     pub(super) interest: Arc<Interest>,
-    /// Behind the tree's last zxid.
+    /// The log, which continues after the tree's last zxid.
     pub(super) log: Log<Sink>,
-    /// Where snapshots go.
+    /// The writer of snapshots.
     pub(super) snapshotter: Snapshotter<TestDisk>,
-    /// For the random bits of mailboxes.
+    /// Seed for the random choices of how much of a mailbox has arrived.
     pub(super) seed: u64,
 }
 
@@ -157,20 +157,20 @@ pub(super) struct Process {
     /// For each message that has reached the peer core and was not heard, what may be proposed because of it.
     causes: VecDeque<Option<Cause>>,
     random: fastrand::Rng,
-    /// Last durable zxid of each sync since the world looked.
+    /// The last durable zxid of each sync since the world last asked.
     pub(super) synced: Vec<Zxid>,
 }
 
-/// What has reached the peer core's mailboxes when its turn begins.
+/// What has arrived in the peer core's mailboxes when its turn begins.
 pub(super) enum Reached {
     /// Everything.
     All,
-    /// Of each mailbox as much as chance has it.
+    /// A random part of each mailbox.
     Some,
 }
 
 impl Process {
-    /// Puts it together; [`Process::start`] follows.
+    /// Creates the process; call [`Process::start`] next.
     pub(super) fn new(parts: Parts) -> Process {
         let last = parts.tree.last_zxid();
         let shards = parts.shards.len();
@@ -197,7 +197,7 @@ impl Process {
         self.tree.read()
     }
 
-    /// Shards.
+    /// Number of shards.
     pub(super) fn shards(&self) -> usize {
         self.cores.len()
     }
@@ -207,13 +207,13 @@ impl Process {
         &mut self.cores[shard].sockets
     }
 
-    /// The first step.
+    /// Starts the peer core.
     pub(super) fn start(&mut self, now: Now) -> Vec<Proposed> {
         self.peer.start(now, &self.tree, &mut self.mail);
         self.proposed(0)
     }
 
-    /// A shard's turn with what its sockets bring, if its core has any reason for one.
+    /// One turn of a shard with input from its sockets, if its core has a reason for one.
     pub(super) fn shard_turn(&mut self, number: usize, now: Now) -> Turn {
         let due = self.is_due(number, now);
         let Process { cores, tree, mail, .. } = self;
@@ -236,7 +236,7 @@ impl Process {
         done
     }
 
-    /// A turn of the peer core, if it has any reason for one: what it proposed.
+    /// One turn of the peer core, if it has a reason for one; returns what it proposed.
     pub(super) fn peer_turn(&mut self, now: Now, reached: Reached) -> Vec<Proposed> {
         if !self.mail.peer_is_rung && !self.peer_is_due(now) {
             return Vec::new();
@@ -291,17 +291,17 @@ impl Process {
         proposed
     }
 
-    /// Whether something waits in the peer core's mailboxes.
+    /// Whether a message waits in the peer core's mailboxes.
     pub(super) fn unheard(&self) -> bool {
         !self.under_way.is_empty() || self.mail.is_for_peer()
     }
 
-    /// Whether the peer core's clock is due.
+    /// Whether a timer of the peer core is due.
     pub(super) fn peer_is_due(&self, now: Now) -> bool {
         self.peer.deadline().is_some_and(|at| at <= now.mono_ms)
     }
 
-    /// A thread tells the peer core something.
+    /// A thread sends an event to the peer core.
     fn tell(&mut self, event: peer::Input) {
         self.under_way.push_back(event);
         self.mail.peer_is_rung = true;
@@ -310,7 +310,7 @@ impl Process {
     /// One step of the log thread; a sync takes `sync_ms`.
     ///
     /// # Errors
-    /// The disk's: fatal.
+    /// I/O errors of the disk, which end the process.
     pub(super) fn log_step(&mut self, now: Now, sync_ms: i64) -> io::Result<()> {
         let before = self.writer().durable();
         let mut told = Vec::new();
@@ -327,15 +327,15 @@ impl Process {
         &self.log.log().sink().writer
     }
 
-    /// The log's end, once a mark tells of it.
+    /// The last zxid of the log, if an end mark follows it.
     pub(super) fn marked(&self) -> Option<Zxid> {
         self.writer().ends_with_mark().then(|| self.writer().durable())
     }
 
-    /// One step of the snapshot thread: whether a snapshot is finished.
+    /// One step of the snapshot thread; returns whether a snapshot is finished.
     ///
     /// # Errors
-    /// The disk's: fatal.
+    /// I/O errors of the disk, which end the process.
     pub(super) fn snapshot_step(&mut self, now: Now) -> io::Result<bool> {
         let Some(part) = self.mail.snapshot.pop_front() else { return Ok(false) };
         let Some(event) = self.snapshotter.take(now, part)? else { return Ok(false) };
@@ -343,7 +343,7 @@ impl Process {
         Ok(matches!(event, SnapshotEvent::Done { .. }))
     }
 
-    /// Whether nothing is left to do but wait for clients and clocks.
+    /// Whether nothing is left to do except to wait for clients and timers.
     pub(super) fn is_idle(&self) -> bool {
         self.peer.peer().is_idle()
             && !self.unheard()
@@ -353,18 +353,18 @@ impl Process {
             && self.cores.iter().all(|core| !core.turn.shard().has_ready())
     }
 
-    /// The earliest moment a clock is wanted.
+    /// When the next timer is due.
     pub(super) fn deadline(&self) -> Option<i64> {
         let shards = self.cores.iter().filter_map(|core| core.turn.deadline());
         shards.chain(self.peer.deadline()).chain(self.log.deadline()).min()
     }
 
-    /// Whether a shard's clock is due.
+    /// Whether a timer of a shard is due.
     pub(super) fn is_due(&self, number: usize, now: Now) -> bool {
         self.cores[number].turn.deadline().is_some_and(|at| at <= now.mono_ms)
     }
 
-    /// The machines' invariants.
+    /// Checks the invariants of all state machines.
     pub(super) fn check(&self) {
         self.peer.check(&self.tree());
         self.log.log().check();
@@ -372,7 +372,7 @@ impl Process {
     }
 }
 
-/// The watch tables and the shards over them.
+/// Creates the shards and their watch tables.
 pub(super) fn shards(options: impl Iterator<Item = shard::ShardOptions>, interest: &Arc<Interest>) -> Vec<Shard> {
     options
         .map(|o| {

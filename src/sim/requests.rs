@@ -1,4 +1,4 @@
-//! What clients ask for, at random.
+//! Random requests of clients.
 
 use crate::limits;
 use crate::oracle::server_model::ModelOp;
@@ -7,7 +7,7 @@ use crate::proto::request::{self, Request, SetWatches, put_framed_body, xid};
 use crate::types::{Acl, Id, Op, perms};
 use crate::watch::WatcherType;
 
-/// A request a client has sent and waits for.
+/// A request that a client has sent and whose reply it waits for.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub(super) enum Asked {
@@ -30,7 +30,7 @@ pub(super) enum Asked {
     Sync {
         path: String,
     },
-    /// Data of each path.
+    /// Reads the data of each path.
     MultiRead(Vec<String>),
     AllChildrenNumber {
         path: String,
@@ -66,7 +66,7 @@ impl Asked {
         }
     }
 
-    /// The number it is sent with; `next` for those without a fixed one.
+    /// The xid with which it is sent; `next` if it has no fixed one.
     pub(super) fn xid(&self, next: i32) -> i32 {
         match self {
             Asked::SetWatches(_) => xid::SET_WATCHES,
@@ -75,7 +75,7 @@ impl Asked {
         }
     }
 
-    /// The framed request.
+    /// Appends the request as a frame.
     pub(super) fn put(&self, xid: i32, out: &mut Vec<u8>) {
         let request = match self {
             Asked::Write(write) => {
@@ -104,18 +104,18 @@ impl Asked {
     }
 }
 
-/// The framed auth packet of a `user:password`.
+/// Appends the auth packet of a `user:password` as a frame.
 pub(super) fn put_auth(user_password: &str, out: &mut Vec<u8>) {
     request::put_auth(out, "digest", Some(user_password.as_bytes()));
 }
 
-/// Some path; few enough that clients meet.
+/// A random path, from few enough that clients affect each other.
 fn path(r: &mut fastrand::Rng) -> String {
     if r.u32(..40) == 0 {
         let odd = ["/", "a", "//a", "/a/", "/a\0", "/.", "/zookeeper", "/zookeeper/config", "/é"];
         return odd[r.usize(..odd.len())].to_owned();
     }
-    // Mostly at the top, where it exists more often.
+    // Usually near the top, where znodes exist more often.
     let depth = [1, 1, 1, 2, 2, 3][r.usize(..6)];
     (0..depth).map(|_| ["/a", "/b", "/c"][r.usize(..3)]).collect()
 }
@@ -168,7 +168,7 @@ fn node_op(r: &mut fastrand::Rng, in_multi: bool, big: bool) -> ModelOp {
     }
 }
 
-/// A random request of an open session; `big`: some carry much data.
+/// A random request of an open session. With `big` some carry much data.
 pub(super) fn random(r: &mut fastrand::Rng, big: bool) -> Asked {
     let watch = r.bool();
     match r.u32(..40) {

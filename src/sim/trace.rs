@@ -1,19 +1,20 @@
-//! What happened, as text and as a hash: two runs of one seed must agree in it to the last byte.
+//! A trace of everything that happened, as text and as a hash. Two runs of one seed must give the same trace to the
+//! last byte.
 
 use std::fmt;
 use std::io::{self, Write};
 
-/// FNV-1a over every line; optionally printed.
+/// The FNV-1a hash of all lines, which can also be printed.
 #[derive(Debug)]
 pub(super) struct Trace {
     hash: u64,
     lines: u64,
-    /// Lines go to standard output too.
+    /// Also print the lines to standard output.
     pub(super) print: bool,
 }
 
 impl Trace {
-    /// An empty one.
+    /// An empty trace.
     pub(super) fn new(print: bool) -> Trace {
         Trace { hash: 0xcbf2_9ce4_8422_2325, lines: 0, print }
     }
@@ -25,17 +26,17 @@ impl Trace {
         let _ = fmt::Write::write_fmt(&mut Hashing(&mut self.hash), what);
         self.bytes(b"\n");
         if self.print {
-            // Whether anybody reads changes nothing.
+            // If nobody reads the output, the run continues all the same.
             let _ = writeln!(io::stdout(), "{:6} {what}", self.lines);
         }
     }
 
-    /// Adds bytes that make no readable line.
+    /// Adds bytes that would not be readable as a line.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         Hashing(&mut self.hash).add(bytes);
     }
 
-    /// Of everything so far.
+    /// The hash of everything so far.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }

@@ -1,4 +1,4 @@
-//! What a client has a right to be told: its watches as the server has them, and as the client itself believes.
+//! The watches that the simulator expects: those that the server has, and those that the client believes to have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use crate::proto::request::SetWatches;
 use crate::types::acl::permits;
 use crate::types::{EventType, Id, Zxid, perms};
 
-/// The server's side, per connection.
+/// The watches of one connection on the server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Armed {
-    /// exists and getData.
+    /// Set by exists and getData.
     pub(super) data: BTreeSet<String>,
-    /// getChildren.
+    /// Set by getChildren.
     pub(super) child: BTreeSet<String>,
     /// addWatch, mode 0.
     pub(super) persistent: BTreeSet<String>,
@@ -21,13 +21,14 @@ pub(super) struct Armed {
 }
 
 impl Armed {
-    /// Whether a change is told, one-shot watches being used up by it. `ids`: as whom the connection may read.
+    /// Whether the client must get an event for this change; one-shot watches are used up by it. `ids` are the
+    /// identities of the connection, which decide what it may read.
     pub(super) fn fire(&mut self, (event, path, acl): &ModelChange, ids: &[Id]) -> bool {
         let below = |top: &String| top == "/" || path == top || path.starts_with(&format!("{top}/"));
         let told = match event {
             EventType::NodeChildrenChanged => self.child.remove(path) | self.persistent.contains(path),
             EventType::NodeDeleted => {
-                // Both tables lose theirs.
+                // A one-shot watch is removed from both tables.
                 let one_shot = self.data.remove(path) | self.child.remove(path);
                 one_shot | self.persistent.contains(path) | self.recursive.iter().any(below)
             }
@@ -38,12 +39,13 @@ impl Armed {
         told && permits(acl.as_deref(), ids, perms::READ)
     }
 
-    /// removeWatches of any kind: whether there was one.
+    /// removeWatches of any kind: returns whether there was such a watch.
     pub(super) fn remove(&mut self, path: &str) -> bool {
         self.data.remove(path) | self.child.remove(path) | self.persistent.remove(path) | self.recursive.remove(path)
     }
 
-    /// setWatches2 on a fresh connection, as of `tree`: what is told at once, in order; the rest is armed.
+    /// setWatches2 on a new connection, when the tree is `tree`: returns the events that are sent at once, in order,
+    /// and sets the other watches.
     pub(super) fn replay(&mut self, w: &SetWatches, tree: &Model) -> Vec<(EventType, String)> {
         let mut told = Vec::new();
         let stat = |p: &str| tree.nodes().get(p).map(|n| n.stat);
@@ -73,12 +75,12 @@ impl Armed {
     }
 }
 
-/// The client's side, which outlives its connections.
+/// The watches on the client's side, which outlive its connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    /// Path, and whether the znode was missing when exists asked.
+    /// The path, and whether the znode did not exist when exists was sent.
     pub(super) data: BTreeMap<String, bool>,
-    /// getChildren.
+    /// Set by getChildren.
     pub(super) child: BTreeSet<String>,
     /// addWatch, mode 0.
     pub(super) persistent: BTreeSet<String>,
@@ -87,7 +89,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// An event arrived: one-shot watches it answers are gone.
+    /// An event arrived: removes the one-shot watches that it uses up.
     pub(super) fn told(&mut self, event: EventType, path: &str) {
         if event != EventType::NodeChildrenChanged {
             self.data.remove(path);
@@ -105,7 +107,7 @@ impl Known {
         self.recursive.remove(path);
     }
 
-    /// What setWatches2 lists after a reconnect.
+    /// What setWatches2 sends after a reconnect.
     pub(super) fn list(&self, relative_zxid: Zxid) -> SetWatches {
         let of = |missing: bool| self.data.iter().filter(|(_, m)| **m == missing).map(|(p, _)| p.clone()).collect();
         SetWatches {

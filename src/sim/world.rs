@@ -1,4 +1,4 @@
-//! Everything there is, and the scheduler: one seeded choice after another of who does what next.
+//! The simulated world, and its scheduler: a sequence of seeded choices of what happens next.
 
 use super::client::{Client, Phase, Seen};
 use super::clock::Clock;
@@ -11,17 +11,17 @@ use super::trace::Trace;
 use crate::oracle::server_model::ModelOp;
 use crate::types::{ConnId, SessionId, Zxid};
 
-/// Turns in which the peer core has to take everything that has come, however small its bursts.
+/// Within this many turns the peer core must have handled everything that has arrived, however small its bursts are.
 const MOST_TURNS: usize = 10_000;
 
-/// How a run is done.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Choices before the world comes to rest.
+    /// Number of random choices before the world is brought to rest.
     pub steps: u64,
     /// Print every event.
     pub verbose: bool,
-    /// The log thread says that it synced when it did not: to see that somebody notices.
+    /// The log thread reports syncs that it did not do: a test that the simulator notices.
     pub lie_about_syncs: bool,
 }
 
@@ -31,27 +31,28 @@ impl Default for Options {
     }
 }
 
-/// What a run went through.
+/// Counts of what happened in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Summary {
-    /// Of every event, in order.
+    /// The hash of all events, in order.
     pub hash: u64,
     pub txns: u64,
     pub replies: u64,
     pub events: u64,
     pub sessions: u64,
     pub expired: u64,
-    /// Starts of the process after the first.
+    /// Starts of the server process after the first.
     pub restarts: u64,
-    /// Snapshots, files removed by the purge, faults met, recoveries of copied disks that were judged.
+    /// Snapshots, then files removed by the purge, faults that occurred, and recoveries from copied disks that were
+    /// checked.
     pub snapshots: u64,
     pub purged: u64,
     pub faults: u64,
     pub peeks: u64,
 }
 
-/// A server holds the same for each other that a world of one does.
+/// The whole world. It is written for several servers; today there is one.
 pub(super) struct World {
     pub(super) rng: fastrand::Rng,
     pub(super) clock: Clock,
@@ -61,15 +62,15 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) trace: Trace,
     pub(super) summary: Summary,
-    /// Last durable zxid of each sync, newest last.
+    /// The last durable zxid of each sync, newest last.
     pub(super) syncs: Vec<Zxid>,
-    /// The log's end while it is marked, else zero.
+    /// The last zxid of the log while an end mark follows it, else zero.
     pub(super) marked: Zxid,
-    /// No more faults.
+    /// No more faults occur.
     pub(super) calm: bool,
-    /// Some values are large.
+    /// Some requests carry large values.
     big: bool,
-    /// No more connections.
+    /// No more clients connect.
     over: bool,
 }
 
@@ -100,7 +101,7 @@ impl World {
         }
     }
 
-    /// Runs to the end.
+    /// Runs the world to the end.
     pub(super) fn run(&mut self, options: Options) -> Result<Summary, String> {
         for _ in 0..options.steps {
             self.step()?;
@@ -140,7 +141,7 @@ impl World {
         }
     }
 
-    /// A client does something, or gets something.
+    /// A client does something, or receives something.
     fn client_step(&mut self) -> Result<(), String> {
         let c = self.rng.usize(..self.clients.len());
         if self.rng.bool() {
@@ -196,7 +197,8 @@ impl World {
         }
     }
 
-    /// The client drops its connection; the server may learn of it much later, after what was still under way.
+    /// The client drops its connection. The server may learn of it much later, after everything that was still on its
+    /// way.
     pub(super) fn leave(&mut self, c: usize) {
         let Some((_, id)) = self.clients[c].link else { return };
         if let Some(link) = self.net.get(id) {
@@ -208,7 +210,7 @@ impl World {
         self.clients[c].disconnected();
     }
 
-    /// Bytes reach a client, at most `most`.
+    /// Delivers bytes to a client, at most `most`.
     pub(super) fn deliver(&mut self, c: usize, most: Option<usize>) -> Result<(), String> {
         let Some((_, id)) = self.clients[c].link else { return Ok(()) };
         let Some(link) = self.net.get(id) else { return Ok(()) };
@@ -242,7 +244,7 @@ impl World {
         self.shard_turn(n, shard, false)
     }
 
-    /// A shard's turn, with what its sockets bring: `all` of it, or pieces.
+    /// One turn of a shard with input from its sockets: everything if `all` is set, else some of it.
     pub(super) fn shard_turn(&mut self, n: usize, shard: usize, all: bool) -> Result<(), String> {
         self.arrive(n, shard, all);
         let now = self.clock.now();
@@ -284,7 +286,8 @@ impl World {
                 continue;
             }
             if link.up.is_empty() && !link.client_open {
-                // A polite client's end is told by its last byte, and the shard closes.
+                // Half of the clients close properly: the shard sees the end of the stream and closes too. The others
+                // just vanish.
                 if id.0 % 2 == 0 {
                     sockets.eof(id);
                 } else {
@@ -307,7 +310,7 @@ impl World {
         }
     }
 
-    /// A turn of the peer core: what it proposed is judged, then what it applied.
+    /// One turn of the peer core: checks what it proposed, then what it applied.
     pub(super) fn peer_turn(&mut self, n: usize, reached: Reached) -> Result<(), String> {
         let now = self.clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
@@ -354,7 +357,7 @@ impl World {
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let outcome = process.log_step(now, sync_ms);
         self.syncs.append(&mut process.synced);
-        // The next record goes over the mark: a crash that tears it takes the mark away as well.
+        // The next record overwrites the end mark. A crash that tears that record also removes the mark.
         self.marked = match (&outcome, process.marked()) {
             (Ok(()), Some(zxid)) => zxid,
             _ => Zxid::ZERO,
@@ -374,7 +377,7 @@ impl World {
 
     fn time_step(&mut self, n: usize) -> Result<(), String> {
         let ms = match self.rng.u32(..400) {
-            // The process is stopped for a while, or the machine sleeps.
+            // The process is stopped for a while, or the machine is suspended.
             0 if !self.calm => self.rng.i64(1000..30_000),
             1..=20 => self.rng.i64(20..700),
             21..=60 => {
@@ -390,7 +393,7 @@ impl World {
         self.clocks(n)
     }
 
-    /// The clocks' turn: in a core's loop the peer's comes behind everything that was heard.
+    /// Timers. In a core's loop the peer's timer is handled after everything that has arrived.
     pub(super) fn clocks(&mut self, n: usize) -> Result<(), String> {
         let now = self.clock.now();
         for shard in 0..self.nodes[n].process.as_ref().map_or(0, Process::shards) {
@@ -408,7 +411,8 @@ impl World {
         Err(format!("the peer core's clock stands still at {now:?}"))
     }
 
-    /// No more faults and no more wishes: everything pending is answered, every event told, every dead session ends.
+    /// Brings the world to rest: no more faults and no new requests. Every request is answered, every event delivered,
+    /// and every session of a client that has left ends.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.calm = true;
         self.trace.line(format_args!("coming to rest"));
@@ -416,7 +420,7 @@ impl World {
             n.disks().into_iter().for_each(|d| d.fault_at(u64::MAX, crate::oracle::test_disk::Fault::Crash, 0))
         });
         self.settle("rest")?;
-        // A session that expires while they are answered may add to it.
+        // A session that expires while the others are answered may add to it.
         let last = self.history.last();
         for c in 0..self.clients.len() {
             self.ask(c, Asked::Sync { path: "/".into() });
@@ -435,12 +439,12 @@ impl World {
         if !open.is_empty() {
             return Err(format!("sessions {open:?} never expire"));
         }
-        // The last of them may have been proposed just now.
+        // The last closeSession may just have been proposed.
         self.settle("expiries")?;
         self.peek(0, last)
     }
 
-    /// Everybody works until nothing is left to do.
+    /// Lets everybody work until nothing is left to do.
     fn settle(&mut self, what: &str) -> Result<(), String> {
         for _ in 0..2000 {
             self.clock.advance(1);
@@ -481,7 +485,7 @@ impl World {
     }
 }
 
-/// How much of `len` bytes arrives: mostly all.
+/// How many of `len` bytes arrive: usually all.
 fn piece(rng: &mut fastrand::Rng, len: usize) -> usize {
     if rng.u32(..4) == 0 { rng.usize(..=len) } else { len }
 }
