@@ -1,4 +1,4 @@
-//! From a configuration to a serving process, and back. Mirrors `ZooKeeperServerMain.runFromConfig`.
+//! Starts a server from a configuration, and stops it. Mirrors `ZooKeeperServerMain.runFromConfig`.
 
 use std::cell::Cell;
 use std::io;
@@ -38,7 +38,7 @@ use crate::types::{Now, SessionId, ShardId, Zxid};
 use crate::watch::interest::MAX_SHARDS;
 use crate::watch::{Interest, WatchTable};
 
-/// Runs a server until it is told to stop. Everything that keeps it from starting is said on standard error.
+/// Runs a server until it is told to stop. If it cannot start, the reason is printed to standard error.
 pub fn run(config: Config) -> ExitCode {
     let code = match serve(config) {
         Ok(()) => ExitCode::Finished,
@@ -51,7 +51,7 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-/// What recovery left.
+/// The result of recovery.
 struct Loaded {
     tree: Tree,
     sessions: Vec<(SessionId, i32)>,
@@ -98,7 +98,7 @@ fn serve(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// `zabra.io`: io_uring or epoll, said in one line of the log.
+/// Chooses io_uring or epoll according to `zabra.io`, and logs the choice in one line.
 fn choose_io(config: &Config) -> Result<Choice, StartError> {
     let choice = net::choose(settings::io(config)).map_err(|e| {
         StartError::new(ExitCode::IoUring, format!("{e}. With zabra.io=auto or zabra.io=epoll the server does without"))
@@ -110,7 +110,8 @@ fn choose_io(config: &Config) -> Result<Choice, StartError> {
     Ok(choice)
 }
 
-/// Starts the cores' threads. What the probe could not see (locked memory for one core, but not for all) is found here.
+/// Starts the threads of the cores. If something only shows now that the probe could not see (locked memory suffices
+/// for one core but not for all), epoll is used.
 fn start_cores(config: &Config, io: &Choice, cpus: &[usize]) -> Result<CoreThreads, StartError> {
     let pinned = is_pinned(config, cpus);
     let error = match core_threads::start(io.backend, cpus, pinned) {
@@ -130,7 +131,7 @@ fn layout(config: &Config) -> Result<Layout, StartError> {
     let found = found.map_err(|e| StartError::new(ExitCode::Unexpected, format!("cannot see the CPUs: {e}")))?;
     let mut layout = found.map_err(|e| StartError::new(ExitCode::InvalidInvocation, format!("zabra.cores: {e}")))?;
     if config.host.shards > 0 {
-        // More shards than CPUs share them; fewer leave some idle.
+        // If there are more shards than CPUs, they share CPUs; if fewer, some CPUs stay idle.
         let cpus = layout.shards.clone();
         layout.shards = cpus.iter().copied().cycle().take(config.host.shards).collect();
     }
@@ -143,10 +144,10 @@ fn open_dir(path: &Path, config: &Config) -> Result<FsDir, StartError> {
         .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be used: {e}")))
 }
 
-/// The least that must be free for the log at start: a segment that holds the largest request, as `jute.maxbuffer` is by default.
+/// Free space that the log needs at least at start: a segment for the largest request of the default `jute.maxbuffer`.
 const LEAST_FREE: u64 = 1 << 20;
 
-/// Both directories can be written, now: not only at the first write.
+/// Checks that both directories can be written to, so that the server does not fail only at the first write.
 fn check_writable(snap: &FsDir, log: &FsDir, config: &Config) -> Result<(), StartError> {
     let for_log = settings::log(config).prealloc_bytes.min(LEAST_FREE);
     snap.check_writable(1)
@@ -154,7 +155,7 @@ fn check_writable(snap: &FsDir, log: &FsDir, config: &Config) -> Result<(), Star
         .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be written: {e}")))
 }
 
-/// Keeps a second server out of the same directories.
+/// Locks the directories against a second server.
 fn lock(config: &Config) -> Result<Vec<std::fs::File>, StartError> {
     let mut dirs = vec![&config.data_dir];
     if config.data_log_dir != config.data_dir {
@@ -203,7 +204,8 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     let tree = recovered.state;
     refuse_unsound(&tree)?;
     if recovered.fresh {
-        // Apache refuses logs without any snapshot, so the way back begins here.
+        // Apache does not start from logs without any snapshot, so write one now; otherwise there would be no way back
+        // to Apache.
         let began = Clock::now();
         first_snapshot(snap, &tree, settings::snapshot(config))
             .map_err(|e| StartError::new(ExitCode::TxnLog, format!("the first snapshot cannot be written: {e}")))?;
@@ -244,7 +246,7 @@ fn report(r: &Report) {
     }
 }
 
-/// A tree that this configuration would damage is not served.
+/// Refuses a tree that this configuration would damage.
 fn refuse_unsound(tree: &Tree) -> Result<(), StartError> {
     if let Some(path) = tree.suspicious_owners().next() {
         return Err(StartError::new(
@@ -271,7 +273,7 @@ fn bind(config: &Config, shards: usize) -> Result<Vec<std::net::TcpListener>, St
     for _ in 0..shards {
         let l = net::listen(addr, &options).map_err(|e| StartError::new(ExitCode::Bind, e))?;
         if let (Ok(at), 0) = (l.local_addr(), config.client.port) {
-            // The system chose the port: the other shards share it.
+            // The operating system chose the port; the other shards use the same.
             addr = match addr {
                 ListenAddr::Any(_) => ListenAddr::Any(at.port()),
                 ListenAddr::At(_) => ListenAddr::At(at),
@@ -371,7 +373,8 @@ impl Server {
         logging::announce(format!("zabra {version}: serving clients on {at}, data in {dir}"))
     }
 
-    /// Nothing is accepted or answered any more; what was appended is synced; sessions live on for the next start.
+    /// Stops: nothing more is accepted or answered, what was appended is synced, and sessions live on until the next
+    /// start.
     fn stop(self) {
         tracing::info!("stopping");
         self.shared.command_shards(|| ShardCommand::Stop);
@@ -381,15 +384,16 @@ impl Server {
                 tracing::warn!("a core ended badly: {e}");
             }
         }
-        // The peer core is gone, and with it the sending end: the thread ends after what it has.
+        // The peer core has ended and with it the sender, so the thread ends when it has done the rest.
         if self.snapshots.join().is_err() {
             tracing::warn!("the snapshot thread ended badly");
         }
     }
 }
 
-/// A single core that nobody chose a CPU for goes where there is room: on a small host the clients, the log thread and
-/// everything else want the same CPUs, and a pinned core waits for its own while another idles (`tuning/README.md`).
+/// Whether cores are pinned. A single core without configured CPUs is not: on a small host the clients, the log thread
+/// and other processes use the same CPUs, and a pinned core would wait for its own while another is idle
+/// (`tuning/README.md`).
 fn is_pinned(config: &Config, cpus: &[usize]) -> bool {
     cpus.len() > 1 || config.host.cores != config::Cores::Auto
 }

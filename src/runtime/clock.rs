@@ -7,8 +7,8 @@ use crate::types::Now;
 pub struct Clock;
 
 impl Clock {
-    /// Both clocks now. The monotonic one stands still while the host is suspended, as Java's `System.nanoTime` does, so that
-    /// sessions do not all expire on waking up.
+    /// Both clocks. The monotonic clock stops while the host is suspended, as Java's `System.nanoTime` does, so that
+    /// not all sessions expire when it resumes.
     pub fn now() -> Now {
         let mono = read(libc::CLOCK_MONOTONIC);
         let wall = read(libc::CLOCK_REALTIME);
@@ -26,7 +26,7 @@ impl Clock {
     }
 }
 
-/// Seconds and nanoseconds.
+/// The clock's value in seconds and nanoseconds.
 fn read(clock: libc::clockid_t) -> (i64, i64) {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is a valid place for the result.

@@ -1,11 +1,11 @@
-//! `maxClientCnxns` and `maxCnxns`: how many connections an address, and everybody, may have. Mirrors
+//! `maxClientCnxns` and `maxCnxns`: the most connections from one address, and in all. Mirrors
 //! `NIOServerCnxnFactory.doAccept` and `ServerCnxnFactory.limitTotalNumberOfCnxns`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-/// Counts connections of all shards.
+/// Counts the connections of all shards.
 #[derive(Debug)]
 pub struct ConnLimits {
     per_address: u32,
@@ -20,7 +20,7 @@ struct Counts {
     refused: u64,
 }
 
-/// Which limit is reached.
+/// The limit that is reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Full {
     /// `maxClientCnxns`.
@@ -32,17 +32,17 @@ pub enum Full {
 }
 
 impl ConnLimits {
-    /// 0 switches a limit off.
+    /// A limit of 0 means no limit.
     pub fn new(per_address: u32, total: usize) -> ConnLimits {
         ConnLimits { per_address, total, counts: Mutex::default() }
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
-        // A panic ends the process, so a poisoned lock cannot be met.
+        // A panic ends the process, so the lock is never found poisoned.
         self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// How many were one too many.
+    /// Number of connections refused because of a limit.
     pub fn refused(&self) -> u64 {
         self.counts().refused
     }
@@ -50,7 +50,7 @@ impl ConnLimits {
     /// Counts a connection from `address`.
     ///
     /// # Errors
-    /// It is one too many, and was not counted.
+    /// A limit is reached. The connection is not counted.
     pub fn admit(&self, address: IpAddr) -> Result<(), Full> {
         let mut c = self.counts();
         if self.total != 0 && c.all >= self.total {
@@ -67,7 +67,7 @@ impl ConnLimits {
         Ok(())
     }
 
-    /// A connection that was admitted is gone.
+    /// An admitted connection has ended.
     pub fn release(&self, address: IpAddr) {
         let mut c = self.counts();
         c.all -= 1;

@@ -1,4 +1,4 @@
-//! One core's loop: the shard's turn, the peer's turn, sleep. Both may sit on the same core.
+//! One core's loop: the shard's turn, the peer's turn, sleep. Both may run on the same core.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use super::shared::Shared;
 use crate::config::ExitCode;
 use crate::types::Now;
 
-/// A core that has nothing to do looks up at least this often, for the watchdog.
+/// An idle core makes a turn at least this often, so that the watchdog sees that it is alive.
 const LONGEST_PARK_MS: i64 = 1000;
 
 /// One core.
@@ -28,7 +28,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    /// Puts a core together on its own thread and begins to accept clients.
+    /// Creates a core on its own thread and starts to accept clients.
     pub(super) fn new(
         number: usize,
         mut net: Net,
@@ -46,19 +46,19 @@ impl Core {
         Ok(Core { number, net, shard, peer, shared })
     }
 
-    /// Runs until a machine of this core is told to stop, as the one task of a glommio executor.
+    /// Runs, as the only task of a glommio executor, until the shard or the peer of this core is told to stop.
     pub(super) async fn run_on_glommio(mut self) {
         while self.turn_and_park() {
             glommio::yield_if_needed().await;
         }
     }
 
-    /// Runs until a machine of this core is told to stop, on a thread of its own.
+    /// Runs on a plain thread until the shard or the peer of this core is told to stop.
     pub(super) fn run(mut self) {
         while self.turn_and_park() {}
     }
 
-    /// False: stop.
+    /// One turn, and sleep if there was no work; returns false to stop.
     fn turn_and_park(&mut self) -> bool {
         let Some(busy) = self.turn(Clock::now()) else { return false };
         if !busy && self.is_idle() {
@@ -67,13 +67,13 @@ impl Core {
         true
     }
 
-    /// One turn of each machine. `None`: stop. Otherwise whether there was work.
+    /// One turn of the shard and of the peer. `None`: stop. Otherwise whether there was work.
     fn turn(&mut self, now: Now) -> Option<bool> {
         let Core { number, net, shard, peer, shared } = self;
         shared.turns[*number].fetch_add(1, Ordering::Relaxed);
         let mut busy = match shard {
             Some(shard) => shard.turn(now, net, shared, peer.as_mut().map(PeerCore::inbox))?,
-            // Only the wake-ups.
+            // Without a shard there are only wake-ups.
             None => net.reap(&mut |_| ()) > 0,
         };
         if let Some(peer) = peer {
@@ -82,7 +82,7 @@ impl Core {
         Some(busy)
     }
 
-    /// Whether everything that may be waiting rings or is a socket.
+    /// Whether there is no work that could be missed while sleeping: everything else wakes the core.
     fn is_idle(&self) -> bool {
         self.shard.as_ref().is_none_or(ShardCore::is_idle) && self.peer.as_ref().is_none_or(PeerCore::is_idle)
     }
@@ -94,7 +94,7 @@ impl Core {
         let at = [shard, peer].into_iter().flatten().min().unwrap_or(i64::MAX);
         let wait = at.saturating_sub(now.mono_ms).clamp(0, LONGEST_PARK_MS) as u64;
         if let Err(error) = self.net.park(Some(Duration::from_millis(wait))) {
-            fatal(ExitCode::Unexpected, format!("{} does not wait: {error}", self.net.backend()));
+            fatal(ExitCode::Unexpected, format!("{} cannot wait for events: {error}", self.net.backend()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The threads of the cores: a glommio executor each where io_uring may be used, else a plain pinned thread. Both run the
+//! The threads of the cores: each is a glommio executor if io_uring is used, else a plain pinned thread. Both run the
 //! same turns.
 
 use std::io;
@@ -14,7 +14,7 @@ use super::net::{Backend, Net, NetError, NetOptions, Waker};
 use super::threads;
 use crate::config::ExitCode;
 
-/// What a core's thread waits for: its parts, which need the wakers of all cores.
+/// What a core's thread waits for: the function that makes its parts, which needs the wakers of all cores.
 pub(super) type Parts = Box<dyn FnOnce(Net) -> io::Result<Core> + Send>;
 
 /// A core's thread.
@@ -24,7 +24,7 @@ pub(super) enum CoreThread {
 }
 
 impl CoreThread {
-    /// Waits for its end. The text says what was wrong with it.
+    /// Waits for the thread to end. The error says what went wrong in it.
     pub(super) fn join(self) -> Result<(), String> {
         match self {
             CoreThread::Glommio(thread) => thread.join().map(drop).map_err(|e| e.to_string()),
@@ -33,17 +33,17 @@ impl CoreThread {
     }
 }
 
-/// The cores' threads, where each takes its parts from, and what wakes it.
+/// The threads of the cores, the channels on which they receive their parts, and their wakers.
 pub(super) struct CoreThreads {
     pub(super) threads: Vec<CoreThread>,
     pub(super) parts: Vec<channel::Sender<Parts>>,
     pub(super) wakers: Vec<Waker>,
 }
 
-/// Starts a thread for each CPU, with its sockets' back end. A thread ends when its sender of parts is dropped.
+/// Starts one thread per CPU with its sockets' back end. A thread ends if the sender of its parts is dropped.
 ///
 /// # Errors
-/// The back end or a thread cannot be had.
+/// The back end or a thread could not be created.
 pub(super) fn start(backend: Backend, cpus: &[usize], pinned: bool) -> Result<CoreThreads, NetError> {
     let mut cores = CoreThreads { threads: Vec::new(), parts: Vec::new(), wakers: Vec::new() };
     for (number, &cpu) in cpus.iter().enumerate() {
@@ -81,7 +81,7 @@ fn glommio_thread(
     let builder = LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .name(name)
         .blocking_thread_pool_placement(no_helpers())
-        // Client sockets are on our own ring; this one only has timers.
+        // Client sockets use our own ring; this one only has timers.
         .ring_depth(64)
         .io_memory(256 << 10)
         .preempt_timer(Duration::from_millis(50));
@@ -108,7 +108,7 @@ fn plain_thread(
         if let Some(cpu) = cpu
             && let Err(error) = cores::pin_current_thread(&[cpu])
         {
-            // Whoever started this core waits for the answer.
+            // Whoever started this core waits for the result.
             let _ = waker.send(Err(NetError::Io { call: "sched_setaffinity", error }));
             return;
         }
@@ -120,18 +120,19 @@ fn plain_thread(
     spawned.map(CoreThread::Plain).map_err(|error| NetError::Io { call: "starting a thread", error })
 }
 
-/// On the core's thread: its sockets, then the parts that come when all cores have theirs. `None`: none come.
+/// Runs on the core's thread: creates its sockets, then the parts, which come when all cores have their sockets. `None`
+/// if none come.
 fn assemble(backend: Backend, waker: &WakerSender, parts: &channel::Receiver<Parts>) -> Option<Core> {
     let net = match Net::new(backend, &NetOptions::default()) {
         Ok(net) => net,
         Err(e) => {
-            // Whoever started this core waits for the answer.
+            // Whoever started this core waits for the result.
             let _ = waker.send(Err(e));
             return None;
         }
     };
     let _ = waker.send(Ok(net.waker()));
-    // No parts come when another core could not be started.
+    // No parts come if another core could not be started.
     let parts = parts.recv().ok()?;
     match parts(net) {
         Ok(core) => Some(core),

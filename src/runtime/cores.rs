@@ -1,4 +1,4 @@
-//! Which CPU runs what, and the limits of the process.
+//! Which CPU each core runs on, and the resource limits of the process.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,25 +9,25 @@ use std::str::FromStr;
 /// The `cores` setting.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub enum Cores {
-    /// Fits the host: its CPUs as far as the process may use them (affinity and cgroup quota).
+    /// Chosen for this host: the CPUs that the process may use (by affinity and cgroup quota).
     #[default]
     Auto,
-    /// These CPUs: the first for the peer core, the others for a shard each; a single one for both.
+    /// These CPUs: the first for the peer core, each of the others for a shard; a single one is used for both.
     List(Vec<usize>),
 }
 
-/// A `cores` setting that cannot be used.
+/// Why a `cores` setting cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CoresError {
     /// Not `auto` and not a list such as `0-3,8`.
     Syntax(String),
-    /// Named twice.
+    /// A CPU is named twice.
     Twice(usize),
-    /// This CPU does not exist or the process may not use it.
+    /// This CPU does not exist, or the process may not use it.
     NotAllowed {
         /// The CPU.
         cpu: usize,
-        /// Those it may use.
+        /// The CPUs that the process may use.
         allowed: Vec<usize>,
     },
 }
@@ -35,8 +35,8 @@ pub enum CoresError {
 impl fmt::Display for CoresError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CoresError::Syntax(s) => write!(f, "cores={s}: expected `auto` or a list of CPU numbers such as 0-3,8"),
-            CoresError::Twice(cpu) => write!(f, "cores: CPU {cpu} is named twice"),
+            CoresError::Syntax(s) => write!(f, "cores={s}: write `auto` or a list of CPU numbers such as 0-3,8"),
+            CoresError::Twice(cpu) => write!(f, "cores: CPU {cpu} is named twice: name it once"),
             CoresError::NotAllowed { cpu, allowed } => write!(
                 f,
                 "cores: CPU {cpu} is not available to this process (available: {}; see taskset, the cgroup's cpuset.cpus and \
@@ -49,7 +49,7 @@ impl fmt::Display for CoresError {
 
 impl std::error::Error for CoresError {}
 
-/// The most CPUs a list may name: a bound for `0-4000000000`.
+/// Most CPUs that a list may name: without it `0-4000000000` would fill the memory.
 const MAX_CPUS: usize = 1024;
 
 impl FromStr for Cores {
@@ -68,7 +68,7 @@ impl FromStr for Cores {
     }
 }
 
-/// `0-3,8` as the kernel writes it too. `None` if it is anything else, or empty.
+/// Parses `0-3,8`, the form that the kernel also writes. `None` if the text has another form or is empty.
 fn parse_list(s: &str) -> Option<Vec<usize>> {
     let mut cpus = Vec::new();
     for part in s.trim().split(',') {
@@ -82,7 +82,7 @@ fn parse_list(s: &str) -> Option<Vec<usize>> {
     Some(cpus)
 }
 
-/// Prints `0-3,8`.
+/// Displays CPU numbers as `0-3,8`.
 struct Ranges<'a>(&'a [usize]);
 
 impl fmt::Display for Ranges<'_> {
@@ -98,25 +98,27 @@ impl fmt::Display for Ranges<'_> {
     }
 }
 
-/// Who runs where. The log thread and the control thread are never pinned: they sleep most of the time and take what is free.
+/// Which CPU each core runs on. The log thread and the control thread are not pinned: they mostly sleep, and run on any
+/// free CPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// The CPU of each shard; never empty.
     pub shards: Vec<usize>,
-    /// The CPU of the peer core. `None`: it shares the executor of shard 0.
+    /// The CPU of the peer core. `None`: it shares the core of shard 0.
     pub peer: Option<usize>,
 }
 
 impl Layout {
-    /// Decides by the setting and this host.
+    /// Chooses by the setting and by this host.
     pub fn of_host(cores: &Cores) -> io::Result<Result<Layout, CoresError>> {
         let allowed = allowed_cpus()?;
-        // Knows cgroup quotas, which an affinity mask does not show.
+        // This also respects cgroup quotas, which the affinity mask does not show.
         let usable = std::thread::available_parallelism()?.get().min(allowed.len());
         Ok(Layout::of(cores, &physical_first(&allowed, siblings), usable))
     }
 
-    /// Decides by the setting, the CPUs allowed (those that share no physical core first), and how many of them may be busy.
+    /// Chooses by the setting, by the CPUs allowed (first those that share no physical core), and by how many may be
+    /// busy at once.
     fn of(cores: &Cores, allowed: &[usize], usable: usize) -> Result<Layout, CoresError> {
         let cpus = match cores {
             Cores::List(list) => {
@@ -128,8 +130,9 @@ impl Layout {
                 list.clone()
             }
             Cores::Auto => {
-                // 1 or 2: one core for all, the log's syncs run beside it. From 3 on one CPU stays free for the log thread,
-                // the control thread and interrupts (most land on the first CPU): peer + 1 shard of 3, peer + 2 of 4...
+                // With 1 or 2 CPUs one core runs everything, and the log's syncs run beside it. From 3 on one CPU stays
+                // free for the log thread, the control thread and interrupts (most of which arrive at the first CPU): a
+                // peer core and 1 shard with 3 CPUs, a peer core and 2 shards with 4, and so on.
                 let taken = if usable <= 2 { 1 } else { usable - 1 };
                 let free = usize::from(allowed.len() > taken);
                 allowed[free..free + taken].to_vec()
@@ -152,7 +155,7 @@ impl fmt::Display for Layout {
     }
 }
 
-/// CPUs that this thread may run on, ascending.
+/// The CPUs that this thread may run on, in ascending order.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     // SAFETY: all zeroes is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
@@ -164,8 +167,8 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..libc::CPU_SETSIZE as usize).filter(|&c| unsafe { libc::CPU_ISSET(c, &set) }).collect())
 }
 
-/// Lets the calling thread run on `cpus` only. Threads inherit this from the one that starts them, so what a pinned core
-/// starts has to be given its CPUs back.
+/// Restricts the calling thread to `cpus`. Threads inherit this from the thread that starts them, so a thread started
+/// by a pinned core must be given all CPUs again.
 pub fn pin_current_thread(cpus: &[usize]) -> io::Result<()> {
     if cpus.iter().any(|&c| c >= libc::CPU_SETSIZE as usize) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -179,7 +182,7 @@ pub fn pin_current_thread(cpus: &[usize]) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The hyper-threads of `cpu`'s physical core, as far as sysfs tells.
+/// The hyper-threads of `cpu`'s physical core, according to sysfs.
 fn siblings(cpu: usize) -> Vec<usize> {
     fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
         .ok()
@@ -187,7 +190,7 @@ fn siblings(cpu: usize) -> Vec<usize> {
         .unwrap_or_else(|| vec![cpu])
 }
 
-/// One CPU of each physical core, then the second hyper-threads, and so on.
+/// The CPUs in this order: one of each physical core, then the second hyper-thread of each, and so on.
 fn physical_first(allowed: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
     let rank = |cpu: usize| siblings(cpu).iter().filter(|s| allowed.contains(s) && **s < cpu).count();
     let mut ranked: Vec<(usize, usize)> = allowed.iter().map(|&c| (rank(c), c)).collect();
@@ -195,44 +198,46 @@ fn physical_first(allowed: &[usize], siblings: impl Fn(usize) -> Vec<usize>) -> 
     ranked.into_iter().map(|(_, c)| c).collect()
 }
 
-/// A soft limit that was raised to the hard one.
+/// A soft limit that was raised to the hard limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit {
-    /// What it was.
+    /// The value before.
     pub before: u64,
-    /// What it is.
+    /// The value now.
     pub now: u64,
 }
 
-/// Raises `RLIMIT_NOFILE` as far as it goes. To be done before listeners are armed: an accept remembers the limit.
+/// Raises `RLIMIT_NOFILE` to the hard limit. Call it before accepts are armed: an accept keeps the limit of the time it
+/// was armed.
 pub fn raise_open_files() -> io::Result<Limit> {
     raise(libc::RLIMIT_NOFILE)
 }
 
-/// Raises `RLIMIT_MEMLOCK` as far as it goes: executors need 512 KiB each of locked memory.
+/// Raises `RLIMIT_MEMLOCK` to the hard limit: each executor needs 512 KiB of locked memory.
 pub fn raise_locked_memory() -> io::Result<Limit> {
     raise(libc::RLIMIT_MEMLOCK)
 }
 
 fn raise(resource: libc::__rlimit_resource_t) -> io::Result<Limit> {
     let mut l = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a valid place for the result.
+    // SAFETY: `l` is a valid place for the result.
     if unsafe { libc::getrlimit(resource, &mut l) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let before = l.rlim_cur;
     l.rlim_cur = l.rlim_max;
-    // SAFETY: a valid limit, not above the hard one.
+    // SAFETY: the limit is valid and not above the hard one.
     if before != l.rlim_max && unsafe { libc::setrlimit(resource, &l) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(Limit { before, now: l.rlim_max })
 }
 
-/// Lowers the calling thread's priority: its work can wait, that of the cores and the log cannot.
+/// Lowers the priority of the calling thread, whose work is less urgent than that of the cores and the log.
 pub fn let_others_go_first() {
     const NICE: i32 = 10;
-    // SAFETY: no pointers; on Linux 0 is the calling thread. It can fail only by a seccomp filter, and then nothing changes.
+    // SAFETY: no pointers; on Linux 0 means the calling thread. The call can only fail because of a seccomp filter;
+    // then the priority stays as it was.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 

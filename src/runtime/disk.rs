@@ -1,7 +1,7 @@
-//! [`txnlog::disk::Dir`](crate::txnlog::disk::Dir) over a real directory. Plays the part of `FilePadding` and of the streams
-//! of `FileTxnLog`.
+//! [`txnlog::disk::Dir`](crate::txnlog::disk::Dir) on a real directory. Plays the part of `FilePadding` and of the
+//! streams of `FileTxnLog`.
 //!
-//! A failed sync is final; nothing here tries one again.
+//! A failed sync is final; it is never tried again here.
 
 mod ahead;
 mod directory;
@@ -19,11 +19,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// A segment has this name until it is complete: ZooKeeper refuses to start over a log without a header, so a process that is
-/// killed must not leave one. What was left of an earlier process is overwritten.
+/// The name of a segment until it is complete. ZooKeeper does not start if a log has no header, so a process that is
+/// killed must not leave such a log. A file that an earlier process left under this name is overwritten.
 const NEW_SEGMENT: &str = "new.segment";
 
-/// Adds the file and what was tried to an error, keeping its kind.
+/// Adds the file and the attempted operation to an error; its kind stays.
 fn named<T>(outcome: io::Result<T>, path: impl AsRef<Path>, what: impl Display) -> io::Result<T> {
     outcome.map_err(|e| {
         let hint = match e.raw_os_error() {

@@ -1,16 +1,17 @@
-//! Ending the process when going on could break a promise. Plays the part of `ServiceUtils.requestSystemExit`.
+//! Ends the process when continuing could break a guarantee. Plays the part of `ServiceUtils.requestSystemExit`.
 
 use super::logging;
 
 /// Writing or syncing the log, or taking a snapshot, failed (`ExitCode.TXNLOG_ERROR_TAKING_SNAPSHOT`).
 pub const TXN_LOG: i32 = 10;
 
-/// Says why and ends the process with `code`, also when nobody can be told: it waits for the log a second at most. No destructor
-/// runs, nothing is flushed to clients or to the disk. The caller must not go on meanwhile: what it has not acknowledged never is.
+/// Logs why, and ends the process with `code` even if nothing can be logged: it waits for the logger at most a second.
+/// No destructor runs, and nothing is flushed to clients or to the disk. The caller must not continue meanwhile: what
+/// it has not acknowledged yet must never be.
 pub fn fatal(code: impl Into<i32>, message: impl std::fmt::Display) -> ! {
     let code = code.into();
     tracing::error!("FATAL, exiting with code {code}: {message}");
-    // Also where the log's filter lets nothing through.
+    // This line appears even if the log's filter lets nothing through.
     logging::say(&format!("zabra: FATAL, exiting with code {code}: {message}\n"));
     // SAFETY: ends the process; nothing is accessed.
     unsafe { libc::_exit(code) }

@@ -1,5 +1,5 @@
-//! The control thread's housekeeping: purges, and the watchdog that ends a process one of whose cores is stuck and gives
-//! memory back that is not needed any more. Mirrors `DatadirCleanupManager`.
+//! Background threads: the purge, and the watchdog, which ends the process if a core is stuck and gives unused memory
+//! back. Mirrors `DatadirCleanupManager`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use super::threads;
 use crate::config::{Config, ExitCode};
 use crate::txnlog::purge::purge;
 
-/// How often the watchdog looks, and how many looks a core may stand still. (A pause of the whole process stops the watchdog
-/// too, so it does not count.)
+/// How often the watchdog checks, and how many checks a core may make no turn. A pause of the whole process also stops
+/// the watchdog, so it does not count.
 const LOOK: Duration = Duration::from_secs(1);
 const STUCK_LOOKS: u32 = 60;
 
-/// Starts the thread.
+/// Starts the threads.
 ///
 /// # Errors
-/// No thread can be made.
+/// A thread cannot be created.
 pub fn start(
     config: Arc<Config>,
     shared: Arc<Shared>,
@@ -39,7 +39,7 @@ pub fn start(
     threads::start("watchdog", move || watch(&shared)).map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, e))
 }
 
-/// Purges at once and then at every interval (`autopurge.purgeInterval`; 0: never).
+/// Purges at once and then at every interval (`autopurge.purgeInterval`; 0 means never).
 fn start_purges(config: &Config) -> Result<(), StartError> {
     if config.storage.purge_interval_ms <= 0 {
         return Ok(());
@@ -61,7 +61,8 @@ fn start_purges(config: &Config) -> Result<(), StartError> {
     threads::start("purge", run).map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, e))
 }
 
-/// Half alive is worse than dead: others wait for a core that does not turn.
+/// A process with a stuck core must end: clients and other servers would wait for it, and cannot know that it will not
+/// answer.
 fn watch(shared: &Shared) {
     let mut watchdog = Watchdog::new(shared.turns.len());
     loop {
@@ -73,7 +74,7 @@ fn watch(shared: &Shared) {
     }
 }
 
-/// For each core the turns seen and for how many looks they have been the same.
+/// For each core the number of turns at the last check, and for how many checks it has been the same.
 struct Watchdog(Vec<(u64, u32)>);
 
 impl Watchdog {
@@ -81,7 +82,7 @@ impl Watchdog {
         Watchdog(vec![(0, 0); cores])
     }
 
-    /// A look at every core's turns; a core that has stood still for too long.
+    /// Checks every core's number of turns; returns a core that has been stuck for too long.
     fn look(&mut self, turns: impl Iterator<Item = u64>) -> Option<usize> {
         let mut stuck = None;
         for (core, ((last, looks), turns)) in self.0.iter_mut().zip(turns).enumerate() {
@@ -104,7 +105,7 @@ mod tests {
         let mut dog = Watchdog::new(3);
         let slow = u64::from(STUCK_LOOKS) - 1;
         for look in 1..u64::from(STUCK_LOOKS) * 5 {
-            // One turns always, one just often enough.
+            // One core always makes turns, one just often enough.
             assert_eq!(dog.look([look, look / slow + 1, look].into_iter()), None, "look {look}");
         }
         let turns = [7, 8, 9];

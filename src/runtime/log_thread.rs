@@ -1,8 +1,8 @@
-//! The log thread: the only one that waits for the disk. It runs a [`Log`], the machine that plays the part of
+//! The log thread, the only thread that waits for the disk. It runs a [`Log`], the state machine that plays the part of
 //! `SyncRequestProcessor`.
 //!
-//! It takes all that is queued, copies it into the log, syncs once and posts `Synced`; what arrives meanwhile is the next
-//! batch. Any failure ends the process: nothing that is not on the disk is ever told to be.
+//! It takes all queued records, copies them into the log, syncs once and sends `Synced`; what arrives meanwhile is the
+//! next batch. Any failure ends the process: nothing is ever reported as durable that is not on the disk.
 
 use super::clock::Clock;
 use super::cores;
@@ -21,18 +21,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Settings of the thread.
+/// Settings of the log thread.
 #[derive(Clone, Debug)]
 pub struct LogThreadOptions {
-    /// When to sync and when a snapshot is due.
+    /// When to sync, and when a snapshot is due.
     pub appender: AppenderOptions,
-    /// Records in the log since the last snapshot, as replayed at start.
+    /// Number of records in the log since the last snapshot, as found at start.
     pub records_since_snapshot: u64,
-    /// `fsync.warningthresholdms`: a sync that takes longer is warned of.
+    /// `fsync.warningthresholdms`: a sync that takes longer is logged.
     pub fsync_warning: Duration,
-    /// CPUs to run on; `None`: those of the thread that starts it.
+    /// CPUs to run on; `None`: those of the starting thread.
     pub cpus: Option<Vec<usize>>,
-    /// How long to look for work before going to sleep: saves the wake-up at the price of a busy CPU.
+    /// How long to look for work before sleeping: saves the wake-up but keeps a CPU busy.
     pub spin: Duration,
 }
 
@@ -48,8 +48,8 @@ impl Default for LogThreadOptions {
     }
 }
 
-/// Done to the sink on the thread, in order with the appends, everything before it being durable. Its result is the last zxid
-/// of the log from then on; an error is fatal.
+/// Work on the sink that is done on the thread, in order with the appends, when everything before it is durable. It
+/// returns the last zxid of the log from then on; an error is fatal.
 pub type Restart<S> = Box<dyn FnOnce(&mut S) -> io::Result<Zxid> + Send>;
 
 enum Job<S> {
@@ -68,7 +68,7 @@ pub struct LogThread<S> {
 }
 
 impl<S: LogSink> LogThread<S> {
-    /// Starts the thread. Its events go to `events`.
+    /// Starts the thread. It sends its events to `events`.
     pub fn start(sink: S, options: LogThreadOptions, events: Sender<LogEvent>) -> io::Result<LogThread<S>> {
         let (jobs, queue) = channel::unbounded();
         let spares = Arc::new(ArrayQueue::new(16));
@@ -92,12 +92,12 @@ impl<S: LogSink> LogThread<S> {
         Ok(LogThread { jobs, spares, queued_bytes, thread: Some(thread) })
     }
 
-    /// An empty batch, with the capacity of an earlier one.
+    /// An empty batch that reuses the memory of an earlier one.
     pub fn batch(&self) -> Batch {
         self.spares.pop().unwrap_or_default()
     }
 
-    /// Queues records, which must follow what was queued before. `Synced` tells when they are durable.
+    /// Queues records, which must follow what was queued before. `Synced` reports when they are durable.
     pub fn append(&self, batch: Batch) {
         if !batch.is_empty() {
             self.queued_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
@@ -105,18 +105,18 @@ impl<S: LogSink> LogThread<S> {
         }
     }
 
-    /// Ends the current log file after what was queued; the next record begins a new one.
+    /// Ends the current log file after what is queued; the next record begins a new file.
     pub fn roll(&self) {
         self.job(Job::Roll);
     }
 
-    /// Makes what was queued durable, then does `work` with the log (truncate it, go on behind an installed snapshot), then
-    /// posts `Restarted` with `ticket`.
+    /// Makes everything queued durable, then runs `work` on the log (truncate it, or continue after an installed
+    /// snapshot), then sends `Restarted` with `ticket`.
     pub fn restart(&self, ticket: u64, work: Restart<S>) {
         self.job(Job::Restart { ticket, work });
     }
 
-    /// Bytes handed over and not yet copied into the log.
+    /// Number of queued bytes that are not yet copied into the log.
     pub fn queued_bytes(&self) -> u64 {
         self.queued_bytes.load(Ordering::Relaxed)
     }
@@ -144,27 +144,27 @@ impl<S: LogSink> LogThread<S> {
 impl<S> Drop for LogThread<S> {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // Without `shutdown`: what was queued is still written and synced.
+            // Dropped without `shutdown`: what is queued is still written and synced.
             let _ = self.jobs.send(Job::Shutdown);
             let _ = thread.join();
         }
     }
 }
 
-/// Moves jobs into the machine and does with the disk what it says.
+/// Passes jobs to the state machine and does the disk work that it asks for.
 struct Runner<S> {
     log: Log<S>,
     queue: channel::Receiver<Job<S>>,
     events: Sender<LogEvent>,
     spares: Arc<ArrayQueue<Batch>>,
     queued_bytes: Arc<AtomicU64>,
-    /// What the machine told and was not sent yet.
+    /// Events of the state machine that were not sent yet.
     told: Vec<LogEvent>,
     options: LogThreadOptions,
 }
 
 impl<S: LogSink> Runner<S> {
-    /// A batch buffer that grew beyond this is not kept.
+    /// A batch buffer larger than this many bytes is not kept.
     const KEEP_BYTES: usize = 4 << 20;
 
     fn run(mut self) {
@@ -184,7 +184,7 @@ impl<S: LogSink> Runner<S> {
         self.events.send(LogEvent::Stopped);
     }
 
-    /// The next job; while there is none, does what is due and waits. `None`: no handle is left.
+    /// The next job. While there is none, does what is due, and waits. `None`: all handles are gone.
     fn next(&mut self) -> Option<Job<S>> {
         loop {
             match self.queue.try_recv() {
@@ -194,7 +194,7 @@ impl<S: LogSink> Runner<S> {
             }
             if self.log.idle(Clock::now()).is_some() {
                 self.perform();
-                // Jobs may have come meanwhile: those are looked at before any waiting.
+                // Jobs may have come meanwhile: look at them before waiting.
                 continue;
             }
             if !self.options.spin.is_zero() {
@@ -217,7 +217,7 @@ impl<S: LogSink> Runner<S> {
         }
     }
 
-    /// False after `Shutdown`.
+    /// Handles a job; returns false after `Shutdown`.
     fn handle(&mut self, job: Job<S>) -> bool {
         match job {
             Job::Append(batch) => self.append(batch),
@@ -246,12 +246,12 @@ impl<S: LogSink> Runner<S> {
         if let Some(spare) = self.log.take_batch()
             && spare.capacity() <= Self::KEEP_BYTES
         {
-            // Dropped if enough are kept.
+            // Dropped if enough spare batches are kept.
             let _ = self.spares.push(spare);
         }
     }
 
-    /// Has the machine work until nothing is left to do.
+    /// Runs the state machine until it has nothing to do.
     fn work(&mut self) {
         loop {
             let due = self.log.work(Clock::now(), &mut self.told);
@@ -263,7 +263,7 @@ impl<S: LogSink> Runner<S> {
         }
     }
 
-    /// Does with the disk what is due.
+    /// Does the disk work that is due.
     fn perform(&mut self) {
         let due = self.log.due();
         let outcome = self.log.perform(Clock::now, &mut self.told);

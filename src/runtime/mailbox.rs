@@ -1,18 +1,18 @@
-//! Messages from any thread to one receiver, with the wake-up that belongs to them.
+//! Message queues from any thread to one receiver, which wake the receiver.
 //!
-//! A core that sends to itself (one executor for shard and peer core) uses the same queue: a push and a pop without
-//! contention are some nanoseconds, and the wake-up of an awake core is one load after a fence.
+//! A core that sends to itself (when shard and peer share a core) uses the same queue: without contention a push and a
+//! pop take some nanoseconds, and waking a core that is awake is one load after a fence.
 
 use crate::runtime::net::Waker;
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use std::sync::Arc;
 
-/// How the receiver learns that something came.
+/// How the receiver is woken.
 #[derive(Clone)]
 pub enum Bell {
-    /// A core that sleeps in its ring.
+    /// A core that sleeps in its ring or epoll.
     Core(Waker),
-    /// Anything else, for example a tokio task: called after each send.
+    /// Anything else, for example a tokio task: this is called after each send.
     Call(Arc<dyn Fn() + Send + Sync>),
 }
 
@@ -35,7 +35,7 @@ struct Shared<T> {
     bell: Bell,
 }
 
-/// The sending end. Messages of one sender arrive in order.
+/// The sending end. Messages from one sender arrive in order.
 pub struct Sender<T>(Arc<Shared<T>>);
 
 impl<T> Clone for Sender<T> {
@@ -47,12 +47,12 @@ impl<T> Clone for Sender<T> {
 /// The receiving end.
 pub struct Receiver<T>(Arc<Shared<T>>);
 
-/// A queue without limit: for messages whose number something else bounds (requests outstanding, one answer per job).
+/// A queue without limit, for messages whose number is limited elsewhere (outstanding requests, one answer per job).
 pub fn mailbox<T>(bell: Bell) -> (Sender<T>, Receiver<T>) {
     ends(Queue::Unbounded(SegQueue::new()), bell)
 }
 
-/// A queue of at most `capacity` messages: the sender has to wait for room, see [`Sender::try_send`].
+/// A queue of at most `capacity` messages. If it is full the sender has to wait, see [`Sender::try_send`].
 pub fn bounded<T>(capacity: usize, bell: Bell) -> (Sender<T>, Receiver<T>) {
     ends(Queue::Bounded(ArrayQueue::new(capacity)), bell)
 }
@@ -82,7 +82,7 @@ impl<T> Shared<T> {
 }
 
 impl<T> Sender<T> {
-    /// Sends and wakes the receiver.
+    /// Sends a message and wakes the receiver.
     ///
     /// # Panics
     /// If the mailbox is bounded and full: use [`try_send`](Sender::try_send) there.
@@ -90,14 +90,14 @@ impl<T> Sender<T> {
         assert!(self.try_send(message).is_ok(), "send to a full mailbox of {} messages", self.len());
     }
 
-    /// Sends and wakes the receiver, or gives the message back because the mailbox is full.
+    /// Sends a message and wakes the receiver; if the mailbox is full, returns the message.
     pub fn try_send(&self, message: T) -> Result<(), T> {
         self.0.push(message)?;
         self.0.bell.ring();
         Ok(())
     }
 
-    /// Puts the message there without waking: for a batch that ends with [`ring`](Sender::ring).
+    /// Adds a message without waking the receiver; call [`ring`](Sender::ring) after the last message of a batch.
     ///
     /// # Panics
     /// If the mailbox is bounded and full.
@@ -105,7 +105,7 @@ impl<T> Sender<T> {
         assert!(self.0.push(message).is_ok(), "push to a full mailbox of {} messages", self.len());
     }
 
-    /// Sends all, and wakes the receiver once.
+    /// Sends all messages and wakes the receiver once.
     ///
     /// # Panics
     /// If the mailbox is bounded and full.
@@ -119,19 +119,19 @@ impl<T> Sender<T> {
         self.0.bell.ring();
     }
 
-    /// Messages not yet taken, about.
+    /// Number of waiting messages, approximately.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether all were taken, about.
+    /// Whether no message waits, approximately.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl<T> Receiver<T> {
-    /// The oldest message.
+    /// Takes the oldest message.
     pub fn pop(&self) -> Option<T> {
         match &self.0.queue {
             Queue::Unbounded(q) => q.pop(),
@@ -139,17 +139,17 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Takes what is there now, not what comes meanwhile: a turn stays bounded.
+    /// Takes the messages that are there now, not those that come meanwhile, so that a turn stays bounded.
     pub fn drain(&self) -> impl Iterator<Item = T> + '_ {
         (0..self.len()).map_while(|_| self.pop())
     }
 
-    /// Messages waiting, about.
+    /// Number of waiting messages, approximately.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether none waits, about.
+    /// Whether no message waits, approximately.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -218,7 +218,7 @@ mod tests {
                 })
                 .collect();
             let mut next = [0u64; 2];
-            // A lost wake-up would leave this asleep for ever.
+            // If a wake-up is lost, this sleeps for ever.
             while next != [EACH; 2] {
                 for (id, i) in rx.drain() {
                     assert_eq!(next[id as usize], i, "out of order");

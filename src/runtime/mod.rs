@@ -1,5 +1,5 @@
-//! Where the machines meet the operating system: sockets on io_uring or epoll, the mapped log and its thread, mailboxes between
-//! cores, clocks, signals. Nothing here decides anything about ZooKeeper.
+//! Everything that touches the operating system: sockets on io_uring or epoll, the mapped log and its thread, mailboxes
+//! between cores, clocks, signals. No ZooKeeper semantics are decided here.
 
 pub mod admin;
 pub mod boot;
@@ -29,8 +29,8 @@ mod thread_dump;
 mod threads;
 mod tree_cell;
 
-/// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits, mounts,
-/// signals) or ends it. Gives what it printed; fails unless it ends with `code` (0 if not given).
+/// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits,
+/// mounts, signals) or ends it. Returns the test's output; fails unless the process ends with `code` (0 by default).
 #[cfg(test)]
 macro_rules! in_own_process {
     ($name:expr) => {

@@ -1,5 +1,5 @@
-//! The peer on its core: moves messages between [`PeerTurn`] and the mailboxes, the log thread and the snapshot thread. What is
-//! done in which order, the turn says.
+//! The peer on its core: moves messages between [`PeerTurn`] and the mailboxes, the log thread and the snapshot thread.
+//! The order of work is decided in `PeerTurn`.
 
 use std::collections::VecDeque;
 
@@ -17,30 +17,30 @@ use crate::shard::turn::Letter;
 use crate::txnlog::writer::LogWriter;
 use crate::types::{Now, ShardId, Zxid};
 
-/// The peer and what belongs to it on its core.
+/// The peer and everything that belongs to it on its core.
 pub(super) struct PeerCore {
     turn: PeerTurn,
     mail: Mail,
     log: LogThread<LogWriter<FsDir>>,
     snapshots: channel::Sender<SnapshotPart>,
-    /// Shards that were sent something and not woken yet, a bit each.
+    /// Bit set of the shards that were sent something and not woken yet.
     rung: u64,
 }
 
-/// What the peer is sent.
+/// Messages to the peer.
 struct Mail {
     inbox: Receiver<PeerMail>,
-    /// Messages of a shard on the same core, which need no mailbox.
+    /// Messages from a shard on the same core, which need no mailbox.
     local: VecDeque<ToPeer>,
     log: Receiver<LogEvent>,
     /// Administrators who wait for a snapshot.
     snapshots: SnapshotRequests,
-    /// Seen to after the turn.
+    /// Commands, handled after the turn.
     commands: Vec<PeerCommand>,
 }
 
 impl PeerCore {
-    /// `last` is the tree's last transaction.
+    /// `last` is the zxid of the tree's last transaction.
     pub(super) fn new(
         peer: Peer,
         last: Zxid,
@@ -64,13 +64,14 @@ impl PeerCore {
         }
     }
 
-    /// Before the first turn.
+    /// To be called before the first turn.
     pub(super) fn start(&mut self, now: Now, shared: &Shared) {
         let (turn, mut links) = self.links(shared, None);
         turn.start(now, &shared.tree, &mut links);
     }
 
-    /// One turn; `local` is the stream of a shard on the same core. `None`: stop. Otherwise whether there was work.
+    /// Runs one turn. `local` is the stream of a shard on the same core. Returns `None` to stop, else whether there was
+    /// work.
     pub(super) fn turn(
         &mut self,
         now: Now,
@@ -83,7 +84,7 @@ impl PeerCore {
         for command in self.mail.commands.drain(..) {
             match command {
                 PeerCommand::Status { with_sessions, reply } => {
-                    // Nobody may be waiting any more.
+                    // The administrator may have stopped waiting.
                     let _ = reply.send(self.turn.peer().status(&shared.tree.read(), with_sessions));
                 }
                 PeerCommand::ResetStats => self.turn.peer_mut().reset_stats(),
@@ -102,7 +103,7 @@ impl PeerCore {
         (turn, PeerLinks { mail, log, snapshots, rung, shared, local })
     }
 
-    /// The messages of a shard on the same core.
+    /// The inbox for a shard on the same core.
     pub(super) fn inbox(&mut self) -> &mut VecDeque<ToPeer> {
         &mut self.mail.local
     }
@@ -112,13 +113,13 @@ impl PeerCore {
         self.mail.local.is_empty() && self.mail.inbox.is_empty() && self.mail.log.is_empty()
     }
 
-    /// When it wants a turn for the clock's sake.
+    /// When it needs a turn because of a timer, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
         self.turn.deadline()
     }
 }
 
-/// The way from the peer to everybody else.
+/// How the peer reaches the other cores and threads.
 struct PeerLinks<'a> {
     mail: &'a mut Mail,
     log: &'a LogThread<LogWriter<FsDir>>,
@@ -156,7 +157,7 @@ impl Links for PeerLinks<'_> {
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {
-        // The snapshot thread lives as long as the process.
+        // Cannot fail: the snapshot thread lives as long as the process.
         let _ = self.snapshots.send(part);
     }
 
@@ -166,7 +167,7 @@ impl Links for PeerLinks<'_> {
 }
 
 impl Streams for PeerLinks<'_> {
-    /// A shard whose core stands still is the watchdog's affair.
+    /// If a shard stays full because its core is stuck, the watchdog ends the process.
     fn has_room(&self, high_water: usize) -> bool {
         self.shared.shards.iter().all(|mail| mail.len() < high_water)
     }

@@ -1,4 +1,4 @@
-//! From the configuration to the settings of each part.
+//! Translates the configuration into the settings of each part.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::txnlog::writer::LogOptions;
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, ShardId};
 
-/// A standalone server's id, whatever `myid` says: sessions carry it in their top byte.
+/// The id of a standalone server, whatever `myid` says: session ids have it in their top byte.
 const STANDALONE_ID: ServerId = ServerId(1);
 
 fn extended(c: &Config) -> ExtendedTypes {
@@ -70,7 +70,7 @@ pub(super) fn peer(c: &Config, shards: usize) -> PeerOptions {
     }
 }
 
-/// What keeps floods out of one of `shards` shards; what all of them share is made here, once.
+/// The throttles of one of `shards` shards. What the shards share is created here, once.
 pub(super) fn throttles(c: &Config, shards: usize, now: Now, seed: u64) -> Throttles {
     let (l, r) = (&c.limits, &c.limits.requests);
     let bucket = || Arc::new(SharedConnectionThrottle::new(l.connections, now.mono_ms, seed));
@@ -131,7 +131,7 @@ pub(super) fn log_thread(c: &Config, replayed: u64, cpus: Vec<usize>) -> LogThre
         },
         records_since_snapshot: replayed,
         fsync_warning: Duration::from_millis(c.storage.fsync_warning_ms.max(0) as u64),
-        // Started from a pinned thread or not: it may run anywhere.
+        // The log thread may run on any CPU, even if a pinned thread starts it.
         cpus: Some(cpus),
         spin: Duration::ZERO,
     }
@@ -154,7 +154,7 @@ pub(super) fn recovery(c: &Config, initialize: bool) -> RecoveryOptions {
         trust_empty_snapshot: c.storage.trust_empty_snapshot,
         may_create: c.storage.db_autocreate || initialize,
         verify_digests: c.storage.digest,
-        // Nobody syncs from a standalone server.
+        // No learner synchronises with a standalone server.
         keep_last: 0,
     }
 }
@@ -174,7 +174,7 @@ pub(super) fn cores(c: &Config) -> cores::Cores {
     }
 }
 
-/// `None`: whatever works best here.
+/// The back end; `None` means the best one that works here.
 pub(super) fn io(c: &Config) -> Option<Backend> {
     match c.host.io {
         config::Io::Auto => None,

@@ -1,5 +1,5 @@
-//! A shard on its core: moves bytes between [`ShardTurn`] and the sockets, and letters between it and the mailboxes. What is
-//! done in which order, the turn says.
+//! A shard on its core: moves bytes between [`ShardTurn`] and the sockets, and messages between it and the mailboxes.
+//! The order of work is decided in `ShardTurn`.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::shard::turn::{Letter, Links, ShardTurn, SocketEvent, Sockets};
 use crate::shard::{CloseHow, Shard};
 use crate::types::{CLIENT_LOG, ConnId, Now, ShardId, Zxid};
 
-/// A shard and what belongs to it on its core.
+/// A shard and everything that belongs to it on its core.
 pub(super) struct ShardCore {
     number: ShardId,
     turn: ShardTurn,
@@ -27,16 +27,16 @@ pub(super) struct ShardCore {
     mail: Mail,
 }
 
-/// What the shard is sent.
+/// Messages to the shard.
 struct Mail {
     inbox: Receiver<ShardMail>,
-    /// The stream of a peer core on the same core, which needs no mailbox.
+    /// The stream from a peer core on the same core, which needs no mailbox.
     stream: VecDeque<ToShard>,
-    /// Seen to after the turn.
+    /// Commands, handled after the turn.
     commands: Vec<ShardCommand>,
 }
 
-/// Addresses of the clients, for the limits on connections.
+/// The addresses of the clients, for the limits on connections.
 #[derive(Default)]
 struct Clients {
     addresses: HashMap<ConnId, IpAddr>,
@@ -53,7 +53,8 @@ impl ShardCore {
         }
     }
 
-    /// One turn; `peer` is the inbox of a peer core on the same core. `None`: stop. Otherwise whether there was work.
+    /// Runs one turn. `peer` is the inbox of a peer core on the same core. Returns `None` to stop, else whether there
+    /// was work.
     pub(super) fn turn(
         &mut self,
         now: Now,
@@ -71,7 +72,7 @@ impl ShardCore {
         let commands = !mail.commands.is_empty();
         for command in mail.commands.drain(..) {
             match command {
-                // Nobody may be waiting any more.
+                // The administrator may have stopped waiting.
                 ShardCommand::Status { detail, reply } => drop(reply.send(turn.shard().status(detail))),
                 ShardCommand::ResetStats { metrics } => turn.shard_mut().reset_stats(metrics),
                 ShardCommand::ResetConnectionStats => turn.shard_mut().reset_connection_stats(),
@@ -81,23 +82,23 @@ impl ShardCore {
         Some(busy || commands)
     }
 
-    /// Its number and the stream to it, for a peer core on the same core.
+    /// The shard's number and the stream to it, for a peer core on the same core.
     pub(super) fn stream(&mut self) -> (ShardId, &mut VecDeque<ToShard>) {
         (self.number, &mut self.mail.stream)
     }
 
-    /// Whether no letter waits.
+    /// Whether no message waits.
     pub(super) fn is_idle(&self) -> bool {
         self.mail.stream.is_empty() && self.mail.inbox.is_empty()
     }
 
-    /// When it wants a turn for the clock's sake.
+    /// When it needs a turn because of a timer, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
         self.turn.deadline()
     }
 }
 
-/// The way from a shard to the other cores.
+/// How a shard reaches the other cores.
 struct ShardLinks<'a> {
     number: ShardId,
     mail: &'a mut Mail,
@@ -133,12 +134,12 @@ impl Links for ShardLinks<'_> {
     }
 
     fn word(&mut self, conn: ConnId, word: &'static str, argument: i64) {
-        // The thread that answers them lives as long as the process.
+        // Cannot fail: the thread that answers the words lives as long as the process.
         let _ = self.shared.words.send(WordRequest { shard: self.number, conn, word, argument });
     }
 }
 
-/// The core's sockets as the shard knows them, behind the limits on connections.
+/// The core's sockets as the shard sees them, after the limits on connections were applied.
 struct ClientSockets<'a> {
     net: &'a mut Net,
     clients: &'a mut Clients,
@@ -217,7 +218,7 @@ impl Sockets for ClientSockets<'_> {
     }
 }
 
-/// What concerns no connection of the shard.
+/// Logs an event that belongs to no connection of the shard.
 fn say(event: &NetEvent<'_>) {
     match event {
         NetEvent::Refused { peer } => {
@@ -235,7 +236,7 @@ fn say(event: &NetEvent<'_>) {
         NetEvent::AcceptResumed { .. } => {
             tracing::info!(target: CLIENT_LOG, "accepting connections again");
         }
-        // A shard connects to nobody.
+        // A shard makes no outgoing connections.
         _ => {}
     }
 }

@@ -1,4 +1,4 @@
-//! What the cores of one server share, and how anybody else speaks to them.
+//! What the cores of one server share, and how other threads send them messages.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -16,63 +16,63 @@ use crate::shard::status::{Detail, ShardStatus};
 use crate::shard::turn::Letter;
 use crate::types::{ConnId, ShardId, Zxid};
 
-/// A letter to a shard's core.
+/// A message to a shard's core.
 pub enum ShardMail {
-    /// For the shard's next turn.
+    /// For the shard, in its next turn.
     Letter(Letter),
-    /// For the core.
+    /// For the core itself.
     Command(ShardCommand),
 }
 
-/// What an administrator wants of a shard; it has no place in the order of answers.
+/// What an administrator asks of a shard. It has no place in the order of replies.
 pub enum ShardCommand {
-    /// Show yourself.
+    /// Report the state.
     Status {
-        /// What to list.
+        /// What to include.
         detail: Detail,
-        /// Where to.
+        /// Receives the answer.
         reply: channel::Sender<ShardStatus>,
     },
     /// `srst`.
     ResetStats {
-        /// The counters of the metrics too.
+        /// Reset the counters of the metrics too.
         metrics: bool,
     },
     /// `crst`.
     ResetConnectionStats,
-    /// Leave the loop.
+    /// End the loop.
     Stop,
 }
 
-/// A letter to the peer core.
+/// A message to the peer core.
 pub enum PeerMail {
-    /// For the peer's next turn.
+    /// For the peer, in its next turn.
     Input(Input),
-    /// An administrator wants a snapshot of all that is applied.
+    /// An administrator wants a snapshot of everything that is applied.
     Snapshot {
-        /// Told when it is durable.
+        /// Receives the answer when the snapshot is durable.
         reply: SnapshotReply,
     },
-    /// For the core.
+    /// For the core itself.
     Command(PeerCommand),
 }
 
-/// What an administrator wants of the peer core.
+/// What an administrator asks of the peer core.
 pub enum PeerCommand {
-    /// Show yourself.
+    /// Report the state.
     Status {
-        /// List sessions and ephemerals too.
+        /// Include sessions and ephemerals.
         with_sessions: bool,
-        /// Where to.
+        /// Receives the answer.
         reply: channel::Sender<PeerStatus>,
     },
     /// `srst`, for the counters of the metrics.
     ResetStats,
-    /// Leave the loop.
+    /// End the loop.
     Stop,
 }
 
-/// A four-letter word a client sent.
+/// A four-letter word from a client.
 #[derive(Debug)]
 pub struct WordRequest {
     /// The shard's number.
@@ -81,25 +81,25 @@ pub struct WordRequest {
     pub conn: ConnId,
     /// The word.
     pub word: &'static str,
-    /// stmk's mask.
+    /// The argument of stmk: its mask.
     pub argument: i64,
 }
 
-/// State and addresses all threads know.
+/// State and senders that all threads use.
 pub struct Shared {
-    /// The tree; only the peer core takes it for writing.
+    /// The tree; only the peer core locks it for writing.
     pub tree: TreeCell,
-    /// Turns each core has made: what the watchdog looks at.
+    /// Number of turns that each core has made, for the watchdog.
     pub turns: Vec<CachePadded<AtomicU64>>,
     /// Every shard's mailbox.
     pub shards: Vec<Sender<ShardMail>>,
-    /// Which core has the peer, counted as in `turns`; core n has shard n.
+    /// The core that runs the peer, as an index into `turns`; core n runs shard n.
     pub peer_core: usize,
     /// The peer core's mailbox.
     pub peer: Sender<PeerMail>,
     /// Connections per address and in all.
     pub conn_limits: ConnLimits,
-    /// Four-letter words go here.
+    /// Receives four-letter words.
     pub words: channel::Sender<WordRequest>,
 }
 
@@ -108,27 +108,27 @@ pub struct Shared {
 #[error("the server did not answer within {0:?}")]
 pub struct NoAnswer(Duration);
 
-/// How long an administrator waits for a core.
+/// How long an administrator's request waits for a core.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Shared {
-    /// The answer to a four-letter word.
+    /// Sends the answer to a four-letter word.
     pub fn answer_word(&self, shard: ShardId, conn: ConnId, text: String) {
         let answer = Letter::WordAnswer { conn, text: text.into_bytes() };
         self.shards[shard.index()].send(ShardMail::Letter(answer));
     }
 
-    /// A command to every shard.
+    /// Sends a command to every shard.
     pub fn command_shards(&self, command: impl Fn() -> ShardCommand) {
         self.shards.iter().for_each(|shard| shard.send(ShardMail::Command(command())));
     }
 
-    /// A command to the peer core.
+    /// Sends a command to the peer core.
     pub fn command_peer(&self, command: PeerCommand) {
         self.peer.send(PeerMail::Command(command));
     }
 
-    /// An input for the peer.
+    /// Sends an input to the peer.
     pub fn to_peer(&self, input: Input) {
         self.peer.send(PeerMail::Input(input));
     }
@@ -138,17 +138,17 @@ impl Shared {
         self.peer.send(PeerMail::Snapshot { reply });
     }
 
-    /// A shard has answered everything up to `cursor`: the peer core is woken if it waits for that.
+    /// A shard has answered everything up to `cursor`: wakes the peer core if it waits for that.
     pub fn moved_on(&self, shard: ShardId, cursor: Zxid) {
         if self.tree.moved_on(shard, cursor) {
             self.peer.ring();
         }
     }
 
-    /// Every shard's figures.
+    /// The state of every shard.
     ///
     /// # Errors
-    /// A core that is stuck.
+    /// A core does not answer in time.
     pub fn shard_statuses(&self, detail: Detail) -> Result<Vec<ShardStatus>, NoAnswer> {
         let (reply, answers) = channel::unbounded();
         self.command_shards(|| ShardCommand::Status { detail, reply: reply.clone() });
@@ -156,10 +156,10 @@ impl Shared {
         self.shards.iter().map(receive).collect()
     }
 
-    /// Asks every core for a sign of life.
+    /// Checks that every core answers.
     ///
     /// # Errors
-    /// One does not give it within `patience`.
+    /// One does not answer within `patience`.
     pub fn pulse(&self, patience: Duration) -> Result<(), NoAnswer> {
         let deadline = Instant::now() + patience;
         let (reply, shards) = channel::unbounded();
@@ -172,10 +172,10 @@ impl Shared {
         peer.recv_deadline(deadline).map(drop).map_err(|_| NoAnswer(patience))
     }
 
-    /// The peer core's figures.
+    /// The state of the peer core.
     ///
     /// # Errors
-    /// A core that is stuck.
+    /// The core does not answer in time.
     pub fn peer_status(&self, with_sessions: bool) -> Result<PeerStatus, NoAnswer> {
         let (reply, answer) = channel::bounded(1);
         self.command_peer(PeerCommand::Status { with_sessions, reply });

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-/// Runs `start`, which starts a thread, with all signals blocked, so that the thread takes none.
+/// Runs `start`, which starts a thread, with all signals blocked, so that the thread receives none.
 pub(super) fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let mut all = empty();
     // SAFETY: `all` is initialised.

@@ -1,5 +1,5 @@
-//! Signals. SIGTERM, SIGINT and SIGHUP ask for a clean stop, SIGQUIT for the state of the cores, SIGBUS (the device under the
-//! mapped log failed) ends the process. Plays the part of the JVM's signal handlers.
+//! Signals. SIGTERM, SIGINT and SIGHUP stop the server cleanly, SIGQUIT logs the state of the cores, and SIGBUS (the
+//! device under the mapped log failed) ends the process. Plays the part of the JVM's signal handlers.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,16 +11,16 @@ use crossbeam::channel::{self, Receiver, Sender};
 use super::signal_mask::{empty, mask};
 use super::{fatal, logging, threads};
 
-/// What a signal asks the server for.
+/// What a signal asks the server to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// SIGTERM, SIGINT, SIGHUP: to stop. Comes once.
+    /// SIGTERM, SIGINT, SIGHUP: stop. Sent once.
     Stop,
-    /// SIGQUIT: to log what the cores do, and to serve on.
+    /// SIGQUIT: log what the cores are doing, and continue to serve.
     ShowState,
 }
 
-/// More requests than these do not wait: what they ask for is asked for already.
+/// Most requests that wait. More are dropped, because they would ask for the same again.
 const WAITING: usize = 4;
 
 /// The signals of this process.
@@ -30,24 +30,25 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen. Call it before any thread is started that may take these signals: threads inherit that they are
-    /// blocked. SIGHUP and SIGINT stay ignored where they are (`nohup`, a job in the background). SIGPIPE and SIGXFSZ are
-    /// ignored, and SIGBUS ends the process with a line and exit code 10.
+    /// Starts to handle signals. Call it before any thread is started that could receive these signals, because threads
+    /// inherit that they are blocked. SIGHUP and SIGINT stay ignored if they were (`nohup`, a background job). SIGPIPE
+    /// and SIGXFSZ are ignored, and SIGBUS ends the process with a message and exit code 10.
     ///
     /// # Errors
-    /// A system call fails, or the thread cannot be made.
+    /// A system call fails, or the thread cannot be created.
     pub fn install() -> io::Result<Signals> {
         install_sigbus()?;
         let mut set = empty();
         // SAFETY: `set` was initialised; no other pointers.
         unsafe {
             libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-            // A file at the limit of file sizes (RLIMIT_FSIZE) is an error of the call that wanted it larger.
+            // If a file reaches the limit RLIMIT_FSIZE, the call that writes to it gets an error instead of this
+            // signal.
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
             libc::sigaddset(&mut set, libc::SIGTERM);
             libc::sigaddset(&mut set, libc::SIGQUIT);
             for signal in [libc::SIGINT, libc::SIGHUP] {
-                // A blocked signal is queued even if it is ignored, so these must not be in the set.
+                // A blocked signal is queued even if it is ignored, so ignored ones must not be in the set.
                 if !is_ignored(signal)? {
                     libc::sigaddset(&mut set, signal);
                 }
@@ -68,15 +69,15 @@ impl Signals {
         Ok(Signals { requests, is_serving })
     }
 
-    /// From now on there is something to stop. Before that a signal to stop ends the process at once, with 0: loading writes
-    /// nothing that a crash could damage.
+    /// The server now serves clients. Before this call a signal to stop ends the process at once with code 0, because
+    /// loading writes nothing that a crash could damage.
     pub fn serving(&self) {
         self.is_serving.store(true, Ordering::SeqCst);
     }
 
     /// Waits for the next request.
     pub fn next(&self) -> Request {
-        // The thread that listens never ends. If it did, nobody could stop the server any more.
+        // The listening thread never ends. If it did, nobody could stop the server any more, so stop.
         self.requests.recv().unwrap_or(Request::Stop)
     }
 }
@@ -116,14 +117,14 @@ fn listen(fd: &OwnedFd, is_serving: &AtomicBool, to: &Sender<Request>) {
             continue;
         }
         match request {
-            // The one that must not get lost; whoever takes it takes what is before it first.
+            // This request must not be lost. It waits for room; requests before it are handled first.
             Request::Stop => drop(to.send(request)),
             Request::ShowState => drop(to.try_send(request)),
         }
     }
 }
 
-/// Makes a SIGBUS end the process with a line that says what it means.
+/// Makes SIGBUS end the process with a message that explains it.
 pub fn install_sigbus() -> io::Result<()> {
     // SAFETY: all zeroes is a valid sigaction; the handler only calls async-signal-safe functions.
     let done = unsafe {
@@ -139,7 +140,7 @@ extern "C" fn on_sigbus(_signal: libc::c_int) {
     const SAID: &[u8] =
         b"zabra: FATAL, exiting with code 10: SIGBUS: a mapped log page could not be read or written. The \
         device or file system under dataLogDir failed (see the kernel log), or the log was cut by another process\n";
-    /// A pipe that nobody reads must not keep the process.
+    /// How long to wait for a pipe that nobody reads, in milliseconds.
     const PATIENCE_MS: libc::c_int = 1000;
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     // SAFETY: poll, write and _exit are async-signal-safe; SAID is static.
@@ -161,11 +162,12 @@ mod tests {
     use std::time::Duration;
 
     fn kill(signal: i32) {
-        // SAFETY: sends a signal to this very process.
+        // SAFETY: sends a signal to this process.
         assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
     }
 
-    /// Runs `child` in a fork, where the thread that installs is the only one, as it is when the server starts. Its exit code.
+    /// Runs `child` in a forked process, where the calling thread is the only one, as at the start of the server.
+    /// Returns the exit code.
     fn in_a_fork(child: impl FnOnce() -> i32) -> i32 {
         // SAFETY: the child has one thread and ends without returning from this function.
         let pid = unsafe { libc::fork() };
@@ -197,7 +199,7 @@ mod tests {
             let quit = signals.next();
             [libc::SIGTERM, libc::SIGTERM, libc::SIGINT, libc::SIGHUP].into_iter().for_each(kill);
             let stop = signals.next();
-            // What comes after the stop is only for those who ask for the state.
+            // After the stop only SIGQUIT has an effect.
             kill(libc::SIGQUIT);
             let last = signals.next();
             if (quit, stop, last) == (Request::ShowState, Request::Stop, Request::ShowState) { 7 } else { 1 }

@@ -1,4 +1,4 @@
-//! Administrators who wait for a snapshot: the peer answers with a ticket, this finds who holds it.
+//! Administrators who wait for a snapshot: the peer answers with a ticket, and this finds who asked.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use crate::peer::{Input, SnapshotAnswer, SnapshotRefused, SnapshotTicket};
 use crate::types::Zxid;
 
-/// Where the answer goes: the last transaction in the snapshot, once it is durable.
+/// Receives the last transaction in the snapshot, once the snapshot is durable.
 pub type SnapshotReply = oneshot::Sender<Result<Zxid, SnapshotRefused>>;
 
-/// All who wait.
+/// All who wait for a snapshot.
 #[derive(Default)]
 pub(super) struct SnapshotRequests {
     tickets: u64,
@@ -18,7 +18,7 @@ pub(super) struct SnapshotRequests {
 }
 
 impl SnapshotRequests {
-    /// What the peer is asked for this one.
+    /// The input for the peer that stands for this request.
     pub(super) fn ask(&mut self, reply: SnapshotReply) -> Input {
         self.tickets += 1;
         let ticket = SnapshotTicket(self.tickets);
@@ -26,10 +26,10 @@ impl SnapshotRequests {
         Input::SnapshotAsked(ticket)
     }
 
-    /// The peer's answer.
+    /// Passes on the peer's answer.
     pub(super) fn answer(&mut self, SnapshotAnswer { ticket, result }: SnapshotAnswer) {
         let reply = self.waiting.remove(&ticket).expect("the peer answers each ticket once");
-        // Whoever asked may have given up.
+        // The administrator may have stopped waiting.
         let _ = reply.send(result);
     }
 }

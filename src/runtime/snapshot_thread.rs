@@ -1,5 +1,5 @@
-//! Writes the snapshots the peer core makes, beside everything else: the thread that runs a [`Snapshotter`]. A snapshot that
-//! cannot be written ends the process, as in ZooKeeper: the disk that fails it will fail the log next.
+//! The thread that writes the snapshots made by the peer core; it runs a [`Snapshotter`]. If a snapshot cannot be
+//! written the process ends, as in ZooKeeper, since the log on the same disk would fail next.
 
 use std::io;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::txnlog::disk::Dir;
 use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{SnapshotPart, Snapshotter};
 
-/// Starts the thread; it ends when every sender is gone, leaving an unfinished snapshot unnamed.
+/// Starts the thread. It ends when all senders are gone; an unfinished snapshot then keeps its temporary name.
 ///
 /// # Errors
-/// No thread can be made.
+/// The thread cannot be created.
 pub fn start<D>(
     dir: D,
     options: SnapshotOptions,
@@ -38,7 +38,7 @@ where
     })
 }
 
-/// Where parts go; bounded by the peer's own backlog, not here.
+/// The channel for parts of snapshots. The peer limits how many wait, the channel does not.
 pub fn channel() -> (Sender<SnapshotPart>, Receiver<SnapshotPart>) {
     channel::unbounded()
 }

@@ -1,13 +1,13 @@
-//! Why a start fails. Plays the part of the exceptions that `QuorumPeerMain.main` turns into exit codes.
+//! Why a server could not start. Plays the part of the exceptions that `QuorumPeerMain.main` turns into exit codes.
 
 use crate::config::ExitCode;
 
-/// Why the server does not start: what, where and what to do, with the code the process exits with.
+/// Why the server does not start: what, where and what to do, with the exit code of the process.
 #[derive(Debug)]
 pub struct StartError {
     /// The exit code.
     pub code: ExitCode,
-    /// For the person who started it.
+    /// The message for the person who started it.
     pub message: String,
 }
 

@@ -1,5 +1,5 @@
-//! What the threads of this process do, for the log: SIGQUIT asks for it, as it asks a JVM for its threads. Nothing here waits for a
-//! core, so that it also shows one that is stuck.
+//! Logs what the threads of this process are doing. SIGQUIT asks for it, as it asks a JVM for a thread dump. It does
+//! not wait for any core, so it also shows a core that is stuck.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,10 @@ pub(super) fn log(shared: &Shared) {
         let turns = turns.load(Ordering::Relaxed);
         let shard = shared.shards.get(core).map_or(String::new(), |mail| {
             let cursor = shared.tree.cursor(ShardId(core as u32));
-            format!(", shard at zxid {cursor} with {} letters waiting", mail.len())
+            format!(", shard at zxid {cursor} with {} waiting messages", mail.len())
         });
         let peer = if core == shared.peer_core {
-            format!(", peer with {} letters waiting", shared.peer.len())
+            format!(", peer with {} waiting messages", shared.peer.len())
         } else {
             String::new()
         };
@@ -35,13 +35,13 @@ fn threads(tasks: &Path) -> std::io::Result<Vec<String>> {
     let mut ids: Vec<u32> =
         std::fs::read_dir(tasks)?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
     ids.sort_unstable();
-    // One that has ended meanwhile is left out.
+    // A thread that has ended meanwhile is left out.
     Ok(ids.into_iter().filter_map(|id| thread(&tasks.join(id.to_string()), id)).collect())
 }
 
 fn thread(task: &Path, id: u32) -> Option<String> {
     let stat = std::fs::read_to_string(task.join("stat")).ok()?;
-    // The name is in parentheses and may hold any character; behind it the fields begin with the third.
+    // The name is in parentheses and may contain any character; after it the fields begin with the third.
     let (head, rest) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -56,7 +56,7 @@ fn thread(task: &Path, id: u32) -> Option<String> {
         "T" | "t" => "is stopped",
         other => other,
     };
-    // Not readable everywhere, and 0 for one that runs.
+    // Not readable everywhere, and 0 for a running thread.
     let place = std::fs::read_to_string(task.join("wchan")).unwrap_or_default();
     let place = if place.is_empty() || place == "0" { String::new() } else { format!(" in {place}") };
     Some(format!("thread {name} ({id}): {state}{place}, {cpu_s:.2} s of CPU"))
@@ -75,7 +75,7 @@ mod tests {
             wait.recv()
         };
         let sleeper = std::thread::Builder::new().name("a (b) c".into()).spawn(sleep).unwrap();
-        // A thread takes its name itself.
+        // A thread sets its name itself, after it has started.
         runs.recv().unwrap();
         let lines = threads(Path::new("/proc/self/task")).unwrap();
         drop(to);

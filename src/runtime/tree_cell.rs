@@ -1,5 +1,5 @@
-//! The tree's guard and the words that its readers and its writer leave each other: how far each shard has answered, and
-//! whether the peer core waits for that. Nothing else takes the lock or touches these words.
+//! The lock of the tree, and the words by which its readers and its writer coordinate: how far each shard has answered,
+//! and whether the peer core waits for that. No other code takes the lock or accesses these words.
 
 mod handshake;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use crate::types::{ShardId, Zxid};
 use crate::watch::Interest;
 use handshake::Handshake;
 
-/// What `handshake` is made of; its test under loom gives it other ones.
+/// The atomics that `handshake` uses; its test with loom uses others.
 mod atomics {
     pub(super) use crossbeam::utils::CachePadded;
     pub(super) use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
@@ -31,13 +31,13 @@ pub struct TreeCell {
 }
 
 impl TreeCell {
-    /// A tree that `shards` shards read and none has answered from.
+    /// A cell with this tree, for `shards` shards that have not answered anything yet.
     pub fn new(tree: Tree, shards: usize, interest: Arc<Interest>) -> TreeCell {
         TreeCell { handshake: Handshake::new(shards, tree.last_zxid().0), tree: ShardedLock::new(tree), interest }
     }
 
-    /// A shard has drained its stream up to `cursor` and handed the answers to its sockets. Returns whether the peer core waits
-    /// for that: then it has to be woken.
+    /// A shard has processed its stream up to `cursor` and passed the replies to its sockets. Returns whether the peer
+    /// core waits for that and has to be woken.
     #[must_use]
     pub fn moved_on(&self, shard: ShardId, cursor: Zxid) -> bool {
         self.handshake.moved_on(shard.index(), cursor.0)
@@ -51,7 +51,7 @@ impl Cursors for TreeCell {
 }
 
 impl TreeAccess for TreeCell {
-    // A poisoned lock cannot be met: a panic ends the process.
+    // A panic ends the process, so the lock is never found poisoned.
     fn read(&self) -> impl Deref<Target = Tree> {
         self.tree.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,10 +1,10 @@
-//! What the log thread need not wait for when it goes on with a new segment, done on a thread of its own: the next segment is
-//! allocated, begun and mapped before it is needed, all but its name, and the closed one's unused blocks are given back
-//! afterwards. Plays the part of `FilePadding`, which does it while writes wait.
+//! A thread that spares the log thread some waiting when it begins a new segment: the next segment is allocated, begun
+//! and mapped under a temporary name before it is needed, and the unused blocks of the closed one are freed afterwards.
+//! Plays the part of `FilePadding`, which allocates while writes wait.
 //!
-//! Nothing rests on it. A segment that could not be made ahead is made when it is needed, and the error told then; one that was
-//! and is not needed, or was left by a process that was killed, is removed. A file that was not shortened has zeros behind its last
-//! record and its mark, as every log of ZooKeeper's.
+//! Correctness does not depend on it. If a segment could not be prepared it is made when it is needed, and the error is
+//! reported then. A prepared segment that is not needed, or that a killed process left, is removed. A file that was not
+//! shortened has zeros after its last record and end mark, like every ZooKeeper log.
 
 use super::{FsSegment, NEW_SEGMENT, named};
 use crate::config::ExitCode;
@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread::JoinHandle;
 
-/// Makes a segment of a length that begins with these bytes, under [`NEW_SEGMENT`]'s name.
+/// Makes a segment of a given length that begins with the given bytes, under the name [`NEW_SEGMENT`].
 pub(super) type Make = Box<dyn FnMut(u64, &[u8]) -> io::Result<FsSegment> + Send>;
 
 enum Job {
@@ -27,17 +27,17 @@ enum Job {
     Settle(Sender<()>),
 }
 
-/// The handle of the thread, which ends with it.
+/// The handle of the thread; the thread ends with it.
 pub(super) struct Ahead {
     jobs: Option<Sender<Job>>,
     made: Receiver<io::Result<FsSegment>>,
-    /// A segment is being made, or waits to be taken.
+    /// A segment is being prepared or waits to be taken.
     asked: bool,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ahead {
-    /// Starts the thread for the directory `dir`. What an earlier process had made ahead is removed.
+    /// Starts the thread for the directory `dir`. A segment that an earlier process had prepared is removed.
     ///
     /// # Errors
     /// What was left cannot be removed, or no thread can be had.
@@ -49,7 +49,7 @@ impl Ahead {
         let run = move || {
             for job in todo {
                 match job {
-                    // Nobody listens any more: then it is removed below.
+                    // If nobody listens any more, the segment is removed below.
                     Job::Make { len, head } => drop(tell.send(make(len, &head))),
                     Job::Cut { segment, len } => {
                         if let Err(e) = segment.cut(len) {
@@ -64,7 +64,7 @@ impl Ahead {
         Ok(Ahead { jobs: Some(jobs), made, asked: false, thread: Some(thread) })
     }
 
-    /// Has a segment made, unless one is.
+    /// Starts to prepare a segment, unless one is being prepared already.
     pub(super) fn prepare(&mut self, len: u64, head: &[u8]) {
         if !self.asked {
             self.asked = true;
@@ -72,7 +72,7 @@ impl Ahead {
         }
     }
 
-    /// The segment that was made ahead, if it could be. Waits for it: another one could not be made sooner.
+    /// The prepared segment, if it could be made. Waits for it: making another one would not be faster.
     pub(super) fn take(&mut self) -> Option<FsSegment> {
         if !std::mem::take(&mut self.asked) {
             return None;
@@ -86,7 +86,7 @@ impl Ahead {
         }
     }
 
-    /// Removes the segment that was made ahead, and waits until closed segments are cut.
+    /// Removes the prepared segment, and waits until closed segments are cut.
     pub(super) fn give_back(&mut self) -> io::Result<()> {
         self.settle();
         match self.take() {
@@ -95,16 +95,16 @@ impl Ahead {
         }
     }
 
-    /// Unmaps a segment that is durable and cuts its file to `len` bytes, some time.
+    /// Unmaps a durable segment and cuts its file to `len` bytes, at some time.
     pub(super) fn cut(&self, segment: FsSegment, len: u64) {
         self.job(Job::Cut { segment, len });
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until the thread has nothing to do.
     pub(super) fn settle(&self) {
         let (done, wait) = channel::bounded(0);
         self.job(Job::Settle(done));
-        // An error: the thread has ended, and nothing is under way.
+        // An error means that the thread has ended, so it has nothing to do.
         let _ = wait.recv();
     }
 
@@ -128,8 +128,8 @@ impl Drop for Ahead {
     }
 }
 
-/// An error unless a segment of `len` bytes leaves as much free again: what is made ahead must not take the space of snapshots and of
-/// the log as it grows.
+/// An error unless the space left after a segment of `len` bytes is at least `len` bytes again: a prepared segment must
+/// not take the space of snapshots and of the growing log.
 pub(super) fn leave_room(dir: &Path, len: u64) -> io::Result<()> {
     let free = free_bytes(dir)?;
     if free / 2 >= len {
@@ -151,7 +151,7 @@ fn free_bytes(dir: &Path) -> io::Result<u64> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Removes a file that may be there.
+/// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -177,7 +177,7 @@ mod tests {
         names
     }
 
-    /// Writes to it, then to the file's end, and looks into the file.
+    /// Writes to the segment and then to its end, and checks the file.
     fn check(mut s: FsSegment, at: &Path, len: u64) {
         assert_eq!((s.len(), fs::metadata(at).unwrap().len()), (len, len));
         s.write(4, b"record");
@@ -202,7 +202,7 @@ mod tests {
             assert_eq!(names(&d), ["log.1"]);
             assert_eq!(fs::metadata(tmp.path().join("log.1")).unwrap().ino(), made.ino());
             check(s, &tmp.path().join("log.1"), 1 << 16);
-            // The next is not, and the one after it again.
+            // The next one was not prepared; the one after it is.
             check(d.create_segment("log.2", 1 << 16, b"head").unwrap(), &tmp.path().join("log.2"), 1 << 16);
             d.prepare_segment(1 << 16, b"head");
             check(d.create_segment("log.3", 3 << 16, b"head").unwrap(), &tmp.path().join("log.3"), 3 << 16);
@@ -230,7 +230,7 @@ mod tests {
     fn a_segment_that_cannot_be_made_ahead_is_made_when_it_is_needed() {
         let tmp = tempfile::tempdir().unwrap();
         let mut d = open(tmp.path(), SyncMethod::default());
-        // As on a full disk.
+        // Fails as on a full disk.
         d.prepare_segment(1 << 62, b"head");
         d.settle();
         assert_eq!(names(&d), [""; 0]);
@@ -238,7 +238,7 @@ mod tests {
         d.prepare_segment(1 << 62, b"head");
         let e = d.create_segment("log.2", 1 << 62, b"head").err().unwrap();
         assert!(e.to_string().contains("log.2: cannot allocate"), "{e}");
-        // Somebody tidies up.
+        // Somebody removes the prepared file.
         d.prepare_segment(1 << 16, b"head");
         d.settle();
         fs::remove_file(tmp.path().join(NEW_SEGMENT)).unwrap();
@@ -256,7 +256,7 @@ mod tests {
         d.close_segment(s, 4).unwrap();
         d.give_back_prepared().unwrap();
         assert_eq!(d.list().unwrap(), [("log.1".to_owned(), 4)]);
-        // And it goes on as before.
+        // After that it works as before.
         d.prepare_segment(1 << 16, b"head");
         check(d.create_segment("log.2", 1 << 16, b"head").unwrap(), &tmp.path().join("log.2"), 1 << 16);
         assert_eq!(names(&d), ["log.1", "log.2"]);
@@ -278,7 +278,7 @@ mod tests {
         s.write(4, b"record");
         s.sync().unwrap();
         d.close_segment(s, 9).unwrap();
-        // What else is done to the files comes after it.
+        // Other operations on the files come after it.
         d.rename("log.1", "log.2").unwrap();
         assert_eq!(fs::read(tmp.path().join("log.2")).unwrap(), b"headrecor");
         let s = d.create_segment("log.3", 1 << 20, b"head").unwrap();

@@ -13,21 +13,21 @@ use std::path::{Path, PathBuf};
 /// One directory of the file system.
 pub struct FsDir {
     path: PathBuf,
-    /// Open for fsync.
+    /// Kept open for fsync.
     dir: File,
     pub(super) sync: SyncMethod,
-    /// Files are removed in steps.
+    /// Whether large files are removed in steps.
     gentle: bool,
     pub(super) ahead: Option<Ahead>,
 }
 
 impl FsDir {
-    /// Opens a directory; makes it, parents included, if `create` says so.
+    /// Opens a directory; if `create` is true, creates it and its parents.
     pub fn open(path: impl Into<PathBuf>, create: bool, sync: SyncMethod) -> io::Result<FsDir> {
         let path = path.into();
         if create && !path.is_dir() {
             named(fs::create_dir_all(&path), &path, "create the directory")?;
-            // Its name has to outlive a crash too.
+            // The directory's own name must survive a crash too.
             for parent in path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).take(2) {
                 named(File::open(parent).and_then(|d| d.sync_all()), parent, "sync the directory")?;
             }
@@ -40,13 +40,13 @@ impl FsDir {
         Ok(FsDir { path, dir, sync, gentle: false, ahead: None })
     }
 
-    /// For a directory that others write to meanwhile: removing a file takes longer and holds them up less.
+    /// For a directory on a disk that others write to: removing a file takes longer but disturbs them less.
     pub fn gentle(self) -> FsDir {
         FsDir { gentle: true, ..self }
     }
 
-    /// For the directory of a log: segments are made before they are needed and cut after they are closed, on another thread, which
-    /// ends with this.
+    /// For the directory of a log: segments are prepared before they are needed, and cut after they are closed, on
+    /// another thread. That thread ends with this value.
     ///
     /// # Errors
     /// No thread can be made, or what an earlier process left cannot be removed.
@@ -59,7 +59,7 @@ impl FsDir {
         Ok(FsDir { ahead: Some(Ahead::start(&self.path, make)?), ..self })
     }
 
-    /// Takes what was made ahead, if it was and is as wanted.
+    /// The segment prepared ahead, if there is one and it has the wanted length and header.
     fn take_made(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Option<FsSegment>> {
         let path = self.at(name);
         let Some(mut segment) = self.ahead.as_mut().and_then(Ahead::take).filter(|s| s.map.starts_with(head)) else {
@@ -67,7 +67,7 @@ impl FsDir {
         };
         segment.grow(len)?;
         match fs::rename(&segment.path, &path) {
-            // Somebody tidied up.
+            // Somebody has removed the file.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             outcome => named(outcome, &path, "name the file")?,
         }
@@ -82,7 +82,8 @@ impl FsDir {
         }
     }
 
-    /// Takes the lock that keeps a second server out of this directory; it lasts as long as the value. `None`: taken.
+    /// Takes the lock that keeps a second server out of this directory; it is held as long as the returned file lives.
+    /// `None` if another process holds it.
     pub fn lock(path: impl AsRef<Path>) -> io::Result<Option<File>> {
         let dir = named(File::open(&path), &path, "open the directory")?;
         match dir.try_lock() {
@@ -111,14 +112,14 @@ impl Dir for FsDir {
         let mut files = Vec::new();
         for entry in named(fs::read_dir(&self.path), &self.path, "list the directory")? {
             let entry = named(entry, &self.path, "list the directory")?;
-            // Names that are not UTF-8 are nobody's of ours.
+            // All our names are UTF-8.
             let Ok(name) = entry.file_name().into_string() else { continue };
             match fs::metadata(entry.path()) {
                 Ok(meta) if meta.is_file() => files.push((name, meta.len())),
                 Ok(_) => {}
-                // A link that leads nowhere is a file that should be there: whoever opens it is told.
+                // A broken link is listed: it stands for a file that should exist, and whoever opens it gets the error.
                 Err(_) if entry.path().is_symlink() => files.push((name, 0)),
-                // A purge may have removed it between the two calls.
+                // A purge may have removed the file between the two calls.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return named(Err(e), entry.path(), "look at the file"),
             }
@@ -138,7 +139,7 @@ impl Dir for FsDir {
         segment.path.clone_from(&path);
         let outcome = named(fs::rename(&new, &path), &path, "name the file");
         if outcome.is_err() {
-            // It is of no use to anyone; leaving it is harmless if this fails too.
+            // The file is useless now. If it cannot be removed it does no harm.
             let _ = fs::remove_file(&new);
         }
         outcome.map(|()| segment)
@@ -223,7 +224,7 @@ impl Dir for FsDir {
     }
 }
 
-/// A file being read from its start.
+/// A file that is read from its start.
 pub struct FsReader {
     buffer: BufReader<File>,
     len: u64,
@@ -260,12 +261,12 @@ mod tests {
     fn a_segment_is_named_once_it_is_complete() {
         let tmp = tempfile::tempdir().unwrap();
         let mut d = open(tmp.path(), SyncMethod::Fdatasync);
-        // What a killed process left.
+        // A file left by a process that was killed.
         fs::write(tmp.path().join(NEW_SEGMENT), vec![7; 1 << 16]).unwrap();
         let s = d.create_segment("log.1", 1 << 12, b"head").unwrap();
         assert_eq!((&s.map[..4], s.map[4..].iter().all(|b| *b == 0)), (&b"head"[..], true));
         assert_eq!(d.list().unwrap(), [("log.1".to_owned(), 1 << 12)]);
-        // One that cannot be made leaves no name.
+        // If a segment cannot be created, no file of that name is left.
         let e = d.create_segment("log.2", 1 << 62, b"head").err().unwrap();
         assert!(e.to_string().contains("log.2"), "{e}");
         assert_eq!(d.list().unwrap().len(), 1);

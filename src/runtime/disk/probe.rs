@@ -1,20 +1,20 @@
-//! Whether a directory can be written, found out at start instead of at the first write. Apache finds out by making the
-//! directory (`FileTxnSnapLog`), which tells nothing of one that is there and belongs to another user.
+//! Checks at start whether a directory can be written to, instead of failing at the first write. Apache only creates
+//! the directory (`FileTxnSnapLog`), which says nothing about an existing one that belongs to another user.
 
 use super::segment::make_segment;
 use super::{FsDir, NEW_SEGMENT, ahead};
 use std::io;
 
 impl FsDir {
-    /// Makes a file of `bytes` allocated bytes, syncs it, and removes it again. Only for the process that has the directory's
-    /// lock, and before [`FsDir::with_segments_ahead`].
+    /// Creates a file of `bytes` allocated bytes, syncs it, and removes it. Only for the process that holds the
+    /// directory's lock, and before [`FsDir::with_segments_ahead`].
     ///
     /// # Errors
-    /// The directory may not be written, its file system is read-only, or there is no space for so many bytes.
+    /// The directory cannot be written to, its file system is read-only, or there is not enough space.
     pub fn check_writable(&self, bytes: u64) -> io::Result<()> {
         assert!(self.ahead.is_none(), "a segment may be there that was made ahead");
         let path = self.at(NEW_SEGMENT);
-        // One that was left by an earlier process may be another user's: it is replaced, not written to.
+        // A file left by an earlier process may belong to another user, so it is replaced and not written to.
         ahead::remove(&path)?;
         drop(make_segment(&path, &path, bytes.max(1), b"", self.sync)?);
         ahead::remove(&path)

@@ -1,8 +1,9 @@
-//! Removing large files beside a running log. A file system that tells the device of freed blocks (`discard`) does that for the whole
-//! file at once, and the device does nothing else meanwhile: 240 MB were seen to hold up the log's sync for 35 ms.
+//! Removes large files beside a running log. A file system that tells the device about freed blocks (`discard`) does
+//! this for the whole file at once, and the device does nothing else meanwhile: 240 MB were seen to delay the log's
+//! sync by 35 ms.
 //!
-//! So the name goes first, then the blocks, a few megabytes at a time. That is seen by nobody: a file that still has another
-//! name, or that somebody reads (a backup, the `snapshot` command), keeps its bytes until that ends.
+//! So the name is removed first, then the blocks, a few megabytes at a time. Nobody can notice: a file that still has
+//! another name, or that is open elsewhere (a backup, the `snapshot` command), keeps its bytes until that ends.
 
 use super::named;
 use std::fs::{self, File, OpenOptions};
@@ -12,15 +13,15 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes given back at a time: less than a millisecond of discarding.
+/// Bytes freed at a time: discarding them takes less than a millisecond.
 const STEP: u64 = 4 << 20;
 
-/// How long the disk is left to others after each: a gigabyte takes two and a half seconds.
+/// Pause after each step, in which others can use the disk: a gigabyte takes two and a half seconds.
 const REST: Duration = Duration::from_millis(10);
 
-/// Removes the file; what it held is given back in steps, with rests.
+/// Removes the file and frees its blocks in steps with pauses.
 pub(super) fn remove_in_steps(path: &Path) -> io::Result<()> {
-    // Without the right to write to it, it is removed at once.
+    // If we may not write to the file, it is removed at once.
     let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok();
     named(fs::remove_file(path), path, "remove the file")?;
     match file {
@@ -31,17 +32,17 @@ pub(super) fn remove_in_steps(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the file has no name any more and is open nowhere else: then nobody can come to see its bytes again.
+/// Whether the file has no name any more and is not open elsewhere, so that nobody can read its bytes any more.
 fn is_nobody_elses(file: &File) -> bool {
     let lease = |how: libc::c_int| {
         // SAFETY: no pointers; the descriptor is open.
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, how) == 0 }
     };
-    // A lease to write is only given on a file that nobody else has open. File systems without leases say no.
+    // The kernel grants a write lease only on a file that nobody else has open. File systems without leases refuse.
     file.metadata().is_ok_and(|m| m.is_file() && m.nlink() == 0) && lease(libc::F_WRLCK) && lease(libc::F_UNLCK)
 }
 
-/// Shortens the file to nothing.
+/// Shortens the file to nothing, in steps.
 fn cut(file: &File, mut rest: impl FnMut()) -> io::Result<()> {
     let mut len = file.metadata()?.len();
     while len > 0 {
@@ -116,7 +117,7 @@ mod tests {
         assert!(!path.exists());
         let e = remove_in_steps(&path).unwrap_err();
         assert!(e.kind() == io::ErrorKind::NotFound && e.to_string().contains("snapshot.5: cannot remove"), "{e}");
-        // What a link points to is not ours.
+        // The target of a link is not ours.
         fs::write(tmp.path().join("target"), &bytes).unwrap();
         std::os::unix::fs::symlink(tmp.path().join("target"), &path).unwrap();
         remove_in_steps(&path).unwrap();

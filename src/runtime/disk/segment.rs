@@ -15,19 +15,20 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// How a segment's bytes are made durable.
+/// How the bytes of a segment are made durable.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum SyncMethod {
-    /// Store into the mapping, then `fdatasync`. Safe everywhere.
+    /// Store into the mapping, then `fdatasync`. Works on all file systems.
     #[default]
     Fdatasync,
-    /// Store into the mapping, then `msync` of the pages written.
+    /// Store into the mapping, then `msync` the written pages.
     Msync,
-    /// Collect, then one `pwrite` on an `O_DSYNC` descriptor. Best on devices without a volatile write cache.
+    /// Collect the bytes, then write them with one `pwrite` to an `O_DSYNC` descriptor. Best on devices without a
+    /// volatile write cache.
     Dsync,
 }
 
-/// The smallest page there is: a larger one only makes the ranges below reach less far.
+/// The smallest page size. With larger pages the ranges below only reach less far.
 const PAGE: usize = 4096;
 
 /// Makes the file `at`, which is called `name` in errors, a segment: allocated, begun, synced, mapped. What is there is replaced.
@@ -44,20 +45,20 @@ pub(super) fn make_segment(at: &Path, name: &Path, len: u64, head: &[u8], sync: 
     match made {
         Ok(map) => Ok(FsSegment { file, path: at.into(), map, len, sync, pending: Vec::new(), dirty: None }),
         Err(e) => {
-            // It is of no use to anyone; leaving it is harmless if this fails too.
+            // The file is useless now. If it cannot be removed it does no harm.
             let _ = fs::remove_file(at);
             Err(e)
         }
     }
 }
 
-/// Allocates the blocks of `from..to` and makes the file `to` bytes long.
+/// Allocates the blocks of `from..to` and sets the file's length to `to`.
 fn allocate(file: &File, path: &Path, from: u64, to: u64) -> io::Result<()> {
     if from >= to {
         return Ok(());
     }
     let outcome = loop {
-        // SAFETY: no pointers; the descriptor is open. Lengths beyond i64 are refused by the kernel (negative).
+        // SAFETY: no pointers; the descriptor is open. The kernel refuses lengths beyond i64, which become negative.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, (to - from) as libc::off_t) } == 0 {
             break Ok(());
         }
@@ -71,7 +72,7 @@ fn allocate(file: &File, path: &Path, from: u64, to: u64) -> io::Result<()> {
     named(outcome, path, format_args!("allocate {} bytes", to - from))
 }
 
-/// For file systems without `fallocate`: the only way to own the blocks is to write them.
+/// For file systems without `fallocate`: blocks can only be allocated by writing them.
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
     let zeros = [0u8; 1 << 16];
     let mut at = from;
@@ -85,12 +86,12 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
 
 fn map(file: &File, path: &Path, len: u64) -> io::Result<MmapMut> {
     let n = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
-    // SAFETY: the file is ours (the directory is locked against a second server) and is never cut while mapped, so the pages
-    // stay backed; nobody else holds a reference into the mapping.
+    // SAFETY: the file is ours (the directory is locked against a second server) and is never cut while mapped, so the
+    // pages stay backed; there is no other reference into the mapping.
     let map = n.and_then(|n| unsafe { MmapOptions::new().len(n).map_mut(file) });
     let map = named(map, path, format_args!("map {len} bytes"))?;
-    // Without this the kernel reads ahead in larger and larger folios, and a sync writes back the whole folio for one record:
-    // 2 MiB from the middle of a segment on. It stays through a remap.
+    // Without this the kernel reads ahead in larger and larger folios, and for one record a sync writes back the whole
+    // folio: 2 MiB from the middle of a segment on. The advice survives a remap.
     named(map.advise(Advice::Random), path, "madvise")?;
     Ok(map)
 }
@@ -102,26 +103,27 @@ pub struct FsSegment {
     pub(super) map: MmapMut,
     len: u64,
     sync: SyncMethod,
-    /// `Dsync`: what was written since the last sync, runs of adjoining bytes.
+    /// For `Dsync`: what was written since the last sync, as runs of adjacent bytes.
     pending: Vec<(u64, Vec<u8>)>,
-    /// The bytes written since the last sync lie in here.
+    /// The range that contains all bytes written since the last sync.
     dirty: Option<(u64, u64)>,
 }
 
-/// Pages of a sync from which on they are unmapped first.
+/// A sync of at least this many pages unmaps them first.
 const UNMAP_FROM: usize = 3;
 
 impl FsSegment {
     /// Unmaps it, whose bytes are durable, and gives back what is behind `len`.
     pub(super) fn cut(self, len: u64) -> io::Result<()> {
         let FsSegment { file, path, map, .. } = self;
-        // A mapped file must not become shorter.
+        // A file must not become shorter while it is mapped.
         drop(map);
         set_len(&file, &path, len)
     }
 
-    /// Unmaps what was written since the last sync; the page cache keeps it, dirty. Otherwise the write-back takes each page's
-    /// write permission away singly, and each time interrupts the CPUs that run this process (a third of a large sync's cost).
+    /// Unmaps the pages written since the last sync; the page cache keeps them, dirty. Otherwise the write-back would
+    /// remove the write permission of each page singly, and interrupt the CPUs of this process each time (a third of
+    /// the cost of a large sync).
     fn let_go_of_pages(&self) -> io::Result<()> {
         let Some((first, last)) = self.dirty else { return Ok(()) };
         let first = first as usize & !(PAGE - 1);
@@ -129,8 +131,8 @@ impl FsSegment {
         if len < UNMAP_FROM * PAGE {
             return Ok(());
         }
-        // SAFETY: the mapping is shared, so its bytes are the file's: the next access finds them in the page cache. Nobody holds a
-        // reference into it.
+        // SAFETY: the mapping is shared, so its bytes are those of the file: the next access finds them in the page
+        // cache. There is no reference into it.
         unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, first, len) }
     }
 }
@@ -166,17 +168,19 @@ impl Segment for FsSegment {
         }
         allocate(&self.file, &self.path, self.len, len)?;
         let n = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
-        // SAFETY: as in `map`; the blocks up to `len` were just allocated, and no reference into the mapping exists.
+        // SAFETY: as in `map`; the blocks up to `len` were just allocated, and there is no reference into the mapping.
         let outcome = n.and_then(|n| unsafe { self.map.remap(n, RemapOptions::new().may_move(true)) });
         named(outcome, &self.path, format_args!("map {len} bytes"))?;
         self.len = len;
         Ok(())
     }
 
-    /// A sync takes the write permission away from the pages it wrote: the next record's first byte would fault.
+    /// A sync removes the write permission of the pages it wrote, so the first write after it would cause a page fault.
+    /// This restores the permission in advance.
     fn expect_write(&mut self, at: u64) {
         if self.sync != SyncMethod::Dsync && at < self.len {
-            // Changes no byte. What cannot be done ahead (a device that fails, no memory) is met by the write, and told there.
+            // Changes no bytes. If it fails (failing device, no memory), the write itself will meet the same error and
+            // report it.
             let _ = self.map.advise_range(Advice::PopulateWrite, at as usize & !(PAGE - 1), PAGE);
         }
     }
@@ -185,7 +189,7 @@ impl Segment for FsSegment {
         let outcome = match self.sync {
             SyncMethod::Fdatasync => self.let_go_of_pages().and_then(|()| self.file.sync_data()),
             SyncMethod::Msync => match self.dirty {
-                // On Linux this is fdatasync of a range: the file's length and its extents are committed too.
+                // On Linux this is fdatasync of a range: the file's length and extents are committed too.
                 Some((first, last)) => self.map.flush_range(first as usize, (last - first) as usize),
                 None => Ok(()),
             },
@@ -194,7 +198,7 @@ impl Segment for FsSegment {
         named(outcome, &self.path, "make the log durable")?;
         self.dirty = None;
         match self.pending.first_mut() {
-            // The buffer of the usual single run is kept for the next.
+            // In the usual case of a single run its buffer is kept for the next one.
             Some((_, run)) if run.capacity() <= 1 << 20 => {
                 run.clear();
                 self.pending.truncate(1);
@@ -230,7 +234,7 @@ mod tests {
             let mut s = open(tmp.path(), sync).create_segment(&name, 4 * PAGE as u64, b"head").unwrap();
             let resident = |s: &FsSegment, page: usize| {
                 let mut pages = [0u8; 4];
-                // SAFETY: the range is the mapping's, and there is a byte for each of its pages.
+                // SAFETY: the range is inside the mapping, and there is a byte for each of its pages.
                 let done = unsafe { libc::mincore(s.map.as_ptr() as *mut _, 4 * PAGE, pages.as_mut_ptr()) };
                 assert_eq!(done, 0);
                 pages[page] & 1 == 1
@@ -238,7 +242,7 @@ mod tests {
             assert!(!resident(&s, 2));
             s.expect_write(2 * PAGE as u64 + 17);
             assert_eq!(resident(&s, 2), sync != SyncMethod::Dsync);
-            // Behind the last byte there is nothing to expect.
+            // After the last byte there is nothing to prepare.
             s.expect_write(4 * PAGE as u64);
             s.write(2 * PAGE as u64 + 17, b"record");
             s.sync().unwrap();
@@ -255,7 +259,8 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let mut d = open(tmp.path(), SyncMethod::Fdatasync);
         let mut s = d.create_segment("log.1", 1 << 20, b"").unwrap();
-        // Rounds of one to eight pages that begin and end anywhere: with and without unmapping, to the segment's last byte.
+        // Rounds of one to eight pages that begin and end anywhere, with and without unmapping, up to the segment's
+        // last byte.
         let (mut at, mut expected) = (0, Vec::new());
         for round in 0u8.. {
             let n = (usize::from(round % 8) * PAGE + 1_000).min((1 << 20) - at);
@@ -316,7 +321,8 @@ mod tests {
         in_own_process!("disk_is_full");
     }
 
-    /// In a mount namespace of its own with a file system of 1 MiB; without the right to mount, a limit of 1 MiB per file.
+    /// Runs in a mount namespace of its own with a file system of 1 MiB; without the right to mount, with a limit of 1
+    /// MiB per file.
     #[test]
     #[ignore = "run by a_full_disk_is_an_error_at_allocation_never_a_signal"]
     fn disk_is_full() {
@@ -325,7 +331,7 @@ mod tests {
         let (none, root, fs_type, options) = (c("none"), c("/"), c("tmpfs"), c("size=1m"));
         let at = c(tmp.path().to_str().unwrap());
         let private = libc::MS_REC | libc::MS_PRIVATE;
-        // SAFETY: all pointers are live C strings or null where null is allowed.
+        // SAFETY: all pointers are C strings that live through the call, or null where null is allowed.
         let mounted = unsafe {
             libc::unshare(libc::CLONE_NEWNS) == 0
                 && libc::mount(none.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null()) == 0
@@ -335,7 +341,7 @@ mod tests {
             io::ErrorKind::StorageFull
         } else {
             let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
-            // SAFETY: a valid limit; ignoring SIGXFSZ turns it into EFBIG.
+            // SAFETY: the limit is valid; ignoring SIGXFSZ turns it into EFBIG.
             unsafe {
                 assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0);
                 libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
@@ -352,7 +358,7 @@ mod tests {
         s.sync().unwrap();
         let e = s.grow(2 << 20).unwrap_err();
         assert_eq!(e.kind(), kind, "{e}");
-        // What was there is intact and still writable.
+        // The existing bytes are intact and still writable.
         s.write((512 << 10) - 1, &[2]);
         s.sync().unwrap();
         assert_eq!(content(&tmp.path().join("log.1"))[(512 << 10) - 2..][..2], [1, 2]);

@@ -1,5 +1,5 @@
-//! Files written from their start to their end: snapshots, above all. Their bytes go to the disk a piece at a time while they are
-//! written, so that the log beside them never waits for much.
+//! Files that are written from start to end, mainly snapshots. Their bytes are sent to the disk in pieces while they
+//! are written, so that a sync of the log never has to wait for many of them.
 
 use super::named;
 use crate::txnlog::disk::Writer;
@@ -9,22 +9,22 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Bytes of a file that are written before they are sent to the disk: a snapshot of a gigabyte that waits in memory until its one
-/// sync holds up every sync of the log behind it, and so does each piece on its way. At the few hundred megabytes per second of
-/// a usual disk this is a millisecond.
+/// Bytes that are written to a file before they are sent to the disk. If a snapshot of a gigabyte stayed in memory
+/// until its final sync, every sync of the log would have to wait for it; and also each piece delays the log while it
+/// is written. At the usual few hundred megabytes per second a piece takes about a millisecond.
 const WRITE_BEHIND: u64 = 256 << 10;
 
-/// How much longer the disk is left to others than it took to write a piece.
+/// After each piece, a pause that is this many times as long as writing the piece took.
 const REST: u32 = 3;
 
-/// The longest rest.
+/// The longest pause.
 const LONGEST_REST: Duration = Duration::from_millis(50);
 
-/// A file being written from its start.
+/// A file that is written from its start.
 pub struct FsWriter {
     buffer: BufWriter<File>,
     path: PathBuf,
-    /// Bytes taken.
+    /// Bytes received.
     len: u64,
     /// Bytes sent to the disk.
     sent: u64,
@@ -35,8 +35,8 @@ impl FsWriter {
         FsWriter { buffer: BufWriter::with_capacity(1 << 16, file), path, len: 0, sent: 0 }
     }
 
-    /// Writes to the disk what came since the last time, then leaves it to others for a while. Durable only after a sync, but an
-    /// error is told here, and only here.
+    /// Sends the bytes that came since the last time to the disk, then pauses so that others can use it. They are
+    /// durable only after a sync, but a write error is reported here, and only here.
     fn write_behind(&mut self) -> io::Result<()> {
         self.flush()?;
         let began = Instant::now();
@@ -50,7 +50,7 @@ impl FsWriter {
             return Ok(());
         }
         match io::Error::last_os_error() {
-            // A file system or a sandbox without it: then all is left to the sync.
+            // A file system or a sandbox without this call: then the sync does everything.
             e if [Some(libc::ENOSYS), Some(libc::EPERM), Some(libc::ESPIPE)].contains(&e.raw_os_error()) => Ok(()),
             e => named(Err(e), &self.path, "write"),
         }
@@ -99,7 +99,7 @@ mod tests {
         }
         w.sync().unwrap();
         assert!(fs::read(&path).unwrap() == piece.repeat(50));
-        // What cannot be written says so.
+        // An error when writing is reported.
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut w = FsWriter::new(full, "/dev/full".into());
         let outcome = (0..50).try_for_each(|_| w.write_all(&piece)).and_then(|()| w.sync());

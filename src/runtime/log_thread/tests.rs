@@ -1,4 +1,4 @@
-//! The log thread over real files, and over a sink whose syncs the test holds back.
+//! The log thread with real files, and with a sink whose syncs the test controls.
 
 use super::*;
 use crate::jute::Put;
@@ -16,7 +16,7 @@ use std::thread;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits for the next event.
+/// Receives the events.
 struct Ear {
     events: Receiver<LogEvent>,
     rung: mpsc::Receiver<()>,
@@ -32,7 +32,7 @@ impl Ear {
         }
     }
 
-    /// Skips to the sync that covers `zxid`; returns how many syncs that took.
+    /// Waits for the sync that covers `zxid`; returns the number of syncs up to it.
     fn durable(&self, zxid: i64) -> usize {
         let mut syncs = 0;
         loop {
@@ -53,7 +53,7 @@ fn ear() -> (Sender<LogEvent>, Ear) {
     let (ring, rung) = mpsc::channel();
     let ring = Mutex::new(ring);
     let bell = Bell::Call(Arc::new(move || {
-        // Nobody listens any more at the end of a test.
+        // At the end of a test nobody listens any more.
         let _ = ring.lock().unwrap().send(());
     }));
     let (tx, events) = mailbox::mailbox(bell);
@@ -81,7 +81,7 @@ fn options() -> LogOptions {
     LogOptions { prealloc_bytes: 64 << 10, ..LogOptions::default() }
 }
 
-/// The zxids of a log file.
+/// The zxids in a log file.
 fn read(at: &std::path::Path, name: &str) -> Vec<i64> {
     let dir = FsDir::open(at, false, SyncMethod::default()).unwrap();
     let mut r = LogReader::open(&dir, name).unwrap();
@@ -142,7 +142,7 @@ fn rolls_find_their_segments_ready_and_leave_nothing_behind() {
     assert!(rolls >= 10, "{rolls}");
     let dir = FsDir::open(tmp.path(), false, SyncMethod::default()).unwrap();
     let logs = crate::txnlog::names::list_logs(&dir).unwrap();
-    // Nothing else is there, and all but the last, which was not closed, are no longer than what is in them.
+    // There are no other files, and each is only as long as its content, except the last, which was not closed.
     assert_eq!(logs.len(), dir.list().unwrap().len());
     assert!(logs.len() > 10 && logs[..logs.len() - 1].iter().all(|f| f.len < 16 << 10), "{logs:?}");
     let all: Vec<i64> = logs.iter().flat_map(|f| read(tmp.path(), &f.name)).collect();
@@ -165,7 +165,7 @@ fn a_restart_comes_after_what_was_queued_and_the_next_epoch_after_it() {
     assert_eq!(read(tmp.path(), "log.100000001"), [0x1_0000_0001]);
 }
 
-/// A sink whose syncs wait for a permit and then do what it says.
+/// A sink whose syncs wait for a permit, and then succeed or fail as the permit says.
 struct Gate {
     last: Zxid,
     permits: mpsc::Receiver<io::Result<()>>,
@@ -282,7 +282,7 @@ fn snapshots_fall_due_again_and_again() {
             }
         }
     }
-    // Every third to fifth record, for two to four may lie between.
+    // Every third to fifth record, since two to four may lie in between.
     assert!((12..=20).contains(&due), "{due}");
 }
 

@@ -1,11 +1,12 @@
-//! The connections of one core: a slab with generations, and the send buffers they share.
+//! The connections of one core: a slab with generations, and the send buffers that they share.
 
 use super::socket::SockAddr;
 use crate::limits::KEPT_CAPACITY;
 use crate::types::ConnId;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-/// The slot of a connection, below `max_conns`: small and dense. Reused; the generation tells the users apart.
+/// The slot of a connection: a small number below `max_conns`. Slots are reused; the generation distinguishes their
+/// users.
 pub(super) fn slot(id: ConnId) -> usize {
     id.0 as u32 as usize
 }
@@ -14,25 +15,27 @@ fn generation(id: ConnId) -> u32 {
     (id.0 >> 32) as u32
 }
 
-/// An id is used once in the life of a process: its slot would have to be reused 2^32 times before. No generation is 0.
+/// The id of a connection. No id repeats in the life of a process, unless its slot is reused 2^32 times. Generations
+/// are never 0.
 fn conn_id(slot: u32, generation: u32) -> ConnId {
     ConnId(u64::from(generation) << 32 | u64::from(slot))
 }
 
-/// Where a connection is in its life.
+/// The state of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     /// The slot is unused.
     Free,
-    /// Known to the owner, not established yet.
+    /// The owner knows it, but it is not established yet.
     Connecting,
-    /// Known to the owner.
+    /// The owner uses it.
     Open,
-    /// Closed by the owner, bytes still to be sent.
+    /// The owner has closed it, but bytes are still to be sent.
     Flushing,
-    /// All sent, our FIN too; what the peer still sends is dropped, so that the kernel does not answer it with a reset.
+    /// All bytes and our FIN are sent. What the peer still sends is read and dropped; otherwise the kernel would answer
+    /// it with a reset.
     Lingering,
-    /// Waits only for the kernel to end the operations in flight.
+    /// Waiting only for the kernel to end the operations in progress.
     Dead,
 }
 
@@ -40,33 +43,34 @@ pub(super) enum Phase {
 pub(super) struct Conn {
     pub(super) phase: Phase,
     pub(super) fd: Option<OwnedFd>,
-    /// What the owner appended since the last send began.
+    /// What the owner appended since the last send started.
     pub(super) out: Vec<u8>,
-    /// What the kernel reads while a send is in flight, from `sent` on. Not touched meanwhile.
+    /// The bytes of the send in progress, which the kernel reads from `sent` on. Not changed meanwhile.
     pub(super) sending: Vec<u8>,
     pub(super) sent: usize,
     pub(super) send_in_flight: bool,
-    /// In the list of connections that `flush` looks at.
+    /// It is in the list of connections that `flush` checks.
     pub(super) dirty: bool,
     pub(super) wants_writable: bool,
     pub(super) recv_armed: bool,
     pub(super) recv_cancelled: bool,
     pub(super) paused: bool,
-    /// Bytes that were under way when `paused` was set, for `resume_recv`.
+    /// Bytes that arrived after `paused` was set, kept for `resume_recv`.
     pub(super) held: Vec<u8>,
-    /// The peer sends no more.
+    /// The peer has closed its sending side.
     pub(super) eof: bool,
-    /// `eof` was reached while paused; the owner hears of it after `held`.
+    /// `eof` was reached while paused; the owner is told after the kept bytes.
     pub(super) eof_held: bool,
-    /// epoll: the kernel may have bytes for us.
+    /// epoll: there may be bytes to read.
     pub(super) readable: bool,
-    /// epoll: in the queue of connections to read.
+    /// epoll: it is in the queue of connections to read.
     pub(super) in_queue: bool,
-    /// epoll: the end of the stream is behind the bytes that the kernel has.
+    /// epoll: the peer has closed its sending side, and the end of the stream comes after the bytes that the kernel
+    /// still has.
     pub(super) hung_up: bool,
-    /// epoll: the kernel may have room.
+    /// epoll: the socket may accept bytes.
     pub(super) writable: bool,
-    /// io_uring: the address of the connect in flight (which counts as a send).
+    /// io_uring: the address of the connection attempt in progress, which counts as a send.
     pub(super) dial: Option<Box<SockAddr>>,
     generation: u32,
 }
@@ -97,12 +101,12 @@ impl Conn {
         }
     }
 
-    /// The descriptor of a slot in use.
+    /// The descriptor; the slot must be in use.
     pub(super) fn fd(&self) -> RawFd {
         self.fd.as_ref().expect("a slot in use has a descriptor").as_raw_fd()
     }
 
-    /// Bytes that the kernel has not taken.
+    /// Number of bytes that the kernel has not taken.
     pub(super) fn queued(&self) -> usize {
         self.out.len() + self.sending.len() - self.sent
     }
@@ -120,7 +124,7 @@ impl Slab {
         Slab { conns: Vec::new(), free: Vec::new(), max }
     }
 
-    /// A slot for `fd`, or the descriptor back when all `max` are taken.
+    /// Puts `fd` into a free slot; returns the descriptor if all `max` slots are in use.
     pub(super) fn insert(&mut self, fd: OwnedFd, phase: Phase) -> Result<ConnId, OwnedFd> {
         let index = match self.free.pop() {
             Some(i) => i,
@@ -137,17 +141,17 @@ impl Slab {
         Ok(conn_id(index, conn.generation))
     }
 
-    /// The connection `id` stands for, in whatever phase; `None` once its slot was freed.
+    /// The connection with this id, in any state; `None` if its slot was freed.
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.conns.get_mut(slot(id)).filter(|c| c.generation == generation(id) && c.phase != Phase::Free)
     }
 
-    /// The connection if its owner may use it.
+    /// The connection, if its owner may send and receive on it.
     pub(super) fn open(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.get(id).filter(|c| c.phase == Phase::Open)
     }
 
-    /// The connection if its owner knows it: it is open, or will be.
+    /// The connection, if its owner still has it: it is open or being opened.
     pub(super) fn known(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.get(id).filter(|c| matches!(c.phase, Phase::Connecting | Phase::Open))
     }
@@ -156,7 +160,8 @@ impl Slab {
         self.conns.get(slot(id)).filter(|c| c.generation == generation(id) && c.phase == Phase::Open)
     }
 
-    /// The connection a completion belongs to. A slot with operations in flight is never freed, so its user is the same.
+    /// The connection of a completion. A slot with operations in progress is never freed, so it is still the same
+    /// connection.
     pub(super) fn of_completion(&mut self, user_data: u64) -> (ConnId, &mut Conn) {
         let index = user_data as u32;
         let conn = &mut self.conns[index as usize];
@@ -169,7 +174,7 @@ impl Slab {
         (conn_id(index, generation), conn)
     }
 
-    /// Frees the slot (closing the descriptor) and returns the buffers for reuse.
+    /// Frees the slot, closes the descriptor, and returns the buffers for reuse.
     pub(super) fn remove(&mut self, id: ConnId) -> [Vec<u8>; 2] {
         let conn = &mut self.conns[slot(id)];
         assert!(conn.generation == generation(id) && conn.phase != Phase::Free);
@@ -180,14 +185,14 @@ impl Slab {
         [old.out, old.sending]
     }
 
-    /// Frees the slot of a connection that nothing was done with yet, and returns its descriptor.
+    /// Frees the slot of a connection on which nothing was done yet, and returns its descriptor.
     pub(super) fn withdraw(&mut self, id: ConnId) -> Option<OwnedFd> {
         let fd = self.get(id)?.fd.take();
         self.remove(id);
         fd
     }
 
-    /// Slots in use, in any phase.
+    /// Number of slots in use, in any state.
     pub(super) fn len(&self) -> usize {
         self.conns.len() - self.free.len()
     }
@@ -201,11 +206,11 @@ impl Slab {
     }
 }
 
-/// Send buffers between connections: a busy connection finds one with capacity, an idle one holds none.
+/// Send buffers that are not in use: a busy connection takes one that already has capacity, an idle one has none.
 pub(super) struct Spares(Vec<Vec<u8>>);
 
 impl Spares {
-    /// How many are kept.
+    /// Most buffers that are kept.
     const KEPT: usize = 256;
     const FIRST_CAPACITY: usize = 1024;
 

@@ -1,16 +1,16 @@
-//! How many of the process's file descriptors connections may take. The rest is for files: a server that cannot open its next
-//! log segment or snapshot has to end, so clients must never be able to take the last descriptor.
+//! How many of the process's file descriptors connections may use. The rest is reserved for files: a server that cannot
+//! open its next log segment or snapshot has to stop, so clients must never be able to take the last descriptor.
 //!
-//! The kernel always hands out the lowest free number. So a connection whose number is below [`Descriptors::most`] leaves all
-//! numbers from there on to others, and that is all that has to be looked at, whatever else the process has open.
+//! The kernel always gives out the lowest free number. So if no connection has a number above [`Descriptors::most`],
+//! all higher numbers are free for files, and nothing else has to be counted, whatever the process has open.
 
 use std::os::fd::RawFd;
 
-/// The most connections that wait on a listener (`net.core.somaxconn` is 4096 unless somebody raises it): one multishot accept
-/// may bring all of them before it can be stopped.
+/// Most connections that can wait on a listener (`net.core.somaxconn` is 4096 unless it was raised). One multishot
+/// accept may return all of them before it can be stopped.
 const BACKLOG: u64 = 4096;
 
-/// Where accepting stops.
+/// The descriptor numbers at which accepting stops.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptors {
     near: RawFd,
@@ -19,8 +19,8 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Of a process that may have `limit` descriptors (`RLIMIT_NOFILE`): an eighth is kept for files, at least 32, at most
-    /// 1024. A process with a limit so low that this leaves nothing gives half of it to connections.
+    /// For a process that may have `limit` descriptors (`RLIMIT_NOFILE`): an eighth is reserved for files, at least 32,
+    /// at most 1024. If the limit is so low that nothing would be left, connections get half of it.
     pub(super) fn of_limit(limit: u64) -> Descriptors {
         let kept = (limit / 8).clamp(32, 1024).min(limit / 2);
         let number = |n: u64| RawFd::try_from(n).unwrap_or(RawFd::MAX);
@@ -31,37 +31,37 @@ impl Descriptors {
         }
     }
 
-    /// Of this process, by its limit now.
+    /// For this process, by its current limit.
     pub(super) fn of_process() -> Descriptors {
         Descriptors::of_limit(super::error::limit(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX))
     }
 
-    /// The first number that connections leave to files.
+    /// The first number that is reserved for files.
     pub(super) fn most(self) -> RawFd {
         self.most
     }
 
-    /// From a connection of this number on they are accepted one by one, so that none is accepted too many.
+    /// From this number on connections are accepted one at a time, so that none is accepted beyond the limit.
     pub(super) fn is_near(self, fd: RawFd) -> bool {
         fd >= self.near
     }
 
-    /// A connection of this number was the last for now.
+    /// Whether a connection with this number is the last one for now.
     pub(super) fn is_last(self, fd: RawFd) -> bool {
         fd >= self.most
     }
 
-    /// A connection of this number is too much: it was accepted before accepting could be stopped.
+    /// Whether a connection with this number is beyond the limit: it was accepted before accepting could be stopped.
     pub(super) fn is_too_many(self, fd: RawFd) -> bool {
         fd >= self.full
     }
 
-    /// Whether the next descriptor would be one for connections. `any` is an open one.
+    /// Whether the next descriptor may be used for a connection. `any` is an open descriptor.
     pub(super) fn has_room(self, any: RawFd) -> bool {
-        // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else knows.
+        // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.
         let next = unsafe { libc::fcntl(any, libc::F_DUPFD_CLOEXEC, 0) };
         if next >= 0 {
-            // SAFETY: ours, see above.
+            // SAFETY: the descriptor is ours, see above.
             unsafe { libc::close(next) };
         }
         (0..self.most).contains(&next)

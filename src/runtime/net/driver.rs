@@ -1,4 +1,4 @@
-//! What a back end does, and how a connection ends in both of them.
+//! The interface of a back end, and the closing of connections, which is the same for both.
 
 use super::conn::Phase;
 use super::event::NetEvent;
@@ -9,33 +9,34 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A back end. The table is the one of the [`Net`](super::Net) it belongs to.
+/// A back end. The table passed to each method is that of the [`Net`](super::Net) to which the back end belongs.
 pub(super) trait Driver {
-    /// Begins to accept on a listener.
+    /// Starts accepting on a listener.
     fn watch_listener(&mut self, t: &mut Table, number: usize) -> io::Result<()>;
 
-    /// Ends the accept of a removed listener that is armed, and then frees its place.
+    /// Cancels the accept of a removed listener if one is armed; when it has ended, frees the listener's place.
     fn stop_accepting(&mut self, t: &mut Table, number: usize);
 
-    /// Begins with a connection that is open. On an error it is out of the table again.
+    /// Starts reading from an open connection. On an error the connection is removed from the table and its descriptor
+    /// returned.
     fn admit(&mut self, t: &mut Table, id: ConnId) -> Result<(), std::os::fd::OwnedFd>;
 
-    /// Begins to connect.
+    /// Starts connecting.
     fn begin_connect(&mut self, t: &mut Table, id: ConnId, to: SocketAddr);
 
     /// A connection was paused.
     fn stop_reading(&mut self, t: &mut Table, id: ConnId);
 
-    /// A connection is not paused any more: what was kept is delivered by the next reap.
+    /// A connection is no longer paused: the next reap delivers the bytes that were kept.
     fn resume_reading(&mut self, t: &mut Table, id: ConnId);
 
-    /// Reads, unless it does, or is paused, or at the end.
+    /// Starts to read, unless reading is already under way, paused, or at the end of the stream.
     fn read_on(&mut self, t: &mut Table, id: ConnId);
 
-    /// Ends what the kernel has under way for a connection.
+    /// Cancels the kernel's operations on a connection.
     fn cancel_operations(&mut self, t: &mut Table, id: ConnId);
 
-    /// Looks at resting listeners and leaving connections after a tick.
+    /// Arranges for resting listeners and closing connections to be checked after a tick.
     fn tick_soon(&mut self, t: &mut Table);
 
     /// See [`Net::reap`](super::Net::reap).
@@ -44,13 +45,13 @@ pub(super) trait Driver {
     /// See [`Net::flush`](super::Net::flush).
     fn flush(&mut self, t: &mut Table) -> io::Result<()>;
 
-    /// Whether a reap has something to do that the kernel does not announce.
+    /// Whether a reap would find work that the kernel does not announce.
     fn has_work(&mut self, t: &mut Table) -> bool;
 
-    /// Sleeps. True if there is something to reap.
+    /// Sleeps; returns true if there is something to reap.
     fn wait(&mut self, t: &mut Table, timeout: Option<Duration>) -> io::Result<bool>;
 
-    /// It broke: the owner is told if it still knows the connection.
+    /// A connection failed: frees it, and tells its owner if the owner still uses it.
     fn fail(&mut self, t: &mut Table, id: ConnId, errno: i32, f: &mut impl FnMut(NetEvent<'_>)) {
         let Some(c) = t.slab.get(id) else { return };
         let phase = c.phase;
@@ -65,7 +66,8 @@ pub(super) trait Driver {
         }
     }
 
-    /// All bytes of a gracefully closed connection are with the kernel: FIN, then wait for the peer's.
+    /// The kernel has all bytes of a connection that is being closed gracefully: sends FIN and waits for the peer's
+    /// FIN.
     fn finish(&mut self, t: &mut Table, id: ConnId) {
         let may_linger = t.may_linger();
         let Some(c) = t.slab.get(id) else { return };
@@ -78,7 +80,7 @@ pub(super) trait Driver {
         }
     }
 
-    /// Nothing more is wanted from this connection: ends what is in flight and frees it when that has ended.
+    /// Gives up a connection: cancels its operations, and frees it when they have ended.
     fn end(&mut self, t: &mut Table, id: ConnId) {
         let Some(c) = t.slab.get(id) else { return };
         c.phase = Phase::Dead;
@@ -86,7 +88,7 @@ pub(super) trait Driver {
         t.settle(id);
     }
 
-    /// The peer sends no more.
+    /// The peer has closed its sending side.
     fn at_eof(&mut self, t: &mut Table, id: ConnId, f: &mut impl FnMut(NetEvent<'_>)) {
         let Some(c) = t.slab.get(id) else { return };
         c.eof = true;
@@ -98,7 +100,7 @@ pub(super) trait Driver {
         }
     }
 
-    /// After a tick: resting listeners and leaving connections.
+    /// After a tick: checks resting listeners and closing connections.
     fn ticked(&mut self, t: &mut Table, f: &mut impl FnMut(NetEvent<'_>)) {
         let rests = t.wake_listeners(f);
         for id in t.overdue() {

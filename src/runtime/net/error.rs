@@ -1,17 +1,18 @@
-//! Why io_uring (or glommio over it) cannot be used here, in words that name the setting that allows it.
+//! Why io_uring (or glommio, which uses it) is not available on this host. The messages name the setting that allows
+//! it.
 
 use std::fmt;
 use std::fs;
 use std::io;
 
-/// Why a core cannot do its input and output.
+/// Why a core's sockets cannot be set up.
 #[derive(Debug)]
 pub enum NetError {
-    /// The kernel has no io_uring, or lacks a feature that is needed.
+    /// The kernel has no io_uring, or lacks a required feature.
     KernelTooOld {
-        /// What is missing.
+        /// The missing feature.
         missing: &'static str,
-        /// The running kernel, as `uname -r` says.
+        /// The version of the running kernel, from `uname -r`.
         release: String,
     },
     /// `kernel.io_uring_disabled` is set.
@@ -19,26 +20,26 @@ pub enum NetError {
         /// Its value, 1 or 2.
         value: u8,
     },
-    /// `EPERM` although the sysctl allows it: a seccomp filter, as containers have.
+    /// `EPERM` although the sysctl allows io_uring: a seccomp filter blocks it, as in containers.
     Forbidden {
-        /// The call that was refused.
+        /// The system call that was refused.
         call: &'static str,
     },
-    /// Locked memory ran out.
+    /// The limit of locked memory is reached.
     LockedMemory {
-        /// `RLIMIT_MEMLOCK`, bytes; `None` = unlimited.
+        /// `RLIMIT_MEMLOCK` in bytes; `None` means unlimited.
         limit: Option<u64>,
-        /// What was asked for.
+        /// The operation that failed.
         call: &'static str,
     },
-    /// Descriptors ran out.
+    /// No file descriptors are left.
     Descriptors {
         /// `RLIMIT_NOFILE`.
         limit: u64,
     },
-    /// glommio refused to make an executor, for a reason of its own.
+    /// glommio refused to create an executor for a reason of its own.
     Executor(String),
-    /// Anything else.
+    /// Any other error.
     Io {
         /// The call that failed.
         call: &'static str,
@@ -52,7 +53,7 @@ impl NetError {
         NetError::KernelTooOld { missing, release: release() }
     }
 
-    /// Reads the reason out of a failed call's errno, the sysctl and the limits.
+    /// Derives the reason from the errno of a failed call, the sysctl and the limits.
     pub(crate) fn of(call: &'static str, error: io::Error) -> NetError {
         match error.raw_os_error() {
             Some(libc::ENOSYS) => NetError::kernel_lacks("io_uring"),
@@ -66,7 +67,7 @@ impl NetError {
         }
     }
 
-    /// Reads the reason out of what glommio says.
+    /// Derives the reason from glommio's error.
     pub(in crate::runtime) fn of_executor(error: io::Error) -> NetError {
         const CALL: &str = "creating a glommio executor";
         match NetError::of(CALL, error) {
@@ -141,7 +142,7 @@ fn disabled_sysctl() -> Option<u8> {
     fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }
 
-/// A soft limit; `None` = unlimited.
+/// A soft limit; `None` means unlimited.
 #[allow(clippy::unnecessary_cast)] // the resource's type differs between C libraries
 pub(super) fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     let mut l = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

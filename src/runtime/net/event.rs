@@ -1,4 +1,4 @@
-//! What a [`Net`](super::Net) is given and what it tells.
+//! Options and events of a [`Net`](super::Net).
 
 use crate::types::ConnId;
 use std::fmt;
@@ -6,17 +6,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What sockets are read and written with.
+/// The system interface that a [`Net`](super::Net) uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Backend {
-    /// io_uring: completions, receive buffers that the kernel picks from.
+    /// io_uring: completions, and receive buffers that the kernel chooses.
     Uring,
-    /// epoll: readiness, one `recv` and one `send` for each connection and turn.
+    /// epoll: readiness, and one `recv` and one `send` per connection and turn.
     Epoll,
 }
 
 impl Backend {
-    /// Both.
+    /// Both back ends.
     pub const ALL: [Backend; 2] = [Backend::Uring, Backend::Epoll];
 }
 
@@ -34,14 +34,15 @@ impl fmt::Display for Backend {
 pub struct NetOptions {
     /// io_uring: submission queue entries; completions get four times as many.
     pub entries: u32,
-    /// Receive buffers shared by all connections: a power of two, at most 32768. With epoll one reap reads no more than they
-    /// would hold.
+    /// Receive buffers shared by all connections: a power of two, at most 32768. With epoll this many buffers' bytes
+    /// are read at most in one reap.
     pub buffers: u16,
-    /// Bytes in each: the most that one `Data` carries (with epoll eight times as many).
+    /// Bytes per buffer, which is the most that one `Data` event contains (with epoll, eight times as many).
     pub buffer_len: u32,
-    /// Connections held at once; more are accepted and closed at once.
+    /// Most connections at the same time; further ones are accepted and closed immediately.
     pub max_conns: usize,
-    /// How long the peer of a gracefully closed connection may take nothing before the connection is cut off.
+    /// When a connection is closed gracefully: how long its peer may acknowledge nothing before the connection is
+    /// reset.
     pub linger: Duration,
 }
 
@@ -51,7 +52,7 @@ impl Default for NetOptions {
     }
 }
 
-/// What [`reap`](super::Net::reap) tells.
+/// What [`reap`](super::Net::reap) reports.
 #[derive(Debug)]
 pub enum NetEvent<'a> {
     /// A client connected on `listener` (as returned by [`add_listener`](super::Net::add_listener)).
@@ -63,89 +64,90 @@ pub enum NetEvent<'a> {
         /// The listener it came through.
         listener: usize,
     },
-    /// What [`connect`](super::Net::connect) began is established.
+    /// A connection started by [`connect`](super::Net::connect) is established.
     Connected {
-        /// The connection, open from now on.
+        /// The connection, which is open now.
         conn: ConnId,
     },
-    /// What [`connect`](super::Net::connect) began came to nothing.
+    /// A connection started by [`connect`](super::Net::connect) could not be established.
     ConnectFailed {
-        /// The connection, dead now.
+        /// The id, which is no longer valid.
         conn: ConnId,
         /// Why.
         error: io::Error,
     },
-    /// Bytes in order. Copy what is to be kept: the buffer goes back to the kernel.
+    /// Received bytes, in order. Copy what is needed later: the buffer goes back to the kernel.
     Data {
         /// The connection.
         conn: ConnId,
         /// At least one byte.
         bytes: &'a [u8],
     },
-    /// The peer will send no more. It may still read; the owner has to call [`close`](super::Net::close).
+    /// The peer has closed its sending side; it may still read. The owner must call [`close`](super::Net::close).
     Eof {
         /// The connection.
         conn: ConnId,
     },
-    /// The connection failed and is gone.
+    /// The connection failed and is closed.
     Closed {
-        /// The connection, dead now.
+        /// The id, which is no longer valid.
         conn: ConnId,
         /// Why.
         reason: io::Error,
     },
-    /// Asked for with [`want_writable`](super::Net::want_writable): everything appended so far was taken by the kernel.
+    /// The answer to [`want_writable`](super::Net::want_writable): the kernel has taken everything that was appended so
+    /// far.
     Writable {
         /// The connection.
         conn: ConnId,
     },
-    /// A client was turned away because `max_conns` are connected, or too few descriptors are left.
+    /// A client was refused because there are already `max_conns` connections, or too few file descriptors are left.
     Refused {
         /// Its address.
         peer: SocketAddr,
     },
-    /// Accepting failed (for example no descriptors are left) and goes on after a pause of a quarter second.
+    /// Accepting failed, for example because no descriptors are left. It continues after a pause of 250 ms.
     AcceptFailed {
         /// The listener.
         listener: usize,
         /// The error.
         error: io::Error,
     },
-    /// No more connections are accepted, because the file descriptors that are left are for files (an eighth of
-    /// `RLIMIT_NOFILE`, at least 32, at most 1024). Clients wait in the backlog meanwhile.
+    /// Accepting is paused, because the file descriptors that are left are reserved for files (an eighth of
+    /// `RLIMIT_NOFILE`, at least 32, at most 1024). Meanwhile clients wait in the backlog.
     AcceptPaused {
         /// The listener.
         listener: usize,
-        /// Descriptors that the process may have before accepting pauses.
+        /// Descriptors that the process may have before accepting is paused.
         descriptors: u32,
     },
-    /// Accepting goes on after `AcceptPaused`.
+    /// Accepting continues after `AcceptPaused`.
     AcceptResumed {
         /// The listener.
         listener: usize,
     },
-    /// Another thread rang the [`Waker`](super::Waker) while the core slept.
+    /// Another thread called its [`Waker`](super::Waker) while the core slept.
     Woken,
 }
 
-/// How to end a connection.
+/// How a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Close {
-    /// Send what is queued, then FIN. A peer that makes progress gets all of it, however slowly; one that acknowledges nothing
-    /// for `NetOptions::linger` is cut off with a reset.
+    /// Send what is queued, then FIN. A peer that acknowledges bytes gets all of them, however slowly; if it
+    /// acknowledges nothing for `NetOptions::linger`, the connection is reset.
     Graceful,
-    /// At once, with a reset; queued bytes are lost. For peers that do not read.
+    /// With a reset, immediately; queued bytes are lost. For peers that do not read.
     Abort,
 }
 
 /// Why [`park`](super::Net::park) returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parked {
-    /// A [`Waker`] rang before it slept.
+    /// A [`Waker`] was called before the core slept.
     Notified,
-    /// Completions are there to reap.
+    /// There is something to reap.
     Ready,
-    /// Nothing: the timeout, or a signal.
+    /// Neither: the timeout has passed, or a signal arrived.
     TimedOut,
 }
 
@@ -154,14 +156,14 @@ pub enum Parked {
 pub struct NetStats {
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections turned away.
+    /// Connections refused.
     pub refused: u64,
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes the kernel took.
     pub bytes_out: u64,
-    /// Receives that were put off because others had taken all buffers.
+    /// Receives that had to wait because all buffers were in use.
     pub starved: u64,
-    /// Calls of io_uring_enter or epoll_wait.
+    /// Number of calls of io_uring_enter or epoll_wait.
     pub enters: u64,
 }

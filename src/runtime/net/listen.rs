@@ -8,10 +8,11 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where to listen.
+/// The address to listen on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListenAddr {
-    /// Every address of the host, IPv4 and IPv6 through one socket where the host has IPv6 (what Java does for a bare port).
+    /// Every address of the host: IPv6 and IPv4 through one socket if the host has IPv6. This is what Java does for a
+    /// port without an address.
     Any(u16),
     /// One address. `0.0.0.0` is IPv4 only, `[::]` both.
     At(SocketAddr),
@@ -26,25 +27,26 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// How to listen. What is set here is inherited by every accepted socket (as is `TCP_NODELAY`, always set).
+/// Options of a listener. Accepted sockets inherit them, and also `TCP_NODELAY`, which is always set.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct ListenOptions {
-    /// Connections the kernel holds ready (`clientPortListenBacklog`); `None` is Java's 50.
+    /// Length of the kernel's queue of connections not yet accepted (`clientPortListenBacklog`); `None` means Java's
+    /// default, 50.
     pub backlog: Option<i32>,
-    /// Several sockets share the port, the kernel spreads clients over them: one socket per shard.
+    /// Several sockets share the port, one per shard; the kernel distributes the clients over them.
     pub reuse_port: bool,
     /// `clientTcpKeepAlive`.
     pub keepalive: bool,
 }
 
-/// A port could not be opened.
+/// Why a port could not be opened.
 #[derive(Debug)]
 pub struct BindError {
-    /// Where.
+    /// The address.
     pub addr: ListenAddr,
     /// The call that failed.
     pub call: &'static str,
-    /// Why.
+    /// Its error.
     pub error: io::Error,
 }
 
@@ -66,16 +68,16 @@ impl std::error::Error for BindError {
     }
 }
 
-/// How long a port in use is waited for. The kernel closes the sockets of an io_uring a moment *after* its process was killed
-/// and reaped, so a server that is restarted at once needs some of it.
+/// How long to wait for a port that is in use. When a process with an io_uring is killed, the kernel closes its sockets
+/// only a moment *after* the process is gone, so a server that is restarted at once needs some of this time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Opens a listening socket. Blocks for up to two seconds while the port is in use.
+/// Opens a listening socket. If the port is in use this blocks for up to two seconds.
 pub fn listen(addr: ListenAddr, options: &ListenOptions) -> Result<TcpListener, BindError> {
     listen_within(addr, options, PATIENCE)
 }
 
-/// [`listen`] with another patience.
+/// Like [`listen`], but waits for another time.
 pub(super) fn listen_within(
     addr: ListenAddr,
     options: &ListenOptions,
@@ -116,7 +118,7 @@ fn listen_at(at: SocketAddr, options: &ListenOptions) -> Result<TcpListener, (&'
     set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, options.keepalive, "SO_KEEPALIVE")?;
     set(libc::IPPROTO_TCP, libc::TCP_NODELAY, true, "TCP_NODELAY")?;
     if at.is_ipv6() {
-        // Whatever net.ipv6.bindv6only says.
+        // Set explicitly, so that net.ipv6.bindv6only has no influence.
         set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, false, "IPV6_V6ONLY")?;
     }
     let name = SockAddr::from(at);
@@ -161,7 +163,7 @@ mod tests {
         assert!(said.starts_with(&format!("cannot listen on 127.0.0.1:{port}: bind: ")), "{said}");
         assert!(said.contains("another process"), "{said}");
         listen(at(port), &shared).unwrap();
-        // A port that is given up meanwhile is waited for.
+        // If the port becomes free while we wait, the bind succeeds.
         let waiting = thread::spawn(move || listen(at(port), &ListenOptions::default()));
         thread::sleep(Duration::from_millis(50));
         drop(first);

@@ -1,21 +1,23 @@
-//! Every TCP socket of one core: clients now, connections to other servers later. Plays the part of `NIOServerCnxnFactory`
-//! with its selector threads.
+//! All TCP sockets of one core: client connections now, connections to other servers later. Plays the part of
+//! `NIOServerCnxnFactory` and its selector threads.
 //!
 //! There are two back ends with the same behaviour: [`uring`] and [`epoll`]. [`Backend`] names the one to use, and
 //! [`choose`] finds out which one this host allows.
 //!
-//! Everything happens on the thread that made the [`Net`]; only [`Waker`] crosses threads. A turn of a core is
-//! [`reap`](Net::reap) (what has arrived), the machines' work with [`out`](Net::out), then [`flush`](Net::flush) (one send
-//! per connection), and [`park`](Net::park) when there was nothing to do.
+//! Everything happens on the thread that created the [`Net`]; only a [`Waker`] is used from other threads. A turn of a
+//! core is: [`reap`](Net::reap) (handle what has arrived), the work of the state machines, which append replies to
+//! [`out`](Net::out), then [`flush`](Net::flush) (one send per connection), and [`park`](Net::park) if there was
+//! nothing to do.
 //!
 //! A connection begins with `Accepted`, with `Connected` after [`connect`](Net::connect), or with the return of
-//! [`adopt`](Net::adopt). Its owner then hears any number of `Data` and at most one `Eof` (the peer sends no more, but can
-//! still read: answer, then `close`). In the end either the owner calls [`close`](Net::close) and hears nothing more, or it
-//! gets `Closed`. From then on the id is dead, and harmless in every call.
+//! [`adopt`](Net::adopt). After that its owner gets any number of `Data` and at most one `Eof`, which means that the
+//! peer sends no more but can still read: answer, then `close`. At the end either the owner calls [`close`](Net::close)
+//! and gets no further events, or it gets `Closed`. From then on the id is invalid, and every call ignores it.
 //!
-//! Memory: a slot is reused only when the kernel has ended every operation on it, so a late completion cannot meet a
-//! stranger. What is not sent stays in the connection's buffers, whose size the owner bounds with [`queued`](Net::queued).
-//! What arrives is bounded by `NetOptions::buffers`; the owner bounds it further with [`pause_recv`](Net::pause_recv).
+//! Memory: a slot is reused only after the kernel has ended all operations on it, so a late completion cannot be taken
+//! for one of the slot's next connection. Unsent bytes stay in the connection's buffers; their owner limits them by
+//! watching [`queued`](Net::queued). Received bytes are limited by `NetOptions::buffers`, and the owner can limit them
+//! further with [`pause_recv`](Net::pause_recv).
 
 mod conn;
 mod descriptors;
@@ -65,17 +67,17 @@ macro_rules! drive {
 
 /// See the module.
 pub struct Net {
-    // Dropped first: the kernel may use the memory of the table until the ring is gone.
+    // Dropped first: the kernel may use the memory of the table as long as the ring exists.
     back: Back,
     table: Table,
     waker: Waker,
 }
 
 impl Net {
-    /// Sets up the back end on the calling thread, which must be the one that uses it.
+    /// Sets up the back end. The calling thread must be the one that uses it.
     ///
     /// # Errors
-    /// The kernel refuses it; the message says what to do.
+    /// The kernel refuses; the message says what to do.
     pub fn new(backend: Backend, options: &NetOptions) -> Result<Net, NetError> {
         let waker = Waker::new().map_err(|e| NetError::of("eventfd", e))?;
         let back = match backend {
@@ -93,7 +95,7 @@ impl Net {
         }
     }
 
-    /// What other threads wake this core with.
+    /// What other threads use to wake this core.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
@@ -107,12 +109,12 @@ impl Net {
         NetStats { enters, ..self.table.stats }
     }
 
-    /// Connections that hold a slot, those being made or closed included.
+    /// Number of connections that use a slot, including those that are being opened or closed.
     pub fn conns(&self) -> usize {
         self.table.slab.len()
     }
 
-    /// The open connections, in no order.
+    /// The open connections, in no particular order.
     pub fn open_conns(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.table.slab.open_ids()
     }
@@ -122,7 +124,7 @@ impl Net {
     /// # Errors
     /// The socket cannot be used.
     pub fn add_listener(&mut self, socket: TcpListener) -> io::Result<usize> {
-        // io_uring answers EAGAIN for a non-blocking socket instead of waiting; epoll must not wait in accept.
+        // io_uring answers EAGAIN for a non-blocking socket instead of waiting; with epoll accept must not block.
         socket.set_nonblocking(self.backend() == Backend::Epoll)?;
         let number = self.table.place(socket);
         match drive!(self, watch_listener, number) {
@@ -134,7 +136,8 @@ impl Net {
         }
     }
 
-    /// Stops accepting on it; its port is free once the kernel has ended the accept (a turn later). Connections stay.
+    /// Stops accepting on a listener. Its port is free when the kernel has ended the accept, one turn later. Its
+    /// connections stay.
     pub fn remove_listener(&mut self, number: usize) {
         let Some(Some(l)) = self.table.listeners.get_mut(number) else { return };
         l.removed = true;
@@ -145,12 +148,12 @@ impl Net {
         }
     }
 
-    /// Begins to connect to `to`. Told by `Connected` or `ConnectFailed` in a later [`reap`](Net::reap). Before `Connected` the
-    /// id takes no bytes, and [`close`](Net::close) gives the attempt up. How long to wait is the owner's decision: the kernel's
-    /// own limit is about two minutes.
+    /// Starts connecting to `to`. A later [`reap`](Net::reap) reports `Connected` or `ConnectFailed`. Before
+    /// `Connected` the id accepts no bytes, and [`close`](Net::close) cancels the attempt. The owner decides how long
+    /// to wait; the kernel itself gives up after about two minutes.
     ///
     /// # Errors
-    /// `max_conns` are held, or no descriptor is left.
+    /// There are `max_conns` connections, or no descriptor is left.
     pub fn connect(&mut self, to: SocketAddr) -> io::Result<ConnId> {
         let fd = socket::tcp(to, self.backend() == Backend::Epoll)?;
         let full = |_| io::Error::other("as many connections as allowed are held");
@@ -159,12 +162,12 @@ impl Net {
         Ok(id)
     }
 
-    /// Takes over a connection that something else accepted or made.
+    /// Takes over a connection that other code accepted or made.
     ///
     /// # Errors
-    /// Gives it back when `max_conns` are held or it cannot be used.
+    /// Returns the stream if there are `max_conns` connections or if it cannot be used.
     pub fn adopt(&mut self, stream: TcpStream) -> Result<ConnId, TcpStream> {
-        // As for listeners. Fails only for what is not a socket.
+        // As for listeners. Fails only if the descriptor is not a socket.
         if stream.set_nonblocking(self.backend() == Backend::Epoll).is_err() {
             return Err(stream);
         }
@@ -173,34 +176,35 @@ impl Net {
         Ok(id)
     }
 
-    /// Where bytes for this connection are appended; sent by the next [`flush`](Net::flush). Never shorten it. For a dead
-    /// connection a buffer that goes nowhere.
+    /// The buffer to which bytes for this connection are appended; the next [`flush`](Net::flush) sends them. Never
+    /// shorten it. For an invalid id it is a buffer that is discarded.
     pub fn out(&mut self, id: ConnId) -> &mut Vec<u8> {
         self.table.out(id)
     }
 
-    /// Bytes appended that the kernel has not taken: a slow reader's backlog.
+    /// Number of bytes that were appended and that the kernel has not taken.
     pub fn queued(&self, id: ConnId) -> usize {
         self.table.slab.open_ref(id).map_or(0, conn::Conn::queued)
     }
 
-    /// Asks for one `Writable` event once everything appended so far is taken by the kernel. Nothing queued: at the next send.
+    /// Asks for one `Writable` event when the kernel has taken everything appended so far. If nothing is queued, it
+    /// comes after the next send.
     pub fn want_writable(&mut self, id: ConnId) {
         if let Some(c) = self.table.slab.open(id) {
             c.wants_writable = true;
         }
     }
 
-    /// Stops reading. Bytes that the kernel has handed over already are kept (no more than the buffers hold). They are
-    /// delivered, in order, by the first `reap` after `resume_recv`; so is the end of the stream. A failed send is still told
-    /// at once.
+    /// Stops reading. Bytes that the kernel has already handed over are kept; they are no more than fit into the
+    /// receive buffers. The first `reap` after `resume_recv` delivers them in order, and also the end of the stream. A
+    /// failed send is still reported immediately.
     pub fn pause_recv(&mut self, id: ConnId) {
         let Some(c) = self.table.slab.open(id) else { return };
         c.paused = true;
         drive!(self, stop_reading, id);
     }
 
-    /// Reads on after `pause_recv`.
+    /// Continues reading after `pause_recv`.
     pub fn resume_recv(&mut self, id: ConnId) {
         let Some(c) = self.table.slab.open(id) else { return };
         if !c.paused {
@@ -210,7 +214,7 @@ impl Net {
         drive!(self, resume_reading, id);
     }
 
-    /// Ends a connection; the id is dead from here on and no more events come for it.
+    /// Closes a connection. The id is invalid from now on, and no more events come for it.
     pub fn close(&mut self, id: ConnId, how: Close) {
         let Some(c) = self.table.slab.known(id) else { return };
         let is_connecting = c.phase == conn::Phase::Connecting;
@@ -232,12 +236,12 @@ impl Net {
         }
     }
 
-    /// Handles what has happened, without blocking, and tells `f`. Returns how much that was.
+    /// Handles what has happened, without blocking, and reports it to `f`. Returns the number of things handled.
     pub fn reap(&mut self, f: &mut impl FnMut(NetEvent<'_>)) -> usize {
         drive!(self, reap, f)
     }
 
-    /// Starts one send for each connection that has bytes and no send under way.
+    /// Starts one send for each connection that has bytes to send and no send in progress.
     ///
     /// # Errors
     /// The back end is unusable.
@@ -245,7 +249,8 @@ impl Net {
         drive!(self, flush)
     }
 
-    /// Flushes, then sleeps until something happens, a [`Waker`] rings, or `timeout` is over (`None`: for ever).
+    /// Flushes, then sleeps until something happens, a [`Waker`] is called, or `timeout` has passed (`None`: no
+    /// timeout).
     ///
     /// # Errors
     /// The back end is unusable.
@@ -268,7 +273,8 @@ impl Drop for Net {
         if let Back::Uring(b) = &mut self.back
             && !b.let_go()
         {
-            // The kernel still holds on to memory of the connections: leave it, rather than let it write into what comes next.
+            // The kernel still uses the connections' memory: leak it, so that the kernel cannot write into memory that
+            // is reused.
             std::mem::forget(std::mem::replace(&mut self.table.slab, conn::Slab::new(0)));
         }
     }

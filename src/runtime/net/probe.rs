@@ -1,5 +1,5 @@
-//! Tries, before any core is made, what the runtime is built on: so the right back end is taken, and the reason of a failure
-//! can be told.
+//! Before any core is created, tries the system features that the runtime needs: so the right back end is chosen, and a
+//! failure can be explained.
 
 use super::error::NetError;
 use super::{Backend, Net, NetEvent, NetOptions};
@@ -10,19 +10,19 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// What a server's sockets are on.
+/// The chosen back end.
 #[derive(Debug)]
 pub struct Choice {
-    /// The back end to use.
+    /// The back end.
     pub backend: Backend,
-    /// Why it is not io_uring although that was not ruled out; the text says how to allow it.
+    /// If io_uring was not excluded by the setting but does not work: why. The text says how to allow it.
     pub refused: Option<NetError>,
 }
 
-/// Decides by the setting (`None`: io_uring where it works, else epoll) and by what this host allows.
+/// Chooses by the setting (`None`: io_uring if it works, else epoll) and by what this host allows.
 ///
 /// # Errors
-/// io_uring alone is wanted, and does not work here.
+/// The setting requires io_uring, and it does not work here.
 pub fn choose(wanted: Option<Backend>) -> Result<Choice, NetError> {
     let refused = match wanted {
         Some(Backend::Epoll) => return Ok(Choice { backend: Backend::Epoll, refused: None }),
@@ -33,8 +33,8 @@ pub fn choose(wanted: Option<Backend>) -> Result<Choice, NetError> {
     Ok(Choice { backend, refused })
 }
 
-/// Whether this host allows what the io_uring back end needs: multishot receive into provided buffers, and a glommio
-/// executor. Opens a loopback connection for a moment; takes some milliseconds.
+/// Whether this host supports what the io_uring back end needs: multishot receive into provided buffers, and a glommio
+/// executor. Opens a loopback connection for a moment and takes some milliseconds.
 pub(super) fn probe() -> Result<(), NetError> {
     probe_ring()?;
     let executor =
@@ -45,7 +45,7 @@ pub(super) fn probe() -> Result<(), NetError> {
     }
 }
 
-/// Receives bytes from a loopback connection the way clients' bytes are received.
+/// Receives bytes from a loopback connection in the same way as from clients.
 fn probe_ring() -> Result<(), NetError> {
     let io = |call| move |error| NetError::Io { call, error };
     let options = NetOptions { entries: 8, buffers: 8, buffer_len: 64, max_conns: 1, linger: Duration::ZERO };
@@ -55,7 +55,7 @@ fn probe_ring() -> Result<(), NetError> {
     let mut client = TcpStream::connect(at).map_err(io("connect to 127.0.0.1"))?;
     let (served, _) = listener.accept().map_err(io("accept on 127.0.0.1"))?;
     net.adopt(served).map_err(|_| NetError::Io { call: "fcntl", error: io::Error::from_raw_os_error(libc::EBADF) })?;
-    // Two messages: the second shows that the receive stayed armed.
+    // Two messages: the second shows that the receive stays armed.
     for round in [1u8, 2] {
         client.write_all(&[round]).map_err(io("send to 127.0.0.1"))?;
         let until = Instant::now() + Duration::from_secs(5);
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!((epoll.backend, epoll.refused.is_none()), (Backend::Epoll, true));
     }
 
-    /// Makes io_uring_setup fail with `errno` on this thread, as a container's seccomp profile does.
+    /// Makes io_uring_setup fail with `errno` on this thread, as the seccomp profile of a container does.
     fn forbid_io_uring(errno: i32) {
         let op = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
         let filter = [
@@ -111,7 +111,7 @@ mod tests {
             op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
         ];
         let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        // SAFETY: the program and its filter live through the calls, which copy them.
+        // SAFETY: the program and its filter live until the calls, which copy them, have returned.
         unsafe {
             assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
             assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);

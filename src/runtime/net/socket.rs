@@ -1,11 +1,11 @@
-//! The system calls on TCP sockets that the standard library does not have.
+//! System calls on TCP sockets that the standard library does not offer.
 
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// An address as the kernel takes it.
+/// An address in the kernel's format.
 pub(super) enum SockAddr {
     V4(libc::sockaddr_in),
     V6(libc::sockaddr_in6),
@@ -57,7 +57,7 @@ fn sockaddr_in6(a: SocketAddrV6) -> libc::sockaddr_in6 {
     sa
 }
 
-/// A new TCP socket of the family of `at`.
+/// A new TCP socket for the address family of `at`.
 pub(super) fn tcp_for(at: SocketAddr, flags: libc::c_int) -> io::Result<OwnedFd> {
     let family = if at.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.
@@ -69,7 +69,7 @@ pub(super) fn tcp_for(at: SocketAddr, flags: libc::c_int) -> io::Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A socket to connect to `to` with: it sends small packets at once.
+/// A socket for connecting to `to`, with TCP_NODELAY.
 pub(super) fn tcp(to: SocketAddr, nonblocking: bool) -> io::Result<OwnedFd> {
     let fd = tcp_for(to, if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
     set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &libc::c_int::from(true))?;
@@ -96,7 +96,7 @@ pub(super) fn connect(fd: RawFd, to: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The error that a connection attempt ended with, 0 if none, and forgets it.
+/// The error with which a connection attempt ended, 0 if there was none; the call also clears it.
 pub(super) fn take_error(fd: RawFd) -> i32 {
     let mut error: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
@@ -112,7 +112,7 @@ pub(super) fn recv(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sends without blocking; how many bytes the kernel took.
+/// Sends without blocking; returns the number of bytes that the kernel took.
 pub(super) fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: `bytes` is readable for its length.
     let n = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
@@ -130,23 +130,23 @@ pub(super) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sends FIN behind what is queued. Fails only if the connection is gone, which reading it will tell.
+/// Sends FIN after the queued bytes. Fails only if the connection is gone, which the next read will report.
 pub(super) fn shutdown_write(fd: RawFd) {
     // SAFETY: no pointers; the descriptor is open.
     unsafe { libc::shutdown(fd, libc::SHUT_WR) };
 }
 
-/// Makes the close of this socket send a reset and drop what is queued.
+/// Makes closing this socket send a reset and drop the queued bytes.
 pub(super) fn reset_on_close(fd: RawFd) {
-    // It cannot fail for a TCP socket, and if it did the close would only be a polite one.
+    // This cannot fail for a TCP socket. If it did, the connection would be closed with FIN instead.
     let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 });
 }
 
-/// Bytes (and a FIN, which counts as one) that the kernel holds for the peer and that the peer has not acknowledged.
+/// Number of sent bytes that the peer has not acknowledged. A FIN counts as one byte.
 pub(super) fn unacknowledged(fd: RawFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: a valid place for the result.
     let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
-    // It fails only for what is no connection any more: nothing is held then.
+    // Fails only if there is no connection any more; then nothing is unacknowledged.
     if done == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }

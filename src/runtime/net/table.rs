@@ -1,4 +1,4 @@
-//! What both back ends keep: the connections, the listeners, and who is on the way out.
+//! The state that both back ends share: the connections, the listeners, and the connections that are being closed.
 
 use super::conn::{Phase, Slab, Spares};
 use super::descriptors::Descriptors;
@@ -10,32 +10,34 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-/// How often closing connections are looked at, and how long accepting pauses after an error.
+/// How often connections that are being closed are checked, and how long accepting pauses after an error.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 
-/// The most bytes in one send operation: the kernel copies them, and delivers them on loopback, before anybody else is served.
+/// Most bytes of one send operation. The kernel copies them, and on loopback also delivers them, before it does
+/// anything else.
 pub(super) const SEND_MAX: usize = 128 << 10;
-/// A send up to this size begins in the flush that follows; longer ones share [`FLUSH_MAX`] in each flush.
+/// A send of at most this many bytes starts in the next flush; longer ones share [`FLUSH_MAX`] bytes per flush.
 pub(super) const SEND_SMALL: usize = 32 << 10;
-/// Bytes of long sends begun in one flush.
+/// Most bytes of long sends that start in one flush.
 pub(super) const FLUSH_MAX: usize = 512 << 10;
-/// Completions handled, or connections read, in one reap: what they ask for is answered before more are looked at.
+/// Most completions handled, or connections read, in one reap; the requests in them are answered before more are read.
 pub(super) const REAP_MAX: usize = 1024;
 
-/// Connections that wait for the peer's FIN after everything was sent. More are closed at once: the wait is a courtesy (the
-/// kernel would answer later bytes of the peer with a reset), and a flood of refused connections must not live on it.
+/// Most connections that wait for the peer's FIN after everything was sent; more are closed immediately. The wait only
+/// avoids a reset in answer to late bytes of the peer, and a flood of refused connections must not use it to take
+/// resources.
 const MOST_LINGERING: usize = 1024;
 
 /// A listening socket.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
-    /// The kernel has an accept of ours.
+    /// An accept of ours is in progress in the kernel.
     pub(super) armed: bool,
-    /// Descriptors run short: connections are accepted one by one.
+    /// Descriptors are nearly used up: connections are accepted one at a time.
     pub(super) one_by_one: bool,
     /// epoll: connections may be waiting.
     pub(super) ready: bool,
-    /// Why it does not accept for the moment; looked at again at the next tick.
+    /// Whether and why accepting is paused; checked again at the next tick.
     pub(super) rest: Rest,
     pub(super) removed: bool,
 }
@@ -43,20 +45,20 @@ pub(super) struct Listener {
 /// Why a listener does not accept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rest {
-    /// It does.
+    /// It accepts.
     Not,
     /// Accepting failed.
     Failed,
-    /// The descriptors that are left are for files.
+    /// The remaining descriptors are reserved for files.
     Crowded,
 }
 
-/// A connection on its way out.
+/// A connection that is being closed.
 pub(super) struct Leaving {
     id: ConnId,
-    /// Until it is cut off unless it takes something.
+    /// Ticks left until it is reset, if the peer acknowledges nothing.
     ticks: u32,
-    /// Bytes that the peer has not acknowledged, ours and the kernel's.
+    /// Bytes that the peer has not acknowledged: those in our buffers and those in the kernel's.
     unsent: usize,
 }
 
@@ -65,13 +67,13 @@ pub(super) struct Table {
     pub(super) slab: Slab,
     pub(super) spares: Spares,
     pub(super) listeners: Vec<Option<Listener>>,
-    /// Connections with something in `out` and no send in flight, or that just ended one.
+    /// Connections that have bytes in `out` and no send in progress, or whose send has just ended.
     pub(super) dirty: Vec<ConnId>,
     pub(super) leaving: Vec<Leaving>,
     pub(super) stats: NetStats,
     pub(super) descriptors: Descriptors,
     linger_ticks: u32,
-    /// What appends to dead connections go to.
+    /// Receives what is appended for invalid ids.
     sink: Vec<u8>,
 }
 
@@ -90,7 +92,7 @@ impl Table {
         }
     }
 
-    /// Puts a listener into the first free place.
+    /// Stores a listener in the first free place.
     pub(super) fn place(&mut self, socket: TcpListener) -> usize {
         let one_by_one = self.descriptors.is_near(0);
         let listener = Listener { socket, armed: false, one_by_one, ready: false, rest: Rest::Not, removed: false };
@@ -117,7 +119,7 @@ impl Table {
         &mut conn.out
     }
 
-    /// Takes up a connection that was accepted. `None`: it is gone already, or was turned away, which `f` hears.
+    /// Adds an accepted connection. `None` if it is already gone, or was refused, which is reported to `f`.
     pub(super) fn welcome(
         &mut self,
         listener: usize,
@@ -133,7 +135,7 @@ impl Table {
             }
         }
         let stream = TcpStream::from(fd);
-        // Fails if the peer is gone already.
+        // Fails if the peer is already gone.
         let mut peer = stream.peer_addr().ok()?;
         peer.set_ip(peer.ip().to_canonical());
         let taken = if self.descriptors.is_too_many(number) {
@@ -154,7 +156,7 @@ impl Table {
         }
     }
 
-    /// An accept failed. A listener that rests already was told of.
+    /// An accept failed. If the listener is already paused, the failure was reported before.
     pub(super) fn accept_failed(&mut self, listener: usize, errno: i32, f: &mut impl FnMut(NetEvent<'_>)) {
         match self.listeners[listener].as_mut() {
             Some(l) if l.rest == Rest::Not => l.rest = Rest::Failed,
@@ -163,7 +165,8 @@ impl Table {
         f(NetEvent::AcceptFailed { listener, error: io::Error::from_raw_os_error(errno) });
     }
 
-    /// Lets listeners go on that may, and tells `f` of those that waited for descriptors. Returns whether any still rests.
+    /// Lets paused listeners continue if they may, and reports to `f` those that waited for descriptors. Returns
+    /// whether any is still paused.
     pub(super) fn wake_listeners(&mut self, f: &mut impl FnMut(NetEvent<'_>)) -> bool {
         let mut rests = false;
         for (listener, l) in self.listeners.iter_mut().enumerate() {
@@ -181,12 +184,12 @@ impl Table {
         rests
     }
 
-    /// Whether any listener rests.
+    /// Whether any listener is paused.
     pub(super) fn any_rests(&self) -> bool {
         self.listeners.iter().flatten().any(|l| l.rest != Rest::Not)
     }
 
-    /// A connection begins to leave: it is watched from now on.
+    /// A connection begins to close; from now on it is checked at every tick.
     pub(super) fn leave(&mut self, id: ConnId) {
         if let Some(c) = self.slab.get(id) {
             let unsent = c.queued() + socket::unacknowledged(c.fd());
@@ -194,13 +197,14 @@ impl Table {
         }
     }
 
-    /// Whether another connection may wait for its peer's FIN.
+    /// Whether one more connection may wait for its peer's FIN.
     pub(super) fn may_linger(&self) -> bool {
         self.leaving.len() <= MOST_LINGERING
     }
 
-    /// The leaving connections that have taken nothing for the whole linger time. Those that owe the peer bytes end with a
-    /// reset; the others have sent all of it, and only the peer's FIN is missing.
+    /// The closing connections whose peers have acknowledged nothing for the whole linger time. Those with
+    /// unacknowledged bytes are closed with a reset. The others have sent everything, and only the peer's FIN is
+    /// missing.
     pub(super) fn overdue(&mut self) -> Vec<ConnId> {
         let mut overdue = Vec::new();
         let (slab, linger) = (&mut self.slab, self.linger_ticks);
@@ -220,7 +224,7 @@ impl Table {
         overdue
     }
 
-    /// Frees a dead connection that the kernel knows nothing of any more.
+    /// Frees a closed connection when the kernel has no more operations on it.
     pub(super) fn settle(&mut self, id: ConnId) {
         let Some(c) = self.slab.get(id) else { return };
         if c.phase == Phase::Dead && !c.recv_armed && !c.send_in_flight {
@@ -231,7 +235,7 @@ impl Table {
     }
 }
 
-/// Errors of a client that vanished while it was being accepted, and our own cancellation.
+/// Whether an accept failed because the client was gone already, or because we cancelled it.
 pub(super) fn transient_accept_error(errno: i32) -> bool {
     [libc::ECONNABORTED, libc::EINTR, libc::ECANCELED, libc::EPROTO, libc::EAGAIN, libc::ENETDOWN, libc::EHOSTUNREACH]
         .contains(&errno)

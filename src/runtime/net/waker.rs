@@ -1,10 +1,11 @@
-//! Waking a core that sleeps, from any thread, without a lost wake-up and without a syscall while it is awake.
+//! Wakes a sleeping core from any thread. No wake-up is lost, and no system call is needed while the core is awake.
 //!
-//! One word with three values. A sender first puts its message where the core will look, then calls [`Waker::wake`], which
-//! swaps in `NOTIFIED` and writes the eventfd only if it displaced `PARKED`. The core, about to sleep, moves `AWAKE` to
-//! `PARKED`; if it finds `NOTIFIED` instead it does not sleep but takes the notification (back to `AWAKE`) and runs another
-//! turn. So a notification is consumed only by a park, and whatever was sent before it is visible in the turn that follows:
-//! the only duty of the core is to look at its mailboxes once between two parks, at any point.
+//! The state is one word with three values. A sender first stores its message where the core will look, then calls
+//! [`Waker::wake`]. That sets the word to `NOTIFIED`, and writes to the eventfd only if the word was `PARKED`. A core
+//! that is about to sleep changes `AWAKE` to `PARKED`. If it finds `NOTIFIED` instead it does not sleep: it sets the
+//! word back to `AWAKE` and runs another turn. So only a park consumes a notification, and the turn after that park
+//! sees everything that was sent before it. The core only has to look at its mailboxes once between two parks, at any
+//! time.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -15,7 +16,7 @@ const AWAKE: u8 = 0;
 const PARKED: u8 = 1;
 const NOTIFIED: u8 = 2;
 
-/// Wakes one core. Cheap to clone, usable from any thread, safe to call after the core is gone.
+/// Wakes one core. Cheap to clone, usable from any thread, harmless after the core has ended.
 #[derive(Clone)]
 pub struct Waker(Arc<Bell>);
 
@@ -25,7 +26,8 @@ struct Bell {
 }
 
 impl Waker {
-    /// A bell for one core. The eventfd is blocking: io_uring answers a read of a non-blocking one with `EAGAIN`.
+    /// A waker for one core. The eventfd is blocking, because io_uring answers a read of a non-blocking one with
+    /// `EAGAIN`.
     pub(super) fn new() -> io::Result<Waker> {
         // SAFETY: no pointers are passed; a non-negative result is a new descriptor that nobody else owns.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
@@ -37,23 +39,24 @@ impl Waker {
         Ok(Waker(Arc::new(Bell { state: AtomicU8::new(AWAKE), eventfd })))
     }
 
-    /// Makes the core run one more turn before it sleeps, waking it if it sleeps now. Call it after the message is in place.
+    /// Makes the core run one more turn before it sleeps, and wakes it if it sleeps now. Call it after the message is
+    /// stored.
     pub fn wake(&self) {
-        // Orders the message before the load below: if the load still sees NOTIFIED, the park that takes that notification
-        // comes later and its own fence makes the message visible to it.
+        // Orders the message before the load below. If the load still sees NOTIFIED, the park that takes that
+        // notification comes later, and the fence there makes the message visible.
         fence(Ordering::SeqCst);
         if self.0.state.load(Ordering::Relaxed) == NOTIFIED {
             return;
         }
         if self.0.state.swap(NOTIFIED, Ordering::SeqCst) == PARKED {
             let one = 1u64.to_ne_bytes();
-            // SAFETY: `one` is 8 readable bytes and the descriptor is open as long as `self`. The result needs no look: the
-            // counter cannot reach its limit, because every write but the first needs a park in between.
+            // SAFETY: `one` is 8 readable bytes, and the descriptor is open as long as `self`. The result can be
+            // ignored: the counter cannot overflow, because there is a park between any two writes.
             let _ = unsafe { libc::write(self.0.eventfd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
     }
 
-    /// The core is about to sleep. False: it was notified and must run another turn instead.
+    /// The core is about to sleep. Returns false if it was notified and must run another turn instead.
     pub(super) fn begin_park(&self) -> bool {
         if self.0.state.compare_exchange(AWAKE, PARKED, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             return true;
@@ -62,7 +65,7 @@ impl Waker {
         false
     }
 
-    /// The core is awake again; a notification that came meanwhile is taken, because a turn follows.
+    /// The core is awake again. A notification that came meanwhile is consumed, because a turn follows.
     pub(super) fn end_park(&self) {
         self.0.state.swap(AWAKE, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
 
-    /// Blocks like a back end does: until the eventfd is readable.
+    /// Blocks as a back end does: until the eventfd is readable.
     fn sleep_on(w: &Waker) {
         let mut buf = [0u8; 8];
         // SAFETY: 8 writable bytes, open descriptor.
@@ -114,7 +117,7 @@ mod tests {
                 })
             })
             .collect();
-        // A lost wake-up leaves this loop asleep for ever: the test would hang.
+        // If a wake-up is lost, this loop sleeps for ever and the test hangs.
         while sent.load(Ordering::Relaxed) < 2 * EACH {
             if w.begin_park() {
                 sleep_on(&w);

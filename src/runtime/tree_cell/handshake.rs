@@ -1,13 +1,13 @@
-//! How a shard that moves on and a peer core that waits for it find each other. Compiled twice: over the true atomics, and in
-//! the test over loom's, which tries every order in which the two may run.
+//! How a shard that moves its cursor and a peer core that waits for it notice each other. This file is compiled twice:
+//! with the real atomics, and in the test with those of loom, which tries every order in which the two may run.
 
 use super::atomics::{AtomicBool, AtomicI64, CachePadded, Ordering, fence};
 
-/// The words, each in a cache line of its own.
+/// The shared words, each in a cache line of its own.
 pub(super) struct Handshake {
-    /// The zxid that each shard answers reads at.
+    /// For each shard, the zxid as of which it answers reads.
     cursors: Vec<CachePadded<AtomicI64>>,
-    /// The peer core has something to apply and waits for a shard to move on: whoever does wakes it.
+    /// The peer core has transactions to apply but waits for a shard to move its cursor: the shard that does wakes it.
     peer_waiting: CachePadded<AtomicBool>,
 }
 
@@ -23,15 +23,17 @@ impl Handshake {
         self.cursors[shard].load(Ordering::Acquire)
     }
 
-    /// Returns whether the peer core has to be woken.
+    /// A shard stores its cursor. Returns whether the peer core has to be woken.
     pub(super) fn moved_on(&self, shard: usize, cursor: i64) -> bool {
         self.cursors[shard].store(cursor, Ordering::Release);
-        // Against the fence in `peer_waits`: either the peer core's next look sees the cursor, or this sees that it waits.
+        // Pairs with the fence in `peer_waits`: either the peer core's next look sees the cursor, or this load sees
+        // that it waits.
         fence(Ordering::SeqCst);
         self.peer_waiting.load(Ordering::Relaxed) && self.peer_waiting.swap(false, Ordering::SeqCst)
     }
 
-    /// Returns whether that is news: then the caller must look at the cursors once more before it sleeps.
+    /// The peer core says whether it waits. Returns true if it did not wait before: then it must look at the cursors
+    /// once more before it sleeps.
     pub(super) fn peer_waits(&self, waits: bool) -> bool {
         if waits {
             let news = !self.peer_waiting.swap(true, Ordering::SeqCst);

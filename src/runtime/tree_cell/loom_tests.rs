@@ -1,4 +1,4 @@
-//! No wake-up is lost between shards that move on and the peer core that waits for them, in any order in which they may run.
+//! Checks that no wake-up between shards and the waiting peer core is lost, in any order in which they may run.
 
 use loom::sync::{Arc, Notify};
 use loom::thread;
@@ -9,11 +9,11 @@ mod handshake;
 
 use handshake::Handshake;
 
-/// What [`handshake`] is made of here.
+/// The atomics that [`handshake`] uses in this test.
 mod atomics {
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
 
-    /// Loom's words have no cache lines.
+    /// In loom, cache lines do not matter.
     pub(super) struct CachePadded<T>(T);
 
     impl<T> CachePadded<T> {
@@ -31,7 +31,8 @@ mod atomics {
     }
 }
 
-/// A peer core as its loop has it: it sleeps only when it said that it waits and a look after that found nothing.
+/// A peer core as in its real loop: it sleeps only after it said that it waits and then looked again without finding
+/// anything.
 fn wait_for(handshake: &Handshake, bell: &Notify, wanted: &[i64]) {
     loop {
         let there = |(shard, cursor): (usize, &i64)| handshake.cursor(shard) >= *cursor;
@@ -48,7 +49,7 @@ fn wait_for(handshake: &Handshake, bell: &Notify, wanted: &[i64]) {
 
 fn model(cursors: &'static [&'static [i64]]) {
     let mut builder = loom::model::Builder::new();
-    // More switches between threads than this at a time find nothing that fewer do not, and take minutes.
+    // More preemptions than this find nothing new, and take minutes.
     builder.preemption_bound = Some(3);
     builder.check(move || {
         let (handshake, bell) = (Arc::new(Handshake::new(cursors.len(), 0)), Arc::new(Notify::new()));

@@ -302,7 +302,7 @@ fn a_snapshot_without_its_bytes_and_none_at_all() {
     assert!(headers.contains("last_zxid: 0x136"), "{headers}");
     site.heard.refuses.store(true, Ordering::SeqCst);
     let (status, _, body) = site.ask(request);
-    let why = plain("snapshot", "\"64 others already wait for a snapshot\"");
+    let why = plain("snapshot", "\"64 others already wait for a snapshot: try again later\"");
     assert_eq!((status.as_str(), String::from_utf8(body).unwrap()), ("500 Internal Server Error", why));
     assert!(site.get("/commands/mntr").1.contains("\"snapshot_error_count\" : 1.0,"));
     let site = Site::open(|c| c.admin.snapshot = false);

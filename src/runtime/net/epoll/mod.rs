@@ -1,5 +1,5 @@
-//! The back end over epoll, for hosts that forbid io_uring. Sockets are registered once, edge-triggered; what the kernel said
-//! last is kept in the connection (`readable`, `writable`) until a call answers that there is no more.
+//! The back end for epoll, for hosts that do not allow io_uring. Sockets are registered once, edge-triggered. The last
+//! known state is stored in the connection (`readable`, `writable`) until a call returns that there is no more.
 
 mod ready;
 
@@ -19,15 +19,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// The waker's eventfd among the registered descriptors. No connection's generation is 0, and no listener has this number.
+/// The registration of the waker's eventfd. No connection has generation 0, and no listener has this number.
 const BELL: Token = Token(u32::MAX as usize);
 
-/// How many receive buffers' bytes are read from one connection at a time.
+/// Size of one read from a connection, as a number of receive buffers.
 const BUFFERS_PER_READ: usize = 8;
 
-/// A registered connection. Listeners are their numbers.
+/// The registration of a connection. Listeners are registered under their numbers.
 fn token(id: ConnId) -> Token {
-    const { assert!(usize::BITS >= 64, "an id is a registration") }
+    const { assert!(usize::BITS >= 64, "a connection id must fit into a token") }
     Token(id.0 as usize)
 }
 
@@ -35,22 +35,21 @@ fn token(id: ConnId) -> Token {
 pub(super) struct Epoll {
     poll: Poll,
     events: Events,
-    /// `events` hold what was not handled yet.
+    /// `events` contains events that were not handled yet.
     fetched: bool,
-    /// The kernel was asked by a park, so asking again right behind its events would find little: that reap spares itself the
-    /// call.
+    /// The last park has just asked the kernel, so asking again now would find little: the next reap skips that call.
     fresh: bool,
-    /// The eventfd, which has to live as long as its registration.
+    /// The eventfd, which must live as long as its registration.
     _waker: Waker,
-    /// Connections that may have bytes for us, oldest first.
+    /// Connections that may have bytes to read, oldest first.
     queue: VecDeque<ConnId>,
-    /// Where received bytes are put.
+    /// Buffer for received bytes.
     buffer: Vec<u8>,
-    /// Bytes read in one reap at most, about.
+    /// About how many bytes are read in one reap at most.
     reap_bytes: usize,
-    /// Connections that failed in a flush or at once when they were to be made: told by the next reap.
+    /// Connections that failed in a flush, or as soon as they were to be made: the next reap reports them.
     failed: Vec<(ConnId, i32)>,
-    /// Connections whose bytes were all taken, and whose owner wants to hear of it.
+    /// Connections whose bytes the kernel has taken completely and whose owners asked to be told.
     emptied: Vec<ConnId>,
     tick_at: Option<Instant>,
     enters: u64,
@@ -59,7 +58,7 @@ pub(super) struct Epoll {
 impl Epoll {
     pub(super) fn new(options: &NetOptions, waker: &Waker) -> Result<Epoll, NetError> {
         let poll = Poll::new().map_err(|e| NetError::Io { call: "epoll_create1", error: e })?;
-        // An edge for each ring: the counter need not be read.
+        // Each wake-up gives an edge, so the counter need not be read.
         poll.registry()
             .register(&mut SourceFd(&waker.fd()), BELL, Interest::READABLE)
             .map_err(|e| NetError::Io { call: "epoll_ctl", error: e })?;
@@ -80,12 +79,12 @@ impl Epoll {
         })
     }
 
-    /// How often the kernel was asked for events.
+    /// Number of calls of epoll_wait.
     pub(super) fn enters(&self) -> u64 {
         self.enters
     }
 
-    /// Asks the kernel what is ready.
+    /// Asks the kernel for events.
     fn fetch(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         self.enters += 1;
         match self.poll.poll(&mut self.events, timeout) {
@@ -101,7 +100,7 @@ impl Epoll {
         self.poll.registry().register(&mut SourceFd(&fd), token, interest)
     }
 
-    /// Puts a connection that may have bytes into the queue.
+    /// Adds a connection that may have bytes to the queue.
     fn enqueue(&mut self, t: &mut Table, id: ConnId) {
         if let Some(c) = t.slab.get(id)
             && c.readable
@@ -115,7 +114,7 @@ impl Epoll {
         }
     }
 
-    /// One send. Whether there is more that the kernel may take.
+    /// Sends once. Returns whether there are more bytes that the kernel may take.
     fn send(&mut self, t: &mut Table, id: ConnId) -> bool {
         let Some(c) = t.slab.get(id) else { return false };
         if c.sending.is_empty() {
@@ -123,7 +122,7 @@ impl Epoll {
             c.sent = 0;
         }
         if c.sending.is_empty() {
-            // `out` was asked for but nothing appended.
+            // The buffer was requested but nothing was appended.
             t.spares.put(std::mem::take(&mut c.sending));
             return false;
         }
@@ -143,7 +142,7 @@ impl Epoll {
                 }
             },
         };
-        // The kernel took less than it was given because it has no room: it will say when it has.
+        // If the kernel took fewer bytes than it was given, it has no room; it will report when it has.
         c.writable = n == part.len();
         t.stats.bytes_out += n as u64;
         c.sent += n;
@@ -176,11 +175,11 @@ impl Driver for Epoll {
 
     fn admit(&mut self, t: &mut Table, id: ConnId) -> Result<(), OwnedFd> {
         let Some(c) = t.slab.get(id) else { return Ok(()) };
-        // The kernel says at once what a new registration is ready for.
+        // The kernel reports at once what a newly registered socket is ready for.
         if self.register(c.fd(), token(id), Interest::READABLE | Interest::WRITABLE).is_ok() {
             return Ok(());
         }
-        // Of `fs.epoll.max_user_watches` none is left, or the kernel has no memory.
+        // The limit `fs.epoll.max_user_watches` is reached, or the kernel has no memory.
         t.slab.withdraw(id).map_or(Ok(()), Err)
     }
 
@@ -214,7 +213,7 @@ impl Driver for Epoll {
     fn reap(&mut self, t: &mut Table, f: &mut impl FnMut(NetEvent<'_>)) -> usize {
         let mut n = self.tell_outcomes(t, f);
         if !self.fetched && !std::mem::take(&mut self.fresh) {
-            // A failure shows in the next park.
+            // An error will show again in the next park.
             let _ = self.fetch(Some(Duration::ZERO));
         }
         n += self.note_events(t, f);
@@ -249,7 +248,7 @@ impl Driver for Epoll {
             }
             false
         });
-        // A finished connection may have been closed meanwhile, but nothing else becomes dirty here.
+        // A connection that is done may have been closed meanwhile; nothing else becomes dirty here.
         dirty.append(&mut t.dirty);
         t.dirty = dirty;
         Ok(())

@@ -1,4 +1,4 @@
-//! What the kernel said is ready: accepted, read, and told to the owners.
+//! Handles readiness: accepts, reads, and reports to the owners.
 
 use super::{BELL, Epoll};
 use crate::runtime::net::conn::Phase;
@@ -10,10 +10,10 @@ use crate::types::ConnId;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Connections taken from a listener before others are served.
+/// Most connections accepted from a listener before other sockets are served.
 const ACCEPT_MAX: usize = 64;
 
-/// What the kernel says of a connection.
+/// What the kernel reported about a connection.
 #[derive(Clone, Copy)]
 struct Readiness {
     readable: bool,
@@ -22,7 +22,7 @@ struct Readiness {
 }
 
 impl Epoll {
-    /// What happened outside a reap: failures, and queues that were emptied.
+    /// Reports what happened outside a reap: failures, and queues that are now empty.
     pub(super) fn tell_outcomes(&mut self, t: &mut Table, f: &mut impl FnMut(NetEvent<'_>)) -> usize {
         let n = self.failed.len() + self.emptied.len();
         for (id, errno) in std::mem::take(&mut self.failed) {
@@ -39,7 +39,7 @@ impl Epoll {
         n
     }
 
-    /// Keeps what the fetched events say.
+    /// Stores what the fetched events say.
     pub(super) fn note_events(&mut self, t: &mut Table, f: &mut impl FnMut(NetEvent<'_>)) -> usize {
         if !std::mem::take(&mut self.fetched) {
             return 0;
@@ -90,7 +90,7 @@ impl Epoll {
         self.enqueue(t, id);
     }
 
-    /// Whether a listener has connections that were not taken for want of time.
+    /// Whether a listener still has connections that were not accepted because of [`ACCEPT_MAX`].
     pub(super) fn has_ready_listener(&self, t: &Table) -> bool {
         t.listeners.iter().flatten().any(|l| l.ready && l.rest == Rest::Not)
     }
@@ -114,7 +114,8 @@ impl Epoll {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => l.ready = false,
                     Err(e) => match e.raw_os_error().unwrap_or(libc::EIO) {
                         errno if transient_accept_error(errno) => {}
-                        // Out of descriptors or memory: clients wait in the backlog meanwhile. Never spin on it.
+                        // No descriptors or no memory are left. Clients wait in the backlog meanwhile; do not retry in
+                        // a loop.
                         errno => t.accept_failed(number, errno, f),
                     },
                 }
@@ -126,7 +127,7 @@ impl Epoll {
         n
     }
 
-    /// Reads each connection that may have bytes once, as far as the buffers of a reap go.
+    /// Reads once from each connection that may have bytes, until the bytes allowed per reap are used up.
     pub(super) fn read(&mut self, t: &mut Table, f: &mut impl FnMut(NetEvent<'_>)) -> usize {
         let mut left = self.reap_bytes;
         let rounds = self.queue.len().min(REAP_MAX);
@@ -144,8 +145,8 @@ impl Epoll {
             match socket::recv(c.fd(), &mut self.buffer) {
                 Ok(0) => self.at_eof(t, id, f),
                 Ok(n) => {
-                    // Less than asked for: the kernel has no more, and says so when there is. But the end of a stream that it
-                    // told of already is told once.
+                    // Fewer bytes than requested: the kernel has no more and will report new ones. But an end of stream
+                    // that it has reported already is not reported again, so then read on.
                     c.readable = n == self.buffer.len() || c.hung_up;
                     let is_open = c.phase == Phase::Open;
                     t.stats.bytes_in += n as u64;

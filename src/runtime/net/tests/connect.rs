@@ -1,8 +1,8 @@
-//! Connections that are made here, and bytes both ways over them.
+//! Outgoing connections, and bytes over them in both directions.
 
 use super::*;
 
-/// Two nets, a connection from the first to the second: how each of them calls it.
+/// Two nets with a connection from the first to the second; each net has its own id for the connection.
 fn two(backend: Backend) -> (Net, ConnId, Net, ConnId) {
     let (mut from, mut to) = (Net::new(backend, &small()).unwrap(), Net::new(backend, &small()).unwrap());
     let l = listen(local(), &ListenOptions::default()).unwrap();
@@ -86,7 +86,7 @@ fn who_does_not_listen_is_told_by_name() {
 #[test]
 fn an_attempt_is_given_up_by_closing_it() {
     for backend in backends() {
-        // A listener whose backlog is full answers no more connections: attempts hang.
+        // If the backlog of a listener is full, further connection attempts are not answered.
         let l = listen(local(), &ListenOptions { backlog: Some(1), ..Default::default() }).unwrap();
         let at = l.local_addr().unwrap();
         let mut net = Net::new(backend, &small()).unwrap();

@@ -1,4 +1,4 @@
-//! How connections end: everything queued arrives at whoever takes it, and only who takes nothing is reset.
+//! How connections end: a peer that reads gets everything that was queued, and only one that reads nothing is reset.
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn a_reader_that_never_reads_is_cut_off_after_the_linger_time() {
     }
 }
 
-/// Takes what comes in pieces with a pause before each; how much it was, and how it ended.
+/// Reads in pieces, with a pause before each; returns the number of bytes and how the connection ended.
 fn slowly(mut client: TcpStream, piece: usize, pause: Duration) -> (usize, Option<io::ErrorKind>) {
     let mut bytes = vec![0; piece];
     let mut all = 0;
@@ -57,7 +57,7 @@ fn slowly(mut client: TcpStream, piece: usize, pause: Duration) -> (usize, Optio
 fn a_reader_that_makes_progress_gets_all_of_it_however_long_it_takes() {
     for backend in backends() {
         let (mut net, token, client) = pair(backend, &NetOptions { linger: Duration::from_millis(750), ..small() });
-        // A small window, so that what was acknowledged shows soon; the kernel still takes megabytes at once.
+        // A small window, so that acknowledgements show progress soon; the kernel still takes megabytes at once.
         let len: libc::c_int = 64 << 10;
         socket::set_option(client.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &len).unwrap();
         let sent = 6 << 20;

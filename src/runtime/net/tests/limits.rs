@@ -1,4 +1,4 @@
-//! What keeps clients from taking all there is.
+//! The limits that keep clients from using up connections and file descriptors.
 
 use super::*;
 
@@ -72,10 +72,10 @@ fn few_descriptors() {
         let mut l = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: a valid place for the result.
         assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut l) }, 0);
-        // The clients are in this process too: they are made while the limit is high, and wait in the backlog.
+        // The clients are in this process too. They connect while the limit is high, and wait in the backlog.
         let listener = listen(local(), &ListenOptions { backlog: Some(256), ..Default::default() }).unwrap();
         let at = listener.local_addr().unwrap();
-        // As high numbers as the server will see: what is below is its own.
+        // Their numbers are as high as those that the server will get; lower numbers are the server's own.
         let mut held: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(at).unwrap()).collect();
         let mut clients: Vec<std::os::fd::OwnedFd> = Vec::new();
         for stream in held.drain(..) {
@@ -97,7 +97,7 @@ fn few_descriptors() {
         let files: Vec<_> =
             (0..16).map(|_| std::fs::File::open("/dev/null").expect("files have their share")).collect();
         drop(files);
-        // Room for half of them: it goes on by itself.
+        // Closing half of them makes room: accepting continues without further action.
         let ids: Vec<ConnId> = net.open_conns().take(40).collect();
         ids.iter().for_each(|id| net.close(*id, Close::Abort));
         let more =
@@ -109,7 +109,7 @@ fn few_descriptors() {
     }
 }
 
-/// The same connection with a descriptor of at least `number`.
+/// The same connection with a descriptor number of at least `number`.
 fn above(stream: TcpStream, number: libc::c_int) -> OwnedFd {
     use std::os::fd::FromRawFd;
     // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.

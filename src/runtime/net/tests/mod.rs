@@ -1,4 +1,4 @@
-//! Real loopback sockets: std clients against a [`Net`]. Every test runs once for each back end.
+//! Real loopback sockets: std clients connected to a [`Net`]. Every test runs once for each back end.
 
 mod connect;
 mod leaving;
@@ -19,7 +19,8 @@ use std::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The back ends that work here. Says when io_uring is left out; with `ZABRA_TEST_NEEDS_IO_URING` set (as in CI) that fails.
+/// The back ends that work on this host. Prints a line if io_uring is left out; if `ZABRA_TEST_NEEDS_IO_URING` is set,
+/// as in CI, that fails.
 pub(in crate::runtime) fn backends() -> Vec<Backend> {
     match probe::probe() {
         Ok(()) => Backend::ALL.to_vec(),
@@ -39,7 +40,7 @@ fn local() -> ListenAddr {
     ListenAddr::At(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))
 }
 
-/// Runs turns until `done` says so; fails the test when it does not within `PATIENCE`.
+/// Runs turns until `done` is true; fails the test if that takes longer than `PATIENCE`.
 fn run(net: &mut Net, mut on: impl FnMut(&mut Vec<Heard>, Heard), done: impl Fn(&Net, &[Heard]) -> bool) -> Vec<Heard> {
     let until = Instant::now() + PATIENCE;
     let mut heard = Vec::new();
@@ -53,7 +54,7 @@ fn run(net: &mut Net, mut on: impl FnMut(&mut Vec<Heard>, Heard), done: impl Fn(
     }
 }
 
-/// An event that can be kept.
+/// An event in a form that can be kept.
 #[derive(Debug, Clone, PartialEq)]
 enum Heard {
     Accepted(ConnId),
@@ -106,7 +107,8 @@ fn keep(all: &mut Vec<Heard>, e: Heard) {
     all.push(e);
 }
 
-/// An echo server on a thread; ends by flag and waker, checks that nothing is left, returns the counters.
+/// An echo server on a thread. It ends by a flag and a waker, checks that no connection is left, and returns the
+/// counters.
 struct Echo {
     at: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -151,7 +153,7 @@ impl Echo {
         s
     }
 
-    /// All clients must be gone; a slot that stays in use would hang here.
+    /// All clients must have gone. If a slot stayed in use, this would hang.
     fn finish(mut self) -> NetStats {
         self.stop.store(true, Ordering::SeqCst);
         self.waker.wake();
@@ -227,7 +229,7 @@ fn abrupt_closes_and_garbage_leave_nothing_behind() {
         last.read_exact(&mut back).unwrap();
         assert_eq!(&back, b"still here");
         drop(last);
-        // 160 of them are reset, perhaps before they are accepted.
+        // 160 of them are reset, possibly before they are accepted.
         assert!((241..=401).contains(&echo.finish().accepted));
     }
 }
@@ -292,7 +294,7 @@ fn a_paused_connection_hears_nothing_and_then_everything_in_order() {
             net.park(Some(Duration::from_millis(5))).unwrap();
             net.reap(&mut |e| panic!("paused, but {e:?}"));
         }
-        // Short pauses in between must not reorder either.
+        // Short pauses must not change the order either.
         let mut got = Vec::new();
         let mut turns = 0;
         while got.len() < sent.len() {
@@ -321,7 +323,7 @@ fn the_end_of_a_paused_stream_comes_after_its_bytes() {
         client.write_all(b"last words").unwrap();
         drop(client);
         thread::sleep(Duration::from_millis(50));
-        net.pause_recv(token); // both completions may be there already
+        net.pause_recv(token); // both completions may already be there
         net.park(Some(Duration::from_millis(50))).unwrap();
         net.reap(&mut |e| panic!("paused, but {e:?}"));
         net.resume_recv(token);
@@ -338,7 +340,7 @@ fn a_removed_listener_frees_its_port() {
         let (mut net, _token, _client) = pair(backend, &small());
         let at = net.table.listeners[0].as_ref().unwrap().socket.local_addr().unwrap();
         let mut late = TcpStream::connect(at).unwrap();
-        net.flush().unwrap(); // accepted by the kernel, not yet told
+        net.flush().unwrap(); // accepted by the kernel, but not reported yet
         net.remove_listener(0);
         assert_eq!(run(&mut net, keep, |net, _| net.table.listeners[0].is_none()), []);
         assert_eq!(late.read(&mut [0]).unwrap_or(0), 0, "turned away");
@@ -356,7 +358,7 @@ fn idle_connections_hold_no_buffers() {
         let (mut net, token, mut client) = pair(backend, &small());
         net.out(token).extend_from_slice(b"answer");
         run(&mut net, keep, |net, _| net.queued(token) == 0);
-        net.out(token); // asked for, not used
+        net.out(token); // requested but not used
         net.flush().unwrap();
         let c = net.table.slab.open(token).unwrap();
         assert_eq!((c.out.capacity(), c.sending.capacity(), c.held.capacity()), (0, 0, 0));
@@ -372,7 +374,7 @@ fn dropping_it_with_operations_in_flight_is_safe_and_closes_everything() {
         net.flush().unwrap();
         drop(net);
         let mut back = Vec::new();
-        // The descriptor is closed, so the stream ends; how (FIN or reset) is the kernel's choice.
+        // The descriptor is closed, so the stream ends. Whether by FIN or by reset is up to the kernel.
         let _ = client.read_to_end(&mut back);
         assert!(back.len() < 16 << 20 && back[..] == pattern(5, 16 << 20)[..back.len()]);
     }
@@ -478,14 +480,14 @@ fn a_wake_up_ends_a_park_without_timeout() {
         for _ in 0..200 {
             let w = waker.clone();
             let t = thread::spawn(move || w.wake());
-            // Either it was notified before it slept, or the bell is reaped.
+            // Either it was notified before it slept, or the eventfd is reaped.
             while net.park(None).unwrap() != Parked::Notified {
                 if net.reap(&mut |e| assert!(matches!(e, NetEvent::Woken))) > 0 {
                     break;
                 }
             }
             t.join().unwrap();
-            // A bell that rang late belongs to this round.
+            // A wake-up that came late belongs to this round.
             net.park(Some(Duration::from_millis(1))).unwrap();
             net.reap(&mut |_| {});
         }

@@ -1,4 +1,4 @@
-//! What the kernel says: each completion, told to the owner and answered with what comes next.
+//! Handles completions: reports each to the owner of its connection and starts what follows from it.
 
 use super::ring::Completion;
 use super::{Op, Uring};
@@ -24,7 +24,8 @@ impl Uring {
                 self.ticked(t, f);
                 (0..t.listeners.len()).for_each(|number| self.arm_accept(t, number));
             }
-            // Whether it found its target or came too late: the target's own completion says how it ended.
+            // It does not matter whether the cancel found its target or came too late: the target's own completion
+            // tells how it ended.
             Op::Cancel => {}
         }
     }
@@ -93,7 +94,7 @@ impl Uring {
         t.settle(id);
     }
 
-    /// A connect ended.
+    /// A connection attempt ended.
     fn connected(&mut self, t: &mut Table, c: Completion, f: &mut impl FnMut(NetEvent<'_>)) {
         let (id, conn) = t.slab.of_completion(c.user_data);
         conn.send_in_flight = false;
@@ -113,21 +114,21 @@ impl Uring {
         l.armed = c.more();
         let (removed, before) = (l.removed, (l.rest, l.one_by_one));
         if c.result >= 0 {
-            // SAFETY: the kernel just made this descriptor for this accept; nobody else knows it.
+            // SAFETY: the kernel has just created this descriptor for this accept; nobody else owns it.
             let fd = unsafe { OwnedFd::from_raw_fd(c.result) };
             if !removed && let Some((id, peer)) = t.welcome(number, fd, f) {
                 self.read_on(t, id);
                 f(NetEvent::Accepted { conn: id, peer, listener: number });
             }
         } else if !removed && !transient_accept_error(-c.result) {
-            // Out of descriptors or memory: clients wait in the backlog meanwhile. Never spin on it.
+            // No descriptors or no memory are left. Clients wait in the backlog meanwhile; do not retry in a loop.
             t.accept_failed(number, -c.result, f);
         }
         if let Some(l) = t.listeners[number].as_mut()
             && (l.rest, l.one_by_one) != before
         {
             if l.armed {
-                // It is armed again, if at all, as it should be now.
+                // If it is armed again, then with the current mode.
                 self.cancel(Op::Accept.number(number));
             }
             if l.rest != Rest::Not {
@@ -144,7 +145,7 @@ impl Uring {
         while let Some(id) = self.resumed.pop() {
             let Some(c) = t.slab.open(id) else { continue };
             if c.paused {
-                continue; // paused again before it was told anything
+                continue; // paused again before anything was delivered
             }
             let held = std::mem::take(&mut c.held);
             let eof = std::mem::take(&mut c.eof_held);

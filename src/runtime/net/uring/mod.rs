@@ -1,5 +1,5 @@
-//! The back end over io_uring: multishot accept and receive, provided buffers, one send in flight for each connection, and
-//! one io_uring_enter for all of it.
+//! The back end for io_uring: multishot accept and receive, provided buffers, at most one send per connection in
+//! progress, and one call of io_uring_enter for all of them.
 
 mod completions;
 mod ring;
@@ -35,12 +35,12 @@ enum Op {
 }
 
 impl Op {
-    /// The user data of an operation that belongs to no connection.
+    /// The user data of an operation without a connection.
     fn number(self, index: usize) -> u64 {
         (self as u64) << 56 | u64::from(index as u32)
     }
 
-    /// The user data of an operation on `id`: kind, 24 bits of the generation, slot.
+    /// The user data of an operation on connection `id`: kind, 24 bits of the generation, slot.
     fn on(self, id: ConnId) -> u64 {
         (self as u64) << 56 | id.0 & 0x00ff_ffff_ffff_ffff
     }
@@ -61,17 +61,17 @@ impl Op {
 
 /// See the module.
 pub(super) struct Uring {
-    // Dropped first: what follows is memory the kernel may use.
+    // Dropped first: the kernel may use the memory of the fields below.
     ring: Ring,
     buffers: BufRing,
-    /// Where the eventfd's counter is read to.
+    /// The eventfd's counter is read into this.
     bell: Box<u64>,
     waker: Waker,
     tick_len: Box<Timespec>,
     tick_armed: bool,
-    /// Connections whose receive ended for want of a buffer.
+    /// Connections whose receive ended because no buffer was free.
     starved: Vec<ConnId>,
-    /// Connections with held bytes to deliver.
+    /// Connections with kept bytes to deliver.
     resumed: Vec<ConnId>,
     completions: Vec<Completion>,
 }
@@ -95,12 +95,12 @@ impl Uring {
         Ok(uring)
     }
 
-    /// How often the kernel was entered.
+    /// Number of calls of io_uring_enter.
     pub(super) fn enters(&self) -> u64 {
         self.ring.enters()
     }
 
-    /// Ends everything that is in flight. False: the kernel still uses memory of the connections.
+    /// Cancels all operations in progress. Returns false if the kernel still uses memory of the connections.
     pub(super) fn let_go(&mut self) -> bool {
         let done = self.ring.cancel_all();
         if !done {
@@ -124,7 +124,7 @@ impl Uring {
             c.sent = 0;
         }
         if c.sending.is_empty() {
-            // `out` was asked for but nothing appended.
+            // The buffer was requested but nothing was appended.
             t.spares.put(std::mem::take(&mut c.sending));
             return;
         }
@@ -136,7 +136,8 @@ impl Uring {
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(Op::Send.on(id));
-        // SAFETY: `sending` is neither touched nor freed while `send_in_flight`, and the slot is not freed before that ends.
+        // SAFETY: `sending` is neither changed nor freed while `send_in_flight` is set, and the slot is not freed
+        // before that ends.
         unsafe { self.ring.push(entry) };
     }
 
@@ -153,21 +154,22 @@ impl Uring {
             opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
         };
         let entry = entry.user_data(Op::Accept.number(number));
-        // SAFETY: points to nothing.
+        // SAFETY: the entry has no pointers.
         unsafe { self.ring.push(entry) };
     }
 
     fn arm_bell(&mut self) {
         let fd = Fd(self.waker.fd());
         let entry = opcode::Read::new(fd, (&raw mut *self.bell).cast(), 8).build().user_data(Op::Wake.number(0));
-        // SAFETY: `bell` is boxed, 8 bytes, read by nobody, and dropped after the ring.
+        // SAFETY: `bell` is boxed, has 8 bytes, is read by nobody, and is dropped after the ring.
         unsafe { self.ring.push(entry) };
     }
 
-    /// Ends the operation with this user data. Entries are taken in order, so it cannot meet a later one of the same name.
+    /// Cancels the operation with this user data. Entries are handled in order, so this cannot hit a later operation
+    /// with the same user data.
     fn cancel(&mut self, user_data: u64) {
         let entry = opcode::AsyncCancel::new(user_data).build().user_data(Op::Cancel.number(0));
-        // SAFETY: points to nothing.
+        // SAFETY: the entry has no pointers.
         unsafe { self.ring.push(entry) };
     }
 }
@@ -179,7 +181,7 @@ impl Driver for Uring {
     }
 
     fn stop_accepting(&mut self, _: &mut Table, number: usize) {
-        // Its last completion frees the listener's place.
+        // The last completion of the accept frees the listener's place.
         self.cancel(Op::Accept.number(number));
     }
 
@@ -194,7 +196,8 @@ impl Driver for Uring {
         let fd = Fd(c.fd());
         let dial = c.dial.insert(Box::new(SockAddr::from(to)));
         let entry = opcode::Connect::new(fd, dial.as_ptr(), dial.len()).build().user_data(Op::Connect.on(id));
-        // SAFETY: `dial` is boxed, not touched while `send_in_flight`, and the slot is not freed before that ends.
+        // SAFETY: `dial` is boxed and not changed while `send_in_flight` is set, and the slot is not freed before that
+        // ends.
         unsafe { self.ring.push(entry) };
     }
 
@@ -218,7 +221,7 @@ impl Driver for Uring {
         }
         c.recv_armed = true;
         let entry = opcode::RecvMulti::new(Fd(c.fd()), GROUP).build().user_data(Op::Recv.on(id));
-        // SAFETY: points to nothing but the provided buffers, which live as long as the ring.
+        // SAFETY: the entry points only to the provided buffers, which live as long as the ring.
         unsafe { self.ring.push(entry) };
     }
 
@@ -240,7 +243,7 @@ impl Driver for Uring {
     }
 
     fn reap(&mut self, t: &mut Table, f: &mut impl FnMut(NetEvent<'_>)) -> usize {
-        // First, so that a connection that is not paused holds nothing when its newer bytes come.
+        // First, so that a connection that is no longer paused has nothing kept when its newer bytes come.
         self.deliver_held(t, f);
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions, REAP_MAX);

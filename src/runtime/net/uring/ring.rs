@@ -1,5 +1,5 @@
-//! The ring itself: creation with the best flags the kernel has, a submission queue that never refuses, and the ring of
-//! provided receive buffers.
+//! The io_uring: created with the best flags that the kernel supports, with a submission queue that never refuses an
+//! entry, and with a ring of provided receive buffers.
 
 use crate::runtime::net::error::NetError;
 use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
@@ -10,7 +10,7 @@ use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// One completion, copied out of the ring.
+/// One completion, copied from the ring.
 #[derive(Clone, Copy)]
 pub(super) struct Completion {
     pub(super) user_data: u64,
@@ -19,12 +19,12 @@ pub(super) struct Completion {
 }
 
 impl Completion {
-    /// Whether the request stays armed.
+    /// Whether the multishot request stays armed.
     pub(super) fn more(self) -> bool {
         cqueue::more(self.flags)
     }
 
-    /// The provided buffer that was used.
+    /// The provided buffer that the kernel used.
     pub(super) fn buffer(self) -> Option<u16> {
         cqueue::buffer_select(self.flags)
     }
@@ -33,21 +33,23 @@ impl Completion {
 /// An io_uring used by one thread.
 pub(super) struct Ring {
     uring: IoUring,
-    /// Entries that found the submission queue full while the kernel would not take any; they go first next time.
+    /// Entries for which the submission queue had no room while the kernel took none; they are submitted first next
+    /// time.
     backlog: VecDeque<squeue::Entry>,
-    /// The first failure of io_uring_enter that is not a passing one.
+    /// The first error of io_uring_enter that is not temporary.
     failed: Option<io::Error>,
     enters: u64,
 }
 
 impl Ring {
-    /// Creates a ring of `entries` on the calling thread, which must be the one that uses it.
+    /// Creates a ring with `entries` entries. The calling thread must be the one that uses it.
     pub(super) fn new(entries: u32) -> Result<Ring, NetError> {
-        // From the best set of flags to the plainest: 6.1, 6.0, 5.19.
+        // From the best flags to the plainest: kernels 6.1, 6.0, 5.19.
         let mut outcome = Err(io::Error::from_raw_os_error(libc::EINVAL));
         for level in 0..3 {
             let mut b = IoUring::builder();
-            // One failing entry must not hold back those behind it; completions outnumber submissions (multishot).
+            // An entry that fails must not hold back those after it. There are more completions than submissions,
+            // because of multishot requests.
             b.setup_submit_all().setup_clamp().setup_cqsize(entries.saturating_mul(4)).dontfork();
             match level {
                 0 => b.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag(),
@@ -68,26 +70,27 @@ impl Ring {
         Ok(Ring { uring, backlog: VecDeque::new(), failed: None, enters: 0 })
     }
 
-    /// Queues `entry`.
+    /// Queues an entry.
     ///
     /// # Safety
-    /// Whatever the entry points to must stay valid until its (last) completion was reaped or the ring is gone.
+    /// Everything that the entry points to must stay valid until its last completion was reaped or the ring is dropped.
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry) {
         if !self.backlog.is_empty() {
             self.backlog.push_back(entry);
             return;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         if unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.submit();
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             if unsafe { self.uring.submission().push(&entry) }.is_err() {
                 self.backlog.push_back(entry);
             }
         }
     }
 
-    /// Hands everything queued to the kernel and runs deferred work if the kernel says there is some. No syscall otherwise.
+    /// Submits all queued entries, and runs deferred work if the kernel has some. If there is neither, makes no system
+    /// call.
     pub(super) fn submit(&mut self) {
         self.take_backlog();
         let sq = self.uring.submission();
@@ -101,14 +104,14 @@ impl Ring {
         }
     }
 
-    /// Submits and waits for a completion, `timeout` at most. True if one is there.
+    /// Submits and waits for a completion, at most for `timeout`. Returns true if there is one.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> bool {
         self.take_backlog();
         if !self.uring.completion().is_empty() {
             self.submit();
             return true;
         }
-        // A backlog means that the kernel waits for us to reap: do not sleep on it.
+        // A backlog means that the kernel waits for us to reap, so do not sleep.
         let timeout = if self.backlog.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.enters += 1;
         let outcome = match timeout {
@@ -122,7 +125,7 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// Copies out what has completed, at most so many.
+    /// Copies out the completions, at most `most`.
     pub(super) fn completions(&mut self, into: &mut Vec<Completion>, most: usize) {
         if self.uring.completion().is_empty() {
             self.submit();
@@ -136,18 +139,18 @@ impl Ring {
         }));
     }
 
-    /// The failure that makes this ring useless, once.
+    /// The error that makes this ring unusable; returned once.
     pub(super) fn failure(&mut self) -> io::Result<()> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// How often the kernel was entered.
+    /// Number of calls of io_uring_enter.
     pub(super) fn enters(&self) -> u64 {
         self.enters
     }
 
-    /// Cancels everything and waits until the kernel has let go of all memory and descriptors. False if it has not within a
-    /// second.
+    /// Cancels all operations and waits until the kernel has released all memory and descriptors. Returns false if it
+    /// has not after a second.
     pub(super) fn cancel_all(&mut self) -> bool {
         self.backlog.clear();
         self.submit();
@@ -156,8 +159,9 @@ impl Ring {
             Ok(()) => true,
             Err(e) => e.raw_os_error() == Some(libc::ENOENT),
         };
-        // What was cancelled is released by deferred work, which only runs in an enter. Without it the sockets (a listener's
-        // port!) would stay open until a kernel thread tears the ring down, some time after the process has ended.
+        // The kernel releases what was cancelled in deferred work, which only runs inside io_uring_enter. Without this
+        // call the sockets (and so a listener's port!) would stay open until a kernel thread destroys the ring, some
+        // time after the process has ended.
         let mut dropped = Vec::new();
         for _ in 0..1000 {
             self.wait(Some(Duration::ZERO));
@@ -176,7 +180,7 @@ impl Ring {
         }
         let mut sq = self.uring.submission();
         while let Some(e) = self.backlog.front() {
-            // SAFETY: promised when the entry was handed to `push`.
+            // SAFETY: guaranteed when the entry was passed to `push`.
             if unsafe { sq.push(e) }.is_err() {
                 break;
             }
@@ -186,8 +190,8 @@ impl Ring {
 
     fn note(&mut self, outcome: io::Result<usize>) {
         if let Err(e) = outcome {
-            // ETIME: the timeout. EINTR: a signal. EBUSY, EAGAIN: reap first, or memory is short for a moment; the
-            // entries are still queued.
+            // ETIME: the timeout has passed. EINTR: a signal arrived. EBUSY, EAGAIN: completions must be reaped first,
+            // or memory is short at the moment; the entries are still queued.
             let passing = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN];
             if !e.raw_os_error().is_some_and(|n| passing.contains(&n)) && self.failed.is_none() {
                 self.failed = Some(e);
@@ -196,7 +200,7 @@ impl Ring {
     }
 }
 
-/// Receive buffers the kernel picks from, in one mapping each for the ring of descriptors and the bytes.
+/// Receive buffers that the kernel chooses from: one mapping for the ring of descriptors and one for the bytes.
 pub(super) struct BufRing {
     ring: MmapMut,
     bytes: MmapMut,
@@ -214,8 +218,8 @@ impl BufRing {
         let bytes = map(usize::from(count) * len as usize)?;
         let mut b = BufRing { ring: descriptors, bytes, count, len, tail: 0 };
         let at = b.ring.as_mut_ptr() as u64;
-        // SAFETY: `at` is page aligned (a mapping) and holds `count` entries. It outlives the registration: `Uring` drops
-        // its ring (which ends the registration) before its buffers, and never moves the mapping.
+        // SAFETY: `at` is page aligned, being a mapping, and holds `count` entries. It outlives the registration:
+        // `Uring` drops its ring, which ends the registration, before its buffers, and never moves the mapping.
         unsafe { ring.uring.submitter().register_buf_ring_with_flags(at, count, group, 0) }
             .map_err(|e| NetError::of("io_uring_register(IORING_REGISTER_PBUF_RING)", e))?;
         for id in 0..count {
@@ -225,21 +229,21 @@ impl BufRing {
         Ok(b)
     }
 
-    /// The first `n` bytes of buffer `id`, which the kernel filled and we have not given back.
+    /// The first `n` bytes of buffer `id`, which the kernel has filled and we have not returned.
     pub(super) fn filled(&self, id: u16, n: usize) -> &[u8] {
         assert!(id < self.count && n <= self.len as usize, "buffer {id} of {}, {n} bytes", self.count);
         let at = usize::from(id) * self.len as usize;
         &self.bytes[at..at + n]
     }
 
-    /// Puts buffer `id` behind the others; the kernel sees it after `publish`.
+    /// Returns buffer `id` to the end of the ring; the kernel sees it after `publish`.
     pub(super) fn give_back(&mut self, id: u16) {
         assert!(id < self.count);
         let addr = self.bytes.as_ptr() as u64 + u64::from(id) * u64::from(self.len);
         let slot = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `slot < count`, the mapping holds `count` entries, aligned as a mapping is. The kernel reads an entry only
-        // between head and tail, and this one is beyond the published tail. The setters leave the field that doubles as
-        // the tail (`resv` of entry 0) alone.
+        // SAFETY: `slot < count`, and the mapping holds `count` entries and is aligned. The kernel reads only entries
+        // between head and tail, and this one is beyond the published tail. The setters do not touch the field that
+        // also stores the tail (`resv` of entry 0).
         let entry = unsafe { &mut *self.ring.as_mut_ptr().cast::<BufRingEntry>().add(slot) };
         entry.set_addr(addr);
         entry.set_len(self.len);
@@ -247,10 +251,10 @@ impl BufRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Lets the kernel see all buffers given back so far.
+    /// Makes all buffers returned so far visible to the kernel.
     pub(super) fn publish(&mut self) {
-        // SAFETY: the ring's base address; the tail is an aligned u16 inside the mapping, shared with the kernel, and only
-        // accessed atomically.
+        // SAFETY: this is the ring's base address; the tail is an aligned u16 inside the mapping, shared with the
+        // kernel and only accessed atomically.
         let tail = unsafe { &*BufRingEntry::tail(self.ring.as_ptr().cast()).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
     }
