@@ -1,4 +1,4 @@
-//! Authentication packets, answered on the I/O path. Mirrors `ZooKeeperServer.processPacket` (auth, sasl) and
+//! Authentication packets, which the shard answers itself. Mirrors `ZooKeeperServer.processPacket` (auth, sasl) and
 //! `AuthenticationHelper`.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Shard {
                 ids
             }
             _ => {
-                // Java fails on the record outside of any answer: the connection is closed.
+                // In Java the invalid record causes an exception without a reply: the connection is closed.
                 self.end(conn, CloseHow::Flush, out);
                 return;
             }
@@ -32,7 +32,7 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn) else { return };
         match ids {
             Ok(new) => {
-                // The address stays last, as Java's set happens to list it.
+                // The address stays last, which is how Java's set happens to be ordered.
                 let mut all: Vec<Id> = c.auth.to_vec();
                 let at = all.len() - 1;
                 all.splice(at..at, new.into_iter().filter(|id| !c.auth.contains(id)));
@@ -43,7 +43,7 @@ impl Shard {
                 self.mark_dirty(conn, out);
             }
             Err(AuthFailed::WrongEnsemble) => {
-                // Without an answer, so that the client tries another server.
+                // No reply, so that the client tries another server.
                 tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: the client looks for another ensemble");
                 self.end(conn, CloseHow::Flush, out);
             }
@@ -62,7 +62,7 @@ impl Shard {
         let counts = &mut self.stats.ensemble_auth;
         match outcome {
             Err(AuthFailed::WrongEnsemble) => counts.fail += 1,
-            // The scheme is not offered.
+            // This server does not have the scheme: nothing is counted.
             Err(AuthFailed::Refused) => {}
             Ok(_) if name.is_empty() || self.options.auth.ensemble.as_ref().is_none_or(Vec::is_empty) => {
                 counts.skip += 1
@@ -71,7 +71,7 @@ impl Shard {
         }
     }
 
-    /// Without a SASL server a token is answered by a null token.
+    /// Without SASL support, a token is answered by a null token.
     pub(super) fn sasl_packet(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], out: &mut Outbox) {
         if Reader::new(body).buffer().is_err() {
             self.end(conn, CloseHow::Flush, out);
@@ -87,7 +87,7 @@ impl Shard {
         self.mark_dirty(conn, out);
     }
 
-    /// `enforce.auth`: whether the connection may do anything but authenticate.
+    /// `enforce.auth`: whether the connection has authenticated as required, so that it may send other requests.
     pub(super) fn is_authenticated_enough(&self, conn: ConnId) -> bool {
         let schemes = &self.options.enforced_schemes;
         schemes.is_empty() || self.conns.get(conn).is_some_and(|c| c.auth.iter().any(|id| schemes.contains(&id.scheme)))

@@ -1,4 +1,4 @@
-//! One connection's state. Mirrors `NIOServerCnxn` and `ServerCnxn`.
+//! The state of one connection. Mirrors `NIOServerCnxn` and `ServerCnxn`.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,56 +13,57 @@ use crate::session::throttle::Admitted;
 use crate::types::acl::host_address;
 use crate::types::{Id, Now, Op, SessionId, Zxid};
 
-/// Where a connection is in its life.
+/// The phase of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Nothing was said yet, or only part of a handshake.
+    /// Nothing was received yet, or only part of a handshake.
     Fresh,
     /// A four-letter word is being answered.
     Word,
-    /// The peer core was asked for the session; what arrives meanwhile waits.
+    /// The session was requested from the peer core; input that arrives meanwhile waits.
     Handshake,
-    /// A session is served.
+    /// The session is established.
     Open,
-    /// Being closed; nothing more is read.
+    /// It is being closed; nothing more is read.
     Ended,
 }
 
 /// A request that was taken and is not answered yet.
 #[derive(Debug)]
 pub enum Pending {
-    /// At the peer core.
+    /// Submitted to the peer core.
     Write {
-        /// The client's number.
+        /// The request's xid.
         xid: i32,
         /// Opcode.
         op: Op,
-        /// When it came, nanoseconds.
+        /// Time of arrival in nanoseconds.
         arrived_ns: u64,
-        /// Of its body.
+        /// Size of the body in bytes.
         bytes: u32,
     },
-    /// Behind a write of its own session, or behind such a read.
+    /// It waits behind a write of its own session, or behind such a read.
     Read {
-        /// The client's number.
+        /// The request's xid.
         xid: i32,
         /// Opcode.
         op: Op,
-        /// Undecoded.
+        /// The body, not decoded yet.
         body: Bytes,
-        /// About the bytes its reply will take.
+        /// Approximate size of the reply in bytes.
         reply: usize,
-        /// When it came, nanoseconds.
+        /// Time of arrival in nanoseconds.
         arrived_ns: u64,
-        /// Not executed, but answered THROTTLEDOP: it waited too long before it was taken. Then it may be a write.
+        /// It waited too long before it was taken: it is not executed but answered with THROTTLEDOP. In that case it
+        /// may also be a write.
         throttled: bool,
-        /// If it is a large request.
+        /// Its share of the limit on large requests, if it counts as large.
         large: Option<Admitted>,
     },
 }
 
 impl Pending {
-    /// Of its body.
+    /// Size of the body in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Pending::Write { bytes, .. } => *bytes as usize,
@@ -70,7 +71,7 @@ impl Pending {
         }
     }
 
-    /// About the bytes of its reply; of a write 0, for that is not made here.
+    /// Approximate size of the reply in bytes; 0 for a write, whose reply is not made here.
     pub fn reply(&self) -> usize {
         match self {
             Pending::Write { .. } => 0,
@@ -87,41 +88,42 @@ pub struct Conn {
     pub phase: Phase,
     pub session: SessionId,
     pub timeout_ms: i32,
-    /// Whether the handshake carried the readOnly byte; the answer then does too.
+    /// The readOnly byte of the handshake, if there was one; only then the response has one too.
     pub read_only: Option<bool>,
     pub auth: Arc<[Id]>,
-    /// Bytes that make no whole frame yet, or may not be decoded yet.
+    /// Bytes that are not a complete frame yet, or that may not be decoded yet.
     pub input: Vec<u8>,
     pub out: Vec<u8>,
     pub is_dirty: bool,
-    /// The client does not read what it is sent: its requests wait. Holds the least it had unread since.
+    /// Set while the client does not read, so that its requests wait. The value is the smallest number of unread bytes
+    /// since then.
     pub backlog: Option<usize>,
     /// Its socket is not read.
     pub paused: bool,
-    /// Waits for fewer requests in this shard (`globalOutstandingLimit`).
+    /// Waits until there are fewer requests in this shard (`globalOutstandingLimit`).
     pub throttled: bool,
-    /// Its large write waits for others.
+    /// Its large write waits for those of other connections.
     pub waits_large: bool,
-    /// Its large write waited and may go now.
+    /// Its large write has waited and may go now.
     pub called: bool,
-    /// Waits for its next turn: it had its share of this one.
+    /// It has used its share of this turn and waits for the next one.
     pub deferred: bool,
-    /// Bytes of its last reply.
+    /// Size of its last reply in bytes.
     pub last_reply: usize,
-    /// Waits for room in the pipeline (`request_throttle_max_requests`).
+    /// Waits at the request throttler (`request_throttle_max_requests`).
     pub gate: Option<Box<Queued>>,
-    /// The request whose first bytes are in `input` was looked at for its length.
+    /// The length of the request whose first bytes are in `input` was already checked.
     pub announced: bool,
-    /// Its reads in `fifo` wait for the client to read what it has: nobody else may have to wait for them.
+    /// The reads in `fifo` only wait for the client to read its replies, so no other connection has to wait for them.
     pub stalled: bool,
     pub fifo: VecDeque<Pending>,
-    /// Reads in `fifo`; all stand behind a write.
+    /// Number of reads in `fifo`; each stands behind a write.
     pub waiting_reads: usize,
-    /// What their replies will take, bytes, by what the tree held when they came.
+    /// Size of their replies in bytes, by the data in the tree at the time they arrived.
     pub waiting_bytes: usize,
     /// Bytes of the requests in `fifo`.
     pub fifo_bytes: usize,
-    /// A request was left without an answer: none of those behind it gets one.
+    /// A request was left without a reply, so no later one gets a reply either.
     pub is_mute: bool,
     pub touched: bool,
     pub heard_ms: i64,
@@ -137,17 +139,17 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Whether it has as much to send as it may before its next requests are answered.
+    /// Whether it has so many bytes to send that its further requests must wait.
     pub fn is_full(&self, out_high_water: usize) -> bool {
         self.backlog.is_some() || self.out.len() > out_high_water
     }
 
-    /// Whether it asks for much at a time.
+    /// Whether its last reply was bulky.
     pub fn is_bulky(&self) -> bool {
         self.last_reply > limits::BULKY_REPLY
     }
 
-    /// A connection just accepted.
+    /// A connection that was just accepted.
     pub fn new(peer: SocketAddr, now: Now) -> Conn {
         Conn {
             peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),

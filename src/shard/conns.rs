@@ -1,11 +1,11 @@
-//! The connections of a shard by their numbers. A request looks its connection up several times, so this is a vector, not a
-//! hash table.
+//! The connections of a shard by their ids. A request looks its connection up several times, so this is a vector
+//! instead of a hash table.
 
 use super::conn::Conn;
 use crate::types::ConnId;
 
-/// Connections by number. The lower 32 bits of a number are its slot: small, used again by a later connection, whose upper
-/// bits then differ.
+/// Connections by id. The lower 32 bits of an id are its slot: a small number that a later connection may use again;
+/// the upper bits of its id then differ.
 #[derive(Default)]
 pub(super) struct Conns {
     slots: Vec<Option<Box<(ConnId, Conn)>>>,
@@ -17,7 +17,7 @@ fn slot(conn: ConnId) -> usize {
 }
 
 impl Conns {
-    /// How many there are.
+    /// Number of connections.
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -41,13 +41,13 @@ impl Conns {
     /// Adds a connection.
     ///
     /// # Panics
-    /// If its slot is taken: the slots are ours.
+    /// If its slot is in use: the transport must choose free slots.
     pub(super) fn insert(&mut self, conn: ConnId, what: Conn) {
         let at = slot(conn);
         if at >= self.slots.len() {
             self.slots.resize_with(at + 1, || None);
         }
-        assert!(self.slots[at].is_none(), "{conn:?} opens in a slot that is in use");
+        assert!(self.slots[at].is_none(), "{conn:?} is opened in a slot that is in use");
         self.slots[at] = Some(Box::new((conn, what)));
         self.len += 1;
     }
@@ -59,7 +59,7 @@ impl Conns {
         Some(c)
     }
 
-    /// All of them, by slot.
+    /// All connections, in the order of their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
         self.slots.iter().flatten().map(|entry| (entry.0, &entry.1))
     }

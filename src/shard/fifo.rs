@@ -1,4 +1,4 @@
-//! The order of a session's answers against the stream of applied transactions: rules S3 and S4. Mirrors
+//! Keeps a session's replies in order with the stream of applied transactions: rules S3 and S4. Mirrors
 //! `CommitProcessor`.
 
 use super::conn::{Pending, Phase};
@@ -23,7 +23,7 @@ impl Shard {
         }
     }
 
-    /// S3: the events first, then the write's own reply.
+    /// Rule S3: the watch events are sent before the reply to the write.
     fn applied(&mut self, now: Now, entry: Entry, out: &mut Outbox) {
         self.fire(&entry, out);
         let Some((conn, outcome)) = entry.outcome else { return };
@@ -41,11 +41,11 @@ impl Shard {
         }
     }
 
-    /// `false`: the connection is gone, and its fifo with it.
+    /// Sends the reply to a write; returns `false` if the connection and with it its fifo are gone.
     fn write_answered(&mut self, now: Now, conn: ConnId, zxid: &Zxid, reply: &[u8], out: &mut Outbox) -> bool {
         let Some(c) = self.conns.get_mut(conn) else { return false };
         if c.phase == Phase::Handshake {
-            // What was refused is its createSession.
+            // The refused transaction is this connection's createSession.
             self.session_refused(conn, out);
             return true;
         }
@@ -54,8 +54,8 @@ impl Shard {
         };
         c.fifo_bytes -= bytes as usize;
         self.outstanding -= 1;
-        // Behind the end nobody is answered, but for the client that closes what has expired meanwhile; nor is that one when
-        // an earlier request of its was left without an answer.
+        // A connection whose session has ended gets no more replies, with one exception: a client that closes a session
+        // which has expired meanwhile gets that reply, unless an earlier request of it was left without a reply.
         if c.phase == Phase::Ended && (c.is_mute || op != Op::CLOSE_SESSION || c.last_op == Op::CLOSE_SESSION) {
             c.is_mute = true;
             return true;
@@ -74,7 +74,7 @@ impl Shard {
         true
     }
 
-    /// Tells every watcher that may read the node.
+    /// Sends the events to every watcher that may read the node.
     fn fire(&mut self, entry: &Entry, out: &mut Outbox) {
         for event in entry.events.iter() {
             self.fired.clear();
@@ -106,7 +106,8 @@ impl Shard {
         }
     }
 
-    /// S4: the reads that no longer have a write before them, all as of one zxid; then input that waited for room.
+    /// Rule S4: answers the reads that no longer have a write before them, all as of one zxid; then decodes input that
+    /// waited for room.
     pub(super) fn drained(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
         if !self.throttled.is_empty() && self.in_process() <= self.options.outstanding_limit {
             for conn in self.throttled.drain(..) {
@@ -129,7 +130,7 @@ impl Shard {
             self.decode_kept(now, conn, tree, out);
             self.hold_back(conn, out);
         }
-        // Answering may have made others ready, which the next turn takes: nothing was lost.
+        // Answering may have made other connections ready; the next turn handles them.
         ready.append(&mut self.ready);
         self.ready = ready;
         self.open_gate(now, tree, out);
@@ -142,7 +143,8 @@ impl Shard {
             if !matches!(c.fifo.front(), Some(Pending::Read { .. })) {
                 return;
             }
-            // Reads before a write cannot wait for the client: the write's own answer would overtake them.
+            // Reads that stand before a write must not wait for the client to read, because the reply to that write
+            // must come after theirs.
             if c.is_full(self.options.bounds.out_high_water) && c.fifo.len() == c.waiting_reads {
                 c.stalled = true;
                 self.stalled += c.fifo.len();
@@ -169,7 +171,7 @@ impl Shard {
         }
     }
 
-    /// Leaves the rest of a connection's requests for the next turn.
+    /// Leaves the rest of a connection's requests to the next turn.
     pub(super) fn defer(&mut self, conn: ConnId) {
         if let Some(c) = self.conns.get_mut(conn).filter(|c| !c.deferred) {
             c.deferred = true;
@@ -177,7 +179,7 @@ impl Shard {
         }
     }
 
-    /// Whether a turn has work that no socket and no stream will announce.
+    /// Whether the next turn has work even if no socket becomes ready and no message arrives.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty() || self.gate_has_room()
     }

@@ -1,4 +1,5 @@
-//! From a byte stream to frames to requests. Mirrors `NIOServerCnxn.doIO` and `ZooKeeperServer.processPacket`.
+//! Turns the byte stream of a connection into frames, and frames into requests. Mirrors `NIOServerCnxn.doIO` and
+//! `ZooKeeperServer.processPacket`.
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,17 +15,17 @@ use crate::proto::request::{RequestHeader, is_write};
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op};
 
-/// Bytes of a request before its record.
+/// Bytes of a request's header.
 const HEADER_LEN: usize = 8;
 
-/// Where the bodies of writes are copied to until they are applied: one allocation for many.
+/// Copies of the bodies of writes, kept until they are applied. Many share one allocation.
 #[derive(Default)]
 pub(super) struct Bodies(BytesMut);
 
 impl Bodies {
-    /// Bytes allocated at once. One body keeps all of them, but only until it is applied.
+    /// Bytes allocated at a time. A single body keeps the whole allocation alive, but only until it is applied.
     const CHUNK: usize = 64 << 10;
-    /// A longer body has an allocation of its own.
+    /// A body longer than this has an allocation of its own.
     const LONG: usize = 4 << 10;
 
     fn keep(&mut self, body: &[u8]) -> Bytes {
@@ -41,11 +42,11 @@ impl Bodies {
 
 /// What the next bytes of a connection are.
 enum Next {
-    /// Not all there yet; its length, 0 if not even that.
+    /// A frame that has not arrived completely. The value is its length, or 0 if not even that has arrived.
     Incomplete(usize),
-    /// A frame of this length follows its four bytes.
+    /// A complete frame of this length, after the four bytes of its length.
     Frame(usize),
-    /// A length nobody may send.
+    /// A length that is not allowed.
     Bad(i32),
 }
 
@@ -72,7 +73,8 @@ impl Shard {
         }
         self.stats.bytes_received += bytes.len() as u64;
         if c.phase == Phase::Open {
-            // Whether or not its requests may be taken yet: a client that reads slowly, or sends much, is alive.
+            // Counts as a sign of life even if its requests have to wait: a client that reads slowly or sends much is
+            // alive.
             c.hear(now, conn, &mut self.touched);
         }
         let nothing_kept = c.input.is_empty();
@@ -87,7 +89,7 @@ impl Shard {
         self.hold_back(conn, out);
     }
 
-    /// Decodes what was kept, as far as it may be.
+    /// Decodes the kept input as far as the limits allow.
     pub(super) fn decode_kept(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
         if self.may_decode(conn) {
             self.decode_input(now, conn, tree, out);
@@ -100,7 +102,7 @@ impl Shard {
         let mut input = std::mem::take(&mut c.input);
         let used = self.decode(now, conn, &input, tree, out);
         if used == input.len() {
-            // An idle connection costs no buffer.
+            // An idle connection keeps no buffer.
             return;
         }
         input.drain(..used);
@@ -118,11 +120,12 @@ impl Shard {
         }
     }
 
-    /// Stops or starts reading the socket by how much waits undecoded.
+    /// Stops or resumes reading the socket, depending on how much input waits undecoded.
     pub(super) fn hold_back(&mut self, conn: ConnId, out: &mut Outbox) {
         let mut decodes = self.may_decode(conn);
         if decodes && let Some(c) = self.conns.get(conn) {
-            // At the gate, or for large ones, only a whole request waits: the rest of one that is not whole must still be read.
+            // Only a complete request can wait at the throttler or for other large requests. The rest of an incomplete
+            // one must still be read.
             decodes = match c.input.get(4..).and_then(|first| self.wait(c, first)) {
                 None => true,
                 Some(Wait::Gate) => c.gate.is_none(),
@@ -148,7 +151,8 @@ impl Shard {
         match c.phase {
             Phase::Fresh => true,
             Phase::Open => {
-                // Reads that may be answered are, first: a write submitted now would be applied while they still wait.
+                // Answer the reads that can be answered first: a write submitted now could be applied while they still
+                // wait.
                 let answerable = matches!(c.fifo.front(), Some(Pending::Read { .. }));
                 let room = c.fifo.len() < bounds.max_unanswered && c.fifo_bytes < limits::MAX_UNANSWERED_BYTES;
                 !answerable && !c.is_full(bounds.out_high_water) && room && !self.had_its_share(c)
@@ -157,13 +161,13 @@ impl Shard {
         }
     }
 
-    /// Whether the rest of this turn belongs to others: to those whose replies are small.
+    /// Whether this connection has to leave the rest of the turn to connections with small replies.
     fn had_its_share(&self, c: &Conn) -> bool {
-        // Who is let through the gate keeps its place there only while it is served.
+        // A connection that the throttler lets through keeps its place only while it is being served.
         self.turn_replies > limits::TURN_REPLIES && c.is_bulky() && !self.gate_is_serving()
     }
 
-    /// Decodes frames from the front of `bytes`; returns how many bytes are done with.
+    /// Decodes frames from the front of `bytes`; returns how many bytes were used.
     fn decode(&mut self, now: Now, conn: ConnId, bytes: &[u8], tree: &Tree, out: &mut Outbox) -> usize {
         let mut used = 0;
         while self.may_decode(conn) {
@@ -215,7 +219,7 @@ impl Shard {
         self.end(conn, CloseHow::Flush, out);
     }
 
-    /// A four-letter word at the start of a fresh connection: how many bytes it took.
+    /// Handles a four-letter word at the start of a new connection; returns how many bytes it used.
     fn word(&mut self, conn: ConnId, bytes: &[u8], out: &mut Outbox) -> Option<usize> {
         let head = *bytes.first_chunk::<4>()?;
         if head == four_letter::TELNET_CLOSE {
@@ -226,7 +230,7 @@ impl Shard {
         let mut argument = 0;
         let mut taken = 4;
         if word == "stmk" && self.options.words.contains(&word) {
-            // stmk brings a trace mask of eight raw bytes.
+            // After stmk follows a trace mask of eight raw bytes.
             let Some(mask) = bytes.get(4..12).and_then(|b| b.first_chunk::<8>()) else { return Some(0) };
             argument = i64::from_be_bytes(*mask);
             taken = 12;
@@ -244,7 +248,7 @@ impl Shard {
         Some(taken)
     }
 
-    /// One request of an open session.
+    /// Handles one request of an open session.
     fn request(&mut self, now: Now, conn: ConnId, frame: &[u8], waited_ms: i64, tree: &Tree, out: &mut Outbox) {
         let mut r = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut r) else {
@@ -265,7 +269,8 @@ impl Shard {
             Op::AUTH => self.auth_packet(now, conn, header, r.rest(), out),
             Op::SASL => self.sasl_packet(now, conn, header, r.rest(), out),
             _ if !self.is_authenticated_enough(conn) => self.refuse_unauthenticated(conn, header, out),
-            // A session is created by the handshake, containers are swept by the server: not by requests of clients.
+            // Clients may not send these: a session is created by the handshake, and containers are deleted by the
+            // server itself.
             Op::CREATE_SESSION | Op::DELETE_CONTAINER => {
                 self.read_request(now, conn, header, r.rest(), late, tree, out)
             }
@@ -296,7 +301,7 @@ impl Shard {
         out.to_peer.push(ToPeer::Write { request, behind_read, large });
     }
 
-    /// A read, or anything else that is answered here.
+    /// Handles a read, or any other request that the shard answers itself.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn read_request(
         &mut self,
@@ -330,7 +335,7 @@ impl Shard {
 }
 
 impl Conn {
-    /// The client lives.
+    /// Records a sign of life of the client.
     pub(super) fn hear(&mut self, now: Now, conn: ConnId, touched: &mut Vec<ConnId>) {
         self.heard_ms = now.mono_ms;
         if !self.touched {
@@ -339,12 +344,13 @@ impl Conn {
         }
     }
 
-    /// Its requests move again, or another comes behind them: how many were counted as stalled.
+    /// The reads of this connection no longer wait for its client, or another request comes after them. Returns how
+    /// many were counted as stalled.
     pub(super) fn unstall(&mut self) -> usize {
         if std::mem::take(&mut self.stalled) { self.fifo.len() } else { 0 }
     }
 
-    /// Counts a reply just appended; `len` is its bytes.
+    /// Counts a reply that was just appended; `len` is its size in bytes.
     pub(super) fn replied(&mut self, now: Now, op: Op, xid: i32, latency_ms: i64) {
         self.sent += 1;
         self.last_op = op;

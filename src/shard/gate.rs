@@ -1,7 +1,8 @@
-//! The gate before the pipeline: over `request_throttle_max_requests` requests wait undecoded, in the order in which their
-//! connections came, and some are refused once they waited too long. Mirrors `RequestThrottler` and `Request.isStale`.
+//! The request throttler in front of the pipeline. While there are more than `request_throttle_max_requests` requests
+//! in it, further ones wait undecoded, in the order in which their connections came, and some are refused after they
+//! waited too long. Mirrors `RequestThrottler` and `Request.isStale`.
 //!
-//! Pings, closeSession and authentication never wait here, only behind requests of their own connection.
+//! Pings, closeSession and authentication never wait here, only behind earlier requests of their own connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,23 +17,23 @@ use crate::session::throttle::{Admitted, LargeRequests, SharedConnectionThrottle
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Now, Op};
 
-/// What keeps floods out of a shard.
+/// The throttles of a shard.
 #[derive(Clone, Debug, Default)]
 pub struct Throttles {
-    /// The token bucket of handshakes, one for all shards; none when off.
+    /// The token bucket for handshakes, shared by all shards; `None` if it is off.
     pub connections: Option<Arc<SharedConnectionThrottle>>,
-    /// The gate of large requests, one for all shards.
+    /// The limit on large requests, shared by all shards.
     pub large: Option<Arc<LargeRequests>>,
-    /// The gate before the pipeline.
+    /// The request throttler.
     pub requests: RequestThrottle,
 }
 
-/// Settings of the gate before the pipeline.
+/// Settings of the request throttler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestThrottle {
-    /// This shard's share of `request_throttle_max_requests`; `usize::MAX` is no limit.
+    /// This shard's share of `request_throttle_max_requests`; `usize::MAX` means no limit.
     pub max_requests: usize,
-    /// `request_throttle_stall_time`, milliseconds: how often those that wait are looked at when nothing moves.
+    /// `request_throttle_stall_time` in milliseconds: how often waiting requests are checked while none can go on.
     pub stall_ms: i64,
     /// `request_throttle_drop_stale`.
     pub drop_stale: bool,
@@ -40,7 +41,8 @@ pub struct RequestThrottle {
     pub stale_latency_check: bool,
     /// `request_stale_connection_check`: a request of a closed connection is stale.
     pub stale_connection_check: bool,
-    /// `throttled_op_wait_time`, milliseconds: a request that waited longer is answered THROTTLEDOP; 0 is off.
+    /// `throttled_op_wait_time` in milliseconds: a request that waited longer is answered with THROTTLEDOP; 0 means
+    /// never.
     pub op_wait_ms: i64,
 }
 
@@ -57,19 +59,20 @@ impl Default for RequestThrottle {
     }
 }
 
-/// How often large writes that wait are looked at when nothing of this shard moves, milliseconds.
+/// How often waiting large writes are checked while nothing happens in this shard, in milliseconds.
 const LARGE_LOOK_MS: i64 = 2;
 
-/// Pieces of input told apart by their time of arrival, per connection; more only make the later ones look younger.
+/// Most pieces of input per connection whose times of arrival are recorded. Later pieces then count as part of the last
+/// one, so they look younger.
 const ARRIVALS: usize = 256;
 
-/// What a connection at the gate remembers.
+/// What is recorded about a connection that waits at the throttler.
 #[derive(Debug, Default)]
 pub struct Queued {
-    /// Bytes of its input and when they came, milliseconds.
+    /// Pieces of its input: number of bytes, and time of arrival in milliseconds.
     arrivals: VecDeque<(usize, i64)>,
     bytes: usize,
-    /// Its client has gone, its requests are wanted all the same.
+    /// The client has closed the connection, but its requests are to be executed all the same.
     eof: bool,
 }
 
@@ -88,7 +91,7 @@ impl Queued {
         self.arrivals.len()
     }
 
-    /// Forgets the first `bytes`.
+    /// Removes the records of the first `bytes` bytes.
     pub(super) fn consume(&mut self, mut bytes: usize) {
         self.bytes -= bytes;
         while let Some(first) = self.arrivals.front_mut() {
@@ -101,7 +104,7 @@ impl Queued {
         }
     }
 
-    /// When the byte before `end` came.
+    /// Time of arrival of the last byte before position `end`.
     pub(super) fn arrived_ms(&self, end: usize) -> Option<i64> {
         let mut sum = 0;
         self.arrivals.iter().find_map(|(bytes, ms)| {
@@ -111,59 +114,60 @@ impl Queued {
     }
 }
 
-/// Who waits.
+/// The connections that wait.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// In order; connections that ended meanwhile are still in it.
+    /// In order of arrival; may contain connections that have ended meanwhile.
     queue: VecDeque<ConnId>,
-    /// The connection that is let through now.
+    /// The connection that is being let through.
     served: Option<Box<Queued>>,
     next_look_ms: i64,
 }
 
 impl Gate {
-    /// When those that wait are looked at again.
+    /// When the waiting connections are checked again.
     pub(super) fn deadline(&self) -> Option<i64> {
         (!self.queue.is_empty()).then_some(self.next_look_ms)
     }
 
-    /// Its invariants; `waiting` are the connections that say they wait.
+    /// Checks the invariants; `waiting` are the connections whose state says that they wait.
     pub(super) fn check(&self, mut waiting: impl Iterator<Item = ConnId>) {
         assert!(self.served.is_none());
         assert!(waiting.all(|conn| self.queue.iter().filter(|c| **c == conn).count() == 1));
     }
 }
 
-/// Why a request is not taken yet.
+/// Why a request has to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
-    /// A write behind many unanswered reads: see [`crate::limits::MAX_READS_BETWEEN_WRITES`].
+    /// A write after many unanswered reads: see [`crate::limits::MAX_READS_BETWEEN_WRITES`].
     Reads,
     /// `globalOutstandingLimit`.
     Outstanding,
-    /// Large writes of others: see [`crate::limits::LARGE_WRITES_IN_PIPELINE`].
+    /// Large writes of other connections: see [`crate::limits::LARGE_WRITES_IN_PIPELINE`].
     Large,
     /// `request_throttle_max_requests`.
     Gate,
 }
 
-/// Whether a request passes every throttle: it frees things, keeps a session alive, or says who somebody is.
+/// Whether a request is exempt from all throttles: it frees resources, keeps a session alive, or authenticates.
 fn is_exempt(op: Op) -> bool {
     matches!(op, Op::PING | Op::CLOSE_SESSION | Op::AUTH | Op::SASL)
 }
 
 impl Shard {
-    /// Requests in the pipeline. What only waits for its own client to read holds up nobody else.
+    /// Number of requests in the pipeline. Reads that only wait for their own client to read its replies do not count,
+    /// so they delay nobody else.
     pub(super) fn in_process(&self) -> usize {
         self.outstanding - self.stalled
     }
 
-    /// Whether a request has to stay undecoded, and for what.
+    /// Whether a request has to stay undecoded, and why.
     pub(super) fn wait(&self, c: &Conn, frame: &[u8]) -> Option<Wait> {
         let in_process = self.in_process();
         let bounds = &self.options.bounds;
         let reads = c.waiting_reads >= bounds.max_reads_between_writes || c.waiting_bytes > bounds.out_high_water;
-        // Mirrors ZooKeeperServer.shouldThrottle: past the limit, whoever has something outstanding waits.
+        // Mirrors ZooKeeperServer.shouldThrottle: above the limit, a connection with outstanding requests has to wait.
         let outstanding = in_process > self.options.outstanding_limit && !c.fifo.is_empty();
         let behind_others = self.gate.served.is_none() && !self.gate.queue.is_empty();
         let gate = behind_others || in_process >= self.options.throttles.requests.max_requests;
@@ -171,7 +175,7 @@ impl Shard {
         if !(reads || outstanding || gate || large) {
             return None;
         }
-        // A request without a header is not worth waiting for: taking it closes the connection.
+        // An incomplete header is not worth waiting for: decoding it closes the connection.
         let header = RequestHeader::read(&mut Reader::new(frame)).ok()?;
         if reads && is_write(header.op) {
             return Some(Wait::Reads);
@@ -188,16 +192,17 @@ impl Shard {
         (large && is_write(header.op)).then_some(Wait::Large)
     }
 
-    /// Whether a large write has others before it. Who was called is let in even if they came first: it was its turn.
+    /// Whether a large write must wait for others. A connection that was called may go even if others came first: it
+    /// was its turn.
     fn large_must_wait(&self, c: &Conn, len: usize) -> bool {
         let Some(large) = &self.options.throttles.large else { return false };
         !large.has_room(len, 0) || !(self.large.is_empty() || c.called)
     }
 
-    /// Calls those whose large writes wait, as far as there is room.
+    /// Calls the connections whose large writes wait, as long as there is room.
     pub(super) fn call_large(&mut self, now: Now) {
         let Some(large) = &self.options.throttles.large else { return };
-        // What those called will take is not counted yet.
+        // The writes of the connections called in this loop are not counted in the limit yet.
         let mut called = 0;
         while let Some(conn) = self.large.front().copied() {
             let head = self.conns.get(conn).and_then(|c| c.input.first_chunk::<4>());
@@ -213,15 +218,15 @@ impl Shard {
                 self.ready.push(conn);
             }
         }
-        // Another shard's large write may be what is waited for, and nobody tells when it is done.
+        // Large writes of other shards may occupy the room; nothing announces when they are done, so check again soon.
         self.next_large_ms = now.mono_ms + LARGE_LOOK_MS;
     }
 
-    /// Puts a connection where it will be called from.
+    /// Puts a connection into the queue that belongs to its reason for waiting.
     pub(super) fn begin_wait(&mut self, now: Now, conn: ConnId, why: Wait) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         match why {
-            // Called when its reads are answered.
+            // It goes on when its reads are answered.
             Wait::Reads => {}
             Wait::Large if c.waits_large => {}
             Wait::Large => {
@@ -247,7 +252,7 @@ impl Shard {
         }
     }
 
-    /// Brings the memory of arrivals in step with what is undecoded now.
+    /// Updates the recorded arrivals to what is undecoded now.
     pub(super) fn remember_arrivals(&mut self, now: Now, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         let Some(q) = &mut c.gate else { return };
@@ -256,22 +261,23 @@ impl Shard {
             q.consume(q.bytes - undecoded);
         } else if q.bytes < undecoded {
             q.add(undecoded - q.bytes, now.mono_ms);
-            // It was heard, though nothing of it can be taken: its session must not expire for our being busy.
+            // Input counts as a sign of life even if it cannot be decoded yet: a session must not expire because the
+            // server is busy.
             c.hear(now, conn, &mut self.touched);
         }
     }
 
-    /// Whether a connection is being let through just now.
+    /// Whether a connection is being let through the throttler at the moment.
     pub(super) fn gate_is_serving(&self) -> bool {
         self.gate.served.is_some()
     }
 
-    /// Whether anybody at the gate could be let through.
+    /// Whether the throttler could let another request through.
     pub(super) fn gate_has_room(&self) -> bool {
         !self.gate.queue.is_empty() && self.in_process() < self.options.throttles.requests.max_requests
     }
 
-    /// Lets through as many as there is room for.
+    /// Lets as many requests through as there is room for.
     pub(super) fn open_gate(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
         if !self.gate_has_room() {
             return;
@@ -299,14 +305,15 @@ impl Shard {
         self.hold_back(conn, out);
     }
 
-    /// How long the request that ends `end` bytes into the input of the connection being let through has waited, milliseconds;
-    /// 0 when there was no need to wait.
+    /// How long the request has waited, in milliseconds, that ends at position `end` of the input of the connection
+    /// being let through; 0 if it did not have to wait.
     pub(super) fn waited_ms(&self, now: Now, end: usize) -> i64 {
         let arrived = self.gate.served.as_ref().and_then(|q| q.arrived_ms(end));
         arrived.map_or(0, |ms| now.mono_ms - ms)
     }
 
-    /// Looks at a request that comes from the gate. `true`: it was refused, there is nothing more to do.
+    /// Checks a request that comes from the throttler; returns `true` if it was refused and nothing more has to be
+    /// done.
     pub(super) fn refuse_late(
         &mut self,
         now: Now,
@@ -341,7 +348,8 @@ impl Shard {
         true
     }
 
-    /// A request that nobody can be waiting for any more; later ones of its connection must not overtake it.
+    /// Drops a request that nobody can be waiting for any more. Later requests of its connection must not be answered
+    /// before it.
     fn drop_stale(&mut self, conn: ConnId, waited_ms: i64, out: &mut Outbox) {
         if let Some(c) = self.conns.get(conn) {
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, waited_ms, "closing: a request went stale waiting for room");
@@ -350,7 +358,7 @@ impl Shard {
         self.end(conn, CloseHow::Flush, out);
     }
 
-    /// Nothing moved for the stall time: stale requests are dropped, the others wait on.
+    /// Nothing has moved for the stall time: drops stale requests; the others wait on.
     pub(super) fn look_again(&mut self, now: Now, out: &mut Outbox) {
         let settings = self.options.throttles.requests;
         self.gate.next_look_ms = now.mono_ms + settings.stall_ms;
@@ -375,7 +383,7 @@ impl Shard {
         self.stats.throttle_waits += u64::from(!self.gate.queue.is_empty());
     }
 
-    /// A client has gone while its requests wait at the gate, and they are to be executed all the same.
+    /// Whether the requests of this connection, which wait at the throttler, are executed although its client has gone.
     pub(super) fn outlives_its_client(&mut self, conn: ConnId) -> bool {
         let settings = self.options.throttles.requests;
         let drops = settings.drop_stale && settings.stale_connection_check;
@@ -386,7 +394,8 @@ impl Shard {
         })
     }
 
-    /// A large request is announced by its length (0: not known yet): closes the connection if there is no room for it.
+    /// The length of a large request has arrived (0: not yet known). Closes the connection if there is no room for the
+    /// request.
     pub(super) fn announce(&mut self, conn: ConnId, len: usize, out: &mut Outbox) {
         let Some(large) = self.options.throttles.large.as_ref().filter(|_| len > 0) else { return };
         let Some(c) = self.conns.get_mut(conn).filter(|c| !c.announced && c.phase == Phase::Open) else { return };
@@ -398,7 +407,7 @@ impl Shard {
         }
     }
 
-    /// Counts a request in, if it is large. `Err`: there was no room for it and the connection is closed.
+    /// Counts a request if it is large. `Err`: there was no room, and the connection was closed.
     pub(super) fn admit_large(
         &mut self,
         conn: ConnId,
@@ -418,7 +427,7 @@ impl Shard {
         })
     }
 
-    /// The answer to a request that waited too long to be executed.
+    /// Answers a request that waited too long and is not executed.
     pub(super) fn answer_throttled(
         &mut self,
         now: Now,
@@ -439,7 +448,8 @@ impl Shard {
         self.mark_dirty(conn, out);
     }
 
-    /// A reply whose request went stale on its way. Mirrors the `STALE_REPLIES` of `FinalRequestProcessor`.
+    /// Counts a reply whose request became stale before it was answered. Mirrors `STALE_REPLIES` in
+    /// `FinalRequestProcessor`.
     pub(super) fn count_stale_reply(&mut self, latency_ms: i64, timeout_ms: i32) {
         if self.options.throttles.requests.stale_latency_check && latency_ms > i64::from(timeout_ms) {
             self.stats.stale_replies += 1;
@@ -447,17 +457,17 @@ impl Shard {
     }
 }
 
-/// How late a request is when it is taken.
+/// How long a request waited before it was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Late {
-    /// Answer THROTTLEDOP instead of executing it.
+    /// Answer THROTTLEDOP instead of executing the request.
     pub(super) throttled: bool,
-    /// Milliseconds at the gate.
+    /// Milliseconds spent at the throttler.
     pub(super) waited_ms: i64,
 }
 
 impl Late {
-    /// When a request that is taken now came, nanoseconds.
+    /// When a request that is taken now arrived, in nanoseconds.
     pub(super) fn arrived_ns(self, now: Now) -> u64 {
         now.mono_ns.saturating_sub(self.waited_ms.max(0) as u64 * 1_000_000)
     }

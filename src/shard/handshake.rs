@@ -1,4 +1,5 @@
-//! How a connection gets its session. Mirrors `ZooKeeperServer.processConnectRequest`, `reopenSession`, `finishSessionInit`.
+//! The handshake: how a connection gets its session. Mirrors `ZooKeeperServer.processConnectRequest`, `reopenSession`,
+//! `finishSessionInit`.
 
 use super::conn::Phase;
 use super::{CloseHow, Outbox, Shard};
@@ -35,7 +36,7 @@ impl Shard {
         }
         self.stats.connection_requests += 1;
         if request.last_zxid_seen > tree.last_zxid() {
-            // Serving it would show it an older world than it knows.
+            // If it were served, the client would see older data than it has already seen.
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %request.session, seen = %request.last_zxid_seen,
                 ours = %tree.last_zxid(), "closing: the client has seen a later zxid than this server");
             self.stats.unsuccessful_handshakes += 1;
@@ -59,7 +60,7 @@ impl Shard {
         }
     }
 
-    /// The session is there: what the client already sent behind its handshake may be decoded.
+    /// The session exists: requests that the client sent right after its handshake may be decoded now.
     pub(super) fn session_up(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Handshake) else { return };
         c.phase = Phase::Open;
@@ -75,7 +76,7 @@ impl Shard {
         self.mark_dirty(conn, out);
     }
 
-    /// The client learns that its session is gone, and is closed.
+    /// Tells the client that its session does not exist any more, and closes the connection.
     pub(super) fn session_refused(&mut self, conn: ConnId, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         ConnectResponse::expired(c.read_only.map(|_| false)).put(&mut c.out);

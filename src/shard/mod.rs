@@ -1,9 +1,10 @@
-//! One client core: connections, each session's order, watch tables, reads. A machine: bytes and applied transactions in,
-//! bytes and submitted writes out. Mirrors `NIOServerCnxn`, `CommitProcessor`'s per-session queues and the reading half of
-//! `FinalRequestProcessor`.
+//! One client core: connections, the order of each session's replies, watch tables, reads. A state machine: bytes and
+//! applied transactions go in, bytes and submitted writes come out. Mirrors `NIOServerCnxn`, the per-session queues of
+//! `CommitProcessor`, and the part of `FinalRequestProcessor` that handles reads.
 //!
-//! The caller keeps the tree still for a whole turn: drain the stream first ([`Input::Stream`], then [`Input::Drained`]),
-//! then hand over what the sockets brought. So every answer of a turn is given as of one zxid (DESIGN section 7).
+//! The caller must not let the tree change during a turn. It first drains the stream ([`Input::Stream`], then
+//! [`Input::Drained`]), then passes on what the sockets received. So all replies of a turn are as of one zxid
+//! (`src/ORDERING.md`).
 
 mod auth;
 pub mod conn;
@@ -44,41 +45,41 @@ use status::ShardStats;
 pub struct ShardOptions {
     /// This shard's number.
     pub id: ShardId,
-    /// `jute.maxbuffer`: longest frame of an established session, bytes.
+    /// `jute.maxbuffer`: the longest frame of an established session, in bytes.
     pub max_frame: usize,
-    /// Session timeouts are clamped to this range, milliseconds.
+    /// Least and greatest session timeout, in milliseconds.
     pub session_timeout_ms: (i32, i32),
-    /// Connections that do not shake hands in this time are closed, milliseconds.
+    /// A connection without a handshake is closed after this many milliseconds.
     pub handshake_timeout_ms: i64,
-    /// `globalOutstandingLimit`, for this shard's share of requests.
+    /// This shard's share of `globalOutstandingLimit`.
     pub outstanding_limit: usize,
-    /// How often sessions that were heard of are reported, milliseconds.
+    /// How often the shard reports the sessions it heard from, in milliseconds.
     pub touch_interval_ms: i64,
-    /// How much a connection may have under way.
+    /// Limits of each connection.
     pub bounds: Bounds,
     /// `skipACL`.
     pub skip_acl: bool,
-    /// Four-letter words that may be used.
+    /// Four-letter words that are allowed.
     pub words: Vec<&'static str>,
-    /// `enforce.auth.schemes`, empty when off.
+    /// `enforce.auth.schemes`; empty if it is off.
     pub enforced_schemes: Vec<String>,
     /// Authentication providers.
     pub auth: Arc<Providers>,
-    /// What keeps floods out; all off by default.
+    /// Throttles; all off by default.
     pub throttles: Throttles,
 }
 
-/// How much a connection may have under way before its next requests wait. The defaults are those of [`crate::limits`]; tests
-/// make them small.
+/// Limits of a connection; if one is reached its further requests wait. The defaults are those of [`crate::limits`];
+/// tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes unread by its client.
+    /// Bytes that its client has not read.
     pub out_high_water: usize,
-    /// Bytes undecoded before its socket is no longer read.
+    /// Undecoded bytes above which its socket is not read.
     pub in_high_water: usize,
-    /// Requests unanswered.
+    /// Unanswered requests.
     pub max_unanswered: usize,
-    /// Reads between its unanswered writes.
+    /// Reads between two of its unanswered writes.
     pub max_reads_between_writes: usize,
 }
 
@@ -93,89 +94,90 @@ impl Default for Bounds {
     }
 }
 
-/// How a connection is ended.
+/// How a connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseHow {
-    /// With FIN, after what was queued is sent.
+    /// With FIN, after the queued bytes are sent.
     Flush,
-    /// At once, with a reset: for a client that does not read, and for nothing else.
+    /// Immediately, with a reset; only for clients that do not read.
     Abort,
 }
 
-/// What the world does to a shard.
+/// An input of the state machine.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A client connected.
     Accepted {
-        /// Its number.
+        /// The new connection.
         conn: ConnId,
-        /// Its address.
+        /// The client's address.
         peer: SocketAddr,
     },
-    /// A client's bytes.
+    /// Bytes from a client.
     Data {
-        /// From whom.
+        /// The connection.
         conn: ConnId,
-        /// In stream order.
+        /// The bytes, in stream order.
         bytes: &'a [u8],
     },
     /// The connection is gone.
     Disconnected {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// The client sends no more.
+    /// The client has closed its sending side.
     Eof {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// From the peer core, in order.
+    /// A message from the peer core; they keep their order.
     Stream(ToShard),
-    /// The stream is drained up to what the tree shows: reads that waited are answered.
+    /// The stream was read up to what the tree shows: reads that waited can be answered.
     Drained,
-    /// Bytes of this connection that the kernel has not taken yet, told when they pass a limit and when they fall.
+    /// Number of bytes of this connection that the operating system has not taken. Reported when it passes the limit
+    /// and when it decreases after that.
     Backlog {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// How many.
+        /// The number of bytes.
         bytes: usize,
     },
-    /// A four-letter word's text.
+    /// The answer to a four-letter word.
     WordAnswer {
-        /// Who asked.
+        /// The connection that sent the word.
         conn: ConnId,
-        /// Sent as it is, then the connection is closed.
+        /// The answer; it is sent as it is, then the connection is closed.
         text: &'a [u8],
     },
-    /// Nothing but the clock.
+    /// No event; only the time has changed.
     Tick,
 }
 
-/// What a shard wants done. The caller empties it after each step.
+/// What the shard wants done. The caller empties it after each step.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Connections whose [`Shard::take_output`] has bytes.
+    /// Connections for which [`Shard::take_output`] has bytes.
     pub dirty: Vec<ConnId>,
-    /// To the peer core, in order.
+    /// Messages for the peer core, in order.
     pub to_peer: Vec<ToPeer>,
-    /// Connections to end: [`Input::Disconnected`] has to follow in the same turn. Reads of an ended connection are not answered,
-    /// so a later turn's answer to a write behind them would find them in its way.
+    /// Connections to close. [`Input::Disconnected`] must follow in the same turn: reads of a closed connection are not
+    /// answered, so in a later turn they would still stand before a write that is answered then.
     pub close: Vec<(ConnId, CloseHow)>,
-    /// Connections to read no more (`true`) or again (`false`).
+    /// Connections whose sockets are not to be read (`true`) or read again (`false`).
     pub pause: Vec<(ConnId, bool)>,
-    /// Four-letter words to answer; the argument is stmk's.
+    /// Four-letter words to answer; the number is the argument of stmk.
     pub words: Vec<(ConnId, &'static str, i64)>,
 }
 
-/// The machine.
+/// The state machine of one client core.
 pub struct Shard {
     options: ShardOptions,
     conns: Conns,
     sessions: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
     watches: WatchTable,
-    /// Connections without a session yet, oldest first.
+    /// Connections without a session, oldest first.
     fresh: VecDeque<(i64, ConnId)>,
-    /// Connections whose fifo moved or whose input waits for room.
+    /// Connections that can continue: their fifo has moved, or there is room for their input.
     ready: Vec<ConnId>,
     throttled: Vec<ConnId>,
     /// Connections whose large writes wait, in order; some may have ended meanwhile.
@@ -184,12 +186,12 @@ pub struct Shard {
     /// Bytes of replies made in this turn.
     turn_replies: usize,
     gate: Gate,
-    /// Connections heard of since the last report.
+    /// Connections heard from since the last report.
     touched: Vec<ConnId>,
     next_touch_ms: i64,
     /// Requests in all fifos.
     outstanding: usize,
-    /// Those of them that wait for nothing but their own client.
+    /// Those of them that only wait for their own client to read.
     stalled: usize,
     /// Reads answered in the turn that brought them, since [`Shard::measure_reads`] was last called.
     reads_at_once: u64,
@@ -226,7 +228,7 @@ impl Shard {
         }
     }
 
-    /// One step.
+    /// Handles one input.
     pub fn handle(&mut self, now: Now, input: Input<'_>, tree: &Tree, out: &mut Outbox) {
         match input {
             Input::Data { conn, bytes } => self.data(now, conn, bytes, tree, out),
@@ -241,7 +243,7 @@ impl Shard {
         }
     }
 
-    /// When [`Input::Tick`] is wanted next, on the monotonic clock.
+    /// When the next [`Input::Tick`] is needed, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
         let touch = (!self.touched.is_empty()).then_some(self.next_touch_ms);
         let fresh = self.fresh.front().map(|(since, _)| since + self.options.handshake_timeout_ms);
@@ -254,7 +256,7 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn) else { return };
         c.is_dirty = false;
         if c.out.len() > self.options.bounds.out_high_water {
-            // Answering stopped; it goes on next turn unless the socket is told to be backlogged.
+            // It stopped answering. It continues in the next turn, unless the socket then reports a backlog.
             self.ready.push(conn);
         }
         if to.is_empty() {
@@ -262,7 +264,8 @@ impl Shard {
         } else {
             to.append(&mut c.out);
             if c.out.capacity() > limits::KEPT_CAPACITY {
-                // The client reads slower than it asks: its next reply may be far away.
+                // The client reads more slowly than it sends requests, so its next reply may be far off: free the
+                // buffer.
                 c.out = Vec::new();
             }
         }
@@ -278,7 +281,7 @@ impl Shard {
         let Some(mut c) = self.conns.remove(conn) else { return };
         self.outstanding -= c.fifo.len();
         if self.throttled.len() > 2 * self.conns.len() {
-            // While the limit is not left, nobody else clears them away.
+            // As long as the limit is exceeded, nothing else removes these.
             self.throttled.retain(|conn| self.conns.get(*conn).is_some());
         }
         self.stalled -= c.unstall();
@@ -295,7 +298,7 @@ impl Shard {
         }
     }
 
-    /// A client that half-closes after a four-letter word (`echo ruok | nc`) still wants its answer.
+    /// The client has closed its sending side. After a four-letter word (`echo ruok | nc`) it still wants its answer.
     fn eof(&mut self, conn: ConnId, out: &mut Outbox) {
         if self.conns.get(conn).is_some_and(|c| c.phase != Phase::Word) {
             self.stats.connections_dropped += 1;
@@ -312,7 +315,7 @@ impl Shard {
             self.ready.push(conn);
             return;
         }
-        // However long one reply is, the client may have it: only what comes on top counts.
+        // A single reply may be of any length; only what is added while the client does not read counts.
         let least = c.backlog.map_or(bytes, |least| least.min(bytes));
         c.backlog = Some(least);
         if bytes - least > limits::OUT_LIMIT {
@@ -359,7 +362,7 @@ impl Shard {
         }
     }
 
-    /// Ends a connection: nothing more is read from it, and after `how` it is gone.
+    /// Ends a connection: nothing more is read from it, and it is closed as `how` says.
     fn end(&mut self, conn: ConnId, how: CloseHow, out: &mut Outbox) {
         if let Some(c) = self.conns.get_mut(conn)
             && c.phase != Phase::Ended
@@ -384,17 +387,17 @@ impl Shard {
         Origin::Local { shard: self.options.id, conn }
     }
 
-    /// Its settings.
+    /// The shard's settings.
     pub fn options(&self) -> &ShardOptions {
         &self.options
     }
 
-    /// About how much [`Shard::check`] looks at.
+    /// The approximate number of items that [`Shard::check`] looks at.
     pub fn weight(&self) -> usize {
         self.conns.len() + self.outstanding + self.watches.watch_count()
     }
 
-    /// Its invariants.
+    /// Checks the invariants.
     pub fn check(&self) {
         assert_eq!(self.outstanding, self.conns.values().map(|c| c.fifo.len()).sum::<usize>());
         for c in self.conns.values() {

@@ -1,4 +1,4 @@
-//! A shard alone: the test is its sockets and its peer core.
+//! A shard alone: the test plays its sockets and its peer core.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct World {
     now: Now,
 }
 
-/// One frame a client got: its header and what follows.
+/// A frame that a client received: its header and the rest.
 #[derive(Debug, PartialEq, Eq, Clone)]
 struct Got {
     xid: i32,
@@ -108,7 +108,7 @@ impl World {
         World::with(options())
     }
 
-    /// `/a` with four bytes at zxid 1, `/big` with 600 000 at zxid 2.
+    /// A world with `/a` of four bytes at zxid 1 and `/big` of 600 000 bytes at zxid 2.
     fn with(options: ShardOptions) -> World {
         let mut tree = Tree::new(TreeOptions::default());
         for (zxid, path, len) in [(1, "/a", 4), (2, "/big", 600_000)] {
@@ -140,7 +140,7 @@ impl World {
         self.handle(Input::Data { conn: ConnId(conn), bytes });
     }
 
-    /// A connection with a session of its own number.
+    /// Opens a connection with a session that has the same number.
     fn open(&mut self, conn: u64) -> SessionId {
         let session = SessionId(SESSION.0 + conn as i64);
         self.accept(conn);
@@ -156,7 +156,7 @@ impl World {
         std::mem::take(&mut self.out.to_peer)
     }
 
-    /// (xid, behind_read) of the writes submitted since.
+    /// (xid, behind_read) of the writes submitted since the last call.
     fn writes(&mut self) -> Vec<(i32, bool)> {
         let writes = self.submitted().into_iter().filter_map(|m| match m {
             ToPeer::Write { request, behind_read, .. } => Some((request.cxid.0, behind_read)),
@@ -341,7 +341,8 @@ fn answers_keep_the_order_of_requests() {
     assert_eq!(w.writes(), [(7, false)]);
 }
 
-/// A write that overtook reads which only the client's slowness keeps waiting would be applied before they are answered.
+/// If a write overtook reads that only wait because the client reads slowly, it would be applied before they are
+/// answered.
 #[test]
 fn no_write_is_submitted_while_reads_before_it_could_be_answered() {
     let mut w = World::new();
@@ -352,7 +353,7 @@ fn no_write_is_submitted_while_reads_before_it_could_be_answered() {
     w.applied(1, 1, 3);
     w.handle(Input::Drained);
     assert_eq!(w.xids(1), [1], "its client does not read");
-    // The client reads on and writes in the same turn.
+    // The client resumes reading and writes in the same turn.
     w.handle(Input::Backlog { conn: ConnId(1), bytes: 0 });
     w.send(1, &set(3, "/a"));
     assert_eq!(w.writes(), []);
@@ -412,7 +413,7 @@ fn past_the_limit_whoever_has_something_outstanding_waits() {
         let many: Vec<u8> = (1..=40).flat_map(|xid| set(xid, "/a")).collect();
         w.send(conn, &many);
     }
-    // Two of the first connection (one, and the one that passes the limit), one of the second.
+    // Two requests of the first connection (one, and the one that exceeds the limit), and one of the second.
     assert_eq!(w.writes(), [(1, false), (2, false), (1, false)]);
     for (conn, xid) in [(1, 1), (1, 2)] {
         zxid += 1;
@@ -432,7 +433,7 @@ fn past_the_limit_whoever_has_something_outstanding_waits() {
             w.applied(conn, xid, zxid);
         }
     }
-    // `check` has counted the throttled each time.
+    // `check` has compared the counters of throttled connections each time.
     let answered = [w.xids(1), w.xids(2)];
     for xids in answered {
         assert!(xids.len() > 20 && xids.is_sorted() && xids[0] == 1, "{xids:?}");
@@ -490,7 +491,7 @@ fn set_watches_tells_what_happened_before_its_reply() {
     w.send(1, &bytes);
     let told: Vec<(i32, i64, i32)> =
         w.got(1).iter().map(|g| (g.xid, g.zxid, g.body.get(3).map_or(0, |b| i32::from(*b)))).collect();
-    // /big is newer than zxid 1, /gone is gone, /a is there: created.
+    // /big is newer than zxid 1, /gone does not exist any more, /a exists: created.
     assert_eq!(told, [(-1, -1, 3), (-1, -1, 2), (-1, -1, 1), (-8, 2, 0)]);
     w.event(3, EventType::NodeDataChanged, "/a", None);
     w.event(3, EventType::NodeCreated, "/none", None);
@@ -587,7 +588,7 @@ fn whoever_closes_an_expired_session_is_answered() {
     w.handle(Input::Stream(ToShard::Close { conn: ConnId(1) }));
     w.stream(1, 4, Outcome::Closed(World::reply(1, 4)));
     assert_eq!(w.xids(1), [1]);
-    // But never past a request that was left without an answer.
+    // But never past a request that was left without a reply.
     let mut w = World::new();
     w.open(2);
     w.send(2, &[set(1, "/a"), close_session(2)].concat());
@@ -705,7 +706,7 @@ fn connections_that_end_while_they_are_throttled_are_not_remembered() {
     for conn in 1..=40 {
         w.open(conn);
     }
-    // Two stay, and keep the limit passed.
+    // Two connections stay, so the limit stays exceeded.
     for conn in 1..=40 {
         w.send(conn, &[set(1, "/a"), set(2, "/a")].concat());
     }

@@ -1,5 +1,5 @@
-//! Reads: look up, check, arm the watch, encode, in one step at one zxid (rule S5). Mirrors the reading half of
-//! `FinalRequestProcessor`.
+//! Reads: look-up, ACL check, setting the watch and encoding are one step at one zxid (rule S5). Mirrors the part of
+//! `FinalRequestProcessor` that handles reads.
 
 use super::{CloseHow, Outbox, Shard};
 use crate::jute::stat::put_stat;
@@ -14,14 +14,14 @@ use crate::tree::{Tree, Znode};
 use crate::types::acl::permits;
 use crate::types::{Acl, ConnId, ErrorCode, Id, Now, Op, Zxid, perms};
 
-/// Bytes of a stat.
+/// Length of an encoded stat in bytes.
 const STAT: usize = 6 * 8 + 5 * 4;
 
-/// How a read ends when it does not succeed.
+/// Why a read does not succeed.
 enum Refusal {
-    /// This code in the reply.
+    /// The reply carries this error code.
     Code(ErrorCode),
-    /// Not an operation a client may send: UNIMPLEMENTED, then the connection is closed.
+    /// An operation that clients may not send: the reply is UNIMPLEMENTED, and the connection is closed.
     Unknown,
 }
 
@@ -32,7 +32,7 @@ impl From<ErrorCode> for Refusal {
 }
 
 impl Shard {
-    /// Answers one read-class request of `conn` as of `tree`.
+    /// Answers one read of connection `conn` as of `tree`.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn answer(
         &mut self,
@@ -45,10 +45,11 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let zxid = tree.last_zxid();
-        // A ping is answered by its well-known number whatever it was sent with.
+        // The reply to a ping has the special xid of pings, whatever xid the ping had.
         let header = if header.op == Op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
         let Some(c) = self.conns.get_mut(conn) else { return };
-        // The reply is written in place; a refusal takes it back. Events of setWatches stand before it.
+        // The reply is written in place; if the read fails it is removed again. Events that setWatches causes stand
+        // before it.
         let mut reply = std::mem::take(&mut c.out);
         let mut start = reply.len();
         let result = match Request::read(header.op, body) {
@@ -82,7 +83,8 @@ impl Shard {
                     if header.op == Op::MULTI_READ
                         && read_multi(&mut Reader::new(body)).is_ok_and(|ops| ops.iter().all(MultiOp::is_readable))
                     {
-                        // Of a list of writes Java has begun the results before it notices.
+                        // If a multiRead contains a write, Java notices only after it has begun the list of results;
+                        // the reply is the same here.
                         MultiHeader::END.put(&mut reply);
                     }
                     reply.end_frame(frame);
@@ -133,7 +135,7 @@ impl Shard {
     ) -> Result<(), Refusal> {
         match request {
             Request::Ping => {}
-            // Only exists looks at the path itself.
+            // Among the reads, only exists checks the path itself.
             Request::Exists { path, .. } if path.contains('\0') => return Err(ErrorCode::BadArguments.into()),
             Request::Exists { path, watch } => {
                 let node = tree.get(path);
@@ -152,7 +154,7 @@ impl Shard {
                     self.watch_data(conn, path);
                 }
                 let len = node.data().map_or(0, <[u8]>::len);
-                // At once: a large reply that grows takes twice its bytes.
+                // Reserves the size at once: a large reply that grows step by step would take twice its bytes.
                 reply.reserve(4 + len + STAT);
                 put_data(reply, node.data(), &node.stat());
                 self.count_read(path, len);
@@ -191,23 +193,23 @@ impl Shard {
         Ok(())
     }
 
-    /// About the bytes the reply to a read will take, without making it. Only what is large matters.
+    /// The approximate size of the reply to a read, without making it. Only the size of large replies matters.
     pub(super) fn reply_size(op: Op, body: &[u8], tree: &Tree) -> usize {
         let path = |body| Reader::new(body).string().ok();
         match op {
             Op::GET_DATA => path(body).and_then(|p| tree.get(&p)?.data().map(<[u8]>::len)).unwrap_or(0),
             Op::GET_CHILDREN | Op::GET_CHILDREN2 => path(body).and_then(|p| tree.get(&p)).map_or(0, |node| {
-                // Siblings mostly have names of one kind.
+                // Siblings usually have names of equal length.
                 let name = node.children().next().map_or(0, str::len);
                 node.num_children().max(0) as usize * (4 + name)
             }),
-            // As many as one likes.
+            // The size is not bounded by one znode.
             Op::MULTI_READ | Op::GET_EPHEMERALS | Op::SET_WATCHES | Op::SET_WATCHES2 => limits::OUT_HIGH_WATER + 1,
             _ => 0,
         }
     }
 
-    /// For `read_per_namespace`: what was read, its path and a stat.
+    /// Counts for `read_per_namespace`: the data read, the path and a stat.
     fn count_read(&mut self, path: &str, len: usize) {
         self.stats.reads.record(path, (path.len() + len + STAT) as u64);
     }
@@ -230,7 +232,7 @@ impl Shard {
         Ok(node)
     }
 
-    /// Without ADMIN the hashes of digest ids are hidden.
+    /// A client without ADMIN permission does not see the hashes of digest ids.
     fn get_acl(&self, reply: &mut Vec<u8>, conn: ConnId, path: &str, tree: &Tree) -> Result<(), ErrorCode> {
         let node = tree.get(path).ok_or(ErrorCode::NoNode)?;
         self.require(conn, &node, perms::READ | perms::ADMIN)?;
@@ -249,8 +251,8 @@ impl Shard {
         reply.put_strings(&paths);
     }
 
-    /// A reply longer than a connection may have unsent is refused before it is made: a short request may ask for the same
-    /// large znode tens of thousands of times.
+    /// A reply longer than a connection may have unsent is refused before it is made, because a short request can ask
+    /// for the same large znode tens of thousands of times.
     fn multi_read(
         &self,
         reply: &mut Vec<u8>,
@@ -289,7 +291,7 @@ impl Shard {
 }
 
 fn children(reply: &mut Vec<u8>, node: &Znode<'_>) {
-    // Siblings mostly have names of one kind; one that differs may be as long as it likes.
+    // Siblings usually have names of equal length; one that differs may have any length.
     let name = node.children().next().map_or(0, str::len);
     reply.reserve((node.num_children().max(0) as usize).saturating_mul(4 + name).min(limits::OUT_HIGH_WATER));
     put_children(reply, node.num_children(), node.children());

@@ -1,4 +1,4 @@
-//! A shard's figures, read by the four-letter words, the admin commands and the metrics. Mirrors `ServerStats` and
+//! The statistics of a shard, for the four-letter words, the admin commands and the metrics. Mirrors `ServerStats` and
 //! `ConnectionStats`.
 
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use super::conn::Phase;
 use crate::types::{ConnId, Distribution, Namespaces, Op, SessionId, Tally, Zxid};
 use crate::watch::Summary;
 
-/// Smallest, greatest, sum and count of latencies in milliseconds.
+/// Minimum, maximum, sum and count of latencies in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Latency {
@@ -19,7 +19,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Counts one request.
+    /// Adds one request.
     #[inline]
     pub fn record(&mut self, ms: i64) {
         self.min_ms = if self.count == 0 { ms } else { self.min_ms.min(ms) };
@@ -33,7 +33,7 @@ impl Latency {
         if self.count == 0 { 0.0 } else { self.total_ms as f64 / self.count as f64 }
     }
 
-    /// Both together.
+    /// The statistics of both together.
     pub fn merge(&self, other: &Latency) -> Latency {
         match (self.count, other.count) {
             (0, _) => *other,
@@ -63,7 +63,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts one request.
+    /// Adds one request.
     #[inline]
     pub fn record(&mut self, us: u64) {
         self.record_n(us, 1);
@@ -76,7 +76,7 @@ impl Latencies {
         self.sum_ms += us / 1000 * n;
     }
 
-    /// Adds what `other` counted.
+    /// Adds the latencies of `other`.
     pub fn merge(&mut self, other: &Latencies) {
         self.us.merge(&other.us);
         self.sum_ms += other.sum_ms;
@@ -116,37 +116,37 @@ pub struct ShardStats {
     /// Watchers told, one record per event that had any; by event type.
     pub watch_events: [Distribution; 5],
     pub watch_bytes: u64,
-    /// Bytes of paths, data and stats read, by namespace.
+    /// Bytes of paths, data and stats that were read, by namespace.
     pub reads: Namespaces,
     pub connection_requests: u64,
     /// Connections that the client ended without closing its session.
     pub connections_dropped: u64,
     pub large_requests_rejected: u64,
     pub unsuccessful_handshakes: u64,
-    /// Handshakes over the limit of the connection throttle.
+    /// Handshakes refused by the connection throttle.
     pub connections_rejected: u64,
     /// Tokens missing after each handshake that was let in.
     pub token_deficit: Distribution,
     /// What part of handshakes is dropped at random now, over all shards.
     pub drop_probability: f64,
-    /// Requests executed although they had gone stale.
+    /// Requests executed although they were stale.
     pub stale_requests: u64,
     pub stale_requests_dropped: u64,
     pub stale_replies: u64,
-    /// How often requests began to wait for room in the pipeline, or went on waiting.
+    /// How often requests started to wait for room in the pipeline, or continued to wait.
     pub throttle_waits: u64,
     pub throttle_queue: Latencies,
     pub throttled_ops: u64,
     pub ensemble_auth: EnsembleAuth,
 }
 
-/// Names of ensembles that clients sent.
+/// Ensemble names that clients sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct EnsembleAuth {
     pub success: u64,
     pub fail: u64,
-    /// The client named none, or this server was given none.
+    /// The client sent no name, or this server has none.
     pub skip: u64,
 }
 
@@ -161,12 +161,12 @@ impl Default for OpCounts {
 }
 
 impl OpCounts {
-    /// Opcodes run from -11 to 107; anything else shares the last place.
+    /// Opcodes range from -11 to 107; all other values share the last place.
     fn slot(op: Op) -> usize {
         usize::try_from(op.0.wrapping_add(16)).ok().filter(|i| *i < 127).unwrap_or(127)
     }
 
-    /// Counts one.
+    /// Counts one request.
     #[inline]
     pub fn count(&mut self, op: Op) {
         self.0[Self::slot(op)] += 1;
@@ -177,18 +177,18 @@ impl OpCounts {
         self.0[Self::slot(op)]
     }
 
-    /// All requests.
+    /// The number of all requests.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Both together.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &OpCounts) {
         self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a += b);
     }
 }
 
-/// What `srst` sets to zero.
+/// The counters that `srst` sets to zero.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub struct ResettableStats {
@@ -201,7 +201,8 @@ pub struct ResettableStats {
 }
 
 impl ResettableStats {
-    /// Adds what another shard counted. Which of the last replies was later is not known: one of them stays.
+    /// Adds the counters of another shard. It is not known which of the two last replies was later; one of them is
+    /// kept.
     pub fn merge(&mut self, other: &ResettableStats) {
         self.packets_received += other.packets_received;
         self.packets_sent += other.packets_sent;
@@ -227,7 +228,7 @@ impl ShardStats {
         }
     }
 
-    /// Adds what another shard counted.
+    /// Adds the counters of another shard.
     pub fn merge(&mut self, other: &ShardStats) {
         self.since_reset.merge(&other.since_reset);
         self.read_latency.merge(&other.read_latency);
@@ -271,13 +272,13 @@ impl ShardStats {
 #[allow(missing_docs)]
 pub struct ConnStatus {
     pub peer: SocketAddr,
-    /// Its socket is read.
+    /// Whether its socket is read.
     pub reading: bool,
-    /// Requests taken and not answered.
+    /// Requests taken and not answered yet.
     pub queued: usize,
     pub received: u64,
     pub sent: u64,
-    /// 0 before the handshake.
+    /// The session; 0 before the handshake.
     pub session: SessionId,
     pub last_op: Op,
     /// Milliseconds since 1970.
@@ -289,11 +290,11 @@ pub struct ConnStatus {
     pub last_response_ms: i64,
     pub last_latency_ms: i64,
     pub latency: Latency,
-    /// When something came last, milliseconds on the monotonic clock.
+    /// When bytes last arrived, in milliseconds of the monotonic clock.
     pub heard_ms: i64,
 }
 
-/// Which long lists a status has. Making them holds up the shard's clients a little.
+/// The long lists to include in a status. Making them delays the shard's clients a little.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Detail {
     /// Every connection.
@@ -302,23 +303,23 @@ pub struct Detail {
     pub watches: bool,
 }
 
-/// Everything about a shard.
+/// The state of a shard.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct ShardStatus {
     pub stats: ShardStats,
     pub outstanding: usize,
     pub connection_count: usize,
-    /// Only when asked for.
+    /// Empty unless requested.
     pub connections: Vec<ConnStatus>,
-    /// (session, path), one per watch: only when asked for.
+    /// (session, path) of each watch; empty unless requested.
     pub watches: Vec<(SessionId, String)>,
     pub watch_count: usize,
     pub watch_summary: Summary,
 }
 
 impl Shard {
-    /// A picture of this shard.
+    /// The current state of this shard.
     pub fn status(&self, detail: Detail) -> ShardStatus {
         let alive = || self.conns.iter().filter(|(_, c)| c.phase != Phase::Ended);
         let mut stats = self.stats.clone();
@@ -336,7 +337,7 @@ impl Shard {
         }
     }
 
-    /// In order of arrival.
+    /// The connections in order of arrival.
     fn list_connections(&self) -> Vec<ConnStatus> {
         let mut connections: Vec<(ConnId, ConnStatus)> = self
             .conns
@@ -398,8 +399,8 @@ impl Shard {
 }
 
 impl ShardStats {
-    /// Counts a reply of `len` bytes, frame length included; none when a connection is closed without a reply. Sizes are
-    /// counted as ZooKeeper does, without the frame length.
+    /// Counts a reply of `len` bytes, frame length included; `len` is 0 if a connection is closed without a reply. As
+    /// in ZooKeeper the recorded sizes do not include the frame length.
     pub(super) fn replied(&mut self, latency_ms: i64, len: usize) {
         const FRAME_LENGTH: usize = 4;
         let s = &mut self.since_reset;

@@ -1,7 +1,7 @@
-//! One turn of a client core: what ties a [`Shard`] to its stream, its sockets and the other cores, in the order that rules S1
-//! to S6 ask for (DESIGN section 7). No thread, socket or lock is named here: the server, the simulator, the tests, the benches
-//! and the fuzzers run this same code over their own [`Sockets`] and [`Links`]. Mirrors the loops of `NIOServerCnxnFactory`'s
-//! selector threads and of `CommitProcessor`.
+//! One turn of a client core: connects a [`Shard`] with its stream, its sockets and the other cores, in the order that
+//! rules S1 to S6 require (`src/ORDERING.md`). It uses no threads, sockets or locks itself: the server, the simulator,
+//! the tests, the benches and the fuzzers run this same code with their own [`Sockets`] and [`Links`]. Mirrors the
+//! loops of `NIOServerCnxnFactory`'s selector threads and of `CommitProcessor`.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -13,106 +13,107 @@ use crate::types::{ConnId, Now, Zxid};
 
 /// The connections of one core.
 pub trait Sockets {
-    /// Tells `f` what arrived since the last time, without waiting, and returns how much that was. Bytes of one connection come
-    /// in order. What a paused connection sends comes after it is read again.
+    /// Passes everything that arrived since the last call to `f`, without waiting, and returns the number of events.
+    /// Bytes of one connection come in order. What a paused connection sends comes after it is resumed.
     fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize;
-    /// Where bytes for a connection are appended. For one that is gone, a buffer that goes nowhere.
+    /// The buffer to which bytes for a connection are appended. If the connection is gone, a buffer that is discarded.
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8>;
-    /// Bytes appended that the client's side has not taken.
+    /// Number of appended bytes that the operating system has not taken.
     fn queued(&self, conn: ConnId) -> usize;
-    /// Asks for one [`SocketEvent::Writable`] once everything appended so far is taken.
+    /// Asks for one [`SocketEvent::Writable`] when everything appended so far was taken.
     fn want_writable(&mut self, conn: ConnId);
-    /// Stops reading from a connection, or reads on.
+    /// Stops reading from a connection (`true`) or resumes it (`false`).
     fn pause(&mut self, conn: ConnId, paused: bool);
-    /// Ends a connection: nothing more is told of it.
+    /// Closes a connection; no further events come for it.
     fn close(&mut self, conn: ConnId, how: CloseHow);
-    /// Begins to send what was appended.
+    /// Starts sending what was appended.
     fn flush(&mut self);
 }
 
-/// What a socket did.
+/// An event of a socket.
 #[derive(Debug)]
 pub enum SocketEvent<'a> {
     /// A client connected.
     Accepted {
-        /// Its number.
+        /// The new connection.
         conn: ConnId,
-        /// Its address.
+        /// The client's address.
         peer: SocketAddr,
     },
-    /// A client's bytes.
+    /// Bytes from a client.
     Data {
-        /// From whom.
+        /// The connection.
         conn: ConnId,
-        /// In stream order.
+        /// The bytes, in stream order.
         bytes: &'a [u8],
     },
-    /// The client sends no more; it may still read.
+    /// The client has closed its sending side; it may still read.
     Eof {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
     /// The connection broke.
     Closed {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// See [`Sockets::want_writable`].
+    /// The answer to [`Sockets::want_writable`].
     Writable {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
 }
 
-/// The way to the other cores and threads.
+/// How a shard reaches the other cores and threads.
 pub trait Links {
-    /// The oldest letter that has come and was not taken. Asked only while the tree stands still.
+    /// Takes the oldest message that has arrived. Only called while the tree cannot change.
     fn next(&mut self) -> Option<Letter>;
-    /// Every answer up to `cursor` is with the sockets: S6. Whoever waits for this shard may go on.
+    /// Rule S6: every reply up to `cursor` was passed to the sockets. A peer core that waits for this shard may
+    /// continue.
     fn moved_on(&mut self, cursor: Zxid);
     /// Takes all messages for the peer core, in order.
     fn submit(&mut self, messages: &mut Vec<ToPeer>);
-    /// A client sent a four-letter word; the argument is stmk's.
+    /// A client sent a four-letter word; the argument is that of stmk.
     fn word(&mut self, conn: ConnId, word: &'static str, argument: i64);
 }
 
-/// What a shard hears from elsewhere.
+/// A message to a shard.
 #[derive(Debug)]
 pub enum Letter {
-    /// From the peer core, in order.
+    /// A message of the peer core; they keep their order.
     Stream(ToShard),
-    /// A four-letter word's text.
+    /// The answer to a four-letter word.
     WordAnswer {
-        /// Who asked.
+        /// The connection that sent the word.
         conn: ConnId,
-        /// What to send.
+        /// The answer.
         text: Vec<u8>,
     },
 }
 
-/// A shard with what its turns carry from one to the next.
+/// A shard and the state that lasts from one turn to the next.
 pub struct ShardTurn {
     shard: Shard,
     out: Outbox,
-    /// The zxid of the last turn's answers.
+    /// The zxid as of which the last turn answered.
     cursor: Zxid,
     /// The newest zxid that came on the stream.
     streamed: Zxid,
-    /// Turns since the invariants were looked at: debug builds only.
+    /// Turns since the invariants were last checked; only in debug builds.
     unchecked: usize,
 }
 
 impl ShardTurn {
-    /// Around a shard that has done nothing yet.
+    /// A new shard that has made no turn yet.
     pub fn new(shard: Shard) -> ShardTurn {
         ShardTurn { shard, out: Outbox::default(), cursor: Zxid::NONE, streamed: Zxid::NONE, unchecked: 0 }
     }
 
-    /// One turn. `tree` keeps the tree still for as long as it lives: it is taken before the first letter is, so that nothing is
-    /// read that the stream did not tell of, and let go once the cursor has moved.
+    /// Runs one turn. While `tree` lives, the tree cannot change. It must be taken before the first message is, so that
+    /// no read sees a transaction that is not on the stream yet, and it is released after the cursor has moved.
     ///
-    /// Returns whether there was work or there is some that no socket, letter or clock will announce: then the next turn must
-    /// not be waited for.
+    /// Returns whether there was work, or whether there is work left that no socket, message or timer will announce.
+    /// Then the next turn must follow without sleeping.
     pub fn turn<T: Deref<Target = Tree>>(
         &mut self,
         now: Now,
@@ -121,7 +122,7 @@ impl ShardTurn {
         links: &mut impl Links,
     ) -> bool {
         let target = tree.last_zxid();
-        assert!(target >= self.cursor, "the tree fell from {} to {target}", self.cursor);
+        assert!(target >= self.cursor, "the tree went back from {} to {target}", self.cursor);
         let letters = self.drain(now, &tree, links);
         self.shard.handle(now, Input::Drained, &tree, &mut self.out);
         let events = self.hear_sockets(now, &tree, sockets);
@@ -130,8 +131,8 @@ impl ShardTurn {
         }
         self.send(now, &tree, sockets);
         self.end(now, &tree, sockets);
-        debug_assert_eq!(tree.last_zxid(), target, "the tree moved inside a turn");
-        // Before the tree is let go: the writer that takes it next sees how far this shard is.
+        debug_assert_eq!(tree.last_zxid(), target, "the tree changed during a turn");
+        // Moved before the tree is released, so that the peer core, which locks it next, sees how far this shard is.
         self.cursor = target;
         links.moved_on(target);
         drop(tree);
@@ -140,7 +141,8 @@ impl ShardTurn {
         letters || events > 0 || self.shard.has_ready()
     }
 
-    /// S3: everything the tree shows was put on the stream before the writer let go of it (W2).
+    /// Rule S3: everything that the tree shows is on the stream, because the peer core put it there before it released
+    /// the tree (W2).
     fn drain(&mut self, now: Now, tree: &Tree, links: &mut impl Links) -> bool {
         let mut any = false;
         while let Some(letter) = links.next() {
@@ -148,9 +150,9 @@ impl ShardTurn {
             match letter {
                 Letter::Stream(message) => {
                     if let ToShard::Applied(entry) = &message {
-                        assert!(entry.zxid > self.streamed, "{} comes behind {}", entry.zxid, self.streamed);
-                        assert!(entry.zxid > self.cursor, "{} comes to a shard at {}", entry.zxid, self.cursor);
-                        assert!(entry.zxid <= tree.last_zxid(), "{} is told before it is applied", entry.zxid);
+                        assert!(entry.zxid > self.streamed, "{} comes after {}", entry.zxid, self.streamed);
+                        assert!(entry.zxid > self.cursor, "{} comes to a shard that is at {}", entry.zxid, self.cursor);
+                        assert!(entry.zxid <= tree.last_zxid(), "{} came before it was applied", entry.zxid);
                         self.streamed = entry.zxid;
                     }
                     self.shard.handle(now, Input::Stream(message), tree, &mut self.out);
@@ -177,7 +179,7 @@ impl ShardTurn {
         })
     }
 
-    /// Hands what was answered to the sockets; a client that does not read is answered no more until it does.
+    /// Passes the replies to the sockets. A client that does not read gets no further replies until it does.
     fn send(&mut self, now: Now, tree: &Tree, sockets: &mut impl Sockets) {
         let ShardTurn { shard, out, .. } = self;
         let mut dirty = std::mem::take(&mut out.dirty);
@@ -189,11 +191,11 @@ impl ShardTurn {
                 shard.handle(now, Input::Backlog { conn, bytes: queued }, tree, out);
             }
         }
-        assert!(out.dirty.is_empty(), "a backlog was answered");
+        assert!(out.dirty.is_empty(), "a report of a backlog caused a reply");
         out.dirty = dirty;
     }
 
-    /// Ends the connections that the shard is done with, behind what it had to say to them.
+    /// Closes the connections that the shard has finished with, after the bytes that are still for them.
     fn end(&mut self, now: Now, tree: &Tree, sockets: &mut impl Sockets) {
         let ShardTurn { shard, out, .. } = self;
         let mut close = std::mem::take(&mut out.close);
@@ -201,11 +203,11 @@ impl ShardTurn {
             sockets.close(conn, how);
             shard.handle(now, Input::Disconnected { conn }, tree, out);
         }
-        assert!(out.close.is_empty() && out.dirty.is_empty(), "an ended connection was answered");
+        assert!(out.close.is_empty() && out.dirty.is_empty(), "the end of a connection caused a reply or another end");
         out.close = close;
     }
 
-    /// What needs no tree.
+    /// The part of a turn that does not need the tree.
     fn hand_over(&mut self, sockets: &mut impl Sockets, links: &mut impl Links) {
         sockets.flush();
         for (conn, paused) in self.out.pause.drain(..) {
@@ -216,11 +218,12 @@ impl ShardTurn {
         }
         if !self.out.to_peer.is_empty() {
             links.submit(&mut self.out.to_peer);
-            assert!(self.out.to_peer.is_empty(), "a message for the peer core was left");
+            assert!(self.out.to_peer.is_empty(), "a message for the peer core was not taken");
         }
     }
 
-    /// In debug builds, looks at the invariants so often that this costs as much as the turns themselves, not more.
+    /// In debug builds, checks the invariants from time to time: often enough to cost about as much as the turns
+    /// themselves.
     fn check_now_and_then(&mut self) {
         if cfg!(debug_assertions) {
             self.unchecked += 1;
@@ -231,30 +234,30 @@ impl ShardTurn {
         }
     }
 
-    /// Its invariants, between turns.
+    /// Checks the invariants; to be called between turns.
     pub fn check(&self) {
-        assert!(self.streamed <= self.cursor, "{} was told to a shard at {}", self.streamed, self.cursor);
+        assert!(self.streamed <= self.cursor, "{} was sent to a shard that is at {}", self.streamed, self.cursor);
         let Outbox { dirty, to_peer, close, pause, words } = &self.out;
         assert!(dirty.is_empty() && to_peer.is_empty() && close.is_empty() && pause.is_empty() && words.is_empty());
         self.shard.check();
     }
 
-    /// The shard, to look at.
+    /// The shard, for reading its state.
     pub fn shard(&self) -> &Shard {
         &self.shard
     }
 
-    /// The shard, for what is no step of its: resets of its statistics.
+    /// The shard, for changes that are not part of a turn: resets of its statistics.
     pub fn shard_mut(&mut self) -> &mut Shard {
         &mut self.shard
     }
 
-    /// The zxid that the last turn answered at.
+    /// The zxid as of which the last turn answered.
     pub fn cursor(&self) -> Zxid {
         self.cursor
     }
 
-    /// When a turn is wanted for the clock's sake, on the monotonic clock, milliseconds.
+    /// When a turn is needed because of a timer, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
         self.shard.deadline()
     }

@@ -1,4 +1,4 @@
-//! Watches set, asked for, removed and replayed by requests. Mirrors `FinalRequestProcessor`'s watch operations and
+//! Requests that add, query, remove and replay watches. Mirrors the watch operations of `FinalRequestProcessor` and
 //! `DataTree.setWatches`.
 
 use super::Shard;
@@ -18,7 +18,7 @@ impl Shard {
         self.watches.add(Kind::Child, path, conn);
     }
 
-    /// Modes 0 and 1; `false` for any other.
+    /// addWatch with mode 0 or 1; returns `false` for any other mode.
     pub(super) fn add_watch(&mut self, conn: ConnId, path: &str, mode: i32) -> bool {
         if !matches!(mode, 0 | 1) {
             return false;
@@ -27,17 +27,18 @@ impl Shard {
         true
     }
 
-    /// `None`: no such watcher type.
+    /// Whether there is such a watch; `None` if there is no such watcher type.
     pub(super) fn has_watch(&self, conn: ConnId, path: &str, kind: i32) -> Option<bool> {
         Some(self.watches.contains(path, conn, WatcherType::from_code(kind)?))
     }
 
-    /// `None`: no such watcher type. `Some(false)`: there was nothing to remove.
+    /// Removes watches. `None`: there is no such watcher type. `Some(false)`: there was no such watch.
     pub(super) fn remove_watch(&mut self, conn: ConnId, path: &str, kind: i32) -> Option<bool> {
         Some(self.watches.remove(path, conn, WatcherType::from_code(kind)?))
     }
 
-    /// What happened while the client was away is told before the reply; the rest is armed again.
+    /// setWatches: events for what changed while the client was away are sent before the reply; the other watches are
+    /// set.
     pub(super) fn set_watches(&mut self, conn: ConnId, wanted: &SetWatches, tree: &Tree) {
         let lists = [(Listed::Data, &wanted.data), (Listed::Exist, &wanted.exist), (Listed::Child, &wanted.child)];
         for (kind, paths) in lists {
@@ -69,7 +70,7 @@ impl Shard {
         }
     }
 
-    /// Every (session, path), in no promised order.
+    /// All watches as (session, path), in no particular order.
     pub(super) fn list_watches(&self) -> Vec<(SessionId, String)> {
         let mut all = Vec::new();
         for (conn, paths) in self.watches.by_conn() {

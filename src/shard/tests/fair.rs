@@ -1,4 +1,4 @@
-//! Nobody waits for what others ask in bulk: turns, and the queue of large writes.
+//! Clients with bulky requests do not delay others: shares of a turn, and the queue of large writes.
 
 use super::*;
 use crate::limits::{LARGE_WRITE, LARGE_WRITES_IN_PIPELINE, MAX_UNANSWERED_BYTES, OUT_HIGH_WATER, TURN_REPLIES};
@@ -7,7 +7,7 @@ use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::Cxid;
 use bytes::Bytes;
 
-/// With `/big` of so many bytes, and sessions on connections 1 to 4.
+/// A world with a znode `/big` of `len` bytes and sessions on connections 1 to 4.
 fn with_big(len: usize) -> World {
     let mut w = World::new(|o| o.throttles.large = Some(Arc::new(LargeRequests::new(0, -1))));
     let header = TxnHeader { session: SessionId(1), cxid: Cxid(1), zxid: Zxid(1), time_ms: 1, op: Op::CREATE };
@@ -42,7 +42,8 @@ fn who_asks_for_much_is_answered_a_piece_a_turn() {
     w.data(1, &many);
     w.data(2, &many);
     w.get(3, 1);
-    // The first two fill the turn; a first question is answered in any case, for nobody knows how much it asks for.
+    // The first two fill the turn. The first request of a connection is always answered, since nobody knows yet how
+    // large its replies are.
     assert_eq!([xids(&mut w, 1), xids(&mut w, 2), xids(&mut w, 3)], [vec![1, 2], vec![1], vec![1]]);
     for turn in 0..2 {
         assert!(w.shard.has_ready());
@@ -89,7 +90,7 @@ fn large_writes_go_one_after_the_other_and_small_ones_between() {
     assert!(w.shard.deadline().is_some(), "another shard's may be in the way");
     w.answer();
     assert_eq!(w.in_pipeline(), [(4, 1), (2, 1)]);
-    // Who comes now is behind who waits, though the pipeline were free.
+    // A new write queues behind those that wait, even if the pipeline is free.
     w.data(1, &set(2, len));
     w.answer();
     w.answer();

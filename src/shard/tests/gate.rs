@@ -42,7 +42,7 @@ fn a_newcomer_does_not_overtake_those_that_wait() {
     (1..=3).for_each(|conn| w.open(conn));
     w.set(1, 1);
     w.set(2, 1);
-    // Room comes by a connection that ends, in the middle of a turn.
+    // Another connection ends in the middle of the turn, which makes room.
     w.step(Input::Disconnected { conn: ConnId(1) });
     w.set(3, 1);
     assert_eq!(w.in_pipeline(), [(1, 1)]);
@@ -159,7 +159,7 @@ fn a_throttled_write_is_answered_in_its_place() {
     w.answer();
     assert_eq!(w.replies(1), [(1, OK), (2, THROTTLED)]);
     assert_eq!(w.in_pipeline(), [(1, 3)]);
-    // With more room the next write goes out behind the answer that is still owed.
+    // With more room the next write is submitted while the earlier reply is still due.
     let mut w = World::gated(|t| (t.max_requests, t.op_wait_ms) = (3, 50));
     (1..=2).for_each(|conn| w.open(conn));
     w.data(2, &[set(1, 0), set(2, 0)].concat());

@@ -1,4 +1,4 @@
-//! The machine under its throttles and limits.
+//! A shard under its throttles and limits.
 
 mod backlog;
 mod fair;
@@ -23,7 +23,7 @@ const TIMEOUT_MS: i32 = 4000;
 const OK: i32 = 0;
 const THROTTLED: i32 = -127;
 
-/// A shard, its clients and, where it is needed, a peer core that answers when told to.
+/// A shard, its clients and, where needed, a peer core that answers when told to.
 struct World {
     shard: Shard,
     tree: Tree,
@@ -32,7 +32,7 @@ struct World {
     zxid: i64,
     closed: Vec<(u64, CloseHow)>,
     pauses: Vec<(u64, bool)>,
-    /// Writes that reached the peer core and are not answered, oldest first.
+    /// Writes submitted to the peer core and not answered yet, oldest first.
     pipeline: Vec<(u64, i32, bool, Option<Admitted>)>,
 }
 
@@ -102,7 +102,7 @@ impl World {
         self.data(conn, &hello);
     }
 
-    /// A connection with a session.
+    /// Opens a connection with a session.
     fn open(&mut self, conn: u64) {
         self.connect(conn);
         let session = SessionId(100 + conn as i64);
@@ -139,7 +139,7 @@ impl World {
         self.data(conn, &frame(-2, Op::PING, &[]));
     }
 
-    /// The oldest write in the pipeline is applied and answered.
+    /// Applies and answers the oldest write in the pipeline.
     fn answer(&mut self) {
         let (conn, xid, _, large) = self.pipeline.remove(0);
         let mut reply = Vec::new();
@@ -177,7 +177,7 @@ fn frame(xid: i32, op: Op, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// setData of `len` bytes: a frame of 24 + `len` bytes behind its length.
+/// A setData of `len` bytes: a frame of 24 + `len` bytes after its length.
 fn set(xid: i32, len: usize) -> Vec<u8> {
     let mut body = Vec::new();
     body.put_string("/zoo");

@@ -47,7 +47,7 @@ fn large_writes_are_counted_until_they_are_applied() {
     assert_eq!((large(&w).in_work(), w.in_pipeline()), (201, vec![(1, 1), (1, 2)]));
     w.data(2, &set(1, 177));
     assert_eq!((w.closed.clone(), w.shard.stats.large_requests_rejected), (vec![(2, CloseHow::Flush)], 1));
-    // The client is gone, its request is not.
+    // The client has gone, but its request has not.
     w.step(Input::Disconnected { conn: ConnId(1) });
     assert_eq!(large(&w).in_work(), 201);
     w.answer();
