@@ -1,5 +1,5 @@
-//! Files written by Apache ZooKeeper 3.9.5 (the first 60 transactions of a run of its own client tests), and ours compared
-//! with them.
+//! Files written by Apache ZooKeeper 3.9.5 (the first 60 transactions of a run of its own client tests), and
+//! comparisons of our files with them.
 
 use super::names::Compression;
 use super::recovery::{RecoveryError, RecoveryOptions};
@@ -83,7 +83,8 @@ fn our_snapshot_of_it_opens_as_the_same_tree() {
     }
 }
 
-/// T5: a snapshot taken between two transactions plus the log is the log alone.
+/// T5: recovery from a snapshot taken between two transactions and the log gives the same tree as recovery from the log
+/// alone.
 #[test]
 fn snapshot_and_replay_is_replay() {
     let whole = open(&apache()).unwrap();
@@ -122,7 +123,7 @@ fn our_log_of_its_proposals_opens_as_the_same_tree() {
 
 #[test]
 fn damage_in_an_apache_log_is_told_from_its_end() {
-    // Any flip before the last record is corruption: the records behind it prove it.
+    // Any flipped bit before the last record is corruption, as the records after it prove.
     let last = {
         let disk = apache();
         let mut log = LogReader::open(&disk, "log.1").unwrap();
@@ -170,7 +171,7 @@ fn apaches_packed_snapshots_open_as_the_same_tree() {
         let r = open(&disk).unwrap();
         assert_eq!((r.last, r.state.digest(), &r.sessions), (Zxid(60), whole.state.digest(), &whole.sessions));
         assert_eq!((r.state.node_count(), r.report.digest_mismatch_count), (whole.state.node_count(), 0));
-        // Damage in the packing is damage.
+        // Damage in the compressed data is damage.
         for at in (0..bytes.len()).step_by(11) {
             disk.put(name, &bytes[..at]);
             assert!(open(&disk).is_err(), "{name} cut at {at}");

@@ -1,32 +1,35 @@
-//! When to sync, when to roll, when to snapshot: the decisions of the log thread without its disk. Mirrors
+//! Decides when to sync, to roll and to take a snapshot: the decisions of the log thread, without its disk. Mirrors
 //! `SyncRequestProcessor`.
 //!
-//! The thread blocks in a sync; what arrives meanwhile waits in its mailbox and becomes the next batch. That is the whole of
-//! group commit, but for a short wait that keeps clients from falling into two groups (`company`).
+//! The log thread blocks in a sync, and records that arrive meanwhile wait in its mailbox and become the next batch.
+//! That alone is group commit. In addition a sync may wait for a short time, which keeps clients from splitting into
+//! two groups that wait for each other's syncs (see [`super::commit_delay`]).
 
 use std::collections::VecDeque;
 
 use super::commit_delay::Company;
 use crate::types::{Now, Zxid};
 
-/// Limits of the log thread.
+/// Settings of the log thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AppenderOptions {
-    /// `zookeeper.maxBatchSize`: records per sync at most; 0 is no limit.
+    /// `zookeeper.maxBatchSize`: most records per sync; 0 means no limit.
     pub max_batch_records: u64,
-    /// Bytes per sync at most: bounds how long a sync takes.
+    /// Most bytes per sync, which limits how long a sync takes.
     pub max_batch_bytes: u64,
-    /// `zookeeper.flushDelay`: how long a batch may wait for company. 0: not at all.
+    /// `zookeeper.flushDelay`: how long a batch may wait for more records, in milliseconds; 0 means not at all.
     pub flush_delay_ms: i64,
-    /// `zookeeper.maxWriteQueuePollTime`: how long it may wait for the next record, within the flush delay. None: a third of
-    /// the flush delay.
+    /// `zookeeper.maxWriteQueuePollTime`: how long, within the flush delay, a batch may wait for the next record, in
+    /// milliseconds. `None` means a third of the flush delay.
     pub max_idle_ms: Option<i64>,
-    /// Longest time a sync waits for the clients whose writes the last one made durable; 0: not at all. It has no use beside a
-    /// `flushDelay`.
+    /// The longest time that a sync waits for new writes of the clients whose writes the last sync made durable, in
+    /// nanoseconds; 0 means not at all. Not useful together with `flushDelay`.
     pub most_company_ns: u64,
-    /// `snapCount`: records between snapshots, at most (randomly, half to all of it). At least 2.
+    /// `snapCount`: most records between two snapshots; the exact number is random, between half of it and all of it.
+    /// At least 2.
     pub snap_count: u64,
-    /// `snapSizeLimitInKb` in bytes: log bytes between snapshots, likewise; 0 is no limit.
+    /// `snapSizeLimitInKb` in bytes: most log bytes between two snapshots, randomised in the same way; 0 means no
+    /// limit.
     pub snap_size_bytes: u64,
 }
 
@@ -44,73 +47,74 @@ impl Default for AppenderOptions {
     }
 }
 
-/// The next log file is made ready when this part of what lies between two snapshots is left: at the default settings and the
-/// highest rates, some tenths of a second. Not from the beginning: its blocks are free for the last snapshot meanwhile.
+/// The next log file is prepared when an eighth of the records (or bytes) between two snapshots is left. At the default
+/// settings and the highest rates that is some tenths of a second before it is needed. It is not prepared earlier, so
+/// that its space is available to the last snapshot.
 const AHEAD: u64 = 8;
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Input {
-    /// A record came out of the mailbox and was appended; it takes this many bytes. `random` varies when the next snapshot
-    /// is due, so that servers do not all take theirs at once.
+    /// A record from the mailbox was appended. `random` varies when the next snapshot is due, so that not all servers
+    /// take theirs at the same time.
     Appended {
-        /// Its zxid.
+        /// The record's zxid.
         zxid: Zxid,
-        /// Its payload's length.
+        /// The length of its payload in bytes.
         bytes: u64,
-        /// Any 64 random bits.
+        /// 64 random bits.
         random: u64,
     },
     /// The mailbox is empty.
     Drained,
     /// Time passed.
     Tick,
-    /// The sync that was asked for returned.
+    /// The sync that [`Output::Sync`] asked for has returned.
     Synced {
-        /// Last durable zxid.
+        /// The last durable zxid.
         zxid: Zxid,
-        /// How long it took, nanoseconds.
+        /// How long the sync took, in nanoseconds.
         took_ns: u64,
     },
 }
 
-/// What to do, in this order.
+/// Things to do, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Output {
-    /// Sync the log, then say [`Input::Synced`].
+    /// Sync the log, then pass [`Input::Synced`].
     Sync,
-    /// Tell the server that everything up to this zxid is durable.
+    /// Report that everything up to this zxid is durable.
     Durable(Zxid),
-    /// A [`Output::Roll`] comes soon: make the next log file ready.
+    /// A [`Output::Roll`] follows soon: prepare the next log file.
     RollComes,
     /// End the current log file.
     Roll,
-    /// A snapshot is due. Whether one is still being written is known to whoever takes it.
+    /// A snapshot is due. Whether one is still being written is known only to the part that takes snapshots.
     Snapshot,
 }
 
-/// The machine.
+/// The state machine.
 #[derive(Clone, Debug)]
 pub struct Appender {
     options: AppenderOptions,
     pending_records: u64,
     pending_bytes: u64,
     last_appended: Zxid,
-    /// When the oldest pending record came.
+    /// When the oldest pending record arrived.
     pending_since_ms: Option<i64>,
-    /// When the newest pending record came.
+    /// When the newest pending record arrived.
     idle_since_ms: i64,
     company: Company,
     records: u64,
     bytes: u64,
     due_records: u64,
     due_bytes: u64,
-    /// [`Output::RollComes`] was said.
+    /// [`Output::RollComes`] was given.
     roll_comes: bool,
 }
 
 impl Appender {
-    /// Starts with `records` already in the log since the last snapshot (as replayed at boot).
+    /// Starts with `records` records in the log since the last snapshot, as recovery found them.
     ///
     /// # Panics
     /// If the options are none that the configuration lets through: a bug of ours.
@@ -145,7 +149,7 @@ impl Appender {
         assert!(self.due_bytes > 0, "a snapshot after no bytes at all");
     }
 
-    /// Takes an input and appends what to do to `out`.
+    /// Handles an input and appends what to do to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut VecDeque<Output>) {
         match input {
             Input::Appended { zxid, bytes, random } => {
@@ -170,7 +174,7 @@ impl Appender {
             }
             Input::Synced { zxid, took_ns } => {
                 assert!(zxid <= self.last_appended, "{zxid} is durable but was never appended");
-                assert!(zxid == self.last_appended, "a sync left {} behind", self.last_appended);
+                assert!(zxid == self.last_appended, "a sync did not include {}", self.last_appended);
                 assert!(self.pending_records > 0, "a sync up to {zxid} for which nothing waited");
                 self.company.synced(now.mono_ns, self.pending_records, took_ns);
                 (self.pending_records, self.pending_bytes, self.pending_since_ms) = (0, 0, None);
@@ -203,7 +207,7 @@ impl Appender {
         self.company.check();
     }
 
-    /// Whether something is pending and has waited for company long enough.
+    /// Whether there are pending records that have waited long enough.
     fn waited(&self, now: Now) -> bool {
         self.delayed_until_ms().is_some_and(|at| now.mono_ms >= at)
     }
@@ -225,13 +229,13 @@ impl Appender {
         }
     }
 
-    /// When [`Input::Tick`] has to come, in monotonic nanoseconds.
+    /// When [`Input::Tick`] is needed, in monotonic nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
         let delayed_ns = u64::try_from(self.delayed_until_ms()?).unwrap_or(0).saturating_mul(1_000_000);
         Some(delayed_ns.max(self.company.until_ns()))
     }
 
-    /// When what is pending has waited for company as long as the settings say.
+    /// When the pending records have waited as long as `flushDelay` and `maxWriteQueuePollTime` allow.
     fn delayed_until_ms(&self) -> Option<i64> {
         let AppenderOptions { flush_delay_ms, max_idle_ms, .. } = self.options;
         let idle_ms = max_idle_ms.unwrap_or(flush_delay_ms / 3);
@@ -239,7 +243,7 @@ impl Appender {
         Some(self.pending_since_ms?.saturating_add(flush_delay_ms).min(idle_until))
     }
 
-    /// Records appended but not yet synced.
+    /// Number of records appended but not synced yet.
     pub fn pending_records(&self) -> u64 {
         self.pending_records
     }
@@ -333,7 +337,7 @@ mod tests {
                 first = z;
             }
         }
-        // 5 + 3 % 5 records may pass; the one behind them makes the snapshot due.
+        // 5 + 3 % 5 records may pass; the next one makes the snapshot due.
         assert_eq!(first, 0);
         assert_eq!(append(&mut a, 0, 9), [Output::Roll, Output::Snapshot]);
         for z in 10..=13 {
@@ -347,7 +351,7 @@ mod tests {
     fn a_roll_is_announced_once_when_an_eighth_is_left() {
         let options = AppenderOptions { snap_count: 160, ..AppenderOptions::default() };
         let mut a = Appender::new(options, 30, 0);
-        // Due behind 80 records, of which there were 30.
+        // Due after 80 records, 30 of which were in the log at the start.
         for around in 0..3 {
             let (said, rolled) = if around == 0 { (40, 51) } else { (70, 81) };
             for n in 1..=rolled {

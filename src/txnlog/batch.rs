@@ -2,7 +2,7 @@
 
 use crate::types::Zxid;
 
-/// Records to append, one behind the other in one buffer.
+/// Records to append, one after the other in one buffer.
 #[derive(Default, Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -10,7 +10,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a record: `TxnHeader`, transaction and digest, as in a PROPOSAL.
+    /// Adds a record: header, transaction and digest, as in a PROPOSAL.
     pub fn push(&mut self, zxid: Zxid, payload: &[u8]) {
         self.push_with(zxid, |bytes| bytes.extend_from_slice(payload));
     }
@@ -18,9 +18,9 @@ impl Batch {
     /// Adds a record that `encode` appends to the buffer.
     ///
     /// # Panics
-    /// If the record does not come behind the one before it, or is empty: a bug of ours.
+    /// If the zxid is not higher than that of the record before it, or if the record is empty.
     pub fn push_with(&mut self, zxid: Zxid, encode: impl FnOnce(&mut Vec<u8>)) {
-        assert!(self.ends.last().is_none_or(|(last, _)| *last < zxid), "{zxid} does not come behind the last record");
+        assert!(self.ends.last().is_none_or(|(last, _)| *last < zxid), "{zxid} does not follow the last record");
         let before = self.bytes.len();
         encode(&mut self.bytes);
         assert!(self.bytes.len() > before, "the record of {zxid} is empty, or was encoded by shortening the batch");
@@ -29,7 +29,7 @@ impl Batch {
         self.ends.push((zxid, self.bytes.len()));
     }
 
-    /// Records.
+    /// Number of records.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -44,7 +44,7 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Bytes that the buffer holds without growing.
+    /// Number of bytes that the buffer can hold without growing.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "does not come behind the last record")]
+    #[should_panic(expected = "does not follow the last record")]
     fn a_batch_is_in_order() {
         let mut batch = Batch::default();
         batch.push(Zxid(2), b"a");

@@ -1,25 +1,26 @@
-//! Whether the next sync waits a moment for the requests that the last one's replies will bring.
+//! Decides whether the next sync waits a moment for the next writes of the clients that the last sync released.
 //!
-//! Clients that wait for each reply fall into two groups: while the records of one are being synced, those of the other
-//! queue, and every write takes two syncs. Waiting for the first group to ask again joins them: one sync for all, and a
-//! write takes one sync and the wait. The wait ends as soon as everybody expected is there, is never longer than half the
-//! last sync, and is given up for a while when those expected do not come.
+//! Clients that wait for each reply tend to split into two groups: while the records of one group are being synced,
+//! those of the other queue up, so every write takes two syncs. Waiting until the first group has sent its next writes
+//! joins them: there is one sync for all, and a write takes one sync and the wait. The wait ends as soon as all
+//! expected records have arrived. It is never longer than half of the last sync, and if the expected records do not
+//! come, the next syncs do not wait.
 
-/// Longest pause between two tries after failures, in syncs.
+/// After failures, waiting is tried again after at most this many syncs.
 const MOST_SKIPPED: u32 = 63;
 
-/// The machine. It counts records; a client has one or more of them in the air.
+/// The state machine. It counts records; a client may have several under way.
 #[derive(Clone, Debug)]
 pub(super) struct Company {
-    /// Longest wait; 0 is never.
+    /// The longest wait in nanoseconds; 0 means never.
     most_ns: u64,
-    /// Records the last sync made durable: their clients may ask again.
+    /// Number of records that the last sync made durable: their clients may send new ones.
     released: u64,
-    /// Records that came while it ran; `None` until the mailbox was found empty once.
+    /// Number of records that arrived during that sync; `None` until the mailbox was found empty once.
     behind: Option<u64>,
     until_ns: u64,
     has_waited: bool,
-    /// Syncs that will not wait.
+    /// Number of syncs that will not wait.
     skip: u32,
     failures: u32,
 }
@@ -29,7 +30,7 @@ impl Company {
         Company { most_ns, released: 0, behind: None, until_ns: 0, has_waited: false, skip: 0, failures: 0 }
     }
 
-    /// A sync of `records` that took `took_ns` has just returned.
+    /// A sync of `records` records, which took `took_ns`, has just returned.
     pub(super) fn synced(&mut self, now_ns: u64, records: u64, took_ns: u64) {
         assert!(records > 0, "a sync that made no record durable");
         self.released = records;
@@ -39,7 +40,7 @@ impl Company {
         self.skip = self.skip.saturating_sub(1);
     }
 
-    /// The mailbox is empty and `pending` records wait: whether their sync should, too.
+    /// The mailbox is empty and `pending` records are waiting: returns whether their sync should wait for more.
     pub(super) fn is_expected(&mut self, now_ns: u64, pending: u64) -> bool {
         let behind = *self.behind.get_or_insert(pending);
         assert!(pending >= behind, "{behind} records waited, and now {pending} do: nothing was synced in between");
@@ -56,12 +57,12 @@ impl Company {
         false
     }
 
-    /// When [`Company::is_expected`] says no at the latest.
+    /// The time at which [`Company::is_expected`] returns false at the latest.
     pub(super) fn until_ns(&self) -> u64 {
         self.until_ns
     }
 
-    /// A wait that ended before nearly everybody had come kept the disk idle for nothing.
+    /// Judges a wait. If it ended before nearly all expected records had come, the disk was idle for nothing.
     fn judge(&mut self, came: u64) {
         assert!(self.has_waited, "a wait is judged that was none");
         assert!(self.released > 0, "a wait for nobody is judged");
@@ -102,13 +103,14 @@ mod tests {
     #[test]
     fn two_groups_become_one() {
         let mut c = Company::new(MOST);
-        // 32 were synced while 32 others queued: wait for the first to ask again, and no longer than for the last of them.
+        // 32 records were synced while 32 others queued: wait until the clients of the first have sent again, and no
+        // longer than that.
         c.synced(0, 32, 600);
         assert!(c.is_expected(1, 32));
         assert_eq!(c.until_ns(), 300);
         assert!(c.is_expected(100, 63));
         assert!(!c.is_expected(120, 64));
-        // From then on nobody is behind, and the 64 wait for each other.
+        // From then on none arrive during a sync, and the 64 wait for each other.
         c.synced(800, 64, 600);
         assert!(!c.is_expected(800, 0));
         assert!(c.is_expected(820, 10));
@@ -141,7 +143,7 @@ mod tests {
             }
         }
         assert_eq!(waits, [0, 2, 6, 14, 30, 62, 126, 190, 254, 318, 382]);
-        // Once they come, every sync waits again.
+        // As soon as the records come again, every sync waits again.
         while !c.is_expected(0, 1) {
             c.synced(0, 10, 600);
         }

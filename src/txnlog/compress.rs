@@ -1,5 +1,5 @@
-//! The three ways a snapshot file is packed. Mirrors `SnapStream.getInputStream` / `getOutputStream` and snappy-java's
-//! `SnappyOutputStream`.
+//! The three ways of compressing a snapshot file. Mirrors `SnapStream.getInputStream`, `getOutputStream` and
+//! snappy-java's `SnappyOutputStream`.
 
 use std::io::{self, BufWriter, Read, Write};
 
@@ -9,22 +9,23 @@ use flate2::write::GzEncoder;
 use super::disk;
 use super::names::Compression;
 
-/// What is packed goes to the file in such pieces: each is one that the log may have to wait for, so not more than the file writes to
-/// the disk at a time.
+/// Size of the pieces in which compressed data is written. The log may have to wait for each piece, so it is no more
+/// than what the file sends to the disk at a time.
 const BUFFER: usize = 128 << 10;
 /// snappy-java: magic, version 1, readable by version 1.
-/// What every `.gz` begins with.
+/// The first bytes of every `.gz` file.
 pub(super) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// What every `.snappy` of snappy-java begins with.
+/// The first bytes of every `.snappy` file of snappy-java.
 pub(super) const SNAPPY_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
 const SNAPPY_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
-/// Plain bytes per snappy block: snappy-java's default.
+/// Uncompressed bytes per snappy block: snappy-java's default.
 const SNAPPY_BLOCK: usize = 32 << 10;
-/// Largest packed block believed: snappy-java's buffers are at most this large in practice, and blocks of ours far smaller.
+/// Largest compressed block that is accepted. In practice snappy-java's buffers are at most this large, and our own
+/// blocks are far smaller.
 const SNAPPY_MAX_PACKED: usize = 64 << 20;
 const _: () = assert!(SNAPPY_BLOCK * 2 < SNAPPY_MAX_PACKED, "what is written is read again");
 
-/// Packs a stream into a file.
+/// Compresses a stream into a file.
 pub(crate) enum Packer<W: disk::Writer> {
     Plain(BufWriter<W>),
     Gzip(Box<GzEncoder<BufWriter<W>>>),
@@ -49,7 +50,7 @@ impl<W: disk::Writer> Packer<W> {
         }
     }
 
-    /// Writes what is still held back and makes the file durable.
+    /// Writes what is still buffered and makes the file durable.
     pub(crate) fn finish(self) -> io::Result<()> {
         let file = match self {
             Packer::Plain(w) => w,
@@ -60,7 +61,7 @@ impl<W: disk::Writer> Packer<W> {
     }
 }
 
-/// snappy-java's stream: a header, then blocks of `I packed length, packed bytes`.
+/// snappy-java's stream format: a header, then blocks of `I compressed length, compressed bytes`.
 pub(crate) struct SnappyWriter<W> {
     out: W,
     plain: Vec<u8>,
@@ -104,7 +105,7 @@ impl<W: Write> SnappyWriter<W> {
     }
 }
 
-/// Unpacks a file into a stream.
+/// Decompresses a file into a stream.
 pub(crate) enum Unpacker<R: disk::Reader> {
     Plain(R),
     Gzip(Box<MultiGzDecoder<R>>),
@@ -133,7 +134,7 @@ impl<R: disk::Reader> Read for Unpacker<R> {
     }
 }
 
-/// See [`SnappyWriter`]. Streams may stand one behind another.
+/// Reads the format of [`SnappyWriter`]. Several streams may follow one another.
 pub(crate) struct SnappyReader<R> {
     file: R,
     packed: Vec<u8>,
@@ -143,7 +144,7 @@ pub(crate) struct SnappyReader<R> {
 }
 
 impl<R: Read> SnappyReader<R> {
-    /// Reads the next block into `plain`; false at the end of the file.
+    /// Reads the next block into `plain`; returns false at the end of the file.
     fn next_block(&mut self) -> io::Result<bool> {
         let mut len = [0u8; 4];
         if !read_all_or_nothing(&mut self.file, &mut len)? {
@@ -155,7 +156,7 @@ impl<R: Read> SnappyReader<R> {
         if !self.started || len == SNAPPY_HEADER[..4] {
             let mut rest = [0u8; 12];
             self.file.read_exact(&mut rest)?;
-            // The two versions behind the magic may grow; the magic may not.
+            // The two version numbers after the magic may be higher; the magic may not differ.
             if len != SNAPPY_HEADER[..4] || rest[..4] != SNAPPY_HEADER[4..8] {
                 return Err(bad("not a snappy-java stream"));
             }
@@ -174,7 +175,7 @@ impl<R: Read> SnappyReader<R> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let plain = snap::raw::decompress_len(&self.packed).map_err(io::Error::other)?;
-        // Snappy packs at most 64 bytes into three.
+        // Snappy compresses at most 64 bytes into three.
         if plain > len.saturating_mul(32).max(64) {
             return Err(bad("an impossible snappy block"));
         }
@@ -202,7 +203,7 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Fills `out`, or finds the end before its first byte and returns false.
+/// Fills `out`; returns false if the source ends before the first byte.
 fn read_all_or_nothing(r: &mut impl Read, out: &mut [u8]) -> io::Result<bool> {
     let mut have = 0;
     while have < out.len() {

@@ -1,4 +1,4 @@
-//! Crash, damage and recovery over [`TestDisk`].
+//! Crashes, damage and recovery, with [`TestDisk`].
 
 use std::io;
 
@@ -14,7 +14,7 @@ use crate::txn::{Txn, TxnDigest, TxnHeader};
 use crate::types::{Cxid, Epoch, Op, SessionId, Zxid};
 
 fn data_of(z: Zxid) -> Vec<u8> {
-    // Some larger than a sector, so that a batch is torn inside.
+    // Some records are larger than a sector, so that a batch can be torn inside a record.
     vec![z.0 as u8 | 1; 20 + (z.0 as usize * 131) % 900]
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn take_snapshot(disk: &TestDisk, state: &Seen, z: Zxid, compression:
     state.save(disk, z, &[(SessionId(5), 4000)], compression)
 }
 
-/// Transactions 1 to `last`: after every `each` of them the log begins a new file and a snapshot is taken.
+/// Transactions 1 to `last`; after every `each` of them a snapshot is taken and the log begins a new file.
 pub(crate) fn with_snapshots(last: i64, each: i64) -> TestDisk {
     let disk = TestDisk::new();
     let mut state = Seen::default();
@@ -62,14 +62,14 @@ pub(crate) fn with_snapshots(last: i64, each: i64) -> TestDisk {
     disk
 }
 
-/// What one run of a server got through before it died.
+/// What one run of a server achieved before it died.
 #[derive(Debug, Default)]
 struct Run {
     proposed: usize,
     acked: usize,
 }
 
-/// Boots, then logs `history[from..]` in batches, with rolls and snapshots in between, until something fails.
+/// Starts a server, then logs `history[from..]` in batches, with rolls and snapshots in between, until something fails.
 fn serve(disk: &TestDisk, history: &[Zxid], run: &mut Run) -> Result<(), String> {
     let r = open(disk).map_err(|e| e.to_string())?;
     let from = history.iter().position(|z| *z > r.last).unwrap_or(history.len());
@@ -100,8 +100,8 @@ fn serve(disk: &TestDisk, history: &[Zxid], run: &mut Run) -> Result<(), String>
     Ok(())
 }
 
-/// T1: a crash at every disk operation, twice in a row; nothing acknowledged is lost, nothing unproposed appears, and the
-/// server always comes up again without help.
+/// T1: a crash at every disk operation, twice in a row. Nothing acknowledged is lost, nothing appears that was not
+/// proposed, and the server always starts again without help.
 #[test]
 fn every_synced_record_survives_a_crash_at_every_operation() {
     let history = history();
@@ -148,7 +148,7 @@ fn every_synced_record_survives_a_crash_at_every_operation() {
     }
 }
 
-/// A log of `n` synced records, each synced alone, and a first snapshot.
+/// A log of `n` records, each synced on its own, and a first snapshot.
 pub(super) fn small_log(n: i64, with_digest: bool) -> TestDisk {
     let disk = TestDisk::new();
     take_snapshot(&disk, &Seen::default(), Zxid::ZERO, Compression::None).unwrap();
@@ -180,7 +180,7 @@ fn a_flipped_bit_anywhere_is_found_or_is_in_the_last_record() {
                 let result = open(&hurt);
                 let kept = result.as_ref().map(|r| r.state.0.len()).ok();
                 match at {
-                    // Version and database id: Apache ignores them too.
+                    // Version and database id; Apache ignores them too.
                     4..16 => assert_eq!(kept, Some(4)),
                     _ if at < ends[2] => {
                         let e = result.err().unwrap_or_else(|| panic!("byte {at} bit {bit}: served {kept:?}"));
@@ -232,13 +232,13 @@ fn a_torn_batch_with_whole_records_behind_the_hole_is_cut_not_refused() {
     hurt.damage("log.3", |b| b[at..at + 60].fill(0));
     let r = open(&hurt).unwrap();
     assert_eq!((r.last, r.report.cuts[0].unsynced_records), (Zxid(4), 3));
-    // The same hole in what had been synced is another matter.
+    // The same hole in bytes that were synced is corruption.
     let hurt = disk.fork();
     hurt.damage("log.3", |b| b[at - 60..at].fill(0));
     assert!(matches!(open(&hurt), Err(RecoveryError::Corrupt { .. })));
 }
 
-/// Three log files (1-3, 4-6, 7-9) behind a first snapshot.
+/// Three log files (1-3, 4-6, 7-9) after a first snapshot.
 fn three_files() -> TestDisk {
     let disk = TestDisk::new();
     take_snapshot(&disk, &Seen::default(), Zxid::ZERO, Compression::None).unwrap();
@@ -264,7 +264,7 @@ fn holes_between_files_are_refused() {
         let e = open(&hurt).unwrap_err();
         assert!(matches!(e, RecoveryError::Hole { .. }), "{missing}: {e}");
     }
-    // The tail of a file that is not the last: gone, or torn.
+    // The end of a file that is not the last one: missing, or torn.
     for damage in [0, 1] {
         let hurt = disk.fork();
         hurt.damage("log.4", |b| {
@@ -313,7 +313,7 @@ fn a_file_without_records_does_not_hide_the_one_before_it() {
     take_snapshot(&disk, &state, Zxid(9), Compression::None).unwrap();
     disk.put("log.a", b"");
     assert_eq!(open(&disk.fork()).unwrap().last, Zxid(9));
-    // What the next start would refuse, when log.a is gone, this one does not serve.
+    // Once log.a is gone the next start would refuse these files, so this start must refuse them too.
     disk.damage("log.7", |b| b[100] ^= 1);
     assert!(matches!(open(&disk), Err(RecoveryError::Corrupt { .. })));
     assert!(disk.names().contains(&"log.a".to_owned()));
@@ -336,7 +336,7 @@ fn a_damaged_snapshot_falls_back_only_when_the_log_covers_it() {
         hurt.damage(&name, |b| b[len / 2] ^= 4);
         let r = open(&hurt).unwrap();
         assert_eq!((r.state, r.report.replayed, r.report.bad_snapshots.len()), (state.clone(), 9, 1));
-        // Without the log that led to it, the older snapshot alone would be a shorter history.
+        // Without the log between them, the older snapshot alone would be a shorter history.
         for gone in ["log.4", "log.7"] {
             hurt.clone().remove(gone).unwrap();
         }
@@ -356,15 +356,15 @@ fn a_snapshot_that_ends_before_the_zxid_of_its_name_is_not_one() {
         disk.clone().rename(&name, to).unwrap();
         disk
     };
-    // It would leave out 7 and 8. The log has them.
+    // This snapshot would leave out 7 and 8, but the log has them.
     let r = open(&renamed("snapshot.8")).unwrap();
     assert_eq!((r.state, r.report.replayed), (state.clone(), 9));
     let [(bad, why)] = &r.report.bad_snapshots[..] else { panic!("{:?}", r.report.bad_snapshots) };
     assert!(bad == "snapshot.8" && why.contains("ends at 0x6, before the 0x8 of its name"), "{bad}: {why}");
-    // And here nothing has them.
+    // Here nothing has them.
     let e = open(&renamed("snapshot.c")).unwrap_err();
     assert!(matches!(e, RecoveryError::EndsBeforeSnapshot { last: Zxid(9), .. }), "{e}");
-    // Apache's may end behind it: it writes them while it goes on.
+    // A snapshot of Apache may contain later transactions than its name says, because Apache writes it while it serves.
     let r = open(&renamed("snapshot.5")).unwrap();
     assert_eq!((r.state, r.report.replayed), (state, 4));
 }
@@ -377,11 +377,11 @@ fn every_cut_and_flip_of_a_snapshot_is_found() {
     for at in 0..bytes.len() {
         let hurt = disk.fork();
         hurt.damage(&name, |b| b[at] ^= 0x10);
-        // Version and database id are in the seal too, unlike in a log.
+        // Unlike in a log, version and database id are covered by the seal.
         assert!(matches!(open(&hurt), Err(RecoveryError::NoValidSnapshot { .. })), "flip at {at}");
         let hurt = disk.fork();
         hurt.damage(&name, |b| b.truncate(at));
-        // A file that ends with a whole seal is an older version's.
+        // A file that ends after a complete seal could come from an older version.
         let ends_whole = at == bytes.len() - 21 || at == bytes.len() - 21 - 33;
         assert_eq!(open(&hurt).is_ok(), ends_whole, "cut at {at}");
     }
@@ -418,7 +418,7 @@ fn an_empty_directory_is_new_only_if_it_may_be() {
     }
 }
 
-/// A log's beginning, or all of it, is something else: nothing that a crash does.
+/// The beginning of a log, or all of it, was replaced by something that no crash leaves.
 #[test]
 fn garbage_where_a_log_should_be_is_refused_and_left_alone() {
     let mut rng = fastrand::Rng::with_seed(7);
@@ -441,12 +441,12 @@ fn garbage_where_a_log_should_be_is_refused_and_left_alone() {
         [&super::record::FILE_HEADER[..], &vec![0; zeros - 16]].concat(),
         [&vec![0; 4096], &noise(4096)[..]].concat(),
     ];
-    // Whole records that were all of one unsynced batch, and the header gone.
+    // Complete records that were all in one unsynced batch, without the file header.
     let mut headless = log.clone();
     headless[..4].fill(0);
     others.push(headless);
     for (i, bytes) in others.iter().enumerate() {
-        // The only log, the last one, and one that others follow.
+        // The only log, the last log, and a log that others follow.
         for (disk, name) in [(whole.fork(), "log.1"), (three_files(), "log.7"), (three_files(), "log.4")] {
             disk.damage(name, |b| b.clone_from(bytes));
             let before = disk.names();

@@ -1,7 +1,8 @@
-//! What the log asks of a disk. The runtime implements it with files and mappings, the simulator with memory and faults.
+//! What the log needs of a disk. The runtime implements it with files and mappings, the simulator with memory and
+//! faults.
 //!
-//! Durability contract: bytes written are durable after `sync` of that file returned `Ok`; a created, renamed or removed
-//! name is durable after [`Dir::sync_dir`] returned `Ok`. A failed sync is final: the caller ends the process.
+//! Durability: bytes are durable when `sync` of their file has returned `Ok`; the creation, renaming or removal of a
+//! name is durable when [`Dir::sync_dir`] has returned `Ok`. A failed sync is final: the caller must end the process.
 
 use std::io;
 
@@ -14,61 +15,64 @@ pub trait Dir: Send {
     /// A file open for reading.
     type Reader: Reader;
 
-    /// Where this is, for messages.
+    /// The path, for messages.
     fn path(&self) -> String;
-    /// Names and lengths of the regular files, in no order.
+    /// Names and lengths of the regular files, in no particular order.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// Creates a segment of `len` bytes, `head` and then zeros, every block allocated (an `ENOSPC` happens here, never in a later
-    /// write), and maps it. Whenever the name is there, `head` and the length are too, and durable. Fails if the name exists. The name is not
-    /// durable before `sync_dir`.
+    /// Creates a segment of `len` bytes that contains `head` and then zeros, with every block allocated (so that
+    /// `ENOSPC` can only happen here, never in a later write), and maps it. If the name exists after a crash, then
+    /// `head` and the length are durable too. The name itself is not durable before `sync_dir`. Fails if the name
+    /// exists already.
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Self::Segment>;
-    /// Says that a segment of about `len` bytes which begins with `head` will be created soon, so that it may be made ready. Nothing
-    /// of it is to be seen under a log's name before. That it cannot be made is no error here: `create_segment` will tell.
+    /// Announces that a segment of about `len` bytes which begins with `head` will be created soon, so that it can be
+    /// prepared. Until then nothing of it is visible under a log's name. A failure is not reported here;
+    /// `create_segment` will report it.
     fn prepare_segment(&mut self, len: u64, head: &[u8]);
-    /// Gives back what a segment that was made ready takes, and what closed segments are still to give back, because space is short.
+    /// Frees the space of a prepared segment, and the space that closed segments have still to free, because space is
+    /// short.
     fn give_back_prepared(&mut self) -> io::Result<()>;
-    /// Closes a segment all of whose bytes are durable, and gives back what was allocated behind the first `len`, at once or later:
-    /// a crash may leave the zeros that are there.
+    /// Closes a segment whose bytes are all durable. What was allocated beyond `len` is freed at once or later; after a
+    /// crash zeros may still be there.
     fn close_segment(&mut self, segment: Self::Segment, len: u64) -> io::Result<()>;
-    /// Creates (or empties) a file for sequential writing.
+    /// Creates a file for sequential writing, or empties an existing one.
     fn create(&mut self, name: &str) -> io::Result<Self::Writer>;
     /// Opens a file for reading.
     fn open(&self, name: &str) -> io::Result<Self::Reader>;
-    /// Cuts or zero-extends an existing file to `len` and syncs it.
+    /// Cuts or extends (with zeros) an existing file to `len` bytes and syncs it.
     fn set_len(&mut self, name: &str, len: u64) -> io::Result<()>;
-    /// Writes the bytes from `from` to `to` of an existing file over themselves and `behind` from `to` on, and syncs the file.
-    /// After a failed sync a page may be in memory, taken for clean, and not on the disk: only writing to it again brings it
-    /// there.
+    /// Writes the bytes of `from..to` of an existing file again and `behind` after them, and syncs the file. After a
+    /// failed sync a page may be marked clean in memory although it is not on the disk; only writing to it again brings
+    /// it there.
     fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()>;
     /// Renames inside the directory, replacing `to`.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, name: &str) -> io::Result<()>;
-    /// Makes names durable.
+    /// Makes all changes of names durable.
     fn sync_dir(&mut self) -> io::Result<()>;
 }
 
-/// A preallocated, mapped log file.
+/// A preallocated, memory-mapped log file.
 pub trait Segment: Send {
-    /// Allocated bytes.
+    /// Number of allocated bytes.
     fn len(&self) -> u64;
     /// Whether nothing is allocated.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Copies `bytes` to offset `at`. `at + bytes.len()` must not pass `len()`: a bug of ours otherwise.
+    /// Copies `bytes` to offset `at`. Panics if `at + bytes.len()` exceeds `len()`.
     fn write(&mut self, at: u64, bytes: &[u8]);
     /// Allocates up to `len` bytes in total.
     fn grow(&mut self, len: u64) -> io::Result<()>;
     /// Makes all written bytes durable (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
-    /// The next write comes to `at`: what can be made ready for it is. Changes nothing that can be read.
+    /// The next write will be at `at`: prepares the memory for it. Changes no data.
     fn expect_write(&mut self, _at: u64) {}
 }
 
 /// Sequential writing (snapshots, epoch files).
 pub trait Writer: io::Write + Send {
-    /// Makes all written bytes and the length durable.
+    /// Makes all written bytes and the file's length durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 

@@ -1,38 +1,41 @@
-//! The mark behind a log's last record: everything before it was durable when it was written. Apache has nothing like it.
+//! The end mark after the last record of a log: everything before it was durable when the mark was written. Apache has
+//! nothing like it.
 //!
 //! ```text
 //! magic(8)  I 0  L last zxid  I chained CRC32C of the last record  I CRC32C(offset, all before)
 //! ```
-//! Without it a log's last record has no witness: rot in it looks like a write that a crash tore, and would be cut off though
-//! it was acknowledged. A later record is a witness (its trailer says how much was durable), but the last one has none behind
-//! it. So the log writes a mark, and syncs it, once it has had nothing to do for a moment, when a file is closed, and when a
+//! Without a mark, damage to the last record of a log looks like a write that a crash tore, and an acknowledged record
+//! would be cut off. A later record would prove that it was durable, since a record's trailer says how much of the file
+//! was durable, but after the last record there is none. So the log writes a mark and syncs it when it has had nothing
+//! to do for a moment, when a file is closed, and when recovery has made the file durable.
 //! recovery has made sure of the file.
 //!
-//! Apache takes the magic for a record's checksum and the zero behind it for a record's length: to it that is the end of the
-//! file, like the zeros that it finds there otherwise. The next record is written over the mark, and is longer;
-//! a crash that tears that write takes the mark away too, and the batch before it has no witness until recovery marks the end again.
+//! Apache takes the magic for a record's checksum and the zero after it for a record's length, which it treats as the
+//! end of the file, like the zeros that are usually there. The next record is longer than the mark and overwrites it.
+//! If a crash tears that write the mark is lost, and nothing proves that the batch before it was durable until recovery
+//! writes a new mark.
 
 use super::record::HEAD_LEN;
 use crate::txn::TxnHeader;
 use crate::types::Zxid;
 
-/// Bytes on disk.
+/// Number of bytes on disk.
 pub(super) const LEN: usize = 28;
 const MAGIC: [u8; 8] = *b"ZBRSYNC1";
 const _: () = assert!(LEN == MAGIC.len() + 4 + 8 + 4 + 4, "the layout above");
 const _: () = assert!(LEN < HEAD_LEN + TxnHeader::LEN, "a record overwrites the mark that stands in its place");
 
-/// What a mark says.
+/// The contents of a mark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mark {
-    /// The last transaction before it.
+    /// The zxid of the last transaction before it.
     pub(super) last: Zxid,
-    /// The chained CRC after it.
+    /// The chained CRC up to the mark.
     pub(super) chain: u32,
 }
 
 impl Mark {
-    /// Its bytes at offset `at`.
+    /// The bytes of the mark at offset `at`.
     pub(super) fn bytes(self, at: u64) -> [u8; LEN] {
         let mut out = [0; LEN];
         out[..8].copy_from_slice(&MAGIC);
@@ -43,7 +46,7 @@ impl Mark {
         out
     }
 
-    /// The mark that `bytes`, at offset `at` of a file, begin with.
+    /// Reads a mark at the beginning of `bytes`, which are at offset `at` of a file.
     pub(super) fn read(bytes: &[u8], at: u64) -> Option<Mark> {
         let found = bytes.first_chunk::<LEN>().filter(|b| b[..8] == MAGIC)?;
         let last = Zxid(i64::from_be_bytes(*found[12..].first_chunk()?));
@@ -75,7 +78,7 @@ mod tests {
     #[test]
     fn apache_reads_the_end_of_the_file() {
         let bytes = Mark { last: Zxid(1), chain: 2 }.bytes(16);
-        // Its reader: a checksum, then a length of zero.
+        // How Apache's reader sees it: a checksum, then a length of zero.
         assert_ne!(bytes[..8], [0; 8]);
         assert_eq!(bytes[8..12], [0; 4]);
     }

@@ -1,5 +1,5 @@
-//! The two epoch files. Mirrors `QuorumPeer.loadDataBase`, `readLongFromFile`, `writeLongToFile` and `AtomicFileOutputStream`
-//! (which forgets to sync the directory).
+//! The two epoch files. Mirrors `QuorumPeer.loadDataBase`, `readLongFromFile`, `writeLongToFile` and
+//! `AtomicFileOutputStream`, which however does not sync the directory.
 
 use std::io::{self, Read, Write};
 
@@ -9,13 +9,13 @@ use super::disk::{Dir, Writer};
 use super::names::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use crate::types::{Epoch, Zxid};
 
-/// Longest number a file may hold, with some white space.
+/// Most bytes in such a file: a number and some white space.
 const MAX_LEN: u64 = 64;
 
 /// Why the epochs cannot be used.
 #[derive(Debug, Error)]
 pub enum EpochError {
-    /// The disk.
+    /// An I/O error.
     #[error("{file}: {error}")]
     Io {
         /// Which file.
@@ -23,7 +23,7 @@ pub enum EpochError {
         /// What failed.
         error: io::Error,
     },
-    /// Not a decimal number.
+    /// The file does not contain a decimal number.
     #[error(
         "{file} holds {text:?}, not an epoch; restore it, or empty this server's data directory and let it sync again"
     )]
@@ -33,34 +33,34 @@ pub enum EpochError {
         /// Its text.
         text: String,
     },
-    /// As in ZooKeeper's words.
+    /// The message is ZooKeeper's.
     #[error("The current epoch, {current:x}, is older than the last zxid, {last}")]
     CurrentIsOlder {
-        /// From the file.
+        /// The epoch in the file.
         current: i64,
-        /// Of the log.
+        /// The last zxid in the log.
         last: Zxid,
     },
-    /// As in ZooKeeper's words.
+    /// The message is ZooKeeper's.
     #[error("The accepted epoch, {accepted:x} is less than the current epoch, {current:x}")]
     AcceptedIsOlder {
-        /// From the file.
+        /// The epoch in `acceptedEpoch`.
         accepted: i64,
-        /// From the file.
+        /// The epoch in `currentEpoch`.
         current: i64,
     },
 }
 
-/// What this server promised and whom it followed.
+/// The epochs of this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Epochs {
-    /// The newest epoch it promised to.
+    /// The newest epoch that it has accepted from a leader (`acceptedEpoch`).
     pub accepted: Epoch,
-    /// The epoch of the leader it last synced with.
+    /// The epoch of the leader it last synchronised with (`currentEpoch`).
     pub current: Epoch,
 }
 
-/// Reads one epoch file; `None` if it is not there.
+/// Reads one epoch file; `None` if it does not exist.
 pub fn read_epoch<D: Dir>(dir: &D, name: &str) -> Result<Option<Epoch>, EpochError> {
     let io_error = |error| EpochError::Io { file: format!("{}/{name}", dir.path()), error };
     let file = match dir.open(name) {
@@ -77,7 +77,7 @@ pub fn read_epoch<D: Dir>(dir: &D, name: &str) -> Result<Option<Epoch>, EpochErr
     }
 }
 
-/// Writes one epoch file: after `Ok` it is durable, after a crash it is the old one or the new one.
+/// Writes one epoch file. After `Ok` it is durable; after a crash it has the old or the new content.
 pub fn write_epoch<D: Dir>(dir: &mut D, name: &str, epoch: Epoch) -> Result<(), EpochError> {
     assert!(epoch >= Epoch(0), "epoch {epoch:?} is to be written to {name}");
     let tmp = format!("{name}.tmp");
@@ -92,8 +92,8 @@ pub fn write_epoch<D: Dir>(dir: &mut D, name: &str, epoch: Epoch) -> Result<(), 
     write().map_err(|error| EpochError::Io { file: format!("{}/{name}", dir.path()), error })
 }
 
-/// Reads both at boot, by ZooKeeper's rules: a missing file gets the epoch of the last zxid; a `currentEpoch.tmp` that a
-/// crash left behind is believed when the zxid is ahead of `currentEpoch`.
+/// Reads both files at start, by ZooKeeper's rules: a missing file gets the epoch of the last zxid. If a crash left a
+/// `currentEpoch.tmp`, it is used if the last zxid is ahead of `currentEpoch`.
 pub fn load<D: Dir>(dir: &mut D, last: Zxid) -> Result<Epochs, EpochError> {
     let of_zxid = Epoch(last.epoch().0.max(0));
     let mut current = match read_epoch(dir, CURRENT_EPOCH)? {
@@ -115,7 +115,8 @@ pub fn load<D: Dir>(dir: &mut D, last: Zxid) -> Result<Epochs, EpochError> {
     let accepted = match read_epoch(dir, ACCEPTED_EPOCH)? {
         Some(epoch) => epoch,
         None => {
-            // Apache writes the zxid's epoch here, and then refuses to start if currentEpoch is ahead of it.
+            // Apache always writes the epoch of the zxid here, and then refuses to start if currentEpoch is ahead of
+            // it.
             let epoch = of_zxid.max(current);
             write_epoch(dir, ACCEPTED_EPOCH, epoch)?;
             epoch

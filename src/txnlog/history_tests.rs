@@ -1,4 +1,4 @@
-//! Which records may follow which: epochs, installed snapshots, Apache's peculiarities; and hostile bytes.
+//! Which records may follow which: epochs, installed snapshots, peculiarities of Apache; and hostile bytes.
 
 use super::crash_tests::{open, payload, take_snapshot};
 use super::disk::Dir;
@@ -19,7 +19,7 @@ fn zxid(epoch: i64, counter: u32) -> Zxid {
     Zxid::new(Epoch(epoch), counter)
 }
 
-/// A log file as Apache writes it: no trailers, zeros behind.
+/// A log file as Apache writes it: without trailers, and with zeros at the end.
 fn apache_file(disk: &TestDisk, payloads: &[Vec<u8>]) {
     let mut bytes = FILE_HEADER.to_vec();
     for p in payloads {
@@ -63,7 +63,8 @@ fn gaps_and_steps_back_inside_an_epoch_are_refused() {
     }
 }
 
-/// Apache's leader answers an undecodable write with an error transaction under the zxid before it.
+/// Apache's leader answers an undecodable write with an error transaction that has the zxid of the transaction before
+/// it.
 #[test]
 fn an_error_that_reuses_the_last_zxid_is_apaches_doing() {
     let disk = first_snapshot();
@@ -78,7 +79,7 @@ fn an_error_that_reuses_the_last_zxid_is_apaches_doing() {
     assert_eq!((r.last, r.report.replayed), (Zxid(3), 3));
 }
 
-/// A follower got a snapshot from its leader: its log jumps, and only that snapshot covers the jump.
+/// A follower got a snapshot from its leader: there is a gap in its log, which only that snapshot covers.
 #[test]
 fn a_log_may_jump_where_a_snapshot_was_installed() {
     for roll in [false, true] {
@@ -105,11 +106,11 @@ fn a_log_may_jump_where_a_snapshot_was_installed() {
         disk.damage("snapshot.200000007", |b| b[30] ^= 1);
         let e = open(&disk).unwrap_err();
         assert!(matches!(e, RecoveryError::Hole { after: Zxid(3), .. }), "{e}");
-        assert!(e.to_string().contains("written behind 0x200000007"), "{e}");
+        assert!(e.to_string().contains("written after 0x200000007"), "{e}");
     }
 }
 
-/// A leader takes a snapshot at its epoch's zxid, which no transaction has.
+/// A leader takes a snapshot at the zxid of its epoch, which no transaction has.
 #[test]
 fn a_snapshot_may_stand_at_an_epochs_zxid() {
     let disk = first_snapshot();
@@ -133,7 +134,8 @@ fn a_torn_apache_tail_before_a_new_epoch_is_accepted_but_a_rotten_one_is_not() {
     torn.damage(file, |b| b[used - 9..used].fill(0));
     let r = open(&torn).unwrap();
     assert_eq!((r.last, r.report.replayed, r.report.cuts.len()), (zxid(2, 1), 2, 1));
-    // The frame is whole: this was no torn write, so it may have been acknowledged. Apache refuses as well.
+    // The frame is complete, so this was no torn write, and the record may have been acknowledged. Apache refuses it as
+    // well.
     let rotten = disk.fork();
     rotten.damage(file, |b| b[used - 9] ^= 1);
     let e = open(&rotten).unwrap_err();
@@ -164,7 +166,7 @@ fn our_log_goes_on_behind_apaches_and_back() {
 fn records_exchanged_or_taken_out_are_found_by_the_chain() {
     let disk = first_snapshot();
     let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
-    // Error transactions: all records are equally long.
+    // Error transactions: all their records have the same length.
     for z in 1..=6 {
         let mut p = Vec::new();
         TxnHeader { session: SessionId(1), cxid: Cxid(z), zxid: Zxid(z.into()), time_ms: 1, op: Op::ERROR }.put(&mut p);
@@ -205,7 +207,7 @@ fn segments_grow_roll_and_keep_zeros_behind_the_last_record() {
         let rolled = len == 100_000;
         assert_eq!(bytes.len().is_multiple_of(4096), !rolled);
         assert_eq!(bytes[bytes.len() - 12..] == [0; 12], !rolled);
-        // Behind the last record of a file that is done with stands a mark.
+        // After the last record of a closed file there is an end mark.
         let last = bytes.len() - super::end_mark::LEN;
         assert_eq!(bytes[last - 1] == b'B' && bytes[last..].starts_with(b"ZBRSYNC1"), rolled);
     }
@@ -263,7 +265,7 @@ fn after_a_failed_sync_nothing_is_said_to_be_durable_again() {
 }
 
 #[test]
-#[should_panic(expected = "log append of 0x3 behind 0x1")]
+#[should_panic(expected = "log append of 0x3 after 0x1")]
 fn a_hole_of_our_own_is_a_bug() {
     let mut log = LogWriter::new(TestDisk::new(), Zxid::ZERO, SMALL);
     log.append(Zxid(1), &payload(Zxid(1), None)).unwrap();

@@ -1,11 +1,12 @@
-//! The log as one machine: records in, a sync or a roll when one is due, what is durable out. Plays the part of
-//! `SyncRequestProcessor`; when to sync, roll and snapshot is decided by [`super::appender`], the bytes are
-//! [`LogWriter`]'s. The log thread and the simulator run it.
+//! The log as one state machine: records go in; requests to sync or roll and the news of what is durable come out.
+//! Plays the part of `SyncRequestProcessor`. [`super::appender`] decides when to sync, roll and take a snapshot;
+//! [`LogWriter`] writes the bytes. The log thread and the simulator both run it.
 //!
-//! It never waits for the disk by itself. [`Log::work`] and [`Log::idle`] say what is due; the caller does it with
-//! [`Log::perform`], now (a thread that may block) or some virtual time later (the simulator). In between nothing is appended.
+//! It never waits for the disk itself. [`Log::work`] and [`Log::idle`] return what is due; the caller does it with
+//! [`Log::perform`], either at once (a thread that may block) or after some virtual time (the simulator). Nothing is
+//! appended in between.
 //!
-//! Every error is final: nobody knows what is on the disk, so the process ends and recovers.
+//! Every error is final: it is unknown what is on the disk, so the process must end and recover.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,18 +18,18 @@ pub use super::batch::Batch;
 pub use super::sink::LogSink;
 use crate::types::{Now, Zxid};
 
-/// What the log tells.
+/// What the log reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogEvent {
     /// Everything up to `zxid` is durable.
     Synced {
         /// The last durable zxid.
         zxid: Zxid,
-        /// Records this sync was for.
+        /// Number of records made durable by this sync.
         records: u64,
         /// Their bytes.
         bytes: u64,
-        /// How long the sync took, nanoseconds.
+        /// How long the sync took, in nanoseconds.
         sync_ns: u64,
         /// It took longer than `fsync.warningthresholdms` (counted as `fsync_threshold_exceed_count`).
         slow: bool,
@@ -37,16 +38,16 @@ pub enum LogEvent {
     SnapshotDue,
     /// A [`Log::restart`] was done.
     Restarted {
-        /// As given to it.
+        /// The ticket passed to it.
         ticket: u64,
-        /// The log's last zxid now.
+        /// The last zxid in the log from now on.
         last: Zxid,
     },
-    /// Everything is durable, and nothing is appended any more.
+    /// Everything is durable, and nothing more will be appended.
     Stopped,
 }
 
-/// What has to be done with the disk before anything else is: [`Log::perform`].
+/// What must be done to the disk before anything else, with [`Log::perform`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Due {
     /// Make durable what was appended.
@@ -57,12 +58,12 @@ pub enum Due {
     Mark,
 }
 
-/// The disk's error, and what was being done.
+/// An I/O error, and the operation that failed.
 #[derive(Debug, Error)]
 #[error("{what} failed: {error}")]
 pub struct LogError {
     what: &'static str,
-    /// What the disk said.
+    /// The I/O error.
     pub error: io::Error,
 }
 
@@ -76,16 +77,16 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> LogError {
     move |error| LogError { what, error }
 }
 
-/// How the log is run.
+/// Settings of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RunOptions {
     /// When to sync and when a snapshot is due.
     pub appender: AppenderOptions,
-    /// Records in the log since the last snapshot, as replayed at start.
+    /// Number of records in the log since the last snapshot, as recovery found them.
     pub records_since_snapshot: u64,
-    /// `fsync.warningthresholdms`, nanoseconds: a sync that takes longer is counted as slow.
+    /// `fsync.warningthresholdms` in nanoseconds: a sync that takes longer counts as slow.
     pub slow_ns: u64,
-    /// A log that has had nothing to do for so long, in nanoseconds, is marked.
+    /// An end mark is written when the log has had nothing to do for this many nanoseconds.
     pub mark_after_ns: u64,
 }
 
@@ -100,29 +101,29 @@ impl Default for RunOptions {
     }
 }
 
-/// The machine.
+/// The state machine.
 pub struct Log<S> {
     sink: S,
     appender: Appender,
     options: RunOptions,
     rng: fastrand::Rng,
-    /// What is being appended, and how much of it was.
+    /// The batch that is being appended, and how many of its records were.
     batch: Batch,
     taken: usize,
-    /// What the appender said and was not done yet.
+    /// What the appender asked for and was not done yet.
     outputs: VecDeque<Output>,
     due: Option<Due>,
-    /// The last zxid that was told to be durable.
+    /// The last zxid that was reported as durable.
     durable: Zxid,
-    /// Records and bytes appended since the last sync.
+    /// Number and bytes of the records appended since the last sync.
     unsynced: (u64, u64),
-    /// When the disk was used last, on the monotonic clock.
+    /// When the disk was last used, on the monotonic clock.
     quiet_since_ns: u64,
 }
 
 impl<S: LogSink> Log<S> {
-    /// Continues the log behind `sink`, all of which is durable. `seed` varies when snapshots are due, so that servers do not
-    /// all take theirs at once.
+    /// Continues the log in `sink`, all of which must be durable. `seed` varies when snapshots are due, so that not all
+    /// servers take theirs at the same time.
     pub fn new(sink: S, options: RunOptions, seed: u64) -> Log<S> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let appender = Appender::new(options.appender, options.records_since_snapshot, rng.u64(..));
@@ -146,10 +147,10 @@ impl<S: LogSink> Log<S> {
         &self.sink
     }
 
-    /// Takes records, which follow those taken before: [`Log::work`] appends them.
+    /// Takes records, which must follow those taken before; [`Log::work`] appends them.
     ///
     /// # Panics
-    /// If the batch before it is not done, or these records do not follow it: a bug of ours.
+    /// If the previous batch is not completely appended, or if these records do not follow it.
     pub fn append(&mut self, batch: Batch) {
         assert!(self.taken == self.batch.len(), "{} records were not appended", self.batch.len() - self.taken);
         if let Some(first) = batch.first() {
@@ -159,7 +160,7 @@ impl<S: LogSink> Log<S> {
         self.taken = 0;
     }
 
-    /// The buffer of the last batch, emptied, once all of it was appended.
+    /// The buffer of the last batch, emptied, if all of it was appended.
     pub fn take_batch(&mut self) -> Option<Batch> {
         if self.taken < self.batch.len() || self.batch.is_empty() {
             return None;
@@ -170,7 +171,7 @@ impl<S: LogSink> Log<S> {
         Some(std::mem::take(&mut self.batch))
     }
 
-    /// Has the current file ended: the next record begins a new one.
+    /// Ends the current file when it is next possible; the next record begins a new one.
     ///
     /// # Panics
     /// If something is due: a bug of ours.
@@ -179,10 +180,10 @@ impl<S: LogSink> Log<S> {
         self.outputs.push_back(Output::Roll);
     }
 
-    /// Appends what was taken until something is due, which is returned, or all is done.
+    /// Appends the taken records until something is due, which is returned, or until all are appended.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors of the disk.
     pub fn work(&mut self, now: Now, events: &mut Vec<LogEvent>) -> Result<Option<Due>, LogError> {
         assert!(self.due.is_none(), "a {:?} is due before anything else", self.due);
         loop {
@@ -202,7 +203,7 @@ impl<S: LogSink> Log<S> {
         }
     }
 
-    /// Nothing is queued: what is due now, if anything. Call it again at [`Log::deadline_ns`].
+    /// Nothing is queued: returns what is due now, if anything. Call it again at [`Log::deadline_ns`].
     pub fn idle(&mut self, now: Now) -> Option<Due> {
         assert!(self.due.is_none(), "a {:?} is due before anything else", self.due);
         assert!(self.is_done(), "there is work left");
@@ -216,7 +217,7 @@ impl<S: LogSink> Log<S> {
         self.due
     }
 
-    /// The log is about to end: what is due before that.
+    /// The log will be closed: returns what must be done first.
     pub fn end(&mut self) -> Option<Due> {
         if self.appender.pending_records() == 0 && !self.sink.is_marked() {
             self.due = Some(Due::Mark);
@@ -225,20 +226,20 @@ impl<S: LogSink> Log<S> {
         self.settle()
     }
 
-    /// What is due before anything else may be done to the sink: a sync if something is pending.
+    /// Returns what must be done before other work on the sink: a sync if records are pending.
     pub fn settle(&mut self) -> Option<Due> {
         assert!(self.due.is_none() && self.is_done(), "there is work left");
         self.due = (self.appender.pending_records() > 0).then_some(Due::Sync);
         self.due
     }
 
-    /// Does what is due; returns how long that took, in nanoseconds. `clock` is read before and after.
+    /// Does what is due; returns how long it took, in nanoseconds. `clock` is read before and after.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors of the disk.
     ///
     /// # Panics
-    /// If nothing is due, or the sink lost records: a bug of ours.
+    /// If nothing is due, or the sink lost records.
     pub fn perform(&mut self, mut clock: impl FnMut() -> Now, events: &mut Vec<LogEvent>) -> Result<u64, LogError> {
         let began_ns = clock().mono_ns;
         let due = self.due.take();
@@ -251,7 +252,7 @@ impl<S: LogSink> Log<S> {
                 took_ns
             }
             Some(Due::Roll) => {
-                // A roll syncs too; what it made durable is told by the sync that follows, which then has nothing to do.
+                // A roll also syncs. The sync that follows, which then has nothing to do, reports what became durable.
                 let last = self.sink.last();
                 self.sink.roll().map_err(failed("rolling the log"))?;
                 assert_eq!(self.sink.last(), last, "the log's end after a roll");
@@ -270,8 +271,8 @@ impl<S: LogSink> Log<S> {
     }
 
     fn synced(&mut self, now: Now, zxid: Zxid, sync_ns: u64, events: &mut Vec<LogEvent>) {
-        assert!(zxid == self.sink.last(), "a sync made {zxid} durable, and the log ends at {}", self.sink.last());
-        assert!(self.durable < zxid, "{zxid} is durable, which is not behind {}", self.durable);
+        assert!(zxid == self.sink.last(), "a sync made {zxid} durable, but the log ends at {}", self.sink.last());
+        assert!(self.durable < zxid, "a sync reports {zxid}, but {} was durable before", self.durable);
         let (records, bytes) = std::mem::take(&mut self.unsynced);
         assert_eq!(records, self.appender.pending_records(), "records of a sync");
         assert!(bytes >= records, "{records} records of {bytes} bytes");
@@ -283,14 +284,14 @@ impl<S: LogSink> Log<S> {
         self.sink.expect_write();
     }
 
-    /// Does `work` to the sink (truncate it, go on behind an installed snapshot), everything appended being durable. Its
-    /// result is the last zxid of the log from then on.
+    /// Runs `work` on the sink (truncate it, or continue after an installed snapshot); everything appended must be
+    /// durable. `work` returns the last zxid of the log from then on.
     ///
     /// # Errors
     /// Those of `work`.
     ///
     /// # Panics
-    /// If something is pending: [`Log::settle`] says so.
+    /// If records are pending: call [`Log::settle`] first.
     pub fn restart(
         &mut self,
         ticket: u64,
@@ -308,12 +309,12 @@ impl<S: LogSink> Log<S> {
         Ok(())
     }
 
-    /// When [`Log::idle`] has to be called again if nothing comes, in monotonic nanoseconds.
+    /// When [`Log::idle`] must be called again if nothing arrives, in monotonic nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.appender.deadline_ns().or_else(|| self.mark_at_ns())
     }
 
-    /// When the log is to be marked, if there is nothing else to do.
+    /// When an end mark is to be written if nothing else is to be done.
     fn mark_at_ns(&self) -> Option<u64> {
         let has_rest = self.appender.pending_records() == 0 && !self.sink.is_marked();
         has_rest.then(|| self.quiet_since_ns.saturating_add(self.options.mark_after_ns))
@@ -324,19 +325,19 @@ impl<S: LogSink> Log<S> {
         self.due
     }
 
-    /// Whether all that was taken is appended, and nothing is left to be done about it.
+    /// Whether all taken records are appended and nothing is left to be done about them.
     fn is_done(&self) -> bool {
         self.taken == self.batch.len() && self.outputs.is_empty()
     }
 
-    /// Whether all that was taken is durable, and nothing is due.
+    /// Whether all taken records are durable and nothing is due.
     pub fn is_idle(&self) -> bool {
         self.is_done() && self.due.is_none() && self.appender.pending_records() == 0
     }
 
-    /// Its invariants.
+    /// Checks the invariants.
     pub fn check(&self) {
-        assert!(self.durable <= self.sink.last(), "{} is durable behind the log's end", self.durable);
+        assert!(self.durable <= self.sink.last(), "{} is durable, but the log ends before it", self.durable);
         assert_eq!(self.unsynced.0, self.appender.pending_records(), "records that wait for a sync");
         assert!(self.taken <= self.batch.len(), "more was appended than there was");
         assert_eq!(self.durable == self.sink.last(), self.unsynced.0 == 0, "what is not durable waits for a sync");
@@ -464,7 +465,7 @@ mod tests {
         assert_eq!(log.idle(at(600)), Some(Due::Mark));
         log.perform(|| at(600), &mut events).unwrap();
         assert_eq!((log.deadline_ns(), log.idle(at(10_000)), log.end()), (None, None, None));
-        // And at the end without a rest.
+        // And at the end, without having been idle.
         log.append(batch([2]));
         log.work(at(0), &mut events).unwrap();
         for due in [Due::Sync, Due::Mark] {

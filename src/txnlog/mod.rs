@@ -1,13 +1,16 @@
-//! The transaction log and the snapshots: their bytes, their recovery, their purge, over a [`disk::Dir`] that the runtime
-//! (or the simulator) provides. Mirrors `FileTxnLog`, `FileSnap`, `FileTxnSnapLog`, `PurgeTxnLog`.
+//! The transaction log and the snapshots: their formats, writing, recovery and purge, on a [`disk::Dir`] that the
+//! runtime or the simulator provides. Mirrors `FileTxnLog`, `FileSnap`, `FileTxnSnapLog`, `PurgeTxnLog`.
 //!
-//! * Boot: [`restore::recover_tree`], then [`epoch::load`]; if the result is `fresh`, [`snapshotter::first_snapshot`] before serving.
-//! * Serving: one thread runs a [`log::Log`] (records in; syncs, rolls and snapshots when they are due).
-//! * Beside it: [`snapshotter::Snapshotter`], [`purge::purge`]; for learners [`proposal_reader::LogCursor`] and [`truncate::truncate`].
+//! * Start: [`restore::recover_tree`], then [`epoch::load`]; if the result is `fresh`, [`snapshotter::first_snapshot`]
+//!   before serving.
+//! * While serving, one thread runs a [`log::Log`]: it takes records, and syncs, rolls and asks for snapshots when they
+//!   are due.
+//! * Beside it run [`snapshotter::Snapshotter`] and [`purge::purge`]; for learners there are
+//!   [`proposal_reader::LogCursor`] and [`truncate::truncate`].
 //! * Tools: [`verify`], [`scan::LogReader`].
 //!
-//! What is written is Apache's format, byte for byte, with two additions that Apache skips: a trailer behind each record (see
-//! [`record`]) and a mark behind a file's last one (`mark`).
+//! The format is that of Apache, byte for byte, with two additions that Apache ignores: a trailer in each record (see
+//! [`record`]) and a mark after a file's last record (see [`end_mark`]).
 
 pub mod appender;
 mod batch;

@@ -5,29 +5,29 @@ use std::io;
 use super::disk::Dir;
 use crate::types::Zxid;
 
-/// Name of the file that holds the epoch last voted for, and the one that holds the epoch last joined.
+/// Names of the files that hold the epoch last accepted and the current epoch.
 pub const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 /// See [`ACCEPTED_EPOCH`].
 pub const CURRENT_EPOCH: &str = "currentEpoch";
 
-/// Start of the name a snapshot has while it is being written. Apache takes `snapshot.<zxid>.tmp` for a snapshot, so our
-/// unfinished ones must not begin with `snapshot.`.
+/// Beginning of a snapshot's name while it is being written. Apache takes `snapshot.<zxid>.tmp` for a snapshot, so the
+/// names of our unfinished ones must not begin with `snapshot.`.
 pub const SNAPSHOT_TMP_PREFIX: &str = "tmp.snapshot.";
 
-/// How a snapshot file is packed, as its name says.
+/// How a snapshot file is compressed, as its name says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Compression {
-    /// Plain.
+    /// Not compressed.
     #[default]
     None,
-    /// `.gz`
+    /// `.gz`.
     Gzip,
     /// `.snappy`: the stream format of snappy-java.
     Snappy,
 }
 
 impl Compression {
-    /// Reads `zookeeper.snapshot.compression.method`; like Apache, an unknown word is no compression.
+    /// Parses `zookeeper.snapshot.compression.method`; as in Apache an unknown word means no compression.
     pub fn from_property(word: &str) -> Compression {
         match word {
             w if w.eq_ignore_ascii_case("gz") => Compression::Gzip,
@@ -36,7 +36,7 @@ impl Compression {
         }
     }
 
-    /// What is added to the file name.
+    /// The extension of the file name.
     pub fn extension(self) -> &'static str {
         match self {
             Compression::None => "",
@@ -46,7 +46,7 @@ impl Compression {
     }
 }
 
-/// Name of the log whose first transaction is `first`.
+/// The name of the log whose first transaction is `first`.
 ///
 /// # Panics
 /// If there is no such transaction: a bug of ours.
@@ -55,7 +55,7 @@ pub fn log_name(first: Zxid) -> String {
     format!("log.{:x}", first.0)
 }
 
-/// Name of the snapshot taken at `zxid`.
+/// The name of the snapshot taken at `zxid`.
 ///
 /// # Panics
 /// If there is no such transaction: a bug of ours.
@@ -64,12 +64,12 @@ pub fn snapshot_name(zxid: Zxid, compression: Compression) -> String {
     format!("snapshot.{:x}{}", zxid.0, compression.extension())
 }
 
-/// The zxid in a log's name; `None` if this is not a log's name.
+/// The zxid in a log's name; `None` if it is not the name of a log.
 pub fn parse_log_name(name: &str) -> Option<Zxid> {
     parse_zxid(name.strip_prefix("log.")?)
 }
 
-/// The zxid and the packing in a snapshot's name; `None` if this is not a (finished) snapshot's name.
+/// The zxid and the compression in a snapshot's name; `None` if it is not the name of a finished snapshot.
 pub fn parse_snapshot_name(name: &str) -> Option<(Zxid, Compression)> {
     let rest = name.strip_prefix("snapshot.")?;
     let (hex, compression) = match rest.split_once('.') {

@@ -1,5 +1,5 @@
-//! Reading the log as a history of proposals, across files, for a learner that is too far behind for memory. Mirrors
-//! `FileTxnLog.read` and `ZKDatabase.getProposalsFromTxnLog`.
+//! Reads the log as a sequence of proposals, across files, for a learner that needs older ones than those in memory.
+//! Mirrors `FileTxnLog.read` and `ZKDatabase.getProposalsFromTxnLog`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use super::recovery::follows;
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
 
-/// A place in the log.
+/// A position in the log.
 pub struct LogCursor<'d, D: Dir> {
     dir: &'d D,
     files: VecDeque<LogFile>,
@@ -21,7 +21,8 @@ pub struct LogCursor<'d, D: Dir> {
 }
 
 impl<'d, D: Dir> LogCursor<'d, D> {
-    /// Begins with the first transaction whose zxid is `from` or later. What is being appended meanwhile may or may not be seen.
+    /// Starts at the first transaction with zxid `from` or later. Transactions that are appended meanwhile may or may
+    /// not be read.
     pub fn open(dir: &'d D, from: Zxid) -> io::Result<LogCursor<'d, D>> {
         let logs = list_logs(dir)?;
         let first = logs.iter().rposition(|f| f.first <= from).unwrap_or(0);
@@ -33,15 +34,17 @@ impl<'d, D: Dir> LogCursor<'d, D> {
         Ok(LogCursor { dir, files, reader: None, from, seen: None, bytes })
     }
 
-    /// Length of the files there were to read, to be weighed against a snapshot (`snapshotSizeFactor`).
+    /// Total length of the files that there were to read, for comparison with the size of a snapshot
+    /// (`snapshotSizeFactor`).
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Appends the next proposal (header, transaction, digest) to `out` and returns its zxid; `None` at the log's end.
+    /// Appends the next proposal (header, transaction, digest) to `out` and returns its zxid; `None` at the end of the
+    /// log.
     ///
     /// # Errors
-    /// Damage, or a hole between two transactions: the learner needs a snapshot.
+    /// The log is damaged, or transactions are missing in it: the learner needs a snapshot.
     pub fn next_into(&mut self, out: &mut Vec<u8>) -> io::Result<Option<Zxid>> {
         loop {
             if self.reader.is_none() {
@@ -53,7 +56,7 @@ impl<'d, D: Dir> LogCursor<'d, D> {
             match reader.next_record()? {
                 Some((at, record)) => {
                     let z = record.header.zxid;
-                    // The same zxid twice is an error record of Apache's, see recovery.
+                    // The same zxid twice is an error record of Apache's leader, see `recovery`.
                     let again = self.seen == Some(z);
                     if self.seen.is_some() && !again && !follows(&record, Zxid::ZERO, self.seen) {
                         return Err(bad(format!("{name}: at byte {at} transactions before {z} are missing")));

@@ -1,4 +1,4 @@
-//! Removing what no recovery will need. Mirrors `PurgeTxnLog`, which counts snapshots it never looked into.
+//! Removes files that no recovery needs. Mirrors `PurgeTxnLog`, which however counts snapshots without reading them.
 
 use std::io;
 
@@ -6,25 +6,26 @@ use super::disk::Dir;
 use super::names::{list_logs, list_snapshots, parse_snapshot_name};
 use super::verify::is_whole;
 
-/// Fewest snapshots that may be asked to be kept; as in ZooKeeper.
+/// The least number of snapshots to keep, as in ZooKeeper.
 pub const MIN_KEEP: usize = 3;
 
-/// What was kept and what was removed.
+/// The files that were kept and removed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Purged {
-    /// Snapshots kept, newest first; every one was read to its end.
+    /// The snapshots that were kept, newest first. Every one was read completely.
     pub kept: Vec<String>,
-    /// Snapshots among them that are damaged. They are kept: they may be evidence.
+    /// Those of them that are damaged. They are kept as evidence.
     pub damaged: Vec<String>,
-    /// Files removed.
+    /// The files that were removed.
     pub removed: Vec<String>,
 }
 
-/// Keeps the newest `keep` snapshots that are whole and every log that the oldest of them needs; removes what is older. With
-/// fewer whole snapshots nothing is removed. Reads the kept snapshots completely: call it where that disturbs nobody.
+/// Keeps the newest `keep` whole snapshots and every log that the oldest of them needs, and removes what is older. If
+/// there are fewer whole snapshots, removes nothing. Reads the kept snapshots completely, so call it on a thread that
+/// may take its time.
 ///
 /// # Errors
-/// `keep` below 3, or the disk. Some files may be gone then, never one that is needed.
+/// `keep` is below 3, or an I/O error. Some files may be removed then, but none that is needed.
 pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purged> {
     if keep < MIN_KEEP {
         return Err(io::Error::new(
@@ -50,8 +51,8 @@ pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purge
     let is_older = |name: &String| parse_snapshot_name(name).is_some_and(|(zxid, _)| zxid <= oldest);
     assert!(too_old.iter().all(is_older), "{too_old:?} are to be removed, and {oldest} is the oldest to be kept");
     assert!(too_old.iter().all(|name| !purged.kept.contains(name)), "what is kept is removed: {too_old:?}");
-    // Oldest first, and snapshots before the logs they need, each durable before the next kind: whatever a crash leaves can
-    // still be recovered from.
+    // The oldest first, and snapshots before the logs that they need; snapshots are removed durably before the first
+    // log is. So recovery is possible from whatever a crash leaves.
     for name in too_old.into_iter().rev() {
         snap.remove(&name)?;
         purged.removed.push(name);
@@ -95,7 +96,7 @@ mod tests {
         let purged = purge(&mut disk.clone(), &mut disk.clone(), 3).unwrap();
         assert_eq!(purged.kept, ["snapshot.12", "snapshot.f", "snapshot.c"]);
         assert_eq!(disk.names(), ["log.10", "log.a", "log.d", "snapshot.12", "snapshot.c", "snapshot.f"]);
-        // Every kept snapshot leads to the same end.
+        // Recovery from each kept snapshot gives the same state.
         for newer in [&[][..], &["snapshot.12"], &["snapshot.12", "snapshot.f"]] {
             let disk = disk.fork();
             newer.iter().for_each(|n| disk.clone().remove(n).unwrap());
@@ -130,10 +131,10 @@ mod tests {
                 disk.crash_at(disk.ops() + op);
                 let _ = purge(&mut disk.clone(), &mut disk.clone(), 3);
                 disk.power_cycle(seed);
-                // Even when the newest snapshot is lost to rot at the same time.
+                // Even if the newest snapshot is damaged at the same time.
                 disk.damage("snapshot.12", |b| b[30] ^= 1);
                 assert_eq!(open(&disk).unwrap().state, whole, "crash at {op}, seed {seed}");
-                // And an older one that is still there has its logs.
+                // An older snapshot that is still there has its logs.
                 ["snapshot.f", "snapshot.c"].iter().for_each(|n| disk.damage(n, |b| b[30] ^= 1));
                 match open(&disk) {
                     Ok(r) => assert_eq!(r.state, whole),

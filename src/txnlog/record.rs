@@ -1,4 +1,4 @@
-//! One record of the log: frame, payload, our trailer. Mirrors `FileTxnLog.append`, `Util.readTxnBytes` and
+//! One record of the log: frame, payload, and Zabra's trailer. Mirrors `FileTxnLog.append`, `Util.readTxnBytes` and
 //! `SerializeUtils.deserializeTxn`.
 //!
 //! ```text
@@ -6,11 +6,12 @@
 //! payload = TxnHeader(32)  txn  [TxnDigest(12)]  [trailer(20)]
 //! trailer = I magic  L previous zxid  I unsynced  I CRC32C
 //! ```
-//! The trailer is ours alone. Apache stops reading after the digest; without a digest it takes the trailer's first 12 bytes
-//! for one and skips it, because the magic is not its digest version. `CRC32C` covers the payload before it and continues
-//! the CRC of the record before it in the same file (0 at a file's start), so records cannot be dropped, moved or swapped.
-//! `unsynced` says how many bytes before this record were not yet known to be durable when it was written: it tells a
-//! batch that a crash tore (allowed to be lost) from rot in bytes that had been synced (never allowed).
+//! Only Zabra writes the trailer. Apache stops reading after the digest. If there is no digest, Apache takes the first
+//! 12 bytes of the trailer for one and ignores it, because the magic is not a digest version that it knows. `CRC32C`
+//! covers the payload before it and continues the CRC of the previous record in the same file (0 at a file's start), so
+//! records cannot be removed, moved or exchanged without being noticed. `unsynced` says how many bytes before this
+//! record were not known to be durable when it was written. It distinguishes a batch that a crash tore, which may be
+//! lost, from damage to bytes that had been synced, which must never be accepted.
 
 use thiserror::Error;
 
@@ -18,33 +19,33 @@ use crate::jute::{JuteError, Reader};
 use crate::txn::{TxnDigest, TxnHeader};
 use crate::types::{Op, Zxid};
 
-/// First bytes of every log file: "ZKLG", version 2, database id 0.
+/// The first bytes of every log file: "ZKLG", version 2, database id 0.
 pub const FILE_HEADER: [u8; 16] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
 /// Bytes before a payload: checksum and length.
 pub const HEAD_LEN: usize = 12;
-/// Bytes a record takes besides its payload.
+/// Bytes of a record besides its payload.
 pub const FRAME_LEN: usize = HEAD_LEN + 1;
 const _: () = assert!(Trailer::MAGIC != TxnDigest::VERSION, "Apache would take a trailer for a digest");
 const _: () = assert!(Trailer::LEN > TxnDigest::LEN, "Apache reads a digest's length of it");
 /// The byte after a payload.
 pub const END: u8 = b'B';
 
-/// What our records end with.
+/// The trailer of Zabra's records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Trailer {
-    /// The zxid logged before this one; zero in a first log.
+    /// The zxid of the previous record; zero in the first record of a first log.
     pub prev: Zxid,
-    /// Bytes between the last byte known to be durable and this record's first byte when it was written; `u32::MAX` stands
-    /// for that many or more.
+    /// Number of bytes between the last byte known to be durable and the first byte of this record, when it was
+    /// written. `u32::MAX` means that many or more.
     pub unsynced: u32,
-    /// Chained CRC32C.
+    /// The chained CRC32C.
     pub crc: u32,
 }
 
 impl Trailer {
-    /// "ZBR1": must never equal a digest version.
+    /// "ZBR1"; it must differ from every digest version.
     pub const MAGIC: i32 = 0x5a42_5231;
-    /// Bytes on disk.
+    /// Number of bytes on disk.
     pub const LEN: usize = 20;
 
     fn read(bytes: &[u8]) -> Option<Trailer> {
@@ -56,22 +57,24 @@ impl Trailer {
     }
 }
 
-/// What goes around a payload in the file; the payload itself is copied once, by [`Framed::pieces`].
+/// What is written around a payload. The payload itself is copied only once, by [`Framed::pieces`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Framed {
-    /// Goes before the payload.
+    /// Written before the payload.
     pub head: [u8; HEAD_LEN],
-    /// Goes after the payload: our trailer and the end byte.
+    /// Written after the payload: the trailer and the end byte.
     pub tail: [u8; Trailer::LEN + 1],
-    /// A closeSession without paths gets an empty list, 4 zero bytes, at this offset of the payload: a reader would take the
-    /// digest or the trailer for the list. An empty list means the same: whatever else the session owns is deleted as well.
+    /// A closeSession without paths gets an empty list, 4 zero bytes, at this offset of the payload, because a reader
+    /// would take the digest or the trailer for the list. An empty list has the same effect: all ephemerals of the
+    /// session are deleted in any case.
     pub patch: Option<usize>,
-    /// The chain after this record.
+    /// The chained CRC after this record.
     pub crc: u32,
 }
 
 impl Framed {
-    /// Frames `payload` (header, transaction, digest: the bytes of a PROPOSAL) after the record whose chained CRC is `chain`.
+    /// Frames `payload` (header, transaction and digest, as in a PROPOSAL) as the record that follows the one with the
+    /// chained CRC `chain`.
     ///
     /// # Panics
     /// If the payload has no header, or is longer than a record can be: a bug of ours.
@@ -101,7 +104,7 @@ impl Framed {
         Framed { head, tail, patch, crc }
     }
 
-    /// Calls `write` with the record's bytes, piece by piece.
+    /// Calls `write` with the bytes of the record, piece by piece.
     pub fn pieces(&self, payload: &[u8], mut write: impl FnMut(&[u8])) {
         write(&self.head);
         match self.patch {
@@ -116,91 +119,92 @@ impl Framed {
         write(&self.tail);
     }
 
-    /// Bytes the record takes in the file.
+    /// Number of bytes that the record takes in the file.
     pub fn len(payload: &[u8]) -> u64 {
         let patch = if empty_close_session(payload) { 4 } else { 0 };
         (FRAME_LEN + payload.len() + patch + Trailer::LEN) as u64
     }
 }
 
-/// Whether this is a closeSession without its list of paths (`closeSessionTxn.enabled=false`), with or without a digest.
+/// Whether the payload is a closeSession without a list of paths (`closeSessionTxn.enabled=false`), with or without a
+/// digest.
 fn empty_close_session(payload: &[u8]) -> bool {
     let mut r = Reader::new(payload);
     TxnHeader::read(&mut r).is_ok_and(|h| h.op == Op::CLOSE_SESSION) && close_session_without_paths(r.rest())
 }
 
-/// `rest` is what follows a closeSession's header. A list of two paths takes at least 12 bytes too, but a digest after it
-/// makes that longer, and a path has at least one byte.
+/// `rest` is what follows the header of a closeSession. 12 bytes that begin with 2 are a digest of version 2. A list of
+/// two paths also begins with 2, but it is longer, since a path has at least one byte.
 fn close_session_without_paths(rest: &[u8]) -> bool {
     let version = TxnDigest::VERSION.to_be_bytes();
     rest.is_empty() || rest.len() == TxnDigest::LEN && rest.starts_with(&version)
 }
 
-/// What is wrong with the bytes at some place of a log.
+/// What is wrong with the bytes at a position of a log.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum Damage {
     /// The file does not begin with "ZKLG".
     #[error("this is not a log, or its first bytes are damaged: a log begins with \"ZKLG\"")]
     FileHeader,
-    /// Nothing but zeros, in a file whose length says that it held records.
-    #[error("zeros instead of the records that the file was cut to the length of")]
+    /// Only zeros, in a file whose length shows that it had records.
+    #[error("zeros, although the length of the file shows that it had records")]
     Zeroed,
-    /// Zeros where a record should start, but not up to the file's end.
-    #[error("zeros, with data behind them")]
+    /// Zeros where a record should begin, but not up to the end of the file.
+    #[error("zeros, with data after them")]
     Zeros,
-    /// A length no record can have.
+    /// A length that no record can have.
     #[error("record length {0} is impossible")]
     Length(i32),
-    /// The record would end behind the file's end.
-    #[error("the record ends {missing} bytes behind the end of the file")]
+    /// The record would end beyond the end of the file.
+    #[error("the record ends {missing} bytes after the end of the file")]
     Cut {
-        /// Bytes that are not there.
+        /// Number of missing bytes.
         missing: u64,
     },
-    /// No `B` behind the payload.
+    /// No `B` after the payload.
     #[error("the byte that ends a record is missing")]
     NoEnd,
-    /// Adler32 of the payload.
+    /// The Adler32 checksum of the payload is wrong.
     #[error("checksum {computed:#x} instead of {stored:#x}")]
     Checksum {
-        /// In the file.
+        /// The checksum in the file.
         stored: u64,
-        /// Of the bytes.
+        /// The checksum of the payload.
         computed: u64,
     },
-    /// The checksum is right but the chain is not: records were lost, moved or exchanged.
-    #[error("the record does not belong behind the one before it (chain {computed:#x} instead of {stored:#x})")]
+    /// The checksum is right but the chained CRC is not: records were lost, moved or exchanged.
+    #[error("the record does not belong after the one before it (chained CRC {computed:#x} instead of {stored:#x})")]
     Chain {
-        /// In the file.
+        /// The CRC in the file.
         stored: u32,
-        /// Of the records read.
+        /// The CRC of the records read.
         computed: u32,
     },
-    /// The checksum is right but the transaction cannot be read.
+    /// The checksum is right but the transaction cannot be decoded.
     #[error("the transaction cannot be read: {0}")]
     Body(#[from] JuteError),
 }
 
-/// A payload taken apart, nothing copied.
+/// The parts of a payload, borrowed from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
-    /// Who, which, when, what.
+    /// Session, request number, zxid, time and opcode.
     pub header: TxnHeader,
-    /// The transaction alone: read it with [`crate::txn::Txn::read`].
+    /// The transaction's body: decode it with [`crate::txn::Txn::read`].
     pub body: &'a [u8],
     /// The tree's digest after it.
     pub digest: Option<TxnDigest>,
-    /// Ours, if we wrote it.
+    /// The trailer, if Zabra wrote the record.
     pub trailer: Option<Trailer>,
-    /// Header, transaction and digest as one piece: what a PROPOSAL carries.
+    /// Header, transaction and digest together, as a PROPOSAL carries them.
     pub proposal: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// Takes a payload apart.
+    /// Splits a payload into its parts.
     ///
     /// # Errors
-    /// A transaction type that is never logged, or a payload cut short.
+    /// The transaction has a type that is never logged, or the payload is too short.
     pub fn parse(payload: &'a [u8]) -> Result<Record<'a>, JuteError> {
         let mut r = Reader::new(payload);
         let header = TxnHeader::read(&mut r)?;
@@ -220,13 +224,13 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Moves `r` behind the transaction of type `op` without copying anything.
+/// Moves `r` past the body of a transaction of type `op` without copying anything.
 fn skip_body(op: Op, r: &mut Reader<'_>) -> Result<(), JuteError> {
     match op {
         Op::CREATE | Op::CREATE2 => {
             skip_create_head(r)?;
             r.u8()?;
-            // CreateTxnV0 of 3.3 ends here.
+            // A `CreateTxnV0` of ZooKeeper 3.3 has no further field.
             if !r.is_empty() {
                 r.i32()?;
             }
@@ -286,7 +290,7 @@ fn skip_acls(r: &mut Reader<'_>) -> Result<(), JuteError> {
     Ok(())
 }
 
-/// Whether a record of this type can be in a log.
+/// Whether transactions of this type can be in a log.
 pub fn is_logged(op: Op) -> bool {
     matches!(op, Op::CREATE | Op::CREATE2 | Op::CREATE_CONTAINER | Op::CREATE_TTL | Op::DELETE | Op::DELETE_CONTAINER)
         || matches!(op, Op::SET_DATA | Op::RECONFIG | Op::SET_ACL | Op::MULTI | Op::ERROR)
@@ -369,7 +373,7 @@ mod tests {
             let p = payload(Op::CLOSE_SESSION, &Txn::CloseSession { paths: None }, digest);
             let apache = Record::parse(&p).unwrap();
             assert_eq!((apache.body, apache.digest), (&[][..], digest));
-            // What Apache sees of ours: a list of no paths, then a digest of version 2 or one it skips.
+            // How Apache sees our record: an empty list of paths, then a digest of version 2 or one that it ignores.
             let f = framed(&p);
             let ours = Record::parse(&f[12..f.len() - 1]).unwrap();
             assert_eq!((ours.body, ours.digest), (&[0u8; 4][..], digest));

@@ -1,8 +1,8 @@
-//! From a data directory to a state: the newest snapshot that is whole, then every transaction behind it. Mirrors
-//! `FileTxnSnapLog.restore`, `fastForwardFromEdits`, `FileSnap.deserialize`.
+//! Recovers the state from a data directory: loads the newest whole snapshot, then applies every transaction after it.
+//! Mirrors `FileTxnSnapLog.restore`, `fastForwardFromEdits`, `FileSnap.deserialize`.
 //!
-//! The rule that Apache lacks: a history that cannot be shown to be complete is never served. What a crash may have torn is
-//! cut off and reported; everything else that is missing or damaged is an error which names the file and the place.
+//! One rule is not Apache's: a history that cannot be shown to be complete is never served. What a crash may have torn
+//! is cut off and reported. Anything else that is missing or damaged is an error that names the file and the position.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -24,20 +24,20 @@ use super::snapshot_read::{self, Node, Sink, Tail};
 use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, SessionId, Zxid};
 
-/// Snapshots tried, newest first, before giving up; as in ZooKeeper.
+/// Most snapshots that are tried, newest first, as in ZooKeeper.
 const MAX_SNAPSHOTS_TRIED: usize = 100;
 
-/// A state that transactions are applied to.
+/// A state to which transactions are applied.
 pub trait Replica {
-    /// Applies one transaction. Replay may apply what is already there: that must do no harm.
+    /// Applies one transaction. Replay may apply a transaction that the state already contains, which must do no harm.
     fn apply(&mut self, header: &TxnHeader, txn: &Txn);
-    /// The digest now; `None` if none is kept.
+    /// The current digest; `None` if digests are off.
     fn digest(&self) -> Option<u64>;
 }
 
 /// Builds a [`Replica`] from a snapshot.
 pub trait Builder: Sized {
-    /// What is built.
+    /// The type of the state.
     type Replica: Replica;
     /// An ACL list of the snapshot.
     fn acl(&mut self, id: AclId, list: Vec<Acl>) -> Result<(), String>;
@@ -45,20 +45,21 @@ pub trait Builder: Sized {
     fn node(&mut self, node: Node<'_>) -> Result<(), String>;
     /// The state as of `zxid`.
     fn finish(self, zxid: Zxid) -> Result<Self::Replica, String>;
-    /// The state before any transaction, instead of one from a snapshot.
+    /// The state before any transaction, for a start without a snapshot.
     fn fresh(self) -> Self::Replica;
 }
 
-/// How to recover.
+/// Settings of recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RecoveryOptions {
-    /// `snapshot.trust.empty`: logs without a snapshot are replayed onto an empty tree (an upgrade from 3.4).
+    /// `snapshot.trust.empty`: logs without a snapshot are applied to an empty tree (an upgrade from 3.4).
     pub trust_empty_snapshot: bool,
-    /// `db.autocreate`, or an `initialize` file was there (the caller removes it): an empty directory is a new database.
+    /// An empty directory becomes a new database: because of `db.autocreate`, or because a file named `initialize` was
+    /// there, which the caller removes.
     pub may_create: bool,
-    /// `digest.enabled`: digests in the log are compared.
+    /// `digest.enabled`: the digests in the log are checked.
     pub verify_digests: bool,
-    /// `commitLogCount`: how many of the last transactions to keep for followers that sync.
+    /// `commitLogCount`: how many of the last transactions are kept for followers that synchronise.
     pub keep_last: usize,
 }
 
@@ -68,22 +69,23 @@ impl Default for RecoveryOptions {
     }
 }
 
-/// Something that was cut off because a crash had torn it.
+/// An end of a file that was cut off because a crash had torn it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct Cut {
     pub file: String,
-    /// The file was cut here (or removed, if it held no whole record).
+    /// The file was cut at this offset, or removed if it had no whole record.
     pub at: u64,
-    /// Length of the garbage.
+    /// Number of bytes cut off.
     pub bytes: u64,
     pub damage: Damage,
-    /// Whole records in the garbage: written in the batch that the crash tore, never acknowledged.
+    /// Number of whole records in what was cut off. They were written in the batch that the crash tore, so they were
+    /// never acknowledged.
     pub unsynced_records: u32,
     pub removed: bool,
 }
 
-/// A digest that did not come out as the log says.
+/// A digest that differs from the one in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct DigestMismatch {
@@ -92,32 +94,32 @@ pub struct DigestMismatch {
     pub computed: u64,
 }
 
-/// What recovery did, for the server's log and its metrics.
+/// What recovery did, for the server's log and the metrics.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Report {
-    /// The snapshot that was loaded.
+    /// The file name of the snapshot that was loaded.
     pub snapshot: Option<String>,
-    /// Newer snapshots that could not be used, and why.
+    /// Newer snapshots that could not be used, with the reasons.
     pub bad_snapshots: Vec<(String, String)>,
-    /// Transactions applied.
+    /// Number of transactions applied.
     pub replayed: u64,
-    /// Bytes of log read.
+    /// Number of log bytes read.
     pub log_bytes: u64,
-    /// Transactions without our trailer among them: written by Apache.
+    /// Those without Zabra's trailer, which Apache wrote.
     pub foreign: u64,
     /// What was cut off.
     pub cuts: Vec<Cut>,
-    /// The first mismatches.
+    /// The first digests that differed.
     pub digest_mismatches: Vec<DigestMismatch>,
-    /// How many there were.
+    /// Number of digests that differed.
     pub digest_mismatch_count: u64,
-    /// Digests at every 128th zxid replayed, as the `hash` word lists them; the newest 1024.
+    /// The digest after every 128th zxid that was replayed, as the four-letter word `hash` lists them; the newest 1024.
     pub logged_digests: VecDeque<(Zxid, u64)>,
-    /// A digest the snapshot promised for a zxid the log does not reach: the snapshot's end may be missing.
+    /// The snapshot records a digest for this zxid, but the log ends before it: the end of the log may be missing.
     pub digest_not_reached: Option<Zxid>,
 }
 
-/// One transaction as a PROPOSAL carries it: header, transaction, digest.
+/// One transaction as in a PROPOSAL: header, transaction, digest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct Logged {
@@ -128,13 +130,13 @@ pub struct Logged {
 /// The recovered state.
 #[derive(Debug)]
 pub struct Recovered<R> {
-    /// The tree.
+    /// The tree or other state.
     pub state: R,
-    /// Every session that is open, with its timeout in milliseconds.
+    /// Every open session with its timeout in milliseconds.
     pub sessions: HashMap<SessionId, i32>,
-    /// The last transaction in it; [`Zxid::NONE`] if the directory is empty and may not be taken for a new database.
+    /// The zxid of the last transaction; [`Zxid::NONE`] if the directory is empty and may not become a new database.
     pub last: Zxid,
-    /// The directory was empty: the caller writes a first snapshot before it serves.
+    /// The directory was empty: the caller must write a first snapshot before it serves.
     pub fresh: bool,
     /// The last transactions, oldest first.
     pub tail: VecDeque<Logged>,
@@ -193,18 +195,19 @@ fn list(tried: &[(String, String)]) -> String {
 fn proof(later: &Option<(u64, Zxid)>) -> String {
     match later {
         Some((at, zxid)) => {
-            format!("what is behind it at byte {at} (transaction {zxid}) shows that it was durable once.")
+            format!("what follows at byte {at} (transaction {zxid}) shows that these bytes had been durable.")
         }
-        None => "it was durable once.".to_owned(),
+        None => "these bytes had been durable.".to_owned(),
     }
 }
 
 fn stated(prev: &Option<Zxid>) -> String {
-    prev.map(|p| format!(" but was written behind {p}")).unwrap_or_default()
+    prev.map(|p| format!(" but was written after {p}")).unwrap_or_default()
 }
 
-/// Recovers from `snap` (`dataDir/version-2`) and `log` (`dataLogDir/version-2`; two handles of one directory if they are the
-/// same). Torn tails are cut on the disk, and unfinished snapshots removed, only after everything else succeeded.
+/// Recovers from `snap` (`dataDir/version-2`) and `log` (`dataLogDir/version-2`); pass two handles of the same
+/// directory if they are the same. Torn ends are cut off on the disk, and unfinished snapshots removed, only after
+/// everything else has succeeded.
 pub fn recover<D: Dir, B: Builder>(
     snap: &mut D,
     log: &mut D,
@@ -246,7 +249,8 @@ pub fn recover<D: Dir, B: Builder>(
     Ok(recovered)
 }
 
-/// No snapshot could be loaded: says no unless there is nothing to lose, or the operator said that it is right.
+/// No snapshot could be loaded: returns an error unless there are no transactions to lose, or a setting says that there
+/// is no snapshot.
 fn refuse_without_snapshot<D: Dir>(
     snap: &D,
     log: &D,
@@ -260,7 +264,7 @@ fn refuse_without_snapshot<D: Dir>(
         let mut reader = LogReader::open(log, &file.name).map_err(|e| io_error(file.name.clone(), e))?;
         records = records || reader.next_record().map_err(|e| io_error(file.name.clone(), e))?.is_some();
     }
-    // The one snapshot that may be unfinished: the very first, taken before anything was served.
+    // One snapshot may be unfinished: the very first, which is written before anything is served.
     let mut is_unfinished = !records;
     for file in snapshots {
         is_unfinished = is_unfinished && file.zxid == Zxid::ZERO && is_begun(snap, file)?;
@@ -274,7 +278,7 @@ fn refuse_without_snapshot<D: Dir>(
     Ok(())
 }
 
-/// Whether a snapshot that cannot be read begins as one does, or with zeros, as far as it goes: a crash left it so.
+/// Whether an unreadable snapshot begins like one, or with zeros, as far as it goes: then a crash may have left it.
 fn is_begun<D: Dir>(snap: &D, file: &SnapshotFile) -> Result<bool, RecoveryError> {
     let failed = |e| io_error(file.name.clone(), e);
     let mut head = Vec::new();
@@ -289,7 +293,8 @@ fn is_begun<D: Dir>(snap: &D, file: &SnapshotFile) -> Result<bool, RecoveryError
     Ok(begun == wanted.len() || head[begun..].iter().all(|b| *b == 0))
 }
 
-/// A snapshot that could not be used although it reaches further than the history found without it. An empty file says nothing.
+/// A snapshot that could not be used although it contains later transactions than the history found without it. An
+/// empty file is not evidence of that.
 fn ahead(bad: &[(String, String)], last: Zxid) -> Option<(String, String)> {
     bad.iter().find(|(name, _)| parse_snapshot_name(name).is_some_and(|(z, _)| z > last)).cloned()
 }
@@ -298,7 +303,7 @@ pub(super) fn io_error(path: String, error: io::Error) -> RecoveryError {
     RecoveryError::Io { path, error }
 }
 
-/// `dataDir` and `dataLogDir` exchanged, or changed, would look like an empty database.
+/// Checks for exchanged or changed `dataDir` and `dataLogDir`, which would look like an empty database.
 fn check_dirs<D: Dir>(snap: &D, log: &D) -> Result<(), RecoveryError> {
     if snap.path() == log.path() {
         return Ok(());
@@ -368,16 +373,18 @@ fn load_one<D: Dir, B: Builder>(
     let mut loading = Loading { builder, sessions: HashMap::new() };
     let tail: Tail = snapshot_read::read_file(file, zxid, compression, &mut loading).map_err(|e| e.to_string())?;
     let state = loading.builder.finish(zxid)?;
-    // A digest of before the snapshot: a leader took it at its epoch's zxid. It says nothing about a fuzzy image.
+    // A digest for an earlier zxid than the snapshot's: a leader took the snapshot at the zxid of its epoch. It says
+    // nothing about a fuzzy snapshot.
     let digest = tail.digest.filter(|d| d.zxid >= zxid);
     Ok(Loaded { state, sessions: loading.sessions, zxid, digest })
 }
 
-/// Cuts what [`Replay`] found torn and removes what is left of unfinished work.
+/// Cuts off what [`Replay`] found torn and removes unfinished files.
 fn repair<D: Dir>(snap: &mut D, log: &mut D, last: Zxid, report: &mut Report) -> Result<(), RecoveryError> {
     for cut in &mut report.cuts {
         assert!(!cut.removed, "{} is repaired twice", cut.file);
-        // The next log may need the name of a file without records, and Apache cannot read one without a header.
+        // The name of a file without records may be needed for the next log, and Apache cannot read a file without a
+        // header.
         let header = FILE_HEADER.len() as u64;
         if cut.at < header || cut.at == header && parse_log_name(&cut.file).is_some_and(|first| first > last) {
             log.remove(&cut.file).map_err(|e| io_error(cut.file.clone(), e))?;
@@ -395,8 +402,8 @@ fn repair<D: Dir>(snap: &mut D, log: &mut D, last: Zxid, report: &mut Report) ->
     Ok(())
 }
 
-/// What was read may still be in the page cache only: the server before us may have been killed before a sync. What is built
-/// on it (a new log file, an acknowledgement) must not outlive it in a loss of power.
+/// What was read may be in the page cache only, because the previous server may have been killed before a sync. What is
+/// built on it (a new log file, an acknowledgement) must not be more durable than it is.
 fn make_durable<D: Dir>(
     snap: &mut D,
     log: &mut D,
@@ -405,7 +412,7 @@ fn make_durable<D: Dir>(
     report: &Report,
 ) -> Result<(), RecoveryError> {
     for file in snapshots.iter().filter(|f| report.snapshot.as_ref() == Some(&f.name)) {
-        // To its own length: that is a sync.
+        // Setting the same length only syncs the file.
         snap.set_len(&file.name, file.len).map_err(|e| io_error(file.name.clone(), e))?;
     }
     let is_left = |name: &str| report.cuts.iter().all(|c| c.file != name || !c.removed);
@@ -415,7 +422,7 @@ fn make_durable<D: Dir>(
     log.sync_dir().map_err(|e| io_error(log.path(), e))
 }
 
-/// Turns a file's end into a [`Cut`], or an error if it is no end.
+/// Turns the end of a file into a [`Cut`] if it is torn; an error if the file is damaged.
 pub(super) fn cut_of(file: &LogFile, end: &End) -> Result<Option<Cut>, RecoveryError> {
     let cut = |at, bytes, damage: &Damage, unsynced_records| {
         Some(Cut { file: file.name.clone(), at, bytes, damage: damage.clone(), unsynced_records, removed: false })
@@ -433,7 +440,7 @@ pub(super) fn cut_of(file: &LogFile, end: &End) -> Result<Option<Cut>, RecoveryE
     }
 }
 
-/// Whether a record may come next, given the last one known.
+/// Whether this record may come next, after the last one read.
 pub fn follows(record: &Record<'_>, base: Zxid, seen: Option<Zxid>) -> bool {
     let z = record.header.zxid;
     let last = seen.map_or(base, |s| s.max(base));
@@ -441,10 +448,12 @@ pub fn follows(record: &Record<'_>, base: Zxid, seen: Option<Zxid>) -> bool {
         return false;
     }
     match record.trailer {
-        // Exact: it names the one before it. Behind a snapshot that no log leads to, that one may be older.
+        // Zabra's trailer names the record before. After a snapshot that no log leads to, that record may be older than
+        // the snapshot.
         Some(t) if seen.is_some_and(|s| s >= base) => Some(t.prev) == seen,
         Some(t) => t.prev <= base,
-        // Apache does not say; but a leader's first transaction has counter 1.
+        // Apache's records do not name it, but in an epoch zxids are consecutive, and a leader's first transaction has
+        // counter 1.
         None if z.epoch() == last.epoch() => z.0 == last.0 + 1,
         None => z.counter() == 1,
     }

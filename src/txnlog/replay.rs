@@ -1,4 +1,5 @@
-//! The log's half of recovery: one pass over the files, every record checked, those behind the snapshot applied.
+//! The part of recovery that reads the log: one pass over the files in which every record is checked and those after
+//! the snapshot are applied.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,15 +16,15 @@ use crate::jute::Reader;
 use crate::txn::{Txn, TxnDigest};
 use crate::types::{Op, SessionId, Zxid};
 
-/// A digest is remembered at every so many zxids, and so many are.
+/// The digest is recorded at every zxid that is a multiple of this, for the four-letter word `hash`.
 pub const DIGEST_LOG_INTERVAL: i64 = 128;
-/// See [`DIGEST_LOG_INTERVAL`].
+/// Most digests that are recorded.
 pub const DIGEST_LOG_LIMIT: usize = 1024;
 
-/// Digest mismatches reported one by one; the rest are counted.
+/// Most wrong digests that are reported one by one; further ones are only counted.
 const MAX_MISMATCHES: usize = 16;
 
-/// Whether a log holds a whole record at its beginning.
+/// Whether a log begins with a whole record.
 fn has_records<D: Dir>(dir: &D, file: &LogFile) -> Result<bool, RecoveryError> {
     let failed = |e| io_error(format!("{}/{}", dir.path(), file.name), e);
     let mut log = LogReader::open(dir, &file.name).map_err(failed)?;
@@ -39,7 +40,7 @@ pub(super) struct Replay<R> {
     /// The last record read, applied or not.
     seen: Option<Zxid>,
     ends: Vec<FileEnd>,
-    /// What the tree's digest must be at some zxid ahead, if the snapshot was fuzzy.
+    /// If the snapshot is fuzzy: the digest that the tree must have at a later zxid.
     promised: Option<ZxidDigest>,
     tail: VecDeque<Logged>,
     spare: Vec<u8>,
@@ -65,7 +66,7 @@ impl<R: Replica> Replay<R> {
         r
     }
 
-    /// The last transaction of the history.
+    /// The zxid of the last transaction of the history.
     pub(super) fn last(&self) -> Zxid {
         self.seen.map_or(self.base, |s| s.max(self.base))
     }
@@ -74,7 +75,7 @@ impl<R: Replica> Replay<R> {
         self.seen.is_some()
     }
 
-    /// The files read, and how they end.
+    /// The files that were read, and how they end.
     pub(super) fn ends(&self) -> &[FileEnd] {
         &self.ends
     }
@@ -92,9 +93,9 @@ impl<R: Replica> Replay<R> {
         }
     }
 
-    /// Reads from the newest file that can hold the first transaction behind the snapshot to the last file. A file without
-    /// records holds none and will be removed: were it the first, the next start would begin with the one before it and might
-    /// refuse what this one served.
+    /// Reads from the newest file that can contain the first transaction after the snapshot to the last file. A file
+    /// without records is not such a file, since it will be removed: if reading began with it, the next start would
+    /// begin with the file before it and might refuse what this start accepted.
     pub(super) fn run<D: Dir>(&mut self, dir: &D, logs: &[LogFile]) -> Result<(), RecoveryError> {
         let wanted = Zxid(self.base.0.saturating_add(1));
         let mut first = logs.iter().rposition(|f| f.first <= wanted).unwrap_or(0);
@@ -129,7 +130,7 @@ impl<R: Replica> Replay<R> {
             at: end.at(),
             durable: if log.is_marked() { end.at() } else { log.durable() },
             mark: log.mark(),
-            // Behind a torn tail it is cut off too.
+            // After a torn end, the mark is cut off too.
             is_marked: log.is_marked() && matches!(end, End::Clean { .. }),
         });
         if let Some(cut) = cut_of(file, end)? {
@@ -139,8 +140,9 @@ impl<R: Replica> Replay<R> {
         Ok(())
     }
 
-    /// A torn file that is not the last: a crash, then a restart that began a new file. Apache's records do not say what they
-    /// follow, so at a change of epoch a whole frame with a wrong checksum could be a record that was once acknowledged.
+    /// A file other than the last one is torn: a crash, then a restart that began a new file. Apache's records do not
+    /// name their predecessors. So at a change of epoch a complete frame with a wrong checksum might be a record that
+    /// was acknowledged.
     fn continues_behind(&self, cut: &Cut, record: &Record<'_>) -> Result<(), RecoveryError> {
         let new_epoch = self.last().epoch() != record.header.zxid.epoch();
         let rotten = matches!(cut.damage, Damage::Checksum { .. });
@@ -230,14 +232,15 @@ impl<R: Replica> Replay<R> {
 
     fn compare_digest(&mut self, record: &Record<'_>) {
         if self.promised.is_some() {
-            // The snapshot may hold parts of transactions that are still to come.
+            // A fuzzy snapshot may contain parts of transactions that are still to come, so digests are compared only
+            // from the recorded one on.
             self.keep_promise(record.header.zxid);
         } else if let Some(d) = record.digest.filter(|d| d.version == TxnDigest::VERSION) {
             self.compare(record.header.zxid, d.digest);
         }
     }
 
-    /// Compares the snapshot's digest once its zxid is reached.
+    /// Compares the digest recorded in the snapshot when its zxid is reached.
     fn keep_promise(&mut self, reached: Zxid) {
         if let Some(d) = self.promised.filter(|d| d.zxid <= reached) {
             self.promised = None;
@@ -257,7 +260,7 @@ impl<R: Replica> Replay<R> {
         }
     }
 
-    /// Keeps the last transactions; their buffers go round, so replay allocates none.
+    /// Keeps the last transactions. Their buffers are reused, so replay allocates none.
     fn keep(&mut self, zxid: Zxid, payload: &[u8]) {
         if self.options.keep_last == 0 {
             return;

@@ -46,7 +46,7 @@ struct TreeReplica {
 
 impl Replica for TreeReplica {
     fn apply(&mut self, header: &TxnHeader, txn: &Txn) {
-        // Nobody watches yet, and a transaction that is already in a fuzzy snapshot may well fail here.
+        // Nobody watches yet. A transaction that a fuzzy snapshot already contains may fail here, which does no harm.
         assert!(
             header.zxid > self.tree.last_zxid(),
             "{} is applied to a tree as of {}",
@@ -62,8 +62,8 @@ impl Replica for TreeReplica {
     }
 }
 
-/// Recovers a tree from `snap` and `log`: see [`recover`]. The tree's `last_zxid` is the history's; for an empty directory
-/// that may not be taken for a new database it is [`Zxid::NONE`].
+/// Recovers a tree from `snap` and `log`: see [`recover`]. The tree's `last_zxid` is that of the recovered history. If
+/// the directory is empty and may not become a new database, it is [`Zxid::NONE`].
 pub fn recover_tree<D: Dir>(
     snap: &mut D,
     log: &mut D,
@@ -73,8 +73,8 @@ pub fn recover_tree<D: Dir>(
     recover_tree_in_steps(snap, log, tree, options, &|| {})
 }
 
-/// The same, with a word in between for who measures: `loaded` is called once the snapshot is loaded and before its log is
-/// replayed, and not at all without a snapshot.
+/// Like [`recover_tree`], but calls `loaded` between the two steps, for measuring them: after the snapshot was loaded
+/// and before its log is replayed. Without a snapshot it is not called.
 pub fn recover_tree_in_steps<D: Dir>(
     snap: &mut D,
     log: &mut D,

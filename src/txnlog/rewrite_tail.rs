@@ -1,12 +1,14 @@
-//! Making sure of what recovery has read, before anything is built on it.
+//! Makes sure that everything that recovery has read is on the disk, before anything is built on it.
 //!
-//! What was read may be in the page cache only. The server before this one may have been killed before a sync: then a sync
-//! helps. Or its sync failed, and it ended: then Linux may keep the pages, mark them clean, and no sync will ever write them.
-//! Served from, they would be gone after a loss of power, and the records written behind them would stand behind a hole. So
-//! the end of the log is written again, from the last place that is known to be durable: the last record's trailer says where
-//! that is, or a mark ([`super::end_mark`]); an Apache record says nothing, and its whole file is written once.
+//! What was read may be in the page cache only. If the previous process was killed before a sync, a sync now is enough.
+//! If a sync of the previous process failed, Linux may keep the pages and mark them clean, and no later sync will ever
+//! write them. If we served from such pages, they would be lost in a power failure, and the records written after them
+//! would follow a gap. So the end of the log is written again, from the last position that is known to be durable. The
+//! trailer of the last record or an end mark ([`super::end_mark`]) tells that position. An Apache record does not, so a
+//! file that ends with one is written again completely, once.
 //!
-//! Only the last file can end so: a file is left for the next one after a sync that succeeded, or after a recovery.
+//! Only the last file can be in this state: the log leaves a file for the next one only after a successful sync, or
+//! after a recovery.
 
 use super::disk::Dir;
 use super::end_mark::{self, Mark};
@@ -15,33 +17,33 @@ use super::recovery::{RecoveryError, io_error};
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
 
-/// A log file that was read, and how it ends.
+/// A log file that was read, and its end.
 #[derive(Clone, Debug)]
 pub(super) struct FileEnd {
     pub(super) name: String,
-    /// Its length.
+    /// The file's length in bytes.
     pub(super) len: u64,
-    /// End of its last record.
+    /// Offset where its last record ends.
     pub(super) at: u64,
-    /// Everything before this is known to be durable.
+    /// Everything before this offset is known to be durable.
     pub(super) durable: u64,
-    /// What a mark says, or has to say.
+    /// The contents of its end mark, or of the one to be written.
     pub(super) mark: Mark,
-    /// A mark stands at `at`.
+    /// There is an end mark at `at`.
     pub(super) is_marked: bool,
 }
 
-/// Cuts every file behind its last record, makes all of them durable, the last one with records by writing its end again, and
-/// marks that. The directory is left to the caller.
+/// Cuts every file after its last record and makes all of them durable. For the last file with records this means
+/// writing its end again; it also gets an end mark. The caller must sync the directory.
 pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(), RecoveryError> {
-    // Behind the last record there is nothing but preallocated zeros: their blocks are given back.
+    // After the last record there are only preallocated zeros: their blocks are freed.
     for file in files {
         assert!(file.durable <= file.at, "{}: durable up to {}, and ends at {}", file.name, file.durable, file.at);
         assert!(file.at <= file.len, "{} of {} bytes ends at {}", file.name, file.len, file.at);
         let end = if file.is_marked { file.at + end_mark::LEN as u64 } else { file.at };
         assert!(end <= file.len || !file.is_marked, "{} ends inside its mark", file.name);
         if !file.is_marked || file.len != end {
-            // To its own length: that is a sync.
+            // Setting the same length only syncs the file.
             log.set_len(&file.name, end).map_err(|e| io_error(file.name.clone(), e))?;
         }
     }
@@ -51,15 +53,15 @@ pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(),
             let failed = |e| io_error(last.name.clone(), e);
             log.rewrite(&last.name, last.durable, last.at, &[]).map_err(failed)?;
             compare(log, last)?;
-            // Only now: whoever reads the mark, be it from memory, takes what is before it for durable.
+            // Only now: whoever reads the mark, even from memory, takes everything before it for durable.
             log.rewrite(&last.name, last.at, last.at, &last.mark.bytes(last.at)).map_err(failed)
         }
         _ => Ok(()),
     }
 }
 
-/// A page may have been dropped between the first reading and the writing: then an older one was read from the disk and
-/// written again.
+/// Compares the file with what was read first. A page may have been evicted between the first reading and the writing;
+/// then an older version was read from the disk and written again.
 fn compare<D: Dir>(log: &D, file: &FileEnd) -> Result<(), RecoveryError> {
     if file.durable == file.at {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The log's end after a failed sync, and the mark behind it.
+//! The end of the log after a failed sync, and the end mark.
 
 use super::crash_tests::{open, payload, small_log};
 use super::end_mark::{self, Mark};
@@ -10,8 +10,8 @@ use crate::oracle::replica::SMALL;
 use crate::oracle::test_disk::{Fault, TestDisk};
 use crate::types::Zxid;
 
-/// A log of 1 to 4, and behind it some of 5 to 8: what their sync, which failed, was for is in memory, taken for clean, and need
-/// not be on the disk. Readers see it until power fails.
+/// A log of 1 to 4, followed by some of 5 to 8, whose sync failed: they are in memory, marked clean, and need not be on
+/// the disk. Readers see them until power fails.
 fn left_by_a_failed_sync(seed: u64) -> TestDisk {
     let disk = small_log(3, false);
     let r = open(&disk).unwrap();
@@ -28,7 +28,8 @@ fn left_by_a_failed_sync(seed: u64) -> TestDisk {
     disk
 }
 
-/// A server starts, answers from what it found, acknowledges what it writes behind it, and loses power. Returns the last found.
+/// A server starts, serves what it found, acknowledges further writes, and loses power. Returns the last zxid it had
+/// found.
 fn serve_and_lose_power(disk: &TestDisk, seed: u64) -> Zxid {
     let last = open(disk).unwrap_or_else(|e| panic!("seed {seed}: {e}")).last;
     assert!(last >= Zxid(4), "seed {seed}");
@@ -55,7 +56,7 @@ fn a_recovery_that_is_killed_leaves_nothing_that_the_next_one_believes() {
         for fault in [Fault::Crash, Fault::SyncFails] {
             let disk = left_by_a_failed_sync(seed);
             disk.fault_at(disk.ops() + op, fault, seed);
-            // It may also be through before that.
+            // It may have finished before that.
             let _ = open(&disk);
             disk.restart();
             serve_and_lose_power(&disk, seed);
@@ -86,7 +87,7 @@ fn a_page_that_is_dropped_while_recovery_works_is_noticed() {
     assert!(matches!(e, RecoveryError::Changed { .. }), "{e}");
 }
 
-/// Once the log was idle for a moment, closed, or recovered, its last record has a witness too.
+/// When the log was idle for a moment, was closed or was recovered, damage to its last record is recognised too.
 #[test]
 fn rot_in_the_last_record_is_found_once_it_is_marked() {
     let marked: [fn(&TestDisk); 3] = [
@@ -131,7 +132,7 @@ fn rot_in_the_last_record_is_found_once_it_is_marked() {
                 other => panic!("way {how}, byte {at}: {:?}", other.map(|r| r.last)),
             }
         }
-        // Nothing to be cut, nothing to be warned of; and it goes on, over the mark.
+        // Nothing is cut and nothing warned of; and the log continues over the mark.
         let r = open(&disk).unwrap();
         assert_eq!((r.last, r.report.cuts), (Zxid(5), vec![]));
     }

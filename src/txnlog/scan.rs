@@ -1,7 +1,7 @@
-//! Reading one log file, record by record, and judging how it ends. Mirrors `FileTxnLog.FileTxnIterator`, which takes any
-//! damage but a wrong checksum for the end of the file; this one never does.
+//! Reads one log file record by record and decides how it ends. Mirrors `FileTxnLog.FileTxnIterator`, which takes any
+//! damage except a wrong checksum for the end of the file. This one never does.
 //!
-//! Memory: one read buffer, as large as the largest record (never larger than the file).
+//! Memory: one read buffer as large as the largest record, but never larger than the file.
 
 use std::io;
 
@@ -13,46 +13,48 @@ use crate::txn::TxnHeader;
 use crate::types::Zxid;
 
 const READ_SIZE: usize = 1 << 20;
-/// What is allocated ahead is a multiple of this, by us and by Apache unless `preAllocSize` is something odd.
+/// Space is allocated ahead in multiples of this, by Zabra, and by Apache unless `preAllocSize` is unusual.
 const BLOCK: u64 = 4096;
-/// Longest record looked for behind damage. Bounds the memory that garbage lengths can ask for.
+/// Longest record that is searched for after damage. This limits the memory that wrong lengths can ask for.
 const MAX_SOUGHT: u64 = 128 << 20;
-/// Most bytes checksummed while looking for records behind damage; past it the damage counts as corruption.
+/// Most bytes that are checksummed while searching for records after damage; beyond this the damage counts as
+/// corruption.
 const SEEK_BUDGET: u64 = 8 << 30;
 
 /// How a file ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Nothing but zeros behind the last record and its mark.
+    /// Only zeros after the last record and its end mark.
     Clean {
-        /// End of the last record.
+        /// Offset where the last record ends.
         at: u64,
     },
-    /// A write that a crash tore: no record that was ever durable can be behind `at`.
+    /// A write that a crash tore: no record after `at` can ever have been durable.
     Torn {
-        /// End of the last whole record; zero if even the file header is not there.
+        /// Offset where the last whole record ends; zero if even the file header is missing.
         at: u64,
-        /// What is there instead of a record.
+        /// What is wrong at that offset.
         damage: Damage,
-        /// End of the garbage.
+        /// Offset where the garbage ends.
         until: u64,
-        /// Whole records in the garbage. They were written in the same unsynced batch, so nobody was told of them.
+        /// Number of whole records in the garbage. They were written in the same unsynced batch, so none was
+        /// acknowledged.
         unsynced_records: u32,
     },
-    /// Damage in front of records that prove it was no torn write.
+    /// Damage that is proved not to be a torn write.
     Corrupt {
-        /// Where the damage begins.
+        /// Offset where the damage begins.
         at: u64,
-        /// What is there.
+        /// What is wrong there.
         damage: Damage,
-        /// Offset and zxid of the proof, a record or a mark; `None` if the damage is itself the proof, or looking for one was
-        /// given up.
+        /// Offset and zxid of the proof, which is a record or an end mark. `None` if the damage itself is the proof, or
+        /// if the search was given up.
         later: Option<(u64, Zxid)>,
     },
 }
 
 impl End {
-    /// End of the last whole record.
+    /// Offset where the last whole record ends.
     pub fn at(&self) -> u64 {
         match self {
             End::Clean { at } | End::Torn { at, .. } | End::Corrupt { at, .. } => *at,
@@ -64,17 +66,18 @@ impl End {
 pub struct LogReader<R> {
     file: R,
     buf: Vec<u8>,
-    /// `buf[from..to]` holds the file's bytes from offset `at` on.
+    /// `buf[from..to]` contains the file's bytes from offset `at` on.
     from: usize,
     to: usize,
     at: u64,
     len: u64,
-    /// Chained CRC after the last record; `None` before the first one read if that is not the file's first.
+    /// The chained CRC after the last record. `None` before the first record, if reading did not start with the file's
+    /// first record.
     chain: Option<u32>,
-    /// The last record, and up to where it says that the file was durable when it was written.
+    /// The zxid of the last record, and the offset up to which the file was durable when it was written.
     last: (Zxid, u64),
     is_marked: bool,
-    /// The version and the database id are those that every server writes; nobody looks at them once there is a record.
+    /// Version and database id are those that every server writes. This only matters in a file without records.
     header_is_exact: bool,
     end: Option<End>,
 }
@@ -93,7 +96,7 @@ impl<R: DiskReader> LogReader<R> {
         Ok(r)
     }
 
-    /// Opens `name` at the record at offset `at`, which is believed to stand where it should.
+    /// Opens `name` at offset `at`, where a record must begin.
     pub(super) fn open_at<D: Dir<Reader = R>>(dir: &D, name: &str, at: u64) -> io::Result<LogReader<R>> {
         if at <= FILE_HEADER.len() as u64 {
             return LogReader::open(dir, name);
@@ -138,14 +141,14 @@ impl<R: DiskReader> LogReader<R> {
             Ok(len) => {
                 let at = self.at;
                 if let Err(damage) = self.check(len) {
-                    // Its checksum is right, so these are the very bytes that were written: no crash did this.
+                    // The checksum is right, so exactly these bytes were written: no crash did this.
                     self.end = Some(End::Corrupt { at, damage, later: None });
                     return Ok(None);
                 }
                 let begin = self.from + HEAD_LEN;
                 self.advance(FRAME_LEN + len);
                 let payload = &self.buf[begin..begin + len];
-                // Parsed again: the borrow checker cannot let go of the first time's borrow. It is a few dozen loads.
+                // Parsed again, because the borrow checker cannot release the first borrow. That is a few dozen loads.
                 let record = Record::parse(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
                 Ok(Some((at, record)))
             }
@@ -162,23 +165,23 @@ impl<R: DiskReader> LogReader<R> {
         self.len
     }
 
-    /// Whether the end is marked: everything before it was durable.
+    /// Whether there is an end mark, so that everything before it was durable.
     pub(super) fn is_marked(&self) -> bool {
         self.is_marked
     }
 
-    /// Up to where the file is known to be durable.
+    /// Offset up to which the file is known to be durable.
     pub(super) fn durable(&self) -> u64 {
         self.last.1
     }
 
-    /// What a mark behind the last record says.
+    /// The contents of an end mark after the last record.
     pub(super) fn mark(&self) -> Mark {
         assert!(self.last.1 <= self.at, "durable up to {}, and read up to {}", self.last.1, self.at);
         Mark { last: self.last.0, chain: self.chain.unwrap_or(0) }
     }
 
-    /// Offset behind the last record returned.
+    /// Offset after the last record returned.
     pub fn position(&self) -> u64 {
         self.at
     }
@@ -193,7 +196,7 @@ impl<R: DiskReader> LogReader<R> {
         self.at += n as u64;
     }
 
-    /// Makes at least `want` bytes available, or all there are up to the file's end; returns how many.
+    /// Makes at least `want` bytes available, or all up to the end of the file; returns how many.
     fn fill(&mut self, want: usize) -> io::Result<usize> {
         let have = self.to - self.from;
         if have >= want {
@@ -207,7 +210,7 @@ impl<R: DiskReader> LogReader<R> {
             (self.from, self.to) = (0, have);
         }
         if self.buf.len() < size {
-            // Fresh zeroed memory: pages that are not needed are never touched.
+            // Fresh zeroed memory: pages that are not used are never touched.
             let mut buf = vec![0; size];
             buf[..self.to].copy_from_slice(&self.buf[..self.to]);
             self.buf = buf;
@@ -215,7 +218,7 @@ impl<R: DiskReader> LogReader<R> {
         assert!(self.from == 0 && want <= self.buf.len(), "{want} bytes do not fit in {}", self.buf.len());
         while self.to < want {
             match self.file.read(&mut self.buf[self.to..]) {
-                // Shorter than it was when it was opened.
+                // The file is shorter than when it was opened.
                 Ok(0) => {
                     self.len = self.at + self.to as u64;
                     break;
@@ -228,7 +231,7 @@ impl<R: DiskReader> LogReader<R> {
         Ok(self.to - self.from)
     }
 
-    /// The payload's length of the whole and checksummed record at the current place.
+    /// Checks the frame and the checksum of the record at the current position; returns the length of its payload.
     fn frame(&mut self) -> io::Result<Result<usize, Damage>> {
         let have = self.fill(HEAD_LEN)?;
         let head = &self.window()[..have.min(HEAD_LEN)];
@@ -265,12 +268,12 @@ impl<R: DiskReader> LogReader<R> {
         Ok(if stored == computed { Ok(len) } else { Err(Damage::Checksum { stored, computed }) })
     }
 
-    /// Checks what a right checksum does not say, and moves the chain on.
+    /// Checks what the checksum does not cover, and continues the chained CRC.
     fn check(&mut self, len: usize) -> Result<(), Damage> {
         debug_assert!(len + FRAME_LEN <= self.to - self.from, "a record of {len} bytes is not all here");
         let payload = &self.buf[self.from + HEAD_LEN..self.from + HEAD_LEN + len];
         let record = Record::parse(payload)?;
-        // An Apache record says nothing of what is durable, and the farthest distance stands for any.
+        // An Apache record does not say what is durable, and the maximum stands for any larger distance.
         let unsynced = record.trailer.map(|t| t.unsynced).filter(|d| *d < u32::MAX);
         self.last = (record.header.zxid, unsynced.map_or(0, |d| self.at.saturating_sub(u64::from(d))));
         self.chain = match record.trailer {
@@ -286,8 +289,9 @@ impl<R: DiskReader> LogReader<R> {
         Ok(())
     }
 
-    /// Decides what a file is that does not begin like a log. A crash while a file is made leaves zeros, or the first bytes of
-    /// its header with zeros behind them. Everything else was put there by something else, and a log may have been lost to it.
+    /// Decides how to judge a file that does not begin like a log. A crash while a file is created leaves zeros, or the
+    /// first bytes of its header and then zeros. Anything else was not written by a server, and it may have replaced a
+    /// log.
     fn judge_beginning(&mut self) -> io::Result<End> {
         let begun = self.window().iter().zip(&FILE_HEADER).take_while(|(found, wanted)| found == wanted).count() as u64;
         Ok(match self.judge(Damage::FileHeader, 0)? {
@@ -299,7 +303,7 @@ impl<R: DiskReader> LogReader<R> {
         })
     }
 
-    /// The same for a file whose header is there, but no record behind it. What is left of a first record begins with four
+    /// The same for a file that has its header but no record after it. The remains of a first record begin with four
     /// zeros, like every record, whether its first sector was written or not.
     fn judge_without_records(&mut self, damage: Damage) -> io::Result<End> {
         let begins_with_zeros = self.window().iter().take(4).all(|b| *b == 0);
@@ -313,13 +317,13 @@ impl<R: DiskReader> LogReader<R> {
         })
     }
 
-    /// Whether a file without records has a length that one without records can have: it was not allocated yet, or it is as
-    /// long as whole blocks. A file is cut to the length of its records when it is closed, and after each recovery.
+    /// Whether the length of a file without records is possible for a new one: nothing was allocated yet, or its length
+    /// is whole blocks. A file is cut to the length of its records when it is closed and after each recovery.
     fn may_be_new(&self) -> bool {
         self.len <= FILE_HEADER.len() as u64 || self.len.is_multiple_of(BLOCK)
     }
 
-    /// Decides what damage at `bad` is, by everything behind it. Called once; the reader is used up afterwards.
+    /// Judges damage at `bad` by everything after it. Called once; afterwards the reader cannot be used any more.
     fn judge(&mut self, damage: Damage, bad: u64) -> io::Result<End> {
         assert!(self.end.is_none(), "the end of a file is judged twice");
         assert!(bad <= self.at, "damage at {bad} is judged from {} on", self.at);
@@ -336,7 +340,7 @@ impl<R: DiskReader> LogReader<R> {
         let mut from_zero = self.at;
         while let Some(at) = self.skip_zeros()? {
             until = until.max(at + 1);
-            // A record's first four bytes are zero, and up to three more of them may be.
+            // The first four bytes of a record are zero, and up to three more may be.
             self.step_back(at.saturating_sub(7).max(from_zero));
             let stop = at + 1;
             while self.at < stop {
@@ -369,13 +373,14 @@ impl<R: DiskReader> LogReader<R> {
         })
     }
 
-    /// The mark at the current place.
+    /// The end mark at the current position, if there is one.
     fn mark_here(&mut self) -> io::Result<Option<Mark>> {
         self.fill(end_mark::LEN)?;
         Ok(Mark::read(self.window(), self.at))
     }
 
-    /// Moves to the next byte that is not zero and returns its offset; `None` at the file's end. Keeps a few bytes before it.
+    /// Moves to the next byte that is not zero and returns its offset; `None` at the end of the file. Keeps a few bytes
+    /// before it in the buffer.
     fn skip_zeros(&mut self) -> io::Result<Option<u64>> {
         loop {
             let n = self.fill(16)?;
@@ -388,7 +393,7 @@ impl<R: DiskReader> LogReader<R> {
                     return Ok(Some(self.at));
                 }
                 None if n as u64 == self.len - self.at => return Ok(None),
-                // Leave some, so that stepping back stays inside the buffer.
+                // Keep some bytes, so that stepping back stays inside the buffer.
                 None => self.advance(n - 8),
             }
         }
@@ -402,8 +407,8 @@ impl<R: DiskReader> LogReader<R> {
         self.at -= n as u64;
     }
 
-    /// If a whole record stands here: its payload's length, its zxid and the offset up to which the file was durable when it
-    /// was written (`None` if it is not ours and does not say).
+    /// If there is a whole record at the current position: the length of its payload, its zxid, and the offset up to
+    /// which the file was durable when it was written (`None` if Apache wrote it).
     fn candidate(&mut self, budget: &mut u64) -> io::Result<Option<(usize, Zxid, Option<u64>)>> {
         if self.fill(HEAD_LEN + TxnHeader::LEN)? < HEAD_LEN + TxnHeader::LEN {
             return Ok(None);
@@ -429,7 +434,7 @@ impl<R: DiskReader> LogReader<R> {
 fn first_non_zero(bytes: &[u8]) -> Option<usize> {
     const BLOCK: [u8; 4096] = [0; 4096];
     let mut at = 0;
-    // Whole blocks compare as memory, fast even in debug builds.
+    // Whole blocks are compared at once, which is fast even in debug builds.
     while bytes.len() - at >= BLOCK.len() && bytes[at..at + BLOCK.len()] == BLOCK {
         at += BLOCK.len();
     }

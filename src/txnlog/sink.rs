@@ -6,25 +6,26 @@ use super::disk::Dir;
 use super::writer::LogWriter;
 use crate::types::Zxid;
 
-/// What is written to: the log over files, or a test's double. All errors are final.
+/// What the log writes to: files, or a test double. All errors are final.
 pub trait LogSink: Send + 'static {
-    /// The last record appended.
+    /// The zxid of the last record appended.
     fn last(&self) -> Zxid;
-    /// Copies a record into the log; not durable before `sync`.
+    /// Copies a record into the log. It is not durable before `sync`.
     fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
-    /// Makes everything appended durable; the last zxid that is.
+    /// Makes everything appended durable; returns the last durable zxid.
     fn sync(&mut self) -> io::Result<Zxid>;
-    /// Makes the place of the next record ready: after a sync, when nobody waits.
+    /// Prepares the memory for the next record; called after a sync, when nobody waits.
     fn expect_write(&mut self);
-    /// A `roll` comes soon.
+    /// A `roll` follows soon: prepare the next file.
     fn prepare(&mut self);
     /// Ends the current file.
     fn roll(&mut self) -> io::Result<()>;
-    /// Whether [`LogSink::mark`] has nothing to do.
+    /// Whether [`LogSink::mark`] would do nothing.
     fn is_marked(&self) -> bool;
-    /// Leaves a mark behind the last record, which is durable, for the recovery after rot.
+    /// Writes an end mark after the last record, which must be durable, so that damage to that record can be
+    /// recognised.
     fn mark(&mut self) -> io::Result<()>;
-    /// What is being written, for messages.
+    /// The name of what is being written, for messages.
     fn name(&self) -> String;
 }
 

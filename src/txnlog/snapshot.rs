@@ -6,7 +6,7 @@
 //! seal   [ L zxid  I digest version  L digest  seal ]   [ L last processed zxid  seal ]
 //! seal = L Adler32 of all bytes so far  ustring "/"
 //! ```
-//! The parts from sessions to `"/"` are also what a leader sends in a SNAP.
+//! A SNAP of a leader consists of the parts from sessions to `"/"`.
 
 use std::io;
 
@@ -18,12 +18,12 @@ use crate::jute::acl::put_acls;
 use crate::jute::stat::put_stat_persisted;
 use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 
-/// First bytes of every snapshot: "ZKSN", version 2, database id -1.
+/// The first bytes of every snapshot: "ZKSN", version 2, database id -1.
 pub const FILE_HEADER: [u8; 16] = *b"ZKSN\0\0\0\x02\xff\xff\xff\xff\xff\xff\xff\xff";
 /// Ends the nodes, and every seal.
 pub const TERMINATOR: [u8; 5] = *b"\0\0\0\x01/";
 
-/// What goes into a snapshot besides the tree.
+/// Settings of a snapshot file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SnapshotOptions {
     /// `snapshot.compression.method`.
@@ -40,7 +40,8 @@ impl Default for SnapshotOptions {
     }
 }
 
-/// The tree's digest after a transaction: a fuzzy snapshot is right when replay brings it to this.
+/// The tree's digest after a given transaction. A fuzzy snapshot is correct if replaying the log up to that transaction
+/// gives this digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct ZxidDigest {
@@ -74,7 +75,7 @@ pub fn put_acl_table<'a>(out: &mut Vec<u8>, acls: impl ExactSizeIterator<Item = 
     assert_eq!(written, counted, "as many ACL lists as were counted");
 }
 
-/// Appends one node. The root's path is empty; a parent comes before its children.
+/// Appends one znode. The root's path is empty; a parent comes before its children.
 pub fn put_node(out: &mut Vec<u8>, path: &str, data: Option<&[u8]>, acl: AclId, stat: &StatPersisted) {
     out.put_string(path);
     out.put_buffer(data);
@@ -82,7 +83,7 @@ pub fn put_node(out: &mut Vec<u8>, path: &str, data: Option<&[u8]>, acl: AclId, 
     put_stat_persisted(out, stat);
 }
 
-/// A snapshot being written. Nothing of it is visible under its name before [`SnapshotWriter::finish`].
+/// A snapshot that is being written. It has its final name only after [`SnapshotWriter::finish`].
 pub struct SnapshotWriter<W: Writer> {
     out: Packer<W>,
     adler: simd_adler32::Adler32,
@@ -92,8 +93,8 @@ pub struct SnapshotWriter<W: Writer> {
 }
 
 impl<W: Writer> SnapshotWriter<W> {
-    /// Begins the snapshot of `zxid` in `dir`, under a temporary name. `image` begins with the session table and the ACL
-    /// table; nodes may follow.
+    /// Begins the snapshot of `zxid` in `dir`, under a temporary name. `image` starts with the session table and the
+    /// ACL table; nodes may follow.
     pub fn begin<D: Dir<Writer = W>>(
         dir: &mut D,
         zxid: Zxid,
@@ -107,15 +108,15 @@ impl<W: Writer> SnapshotWriter<W> {
         Ok(w)
     }
 
-    /// Adds encoded parts of the image, in order: [`put_sessions`], [`put_acl_table`], then nodes by [`put_node`] in pieces of
-    /// any size. The terminator is added by `finish`.
+    /// Appends encoded parts of the image, in this order: [`put_sessions`], [`put_acl_table`], then nodes from
+    /// [`put_node`] in pieces of any size. `finish` adds the terminator.
     pub fn put(&mut self, image: &[u8]) -> io::Result<()> {
         self.adler.write(image);
         self.bytes += image.len() as u64;
         self.out.write_all(image)
     }
 
-    /// Bytes so far, before packing.
+    /// Bytes so far, uncompressed.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -127,11 +128,12 @@ impl<W: Writer> SnapshotWriter<W> {
         self.put(&seal)
     }
 
-    /// Ends the image, seals it, makes it durable and gives it its name, which is returned. `digest` is the tree's state when
-    /// the last node was written (`None`: nothing was ever applied); `last` the zxid it was taken at.
+    /// Ends and seals the image, makes it durable and renames it to its final name, which is returned. `digest` is that
+    /// of the tree when the last node was written (`None`: no transaction was ever applied); `last` is the zxid of the
+    /// snapshot.
     ///
     /// # Errors
-    /// The disk. A temporary file may stay behind; recovery removes it.
+    /// An I/O error. The temporary file may stay behind; recovery removes it.
     pub fn finish<D: Dir<Writer = W>>(
         mut self,
         dir: &mut D,

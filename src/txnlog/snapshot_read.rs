@@ -1,8 +1,8 @@
 //! Reading snapshots as a stream. Mirrors `FileSnap.deserialize`, `SnapStream.checkSealIntegrity` and
 //! `SerializeUtils.deserializeSnapshot`.
 //!
-//! Lengths are not checked against `jute.maxbuffer`: what was accepted once must be readable for ever. They are bounded by the
-//! bytes that are really there: the buffer grows only as they arrive.
+//! Lengths are not checked against `jute.maxbuffer`, because data that was accepted once must stay readable. They are
+//! limited by the bytes that are really there: the buffer grows only as bytes arrive.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -19,20 +19,21 @@ use crate::jute::{JuteError, Reader};
 use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 
 const READ_SIZE: usize = 1 << 20;
-/// Digest block, zxid block and seals take 67 bytes; a digest of version 1 is a few more.
+/// Limit for the part after the znodes: digest block, zxid block and seals take 67 bytes, and a digest of version 1 a
+/// few more.
 const MAX_TAIL: usize = 4096;
 const SEAL_LEN: usize = 13;
 
-/// Why a snapshot is not one.
+/// Why a snapshot cannot be read.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
-    /// The disk, or the packing.
+    /// An I/O error, or an error in the compressed format.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The bytes, at this offset of the unpacked stream.
+    /// Wrong bytes at this offset of the decompressed stream.
     #[error("at byte {at}: {what}")]
     Bytes {
-        /// Offset, unpacked.
+        /// Offset in the decompressed stream.
         at: u64,
         /// What is wrong.
         what: String,
@@ -50,7 +51,8 @@ pub struct Node<'a> {
     pub stat: StatPersisted,
 }
 
-/// Takes a snapshot's contents, in this order. An `Err` says why the contents make no sense and ends the reading.
+/// Receives the contents of a snapshot, in the order of these methods. An `Err` says why the contents are not valid;
+/// reading then stops.
 #[allow(missing_docs)]
 pub trait Sink {
     fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), String>;
@@ -58,21 +60,22 @@ pub trait Sink {
     fn node(&mut self, node: Node<'_>) -> Result<(), String>;
 }
 
-/// What stands behind the nodes.
+/// The blocks after the znodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tail {
-    /// The digest block, if there is one that says something.
+    /// The digest block, if there is one with a digest in it.
     pub digest: Option<ZxidDigest>,
-    /// The last processed zxid, if it is there: never below the one in the file's name, which is the one that counts.
+    /// The last processed zxid, if it is there. It is never below the zxid in the file's name, which is the one that is
+    /// used.
     pub last_zxid: Option<Zxid>,
-    /// Seals that were there and right: 1 to 3.
+    /// Number of seals, all of them correct: 1 to 3.
     pub seals: u32,
-    /// Bytes, unpacked.
+    /// Size in bytes, decompressed.
     pub bytes: u64,
 }
 
-/// Reads a snapshot file into `sink` and checks every seal. `named` is the zxid in its name: a file that says of itself that it
-/// ends before that was renamed. Apache takes the name's word for it, and with it transactions that are nowhere.
+/// Reads a snapshot file into `sink` and checks every seal. `named` is the zxid in the file's name. A file whose own
+/// last zxid is lower was renamed and is refused. Apache believes the name, and so loses the transactions in between.
 pub fn read_file<R: disk::Reader>(
     file: R,
     named: Zxid,
@@ -94,7 +97,7 @@ pub fn read_file<R: disk::Reader>(
     }
 }
 
-/// Reads the image a leader sends in a SNAP: sessions to terminator, not one byte more.
+/// Reads the image that a leader sends in a SNAP: from the sessions to the terminator, and not one byte more.
 pub fn read_image(source: impl Read, sink: &mut impl Sink) -> Result<(), SnapshotError> {
     let mut s = Stream::new(source);
     s.exact = true;
@@ -118,7 +121,7 @@ fn read_image_from<S: Read>(s: &mut Stream<S>, sink: &mut impl Sink) -> Result<(
     }
     loop {
         let path_len = s.len_at(0)?;
-        // "/" cannot be a node's name: the root's is empty.
+        // "/" cannot be the path of a znode here, because the root's path is empty.
         if path_len == 1 && s.need(5)?[..5] == TERMINATOR {
             s.advance(5);
             return Ok(());
@@ -139,7 +142,8 @@ fn read_image_from<S: Read>(s: &mut Stream<S>, sink: &mut impl Sink) -> Result<(
     }
 }
 
-/// As Java reads text: what is no UTF-8 is replaced. Nearly all is, and checking that is quicker than the lossy conversion.
+/// Decodes text as Java does: invalid UTF-8 is replaced. Nearly all text is valid, and checking that is faster than the
+/// lossy conversion.
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
@@ -162,8 +166,8 @@ fn decode(e: JuteError) -> SnapshotError {
     SnapshotError::Bytes { at: 0, what: e.to_string() }
 }
 
-/// The blocks behind the image. Which of them are there is told by how much is left, so it does not matter which settings the
-/// writer had.
+/// Reads the blocks after the image. The number of bytes left tells which blocks are there, so the settings of the
+/// writer do not matter.
 fn read_tail<S: Read>(s: &mut Stream<S>) -> Result<Tail, SnapshotError> {
     let mut left = s.rest()?;
     let mut tail = Tail::default();
@@ -198,17 +202,17 @@ fn read_tail<S: Read>(s: &mut Stream<S>) -> Result<Tail, SnapshotError> {
     Ok(tail)
 }
 
-/// A buffered source with a running checksum.
+/// A buffered source that computes a checksum while it is read.
 struct Stream<S> {
     source: S,
     buf: Vec<u8>,
     from: usize,
     to: usize,
-    /// `buf[..hashed]` is in the checksum.
+    /// The checksum covers `buf[..hashed]`.
     hashed: usize,
     at: u64,
     adler: simd_adler32::Adler32,
-    /// Never read more than is needed: the source is a connection.
+    /// Never read more than needed, because the source is a connection.
     exact: bool,
 }
 
@@ -244,7 +248,7 @@ impl<S: Read> Stream<S> {
         self.adler.finish()
     }
 
-    /// At least `n` bytes from the current place on.
+    /// At least `n` bytes from the current position on.
     fn need(&mut self, n: usize) -> Result<&[u8], SnapshotError> {
         if !self.try_fill(n)? {
             let missing = n - (self.to - self.from);
@@ -253,7 +257,7 @@ impl<S: Read> Stream<S> {
         Ok(self.window())
     }
 
-    /// Reads until `n` bytes are there; false if the source ends before.
+    /// Reads until `n` bytes are available; returns false if the source ends before.
     fn try_fill(&mut self, n: usize) -> io::Result<bool> {
         while self.to - self.from < n {
             if self.from > 0 {
@@ -263,7 +267,7 @@ impl<S: Read> Stream<S> {
                 (self.from, self.hashed) = (0, 0);
             }
             if self.to == self.buf.len() {
-                // Doubles as bytes arrive, so that a length that lies costs no more than the bytes that are there.
+                // The size doubles as bytes arrive, so that a wrong length costs no more than the bytes that are there.
                 let size = n.min(self.buf.len().max(READ_SIZE / 2) * 2).max(READ_SIZE.min(self.buf.len() + READ_SIZE));
                 let mut buf = vec![0; size];
                 buf[..self.to].copy_from_slice(&self.buf[..self.to]);
@@ -281,7 +285,7 @@ impl<S: Read> Stream<S> {
         Ok(true)
     }
 
-    /// A count; like Java's loops, a negative one is none.
+    /// Reads a count. A negative one means none, as in Java's loops.
     fn count(&mut self) -> Result<i32, SnapshotError> {
         let n = Reader::new(self.need(4)?).i32().map_err(decode)?;
         self.advance(4);
@@ -301,7 +305,7 @@ impl<S: Read> Stream<S> {
         self.len_or_null_at(offset)?.ok_or_else(|| self.bad("a null path"))
     }
 
-    /// Everything that is left, which must be little; returns how many bytes.
+    /// Reads everything that is left, which must be few bytes; returns how many.
     fn rest(&mut self) -> Result<usize, SnapshotError> {
         if self.try_fill(MAX_TAIL)? {
             return Err(self.bad("too many bytes behind the last node"));

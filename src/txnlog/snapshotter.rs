@@ -1,5 +1,5 @@
-//! Snapshots as one machine: the pieces that a server makes of its tree go in, a file grows, and what became of it comes out.
-//! The snapshot thread and the simulator run it. Mirrors `FileTxnSnapLog.save`.
+//! The writing of snapshots as a state machine: it takes the pieces that the server makes of its tree, writes them to a
+//! file, and reports the result. The snapshot thread and the simulator both run it. Mirrors `FileTxnSnapLog.save`.
 
 use std::io;
 
@@ -10,44 +10,44 @@ use crate::txn::TxnDigest;
 use crate::types::acl::SharedAcl;
 use crate::types::{Acl, AclId, Now, SessionId, Zxid};
 
-/// Bytes of nodes made at a time for a first snapshot.
+/// Bytes of znodes encoded at a time for a first snapshot.
 const CHUNK: usize = 1 << 20;
 
 /// A piece of a snapshot.
 #[derive(Debug)]
 pub enum SnapshotPart {
-    /// The first.
+    /// The first piece.
     Begin {
-        /// As of which transaction.
+        /// The zxid of the snapshot.
         zxid: Zxid,
-        /// Of the tree as of `zxid`.
+        /// The tree's digest at `zxid`.
         digest: Option<TxnDigest>,
-        /// Sessions as of `zxid` and their timeouts in milliseconds.
+        /// The sessions at `zxid` with their timeouts in milliseconds.
         sessions: Vec<(SessionId, i32)>,
-        /// Every interned ACL list.
+        /// The table of ACL lists.
         acls: Vec<(AclId, SharedAcl)>,
     },
-    /// Serialized znodes.
+    /// Encoded znodes.
     Nodes(Vec<u8>),
-    /// Nothing follows.
+    /// The end; nothing follows.
     End,
 }
 
-/// What the writer of a snapshot tells.
+/// What the writer of a snapshot reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapshotEvent {
-    /// So many bytes of nodes were written: there is room for more.
+    /// This many bytes of znodes were written, so there is room for more.
     Took(usize),
-    /// The snapshot is durable under its name.
+    /// The snapshot is durable under its final name.
     Done {
-        /// As of which transaction.
+        /// The zxid of the snapshot.
         zxid: Zxid,
         /// Milliseconds from its first piece to its end.
         took_ms: i64,
     },
 }
 
-/// A snapshot under way.
+/// A snapshot that is being written.
 struct Open<W: Writer> {
     writer: SnapshotWriter<W>,
     zxid: Zxid,
@@ -55,12 +55,13 @@ struct Open<W: Writer> {
     began_ms: i64,
 }
 
-/// The machine. After an error it is of no use: the file stays behind under its temporary name, and recovery removes it.
+/// The state machine. After an error it cannot be used any more: the file stays under its temporary name, and recovery
+/// removes it.
 pub struct Snapshotter<D: Dir> {
     dir: D,
     options: SnapshotOptions,
     open: Option<Open<D::Writer>>,
-    /// Of the last finished one.
+    /// The zxid of the last finished snapshot.
     last: Option<Zxid>,
 }
 
@@ -70,22 +71,18 @@ impl<D: Dir> Snapshotter<D> {
         Snapshotter { dir, options, open: None, last: None }
     }
 
-    /// Takes the next piece.
+    /// Handles the next piece.
     ///
     /// # Errors
-    /// The disk's.
+    /// I/O errors of the disk.
     ///
     /// # Panics
-    /// If the pieces do not come in order, or a snapshot is as of an older transaction than the last one: a bug of ours.
+    /// If the pieces are not in order, or if a snapshot is of an older transaction than the last one.
     pub fn take(&mut self, now: Now, part: SnapshotPart) -> io::Result<Option<SnapshotEvent>> {
         match part {
             SnapshotPart::Begin { zxid, digest, sessions, acls } => {
                 assert!(self.open.is_none(), "a snapshot of {zxid} begins inside another");
-                assert!(
-                    self.last.is_none_or(|last| last <= zxid),
-                    "a snapshot of {zxid} behind one of {:?}",
-                    self.last
-                );
+                assert!(self.last.is_none_or(|last| last <= zxid), "a snapshot of {zxid} after one of {:?}", self.last);
                 let mut writer = SnapshotWriter::begin(&mut self.dir, zxid, self.options)?;
                 writer.put(&head(&sessions, &acls))?;
                 self.open = Some(Open { writer, zxid, digest, began_ms: now.mono_ms });
@@ -111,7 +108,7 @@ impl<D: Dir> Snapshotter<D> {
     }
 }
 
-/// Sessions and ACL lists, as a snapshot begins.
+/// The beginning of a snapshot: sessions and ACL lists.
 fn head(sessions: &[(SessionId, i32)], acls: &[(AclId, SharedAcl)]) -> Vec<u8> {
     let mut out = Vec::new();
     put_sessions(&mut out, sessions.iter().copied());
@@ -120,17 +117,17 @@ fn head(sessions: &[(SessionId, i32)], acls: &[(AclId, SharedAcl)]) -> Vec<u8> {
     out
 }
 
-/// Writes `snapshot.0` of the empty `tree` of a new database, before anything is served: Apache refuses logs without any
-/// snapshot, so the way back to it begins here.
+/// Writes `snapshot.0` of the empty `tree` of a new database, before anything is served. Apache does not start from
+/// logs without any snapshot, so without this one there would be no way back to Apache.
 ///
 /// # Errors
-/// The disk's.
+/// I/O errors of the disk.
 ///
 /// # Panics
-/// If transactions were applied to the tree: a bug of ours.
+/// If transactions were applied to the tree.
 pub fn first_snapshot<D: Dir>(dir: &mut D, tree: &Tree, options: SnapshotOptions) -> io::Result<()> {
     assert_eq!(tree.last_zxid(), Zxid::ZERO, "the first snapshot is of an empty tree");
-    // A tree is changed while an image of it is made.
+    // Making an image changes the tree, so use a copy.
     let mut copy = Tree::new(tree.options());
     let image = copy.begin_image();
     let mut body = head(&[], &copy.image_acls(image));

@@ -1,5 +1,5 @@
-//! Taking transactions back that the ensemble never committed. Mirrors `FileTxnLog.truncate`, `FileTxnSnapLog.truncateLog`,
-//! which leave snapshots behind that hold what was taken back.
+//! Removes transactions that the ensemble never committed. Mirrors `FileTxnLog.truncate` and
+//! `FileTxnSnapLog.truncateLog`, which however leave snapshots that contain removed transactions.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::scan::LogReader;
 use super::verify::is_whole;
 use crate::types::Zxid;
 
-/// Why a log cannot be cut at a zxid. Nothing was changed, except after `Io`.
+/// Why a log cannot be truncated to a zxid. Nothing was changed, except possibly after `Io`.
 #[derive(Debug, Error)]
 #[allow(missing_docs)]
 pub enum TruncateError {
@@ -25,10 +25,10 @@ pub enum TruncateError {
     Damaged { target: Zxid, file: String, at: u64 },
 }
 
-/// Cuts the log behind `target` and removes snapshots taken later; durable when it returns. A crash in between leaves a
-/// history that ends somewhere from `target` on. Afterwards recover from the directory again.
+/// Cuts the log after `target` and removes later snapshots; durable when it returns. After a crash in between, the
+/// history ends somewhere at or after `target`. The state must be recovered from the directory again.
 ///
-/// The log's writer must be gone: a mapped file must not become shorter.
+/// The log must not be open for writing: a mapped file must not become shorter.
 pub fn truncate<D: Dir>(snap: &mut D, log: &mut D, target: Zxid) -> Result<(), TruncateError> {
     let path = (snap.path(), log.path());
     let snap_error = |error| TruncateError::Io { path: path.0.clone(), error };
@@ -55,7 +55,7 @@ pub fn truncate<D: Dir>(snap: &mut D, log: &mut D, target: Zxid) -> Result<(), T
     let removed = &logs[keep.map_or(0, |i| i + 1)..];
     assert!(removed.iter().all(|f| f.first > target), "a log that holds {target} is to be removed");
     assert!(removed.is_sorted_by_key(|f| f.first), "the newest log goes first");
-    // Newest first, each durable before the next: a crash must not leave a hole.
+    // The newest first, each removed durably before the next, so that a crash leaves no gap.
     for file in removed.iter().rev() {
         log.remove(&file.name).map_err(log_error)?;
         log.sync_dir().map_err(log_error)?;
@@ -74,7 +74,7 @@ fn base<D: Dir>(snap: &D, snapshots: &[SnapshotFile], target: Zxid) -> Result<Zx
     usable.map(|s| s.zxid).ok_or(TruncateError::NoSnapshot { target })
 }
 
-/// Where the record of `target` ends.
+/// The offset where the record of `target` ends.
 fn end_of<D: Dir>(log: &D, file: &LogFile, target: Zxid, base: Zxid) -> Result<u64, TruncateError> {
     let failed = |error| TruncateError::Io { path: format!("{}/{}", log.path(), file.name), error };
     let mut reader = LogReader::open(log, &file.name).map_err(failed)?;
@@ -125,7 +125,7 @@ mod tests {
             truncate(&mut disk.clone(), &mut disk.clone(), Zxid(target)).unwrap();
             let r = open(&disk).unwrap();
             assert_eq!((r.last, r.state.0.len() as i64), (Zxid(target), target));
-            // And goes on from there.
+            // The log continues from there.
             let mut log = LogWriter::new(disk.clone(), r.last, SMALL);
             log.append(Zxid(target + 1), &payload(Zxid(target + 1), None)).unwrap();
             log.sync().unwrap();

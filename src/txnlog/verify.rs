@@ -1,8 +1,8 @@
-//! Looking at files without changing anything: what `zabra log verify`, `zabra snapshot verify` and purge are made of.
-//! Mirrors `TxnLogToolkit`, `SnapshotFormatter`, `SnapStream.isValidSnapshot`.
+//! Checks files without changing anything: used by `zabra log verify`, `zabra snapshot verify` and the purge. Mirrors
+//! `TxnLogToolkit`, `SnapshotFormatter`, `SnapStream.isValidSnapshot`.
 //!
-//! To dump a log use [`LogReader`] itself: `next_record` gives offset and record, `end` the verdict. To dump a snapshot give
-//! [`read_snapshot`] a [`Sink`].
+//! To dump a log use [`LogReader`] itself: `next_record` returns offset and record, `end` how the file ends. To dump a
+//! snapshot pass a [`Sink`] to [`read_snapshot`].
 
 use std::io;
 
@@ -14,28 +14,28 @@ use super::scan::{End, LogReader};
 use super::snapshot_read::{Node, Sink, SnapshotError, Tail, read_file};
 use crate::types::{Acl, AclId, SessionId, Zxid};
 
-/// What is to be said about one log file.
+/// The result of checking one log file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogVerdict {
-    /// Its name.
+    /// The file's name.
     pub name: String,
-    /// Whole records.
+    /// Number of whole records.
     pub records: u64,
     /// Zxids of the first and the last one.
     pub range: Option<(Zxid, Zxid)>,
-    /// Records with our trailer; the others have no chain to check.
+    /// Number of records with Zabra's trailer; only these have a chain to check.
     pub chained: u64,
-    /// Records with a tree digest.
+    /// Number of records with a digest of the tree.
     pub digests: u64,
-    /// Offset of a record, the zxid it should follow, its own: something is missing between them. No loss if a snapshot was
+    /// Gaps: offset of a record, the zxid that it should follow, and its own zxid. A gap is no loss if a snapshot was
     /// installed there.
     pub holes: Vec<(u64, Zxid, Zxid)>,
-    /// How it ends.
+    /// How the file ends.
     pub end: End,
 }
 
 impl LogVerdict {
-    /// Whether nothing is wrong with the file, a torn tail aside if it is the last one.
+    /// Whether the file is without faults. A torn end is allowed if it is the last file.
     pub fn is_sound(&self, is_last: bool) -> bool {
         self.holes.is_empty()
             && match self.end {
@@ -46,8 +46,8 @@ impl LogVerdict {
     }
 }
 
-/// Reads one log file to its end. `before` is the last transaction of the file before it, if that is known; `each` is shown
-/// every record with its offset.
+/// Reads one log file to its end. `before` is the last transaction of the file before it, if known; `each` is called
+/// with every record and its offset.
 pub fn log_file<D: Dir>(
     dir: &D,
     name: &str,
@@ -101,16 +101,16 @@ pub fn logs<D: Dir>(dir: &D) -> io::Result<Vec<LogVerdict>> {
     Ok(verdicts)
 }
 
-/// Counts what a snapshot holds.
+/// Counts of what a snapshot contains.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Sessions.
     pub sessions: u64,
     /// ACL lists.
     pub acls: u64,
-    /// Nodes, the root included.
+    /// Znodes, including the root.
     pub nodes: u64,
-    /// Bytes of their data.
+    /// Bytes of data in the znodes.
     pub data_bytes: u64,
 }
 
@@ -130,7 +130,7 @@ impl Sink for Counts {
     }
 }
 
-/// Reads a snapshot file into `sink`, every seal checked.
+/// Reads a snapshot file into `sink` and checks every seal.
 pub fn read_snapshot<D: Dir>(dir: &D, name: &str, sink: &mut impl Sink) -> Result<Tail, SnapshotError> {
     let (zxid, compression) = parse_snapshot_name(name).ok_or_else(|| {
         SnapshotError::Io(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a snapshot's name")))
@@ -138,7 +138,7 @@ pub fn read_snapshot<D: Dir>(dir: &D, name: &str, sink: &mut impl Sink) -> Resul
     read_file(dir.open(name)?, zxid, compression, sink)
 }
 
-/// Whether a snapshot is whole, by reading all of it.
+/// Whether a snapshot is whole; reads all of it.
 pub fn is_whole<D: Dir>(dir: &D, file: &SnapshotFile) -> bool {
     read_snapshot(dir, &file.name, &mut Counts::default()).is_ok()
 }

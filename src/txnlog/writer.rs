@@ -1,4 +1,4 @@
-//! Appending to the log. Mirrors `FileTxnLog.append`, `commit`, `rollLog` and `FilePadding`.
+//! Appends to the log. Mirrors `FileTxnLog.append`, `commit`, `rollLog` and `FilePadding`.
 
 use std::io;
 
@@ -8,17 +8,17 @@ use super::names::{log_name, parse_log_name};
 use super::record::{FILE_HEADER, Framed};
 use crate::types::Zxid;
 
-/// Apache's readers end a file where a length is zero, so some zeros stay behind the last record.
+/// Apache's readers take a length of zero for the end of a file, so at least this many zeros follow the last record.
 const ROOM: u64 = 4096;
 
-/// How the log is written.
+/// Settings of the log's files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogOptions {
-    /// `preAllocSize`: step in which a segment grows, in bytes.
+    /// `preAllocSize` in bytes: the step in which a segment grows.
     pub prealloc_bytes: u64,
-    /// `txnLogSizeLimitInKb`, in bytes: a longer segment is closed after the next sync. `None`: no limit.
+    /// `txnLogSizeLimitInKb` in bytes: a longer segment is closed after the next sync. `None`: no limit.
     pub roll_at_bytes: Option<u64>,
-    /// `forceSync`: false makes `sync` a lie, as in ZooKeeper.
+    /// `forceSync`: if false, `sync` returns without syncing, as in ZooKeeper.
     pub force_sync: bool,
 }
 
@@ -30,16 +30,16 @@ impl Default for LogOptions {
 
 struct Open<S> {
     segment: S,
-    /// End of the last record.
+    /// Offset where the last record ends.
     end: u64,
     /// Everything before this is durable.
     durable: u64,
-    /// Chained CRC after the last record.
+    /// The chained CRC after the last record.
     chain: u32,
 }
 
-/// The log's writing end. One thread owns it. After an error it refuses everything: nobody knows what is on the disk, so
-/// the process has to end and recover.
+/// Writes the log. One thread owns it. After an error it refuses everything: it is unknown what is on the disk, so the
+/// process has to end and recover.
 pub struct LogWriter<D: Dir> {
     dir: D,
     options: LogOptions,
@@ -50,12 +50,12 @@ pub struct LogWriter<D: Dir> {
     /// The name of the open segment, for messages.
     name: String,
     closed_bytes: u64,
-    /// A mark stands behind the last record, or there is none to put one behind.
+    /// There is an end mark after the last record, or there is no record to mark.
     is_marked: bool,
 }
 
 impl<D: Dir> LogWriter<D> {
-    /// Continues a log whose last transaction is `last`, with a new file: nothing is created before the first append.
+    /// Continues a log whose last transaction is `last`, in a new file. Nothing is created before the first append.
     pub fn new(dir: D, last: Zxid, options: LogOptions) -> LogWriter<D> {
         assert!(options.prealloc_bytes <= 1 << 40, "preAllocSize of {} bytes", options.prealloc_bytes);
         assert!(last >= Zxid::ZERO, "a log cannot go on behind {last}");
@@ -68,17 +68,17 @@ impl<D: Dir> LogWriter<D> {
             failed: false,
             name: String::new(),
             closed_bytes: 0,
-            // Recovery left one.
+            // Recovery has written one.
             is_marked: true,
         }
     }
 
-    /// The last transaction appended.
+    /// The zxid of the last transaction appended.
     pub fn last(&self) -> Zxid {
         self.last
     }
 
-    /// The last transaction known to be durable.
+    /// The zxid of the last transaction known to be durable.
     pub fn durable(&self) -> Zxid {
         self.durable
     }
@@ -88,7 +88,7 @@ impl<D: Dir> LogWriter<D> {
         &self.dir
     }
 
-    /// Name of the file being written, or the last one that was.
+    /// Name of the file that is being written, or was written last.
     pub fn file_name(&self) -> &str {
         &self.name
     }
@@ -98,13 +98,13 @@ impl<D: Dir> LogWriter<D> {
         self.closed_bytes + self.open.as_ref().map_or(0, |o| o.end)
     }
 
-    /// Starts [`LogWriter::bytes_since_snapshot`] anew.
+    /// Sets [`LogWriter::bytes_since_snapshot`] back to 0.
     pub fn snapshot_begun(&mut self) {
         self.closed_bytes = 0;
     }
 
-    /// Says that the state is now `last` without a log that leads to it: a snapshot was installed, or the log truncated.
-    /// The next append opens a new file.
+    /// Sets the last zxid to `last` although the log does not lead to it: a snapshot was installed, or the log was
+    /// truncated. The next append opens a new file.
     pub fn restart_at(&mut self, last: Zxid) -> io::Result<()> {
         assert!(last >= Zxid::ZERO, "a log cannot go on behind {last}");
         self.roll()?;
@@ -113,16 +113,16 @@ impl<D: Dir> LogWriter<D> {
         Ok(())
     }
 
-    /// Copies a transaction into the log. `payload` is `TxnHeader`, transaction and digest: a PROPOSAL's bytes; the frame
-    /// and our trailer are added here. Not durable before [`LogWriter::sync`].
+    /// Copies a transaction into the log. `payload` is header, transaction and digest, as in a PROPOSAL; the frame and
+    /// the trailer are added here. It is not durable before [`LogWriter::sync`].
     ///
     /// # Panics
-    /// If `zxid` does not directly follow the last one: a hole made by ourselves must never reach the disk.
+    /// If `zxid` does not directly follow the last one: a gap of our own making must never reach the disk.
     ///
     /// # Errors
-    /// The disk is full, or a new file cannot be made. Final.
+    /// The disk is full, or a new file cannot be created. All errors are final.
     pub fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
-        assert!(self.last.precedes(zxid), "log append of {zxid} behind {}", self.last);
+        assert!(self.last.precedes(zxid), "log append of {zxid} after {}", self.last);
         assert_eq!(payload.get(12..20), Some(&zxid.0.to_be_bytes()[..]), "log append of {zxid}: not in the payload");
         self.usable()?;
         self.append_framed(zxid, payload).inspect_err(|_| self.failed = true)
@@ -172,16 +172,16 @@ impl<D: Dir> LogWriter<D> {
         self.is_marked || self.open.as_ref().is_none_or(|o| o.durable < o.end)
     }
 
-    /// Whether a mark tells of the file's end.
+    /// Whether the file ends with an end mark.
     pub fn ends_with_mark(&self) -> bool {
         self.is_marked
     }
 
-    /// Says in the file that its last record is durable, so that rot in it cannot pass for a torn write. For a moment in which
-    /// there is nothing else to do: it is a sync.
+    /// Writes an end mark, which says that the last record is durable, so that damage to it cannot be taken for a torn
+    /// write. This needs a sync, so call it when there is nothing else to do.
     ///
     /// # Errors
-    /// Final, as of [`LogWriter::sync`].
+    /// All errors are final, as for [`LogWriter::sync`].
     pub fn mark(&mut self) -> io::Result<()> {
         self.usable()?;
         if self.is_marked() {
@@ -203,10 +203,11 @@ impl<D: Dir> LogWriter<D> {
         }
     }
 
-    /// Makes everything appended durable, the file's name included, and returns the last zxid that is.
+    /// Makes everything appended durable, including the file's name, and returns the last durable zxid.
     ///
     /// # Errors
-    /// Final: what a failed sync leaves on the disk is unknown, and trying again proves nothing.
+    /// All errors are final: it is unknown what a failed sync leaves on the disk, and a successful second sync proves
+    /// nothing.
     pub fn sync(&mut self) -> io::Result<Zxid> {
         self.usable()?;
         self.sync_open(self.options.force_sync).inspect_err(|_| self.failed = true)?;
@@ -238,22 +239,23 @@ impl<D: Dir> LogWriter<D> {
         Ok(())
     }
 
-    /// Makes the place of the next record ready, when there is nothing else to do: see [`Segment::expect_write`].
+    /// Prepares the memory for the next record, when there is nothing else to do: see [`Segment::expect_write`].
     pub fn expect_write(&mut self) {
         if let Some(open) = &mut self.open {
             open.segment.expect_write(open.end);
         }
     }
 
-    /// Says that [`LogWriter::roll`] will come soon: the next file is made ready meanwhile.
+    /// Announces that [`LogWriter::roll`] follows soon: the next file is prepared meanwhile.
     pub fn prepare(&mut self) {
         if self.open.is_some() && !self.failed {
             self.dir.prepare_segment(padded(FILE_HEADER.len() as u64, self.options.prealloc_bytes), &FILE_HEADER);
         }
     }
 
-    /// Ends the current file; the next append opens a new one. What was appended is made durable first, `forceSync` or not, so
-    /// that damage in a file that is not the last can never be a crash's. The blocks behind the last record are given back.
+    /// Ends the current file; the next append opens a new one. What was appended is made durable first, even if
+    /// `forceSync` is false, so that a crash can never damage a file that is not the last. The blocks after the last
+    /// record are freed.
     pub fn roll(&mut self) -> io::Result<()> {
         self.usable()?;
         self.close().inspect_err(|_| self.failed = true)
@@ -282,21 +284,21 @@ impl<D: Dir> LogWriter<D> {
     }
 }
 
-/// Lengths that a segment may have, in bytes.
+/// Possible lengths of a segment, in bytes.
 #[derive(Clone, Copy)]
 struct Sizes {
-    /// What it has now.
+    /// The current length.
     have: u64,
-    /// What the next record needs.
+    /// The length that the next record needs.
     least: u64,
-    /// What `preAllocSize` asks for.
+    /// The length according to `preAllocSize`.
     wanted: u64,
 }
 
 impl Sizes {
-    /// Has `attempt` allocate what is wanted. When the disk has not so much, space that is held for later is given back first, then
-    /// less and less is tried, down to what the record needs. All lengths tried are whole blocks, as a file without records must be
-    /// long.
+    /// Calls `attempt` to allocate the wanted length. If there is not enough space, space that is reserved for later is
+    /// freed first, and then smaller lengths are tried, down to what the record needs. All lengths are whole blocks,
+    /// since recovery expects that of a file without records.
     fn allocate<D: Dir, T>(self, dir: &mut D, mut attempt: impl FnMut(&mut D, u64) -> io::Result<T>) -> io::Result<T> {
         let Sizes { have, least, wanted } = self;
         assert!(have <= least && least <= wanted, "{have}, {least} and {wanted} bytes of a segment");
@@ -311,7 +313,7 @@ impl Sizes {
             match attempt(dir, len) {
                 Err(e) if is_full(&e) && len > least => {
                     let half = (have + (len - have) / 2).next_multiple_of(ROOM);
-                    // Halves of one block are one block.
+                    // Half of one block is rounded up to one block.
                     len = if half < len { half.max(least) } else { least };
                 }
                 outcome => return outcome,
@@ -325,7 +327,8 @@ fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`, which is rounded up to whole blocks.
+/// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`, which is rounded up to whole
+/// blocks.
 fn padded(end: u64, step: u64) -> u64 {
     let len = (end + ROOM).next_multiple_of(step.max(1).next_multiple_of(ROOM));
     assert!(len >= end + ROOM, "{len} bytes for a segment that has to hold {end}");
