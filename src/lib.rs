@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
-// The other lints are the workspace's. In binaries and tests `pub` is what a module shows its siblings; here it is the crate's face.
+// The other lints are the workspace's. In binaries and tests `pub` is what a module shows to its siblings; here it is
+// the crate's public interface.
 #![warn(unreachable_pub)]
 // `println!` panics when nobody takes the output: see `cli::output` and `runtime::logging`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]

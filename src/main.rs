@@ -1,8 +1,8 @@
-//! The binary: argv to [`zabra::cli`].
+//! The binary: passes the arguments to [`zabra::cli`].
 
 use std::process;
 
-/// glibc's took a fifth of a pipelined write's instructions.
+/// glibc's allocator took a fifth of the instructions of a pipelined write.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

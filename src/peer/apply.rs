@@ -1,4 +1,4 @@
-//! Committed transactions become changes of the tree and entries on the shards' streams. Mirrors
+//! Applies committed transactions to the tree and puts them on the shards' streams. Mirrors
 //! `FinalRequestProcessor.applyRequest` and `ZooKeeperServer.processTxn`.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::txn::Txn;
 use crate::types::{ConnId, Origin, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
-/// How far each shard has got: the zxid it answers reads at.
+/// How far each shard is: the zxid as of which it answers reads.
 pub trait Cursors {
     /// The cursor of `shard`.
     fn cursor(&self, shard: ShardId) -> Zxid;
@@ -104,7 +104,7 @@ impl Peer {
         watching: u64,
         out: &mut Outbox,
     ) {
-        // Most writes are watched by nobody: those share one empty list.
+        // Usually nobody watches the changed znode; all such entries share one empty list.
         let events: Arc<[Event]> = if events.is_empty() { Arc::clone(&self.no_events) } else { Arc::from(events) };
         for shard in (0..self.options.shards as u32).map(ShardId) {
             let mine = outcome.take_if(|(asked, ..)| *asked == shard).map(|(_, conn, outcome)| (conn, outcome));
@@ -122,7 +122,8 @@ impl Peer {
         assert!(outcome.is_none(), "{zxid} was asked for by a shard that there is not");
     }
 
-    /// The session tables follow; the connection of a session that ended without its asking is closed.
+    /// Updates the session tables, and closes the connection of a session that was ended by the server or by another
+    /// connection.
     fn session_changed(&mut self, proposal: &Proposal, local: Option<&LocalRequest>, out: &mut Outbox) {
         let session = proposal.header.session;
         match proposal.txn {
@@ -142,7 +143,7 @@ impl Peer {
     }
 }
 
-/// What the connection that asked for the transaction gets.
+/// What the connection that sent the request gets.
 fn outcome(local: &LocalRequest, proposal: &Proposal, applied: &Applied) -> Outcome {
     let Proposal { header, txn, .. } = proposal;
     let mut reply = Vec::with_capacity(128);

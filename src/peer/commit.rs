@@ -1,5 +1,5 @@
-//! Transactions between their proposal and their application: how far the log has them, how far a quorum, and what may be said
-//! only once they are durable. Mirrors the queues of `SyncRequestProcessor` and `CommitProcessor`.
+//! Transactions between proposal and application: how far they are in the log, how far a quorum has them, and what may
+//! be sent only when they are durable. Mirrors the queues of `SyncRequestProcessor` and `CommitProcessor`.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::pipeline::prep::Proposal;
 use crate::txn::TxnHeader;
 use crate::types::{SessionId, Zxid};
 
-/// What was proposed and is not applied, in zxid order.
+/// Transactions that are proposed and not applied, in zxid order.
 ///
 /// Always: applied ≤ durable ≤ appended and committed ≤ appended. What is applied next is committed by a quorum and durable on
 /// this server too.
@@ -99,14 +99,14 @@ impl CommitQueue {
     }
 }
 
-/// Something that must not be said before the log has synced.
+/// Something that must not be sent before the log has synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Said {
-    /// The leader counts its own log among those that have the transaction.
+    /// The leader's ack of its own log.
     OwnAck,
 }
 
-/// What waits for a sync, each with the transaction that has to be durable first.
+/// What waits for a sync, each with the zxid that must be durable first.
 #[derive(Debug, Default)]
 pub struct AfterSync(VecDeque<(Zxid, Said)>);
 
@@ -117,7 +117,7 @@ impl AfterSync {
         self.0.push_back((zxid, said));
     }
 
-    /// The next thing that may be said now that everything up to `durable` is.
+    /// The next entry that may be sent, now that everything up to `durable` is durable.
     pub(super) fn due(&mut self, durable: Zxid) -> Option<(Zxid, Said)> {
         self.0.pop_front_if(|(zxid, _)| *zxid <= durable)
     }

@@ -1,5 +1,5 @@
-//! The sweep that removes empty containers and expired TTL nodes. It only submits requests: validation decides again. Mirrors
-//! `ContainerManager`.
+//! Finds empty containers and expired TTL nodes that can be deleted. It only submits requests: validation decides again
+//! whether each may be deleted. Mirrors `ContainerManager`.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ pub struct SweepOptions {
     pub max_never_used_ms: i64,
 }
 
-/// When to look next, and what is still to be proposed from the last look.
+/// When to search next, and the paths from the last search that are still to be proposed.
 #[derive(Debug)]
 pub(super) struct Sweep {
     options: SweepOptions,
@@ -35,7 +35,7 @@ impl Sweep {
         (self.options.interval_ms > 0).then_some(self.next_ms)
     }
 
-    /// Paths to propose now: a look at every interval, and then no more than the rate allows.
+    /// Paths to propose now: searches at every interval, then returns as many as the rate allows.
     pub(super) fn due(&mut self, now: Now, tree: &Tree) -> Vec<String> {
         if self.options.interval_ms <= 0 || now.mono_ms < self.next_ms {
             return Vec::new();

@@ -24,7 +24,8 @@ pub(super) struct Leading {
     /// Every global session of the ensemble.
     pub(super) tracker: SessionTracker,
     sweep: Sweep,
-    /// A session is expired so much later than its moment, milliseconds: shards report only so often whom they heard of.
+    /// A session is expired this many milliseconds later than its timeout says, because shards report only from time to
+    /// time whom they heard from.
     touch_lag_ms: i64,
 }
 
@@ -60,8 +61,9 @@ impl Leading {
         proposal
     }
 
-    /// A step of its own, between two proposals: begins the next epoch once the zxids of this one are used up. Only a quorum of
-    /// one can do so: the leader of others has to step down, and the election makes the epoch.
+    /// Begins the next epoch when the zxids of this one are used up. This is a step of its own, between two proposals.
+    /// Only a leader that is a quorum by itself can do so; a leader of others must step down, and the election begins
+    /// the epoch.
     fn renew_epoch(&mut self) {
         if self.zab.is_exhausted() {
             let epoch = self.zab.begin_epoch();
@@ -79,14 +81,14 @@ impl Leading {
         self.prep.applied(zxid);
     }
 
-    /// The session is closed. Who owned it, if anybody did.
+    /// The session is closed. Returns its owner, if it had one.
     pub(super) fn session_closed(&mut self, session: SessionId) -> Option<Origin> {
         let owner = self.tracker.owner(session);
         self.tracker.remove(session);
         owner
     }
 
-    /// When a tick is wanted next, on the monotonic clock.
+    /// When the next tick is needed, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
         let expiry = self.tracker.deadline().map(|at| at + self.touch_lag_ms);
         [expiry, self.sweep.deadline()].into_iter().flatten().min()
@@ -216,7 +218,7 @@ impl Peer {
         }
     }
 
-    /// A request of the server's own.
+    /// Submits a request of the server itself.
     fn submit_own(&mut self, now: Now, session: SessionId, op: Op, body: Bytes, tree: &Tree, out: &mut Outbox) {
         let (cxid, auth, origin) = (Cxid(0), [].into(), Origin::Server);
         let request = WriteRequest { session, cxid, op, body, auth, moved: false, origin };

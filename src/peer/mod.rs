@@ -1,12 +1,12 @@
-//! One server's deciding core: it takes what shards submit, has it validated and proposed, commits what a quorum has on its
-//! log, applies it, and tells the shards. Mirrors `ZooKeeperServer` and `QuorumPeer`.
+//! The core of one server that makes decisions: it has the requests of shards validated and proposed, commits what a
+//! quorum has logged, applies it, and sends the results to the shards. Mirrors `ZooKeeperServer` and `QuorumPeer`.
 //!
 //! [`Peer`] owns the server's role and what every role shares: the transactions between log and tree (`commit`), the requests
 //! that wait for them (`local`), their application (`apply`), the session table and the snapshots. What only a leader has is in
 //! `leading`. A standalone server is the leader of an ensemble of one.
 //!
-//! Two doors: [`Peer::handle`] needs the tree only for reading, [`Peer::apply`] is the tree's only writer. Nothing is applied
-//! (so nothing is answered) before [`Input::Synced`] told that it is durable.
+//! It has two entry points: [`Peer::handle`] only reads the tree, and [`Peer::apply`] is the only code that writes it.
+//! Nothing is applied, and so nothing is answered, before [`Input::Synced`] has reported that it is durable.
 
 pub mod apply;
 mod commit;
@@ -42,7 +42,7 @@ use status::PeerStats;
 /// Settings of the peer core.
 #[derive(Clone, Debug)]
 pub struct PeerOptions {
-    /// This server; 1 when standalone.
+    /// The id of this server; 1 if it is standalone.
     pub me: ServerId,
     /// `tickTime`, milliseconds: the width of an expiry bucket.
     pub tick_ms: i32,
@@ -54,41 +54,41 @@ pub struct PeerOptions {
     pub shards: usize,
 }
 
-/// What the world does to the peer core.
+/// An input of the peer core.
 #[derive(Debug)]
 pub enum Input {
-    /// From a shard.
+    /// A message from a shard.
     FromShard(ToPeer),
     /// Everything appended up to here is durable.
     Synced {
         /// The newest durable one.
         zxid: Zxid,
-        /// How long the sync took, nanoseconds.
+        /// How long the sync took, in nanoseconds.
         sync_ns: u64,
-        /// Records it was for.
+        /// Number of records that it was for.
         records: u64,
         /// It took longer than `fsync.warningthresholdms`.
         slow: bool,
     },
-    /// The log asks for a snapshot (enough transactions or bytes since the last).
+    /// The log asks for a snapshot, because there were enough transactions or bytes since the last one.
     SnapshotDue,
     /// An administrator asks for a snapshot of all that is applied: answered with a [`SnapshotAnswer`] once one is durable.
     SnapshotAsked(SnapshotTicket),
     /// The snapshot's last part is durable under its name.
     SnapshotDone {
-        /// Of which zxid.
+        /// The zxid of the snapshot.
         zxid: Zxid,
         /// Milliseconds from begin to end.
         took_ms: i64,
     },
     /// The snapshot's writer took this many bytes of it.
     SnapshotTook(usize),
-    /// Nothing but the clock.
+    /// No event; only the time has changed.
     Tick,
 }
 
 impl Input {
-    /// What the log's thread told, if it is anything to the peer.
+    /// The input that an event of the log thread means for the peer, if any.
     pub fn from_log(event: LogEvent) -> Option<Input> {
         match event {
             LogEvent::Synced { zxid, sync_ns, records, slow, .. } => {
@@ -103,34 +103,34 @@ impl Input {
 /// A proposal for the log.
 #[derive(Debug)]
 pub struct Append {
-    /// Which.
+    /// The zxid.
     pub zxid: Zxid,
     /// Header, body and digest: a PROPOSAL's bytes.
     pub payload: Bytes,
 }
 
-/// What the peer core wants done. The caller empties the public lists after each step and keeps the rest.
+/// What the peer core wants done. The caller empties the public lists after each step and does not touch the rest.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// To the log, in order; synced as soon as possible.
+    /// Records for the log, in order, to be synced as soon as possible.
     pub append: Vec<Append>,
-    /// To the shards, in order.
+    /// Messages for the shards, in order.
     pub to_shards: Vec<(ShardId, ToShard)>,
-    /// To the snapshot's writer, in order.
+    /// Parts for the writer of snapshots, in order.
     pub snapshot: Vec<SnapshotPart>,
-    /// To those who asked for a snapshot.
+    /// Answers to requests for a snapshot.
     pub snapshot_answers: Vec<SnapshotAnswer>,
-    /// What may be said only once something is durable: held back here until [`Input::Synced`].
+    /// What may be sent only when something is durable; kept here until [`Input::Synced`].
     after_sync: AfterSync,
 }
 
-/// What this server is in its ensemble.
+/// The role of this server in its ensemble.
 enum Role {
-    /// It leads; a standalone server always does.
+    /// The leader; a standalone server always is.
     Leading(Leading),
 }
 
-/// The machine.
+/// The state machine of the peer core.
 pub struct Peer {
     options: PeerOptions,
     role: Role,
@@ -139,10 +139,10 @@ pub struct Peer {
     local: LocalRequests,
     /// Sessions whose createSession is applied and whose closeSession is not.
     sessions: SessionTable,
-    /// Answers to resumptions, each once the session's own writes up to a zxid are applied: what the session asked on the
-    /// connection it left is done before it can ask for the outcome on the new one.
+    /// Answers to resumed sessions. Each waits until the session's own writes up to a zxid are applied: what the
+    /// session sent on its old connection must be done before it can read on the new one.
     resumed: Vec<(Zxid, ShardId, ToShard)>,
-    /// For each shard, the newest zxid whose outcome it was sent.
+    /// For each shard, the newest zxid of which it was sent an outcome.
     told: Vec<Zxid>,
     imaging: Imaging,
     stats: PeerStats,
@@ -150,7 +150,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Goes on where recovery ended: `tree` and `sessions` are what log and snapshot gave; every session's full timeout
+    /// Continues where recovery ended: `tree` and `sessions` come from log and snapshot. Every session's full timeout
     /// starts now.
     ///
     /// # Panics
@@ -176,7 +176,7 @@ impl Peer {
         self.stats.recovered(digests);
     }
 
-    /// One step. The [`Outbox`] has to be the same one each time: it holds what waits for a sync.
+    /// Handles one input. The [`Outbox`] must be the same one each time, since it also keeps what waits for a sync.
     pub fn handle(&mut self, now: Now, input: Input, tree: &Tree, out: &mut Outbox) {
         match input {
             Input::FromShard(message) => self.hear_shard(now, message, tree, out),
@@ -195,13 +195,13 @@ impl Peer {
         }
     }
 
-    /// Everything up to `zxid` is durable here: says what waited for that.
+    /// Everything up to `zxid` is durable on this server: sends what waited for that.
     fn synced(&mut self, zxid: Zxid, out: &mut Outbox) {
         self.commits.synced(zxid);
         let mut own_ack = None;
         while let Some((zxid, said)) = out.after_sync.due(zxid) {
             match said {
-                // Acks are cumulative: the last one stands for all of a sync.
+                // Acks are cumulative: the last one stands for all of this sync.
                 Said::OwnAck => own_ack = Some(zxid),
             }
         }
@@ -211,7 +211,7 @@ impl Peer {
         }
     }
 
-    /// When [`Input::Tick`] is wanted next, on the monotonic clock.
+    /// When the next [`Input::Tick`] is needed, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
         let Role::Leading(leading) = &self.role;
         leading.deadline()
@@ -232,12 +232,12 @@ impl Peer {
         self.commits.len() == 0 && !self.imaging.is_running()
     }
 
-    /// About how much [`Peer::check`] looks at.
+    /// The approximate number of items that [`Peer::check`] looks at.
     pub fn weight(&self) -> usize {
         self.commits.len() + self.sessions.len()
     }
 
-    /// Its invariants. Walks all sessions and everything that is not applied.
+    /// Checks the invariants. Walks through all sessions and everything that is not applied.
     pub fn check(&self, tree: &Tree) {
         let applied = tree.last_zxid();
         self.commits.check(applied);

@@ -1,5 +1,5 @@
-//! Snapshots taken while serving: the tree's image as of one zxid, made a piece at a time between transactions, so that no
-//! request waits for more than one piece. Mirrors the snapshot thread of `SyncRequestProcessor`.
+//! Snapshots while serving: an image of the tree as of one zxid, made a piece at a time between transactions, so that
+//! no request waits for more than one piece. Mirrors the snapshot thread of `SyncRequestProcessor`.
 
 use super::{Input, Outbox, Peer};
 use crate::limits;
@@ -18,36 +18,36 @@ impl From<SnapshotEvent> for Input {
     }
 }
 
-/// Names one question for a snapshot, so that its answer finds back to whoever asked.
+/// Identifies one request for a snapshot, so that its answer can be returned to whoever sent it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SnapshotTicket(pub u64);
 
-/// Why no snapshot is taken for who asked. One that cannot be written ends the process instead.
+/// Why a request for a snapshot is refused. If a snapshot cannot be written the process ends instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SnapshotRefused {
-    /// Too many wait for one already.
-    #[error("{} others already wait for a snapshot", limits::SNAPSHOTS_ASKED)]
+    /// Too many requests are waiting already.
+    #[error("{} others already wait for a snapshot: try again later", limits::SNAPSHOTS_ASKED)]
     TooMany,
 }
 
 /// The answer to [`Input::SnapshotAsked`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SnapshotAnswer {
-    /// The question's.
+    /// The ticket of the request.
     pub ticket: SnapshotTicket,
-    /// The last transaction in a durable snapshot that holds all that was applied when it was asked for.
+    /// The zxid of a durable snapshot that contains everything that was applied when it was requested.
     pub result: Result<Zxid, SnapshotRefused>,
 }
 
-/// Whether a snapshot is being taken, how far it is, and who waits for one. Nobody else keeps any of this.
+/// Whether a snapshot is being taken, how far it is, and who waits for one. This is the only place with this state.
 #[derive(Debug, Default)]
 pub(super) struct Imaging {
     state: State,
     /// Bytes made and not yet written.
     backlog: usize,
-    /// Who asked, and the last transaction that was applied then.
+    /// The requests, each with the last transaction applied when it came.
     asked: Vec<(SnapshotTicket, Zxid)>,
-    /// Of the last finished one.
+    /// The last finished snapshot.
     pub(super) last: Option<Finished>,
 }
 
@@ -65,11 +65,11 @@ pub struct Finished {
 enum State {
     #[default]
     None,
-    /// The next [`Peer::apply`] begins one.
+    /// The next [`Peer::apply`] begins a snapshot.
     Due,
-    /// As of this transaction, a piece at a time.
+    /// A snapshot of this zxid is being made, a piece at a time.
     Making(ImageId, Zxid),
-    /// All pieces of the one as of this transaction are made.
+    /// All pieces of the snapshot of this zxid are made, but not all are written.
     Writing(Zxid),
 }
 
@@ -86,7 +86,7 @@ impl Imaging {
         }
     }
 
-    /// The log wants a snapshot.
+    /// The log asks for a snapshot.
     pub(super) fn due(&mut self) {
         if self.is_running() {
             tracing::warn!("too busy to snapshot: the previous one is still being written");
@@ -95,8 +95,8 @@ impl Imaging {
         self.state = State::Due;
     }
 
-    /// Somebody wants a snapshot of all that is applied now. One that is under way will do if it is as of `applied`; otherwise
-    /// another one follows it.
+    /// An administrator wants a snapshot of everything applied so far. If one of zxid `applied` is in progress it is
+    /// enough; otherwise another one follows it.
     pub(super) fn ask(&mut self, ticket: SnapshotTicket, applied: Zxid, out: &mut Outbox) {
         assert!(self.asked.iter().all(|(other, _)| *other != ticket), "{ticket:?} is used twice");
         if self.asked.len() == limits::SNAPSHOTS_ASKED {
@@ -109,7 +109,7 @@ impl Imaging {
         }
     }
 
-    /// The writer took this many bytes.
+    /// The writer has written this many bytes.
     pub(super) fn took(&mut self, bytes: usize) {
         assert!(bytes <= self.backlog, "{bytes} bytes of a snapshot are written, but only {} were made", self.backlog);
         self.backlog -= bytes;
@@ -142,7 +142,7 @@ impl Imaging {
 }
 
 impl Peer {
-    /// Makes the next piece, if a snapshot is in the making and its writer keeps up.
+    /// Makes the next piece, if a snapshot is in progress and its writer keeps up.
     pub(super) fn image_turn(&mut self, tree: &mut Tree, out: &mut Outbox) {
         if !self.imaging.has_work() {
             return;

@@ -1,5 +1,5 @@
-//! The peer core's figures, read by the four-letter words, the admin commands and the metrics. Mirrors `ServerStats`,
-//! `ZKDatabase` and `SessionTracker` as far as they are shown.
+//! The statistics of the peer core, for the four-letter words, the admin commands and the metrics. Mirrors the parts of
+//! `ServerStats`, `ZKDatabase` and `SessionTracker` that are shown there.
 
 use std::collections::VecDeque;
 
@@ -40,12 +40,12 @@ pub struct PeerStats {
     pub snapshot_ms: Distribution,
     /// Bytes of paths and data written, by namespace.
     pub writes: Namespaces,
-    /// Newest first is at the back.
+    /// The newest is at the back.
     pub digests: VecDeque<ZxidDigest>,
 }
 
 impl PeerStats {
-    /// Nothing counted yet.
+    /// Statistics without any counts.
     pub fn new(started: Now) -> PeerStats {
         PeerStats {
             started,
@@ -63,7 +63,7 @@ impl PeerStats {
         }
     }
 
-    /// What replaying the log showed, oldest first.
+    /// The digests from the replay of the log, oldest first.
     pub(super) fn recovered(&mut self, digests: &[(Zxid, u64)]) {
         let version = crate::txn::TxnDigest::VERSION;
         self.digests.extend(digests.iter().map(|(zxid, digest)| ZxidDigest { zxid: *zxid, version, digest: *digest }));
@@ -103,23 +103,23 @@ impl PeerStats {
     }
 }
 
-/// Everything about the peer core.
+/// The state of the peer core.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct PeerStatus {
     pub stats: PeerStats,
     pub prep: PrepStatus,
     pub last_zxid: Zxid,
-    /// Proposed and not applied.
+    /// Number of transactions proposed and not applied.
     pub outstanding: usize,
     pub znode_count: usize,
     pub ephemerals_count: usize,
     pub approximate_data_size: u64,
     pub digest: u64,
     pub global_sessions: usize,
-    /// Monotonic milliseconds of an expiry and who expires then: only when asked for.
+    /// Times of expiry (monotonic milliseconds) with the sessions that expire then; empty unless requested.
     pub expiry: Vec<(i64, Vec<SessionId>)>,
-    /// Only when asked for.
+    /// Empty unless requested.
     pub ephemerals: Vec<(SessionId, Vec<String>)>,
     pub last_snapshot: Option<Finished>,
     pub quotas: Vec<QuotaState>,

@@ -1,4 +1,4 @@
-//! A peer core alone: the test is its shards, its log and its snapshot writer.
+//! A peer core alone: the test plays its shards, its log and its snapshot writer.
 
 use super::*;
 use crate::jute::{Put, Reader};
@@ -98,7 +98,7 @@ impl World {
         count
     }
 
-    /// Syncs and applies all, and gives what the shards were sent.
+    /// Syncs and applies everything; returns what was sent to the shards.
     fn settle(&mut self) -> Vec<(ShardId, ToShard)> {
         self.sync();
         while self.apply() > 0 {}
@@ -216,12 +216,12 @@ fn a_resumed_session_moves_and_the_old_connection_is_closed() {
         w.out.to_shards
     );
     w.out.to_shards.clear();
-    // What the old connection sends now has no effect.
+    // Requests that the old connection still sends have no effect.
     w.create(A, session, "/after", 0);
     assert!(matches!(w.out.to_shards[..], [(ShardId(0), ToShard::Close { conn: ConnId(11) })]));
     w.out.to_shards.clear();
     w.write(A, session, Op::CLOSE_SESSION, Vec::new(), false);
-    // What it had proposed holds, and the new one may not read before that can be seen.
+    // Its earlier proposals stand, and the new connection may not read before they are visible.
     let told = w.settle();
     assert!(
         matches!(
@@ -250,7 +250,8 @@ fn a_resumption_waits_for_its_own_session_only() {
         [(ShardId(0), ToShard::Close { conn: ConnId(11) }), (ShardId(1), ToShard::Resumed { .. })]
     ));
     w.settle();
-    // Twice moved before anything is durable: both are answered, and the shard has closed the first meanwhile.
+    // Moved twice before anything is durable: both connections get answers, and the shard has closed the first one
+    // meanwhile.
     w.create(B, mine, "/mine", 0);
     w.resume(A, mine, 4000, true);
     w.resume(B, mine, 4000, true);
@@ -289,14 +290,14 @@ fn a_session_expires_with_its_ephemerals_and_its_connection_is_closed() {
     w.settle();
     w.proposed();
     let due = w.peer.deadline().unwrap();
-    // Heard at 100 000, rounded up to the tick, and what a report may lag.
+    // Heard from at 100 000, rounded up to the tick, plus the time by which a report may be late.
     assert_eq!(due, 106_000 + i64::from(TICK / 4));
     w.tick_at(due - 1);
     assert!(w.proposed().is_empty());
     w.tick_at(due);
     let [(header, Txn::CloseSession { paths: Some(paths) })] = &w.proposed()[..] else { panic!() };
     assert_eq!((header.session, paths), (session, &vec!["/e".to_owned()]));
-    // While it is closing nobody gets it back, and its writes are refused.
+    // While the session is closing it cannot be resumed, and its writes are refused.
     w.resume(B, session, 4000, true);
     assert!(matches!(w.out.to_shards.pop(), Some((ShardId(1), ToShard::Resumed { session: None, .. }))));
     w.create(A, session, "/late", 0);
@@ -313,7 +314,7 @@ fn a_session_expires_with_its_ephemerals_and_its_connection_is_closed() {
 fn a_touch_that_was_on_its_way_saves_a_session() {
     let mut w = World::new();
     let session = w.session(A, 4000);
-    // Heard just before its moment, reported an interval later.
+    // Heard from just before it would expire, and reported one interval later.
     w.tick_at(106_000 + i64::from(TICK / 4) - 1);
     w.shard(ToPeer::Touch { session, heard_ms: 105_999 });
     w.tick_at(106_000 + i64::from(TICK / 4));
@@ -343,7 +344,7 @@ fn closing_twice_is_harmless() {
     let told = w.settle();
     assert_eq!(told.iter().map(|(_, m)| code(m)).collect::<Vec<_>>(), [0, 0, 0, -112]);
     assert!(w.tree.get("/e").is_none());
-    // Nobody had to be told to close: the reply does.
+    // No message to close the connection is needed: the reply closes it.
     assert!(matches!(told[1].1, ToShard::Applied(Entry { outcome: Some((_, Outcome::Closed(_))), .. })));
 }
 
@@ -363,7 +364,7 @@ fn a_start_closes_sessions_that_nobody_knows() {
     assert_eq!(header.session, SessionId(5));
     assert!(w.settle().is_empty());
     assert_eq!(["/e1", "/e2", "/e3"].map(|p| w.tree.get(p).is_some()), [false, true, false]);
-    // The session that recovery knew has its full timeout again.
+    // The session from recovery has its full timeout again.
     assert_eq!(w.peer.deadline(), Some(106_000 + i64::from(TICK / 4)));
 }
 
@@ -504,7 +505,7 @@ fn a_snapshot_is_made_piece_by_piece_as_fast_as_it_is_written() {
         panic!()
     };
     assert_eq!((&sessions[..], digest.digest), (&[(SessionId(9), 4000)][..], w.tree.digest()));
-    // Asked again meanwhile: one is enough.
+    // Requested again meanwhile: one snapshot is enough.
     w.handle(Input::SnapshotDue);
     while w.peer.has_work() {
         w.apply();
@@ -512,7 +513,7 @@ fn a_snapshot_is_made_piece_by_piece_as_fast_as_it_is_written() {
     let (begun, bytes, ended) = parts(&mut w);
     assert_eq!((begun, ended), (1, 0));
     assert!((limits::IMAGE_BACKLOG..limits::IMAGE_BACKLOG + 2 * limits::IMAGE_CHUNK).contains(&bytes), "{bytes}");
-    // The tree changes while the rest waits.
+    // The tree changes while the remaining pieces wait.
     let session = w.session(A, 4000);
     w.create(A, session, "/later", 0);
     w.settle();
@@ -541,7 +542,7 @@ fn a_snapshot_is_made_piece_by_piece_as_fast_as_it_is_written() {
     assert_eq!(parts(&mut w).0, 1, "the next one");
 }
 
-/// Makes and writes what there is of a snapshot. Returns as of which transaction it is.
+/// Makes and writes the pieces of a snapshot; returns its zxid.
 fn write_snapshot(w: &mut World) -> Zxid {
     let mut zxid = None;
     while w.peer.has_work() {
@@ -569,11 +570,11 @@ fn who_asks_for_a_snapshot_is_answered_when_one_of_all_that_was_applied_is_durab
     w.handle(Input::SnapshotAsked(SnapshotTicket(1)));
     let first = write_snapshot(&mut w);
     assert_eq!((first, answers(&mut w)), (w.tree.last_zxid(), vec![]), "it is not durable yet");
-    // Nothing was applied since: the same one will do.
+    // Nothing was applied since then, so the same snapshot will do.
     w.handle(Input::SnapshotAsked(SnapshotTicket(2)));
     w.create(A, session, "/later", 0);
     w.settle();
-    // This one has to hold more.
+    // This snapshot must contain more.
     w.handle(Input::SnapshotAsked(SnapshotTicket(3)));
     w.handle(Input::SnapshotDone { zxid: first, took_ms: 5 });
     assert_eq!(answers(&mut w), [(1, first), (2, first)]);

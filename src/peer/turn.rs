@@ -1,7 +1,7 @@
-//! One turn of the peer core: what ties a [`Peer`] to the tree, the shards' streams and the log, in the order that rules W1 to W5
-//! ask for (DESIGN section 7). No thread, lock or file is named here: the server, the simulator, the tests, the benches and the
-//! fuzzers run this same code over their own [`TreeAccess`], [`Links`] and [`Streams`]. Mirrors the loops of
-//! `PrepRequestProcessor` and of `CommitProcessor`'s writing half.
+//! One turn of the peer core: connects a [`Peer`] with the tree, the shards' streams and the log, in the order that
+//! rules W1 to W5 require (`src/ORDERING.md`). It uses no threads, locks or files itself: the server, the simulator,
+//! the tests, the benches and the fuzzers run this same code with their own [`TreeAccess`], [`Links`] and [`Streams`].
+//! Mirrors the loops of `PrepRequestProcessor` and of the part of `CommitProcessor` that handles writes.
 
 use std::ops::{Deref, DerefMut};
 
@@ -13,7 +13,7 @@ use crate::tree::Tree;
 use crate::types::{Now, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
-/// How much is done at a time. The defaults are those of [`limits`]; tests make them small.
+/// How much is done at a time. The defaults are those of [`limits`]; tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Inputs taken in one turn.
@@ -22,7 +22,7 @@ pub struct Bounds {
     pub append_burst: usize,
     /// Transactions applied while readers wait.
     pub apply_burst: usize,
-    /// Messages on a shard's stream that make the writer wait for room (W5). One burst more may stand there.
+    /// Messages on a shard's stream above which the peer core waits for room (W5). One burst more may be added.
     pub stream_high_water: usize,
 }
 
@@ -37,42 +37,42 @@ impl Default for Bounds {
     }
 }
 
-/// The tree and what readers and writer tell each other about it.
+/// The tree, and how its readers and its writer coordinate.
 pub trait TreeAccess: Cursors {
-    /// The tree, standing still for as long as the guard lives.
+    /// The tree for reading; it does not change while the guard lives.
     fn read(&self) -> impl Deref<Target = Tree>;
-    /// The tree, to change.
+    /// The tree for writing.
     fn write(&self) -> impl DerefMut<Target = Tree>;
-    /// Which shards watch what.
+    /// The map of which shards watch which paths.
     fn interest(&self) -> &Interest;
-    /// The peer core says whether it waits for a shard to move on. Returns whether that is news: then it has to look once more
-    /// before it sleeps, for the shard may have moved on just before it was told to say so.
+    /// The peer core says whether it waits for a shard to move its cursor. Returns true if it did not wait before: then
+    /// it must look once more before it sleeps, since the shard may have moved its cursor just before.
     fn peer_waits(&self, waits: bool) -> bool;
 }
 
-/// The way to and from the log, the snapshot's writer and whoever has a request.
+/// How the peer reaches the log, the writer of snapshots and those who send requests.
 pub trait Links {
-    /// The oldest input that has come and was not taken.
+    /// Takes the oldest input that has arrived.
     fn next(&mut self) -> Option<Input>;
     /// Takes proposals for the log, in order.
     fn append(&mut self, batch: &mut Vec<Append>);
     /// Takes a piece of a snapshot for its writer.
     fn snapshot(&mut self, part: SnapshotPart);
-    /// Tells whoever asked for a snapshot what became of it.
+    /// Answers a request for a snapshot.
     fn snapshot_answer(&mut self, answer: SnapshotAnswer);
 }
 
-/// The way to the shards.
+/// How the peer reaches the shards.
 pub trait Streams {
     /// Whether every stream has fewer than `high_water` messages that its shard has not taken.
     fn has_room(&self, high_water: usize) -> bool;
-    /// Puts a message on a stream. The tree may be held: nobody is woken yet.
+    /// Puts a message on a stream. The tree may be locked, so nobody is woken yet.
     fn push(&mut self, shard: ShardId, message: ToShard);
-    /// Wakes the shards that were sent something since the last time. The tree is not held.
+    /// Wakes the shards that were sent something since the last call. The tree is not locked.
     fn ring(&mut self);
 }
 
-/// A peer with what its turns carry from one to the next.
+/// A peer and the state that lasts from one turn to the next.
 pub struct PeerTurn {
     peer: Peer,
     out: Outbox,
@@ -83,15 +83,15 @@ pub struct PeerTurn {
     durable: Zxid,
     /// The newest zxid put on any stream.
     published: Zxid,
-    /// Turns since the invariants were looked at: debug builds only.
+    /// Turns since the invariants were last checked; only in debug builds.
     unchecked: usize,
 }
 
 impl PeerTurn {
-    /// Around a peer over a tree whose last transaction, which is durable, is `last`.
+    /// The turns of a peer whose tree's last transaction is `last`, which is durable.
     pub fn new(peer: Peer, last: Zxid, bounds: Bounds) -> PeerTurn {
         assert!(bounds.submit_burst > 0 && bounds.append_burst > 0 && bounds.apply_burst > 0);
-        assert!(bounds.stream_high_water > 0, "a stream without room stands still");
+        assert!(bounds.stream_high_water > 0, "a stream without room would block for ever");
         PeerTurn { peer, out: Outbox::default(), bounds, appended: last, durable: last, published: last, unchecked: 0 }
     }
 
@@ -101,8 +101,8 @@ impl PeerTurn {
         self.append(links);
     }
 
-    /// One turn: hears what has come, then applies what is committed. Returns whether there was work, or the turn must be
-    /// repeated before anybody sleeps.
+    /// Runs one turn: handles what has arrived, then applies what is committed. Returns whether there was work, or
+    /// whether the turn must be repeated without sleeping.
     pub fn turn<L: Links + Streams>(&mut self, now: Now, tree: &impl TreeAccess, links: &mut L) -> bool {
         let heard = self.hear(now, tree, links);
         let applied = self.apply(tree, links);
@@ -113,22 +113,22 @@ impl PeerTurn {
         }
         self.out.snapshot_answers.drain(..).for_each(|answer| links.snapshot_answer(answer));
         let busy = heard + applied + made > 0;
-        // What is committed and still not applied waits for a shard.
+        // If something is committed but not applied now, it waits for a shard.
         let waits = !busy && self.peer.has_work();
         self.check_now_and_then(tree);
         tree.peer_waits(waits) || busy
     }
 
-    /// Takes a burst of inputs, with the tree held for reading. Proposals go to the log as they gather: the disk works while the
-    /// next are prepared.
+    /// Handles a burst of inputs while the tree is locked for reading. Proposals go to the log in groups: the disk
+    /// works while the next are prepared.
     fn hear(&mut self, now: Now, access: &impl TreeAccess, links: &mut impl Links) -> usize {
         let mut heard = 0;
         let tree = access.read();
         while heard < self.bounds.submit_burst {
             let Some(input) = links.next() else {
                 if self.peer.deadline().is_some_and(|at| at <= now.mono_ms) {
-                    // Only after everything that was heard was counted: a session that was heard of in time is not expired
-                    // because this process stood still meanwhile.
+                    // Only after everything that has arrived was counted. Otherwise, after a pause of this process,
+                    // sessions would be expired although their pings had arrived in time.
                     self.peer.handle(now, Input::Tick, &tree, &mut self.out);
                 }
                 break;
@@ -136,7 +136,7 @@ impl PeerTurn {
             heard += 1;
             if let Input::Synced { zxid, .. } = input {
                 assert!(zxid <= self.appended, "{zxid} is durable, but only {} was appended", self.appended);
-                assert!(zxid >= self.durable, "what is durable fell from {} to {zxid}", self.durable);
+                assert!(zxid >= self.durable, "the durable zxid went back from {} to {zxid}", self.durable);
                 self.durable = zxid;
             }
             self.peer.handle(now, input, &tree, &mut self.out);
@@ -165,7 +165,7 @@ impl PeerTurn {
     /// Applies a burst of what is committed, if every stream has room for its entries (W5).
     fn apply<L: Streams>(&mut self, access: &impl TreeAccess, links: &mut L) -> usize {
         if !self.peer.has_work() || !links.has_room(self.bounds.stream_high_water) {
-            // What a resumption or a moved session has to say.
+            // The answers to resumed sessions.
             self.publish(self.published, links);
             return 0;
         }
@@ -177,7 +177,7 @@ impl PeerTurn {
         assert_eq!(last > before, count > 0, "{count} transactions brought the tree from {before} to {last}");
         assert!(last <= self.peer.committed(), "{last} is applied, but not committed");
         assert!(last <= self.durable, "{last} is applied, but only {} is durable", self.durable);
-        // W2: the entries are on their way before the tree is let go.
+        // Rule W2: the entries are on the streams before the tree is released.
         self.publish(last, links);
         count
     }
@@ -185,7 +185,7 @@ impl PeerTurn {
     fn publish<L: Streams>(&mut self, applied: Zxid, links: &mut L) {
         for (shard, message) in self.out.to_shards.drain(..) {
             if let ToShard::Applied(entry) = &message {
-                // Several shards may get the same one.
+                // Several shards may get an entry for the same transaction.
                 assert!(entry.zxid >= self.published, "{} is published behind {}", entry.zxid, self.published);
                 assert!(entry.zxid <= applied, "{} is published, {applied} is applied", entry.zxid);
                 self.published = entry.zxid;
@@ -194,7 +194,8 @@ impl PeerTurn {
         }
     }
 
-    /// In debug builds, looks at the invariants so often that this costs as much as the turns themselves, not more.
+    /// In debug builds, checks the invariants from time to time: often enough to cost about as much as the turns
+    /// themselves.
     fn check_now_and_then(&mut self, access: &impl TreeAccess) {
         if cfg!(debug_assertions) {
             self.unchecked += 1;
@@ -205,7 +206,7 @@ impl PeerTurn {
         }
     }
 
-    /// Its invariants, between turns.
+    /// Checks the invariants; to be called between turns.
     pub fn check(&self, tree: &Tree) {
         let last = tree.last_zxid();
         assert!(last <= self.durable && self.durable <= self.appended, "{last}, {}, {}", self.durable, self.appended);
@@ -215,17 +216,17 @@ impl PeerTurn {
         self.peer.check(tree);
     }
 
-    /// The peer, to look at.
+    /// The peer, for reading its state.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// The peer, for what is no step of its: resets of its statistics.
+    /// The peer, for changes that are not part of a turn: resets of its statistics.
     pub fn peer_mut(&mut self) -> &mut Peer {
         &mut self.peer
     }
 
-    /// When a turn is wanted for the clock's sake, on the monotonic clock, milliseconds.
+    /// When a turn is needed because of a timer, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
         self.peer.deadline()
     }

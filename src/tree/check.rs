@@ -10,7 +10,7 @@ use super::node::{NONE, ROOT};
 use super::{Tree, digest};
 
 impl Tree {
-    /// The digest summed anew over all znodes.
+    /// The digest, computed again over all znodes.
     pub fn recompute_digest(&self) -> u64 {
         if !self.options.digest_enabled {
             return 0;

@@ -1,8 +1,8 @@
 //! The tree as of one zxid, written in pieces while transactions go on. Plays the part of `DataTree.serialize`, without its
 //! fuzziness: what is written is exactly the tree at the moment the image began.
 //!
-//! An image is a walk over the slots. Before a transaction changes a slot the walk has not reached, the slot's record as it was
-//! is set aside and written in its turn; slots filled later are passed over.
+//! An image is a walk over the slots. Before a transaction changes a slot that the walk has not reached, the slot's old
+//! record is kept and written when its turn comes. Slots that are filled later are skipped.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::Tree;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ImageId(u64);
 
-/// What an image is of.
+/// What an image contains.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ImageHead {
     /// The last transaction in it.
@@ -49,7 +49,7 @@ struct Image {
 struct Kept {
     places: HashMap<u32, Place>,
     blocks: Vec<Block>,
-    /// The record in the making.
+    /// The record that is being made.
     scratch: Vec<u8>,
 }
 

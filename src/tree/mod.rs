@@ -37,7 +37,7 @@ use node::{NONE, Node, ROOT};
 use quota::Quotas;
 use slab::Slab;
 
-/// How a tree reads owners, and whether it keeps a digest.
+/// How a tree interprets owners, and whether it keeps a digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub struct TreeOptions {
@@ -52,14 +52,14 @@ impl Default for TreeOptions {
     }
 }
 
-/// A change that watches are told of. Changes come in the order in which ZooKeeper fires watches.
+/// A change that triggers watches. Changes come in the order in which ZooKeeper triggers watches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change<'a> {
     /// What happened to `path`.
     pub event: EventType,
     /// Never empty: the root is `/`.
     pub path: &'a str,
-    /// Who may hear of it: those who may READ under this list.
+    /// Who gets the event: clients that have READ under this list.
     pub acl: &'a SharedAcl,
 }
 
@@ -152,12 +152,12 @@ impl Tree {
         self.last_zxid
     }
 
-    /// Sets where the tree stands: after loading a snapshot, and when a new epoch begins.
+    /// Sets the zxid of the tree: after loading a snapshot, and when a new epoch begins.
     pub fn set_last_zxid(&mut self, z: Zxid) {
         self.last_zxid = z;
     }
 
-    /// What the tree was built with.
+    /// The options with which the tree was created.
     pub fn options(&self) -> TreeOptions {
         self.options
     }
@@ -386,7 +386,7 @@ impl Tree {
         if self.find(path::CONFIG).is_none() {
             self.add_config();
         }
-        // Without /zookeeper itself there is no place for it.
+        // Without /zookeeper there is no place for it.
         let Some(slot) = self.find(path::CONFIG) else { return };
         self.edit_data(slot, path::CONFIG, Some(text), None, |s| {
             s.version = -1;

@@ -17,7 +17,7 @@ fn options() -> TreeOptions {
     TreeOptions { extended: ExtendedTypes { enabled: true, emulate_353: false }, digest_enabled: true }
 }
 
-/// A tree and what the last transaction told.
+/// A tree, and the watch events of the last transaction.
 struct Bench {
     tree: Tree,
     zxid: i64,
@@ -213,7 +213,7 @@ fn quotas_count_their_subtree() {
     assert!(b.tree.quota("/ab").is_none() && b.tree.quota("/").is_none());
     b.delete("/zookeeper/quota/a/zookeeper_limits");
     assert!(b.tree.quota("/a").is_none());
-    // Directly below the quota root there is no subtree to limit; Apache stumbles over it.
+    // Directly below the quota root there is no subtree to limit; Apache fails on this.
     b.create("/zookeeper/quota/zookeeper_limits", "", PLAIN, 0);
     assert_eq!(b.tree.all_quotas().count(), 0);
 }
@@ -322,7 +322,7 @@ fn loading_wakes_quotas_containers_and_owners() {
     assert_eq!((q.prefix.as_str(), q.usage.unwrap().to_string().as_str()), ("/a", "count=3,bytes=4"));
     assert_eq!((t.container_count(), t.ttl_count()), (1, 1));
     assert_eq!(t.ephemerals_of(SessionId(77)).collect::<Vec<_>>(), ["/a/e"]);
-    // Of a tree from before 3.5, which shows no configuration.
+    // A tree from before 3.5, which has no configuration znode.
     t.set_config(b"x", Zxid(1), 0, &mut |_| ());
     assert!(t.get(path::CONFIG).is_some());
     t.check().unwrap();
@@ -343,7 +343,8 @@ fn ttl_owners_are_suspicious_when_extended_types_are_off() {
     assert_eq!(build(options().extended).suspicious_owners().count(), 0);
 }
 
-/// A snapshot as Apache takes it: depth first, each node copied when the walk comes by, with transactions applied between.
+/// A snapshot as Apache takes it: depth first, each node copied when the walk reaches it, while transactions are
+/// applied.
 struct FuzzySnapshot {
     acls: Vec<(AclId, Arc<[Acl]>)>,
     nodes: Vec<(String, Option<Vec<u8>>, AclId, StatPersisted)>,
@@ -378,7 +379,7 @@ impl FuzzySnapshot {
     }
 }
 
-/// A transaction a leader would make of the tree as it is.
+/// A transaction that a leader could make for the current tree.
 fn valid_txn(t: &Tree, rng: &mut Rng) -> Option<(Op, Txn)> {
     let depth = rng.usize(1..=4);
     let path: String = (0..depth).map(|_| ["/a", "/b", "/c"][rng.usize(..3)]).collect();

@@ -1,5 +1,6 @@
-//! Watches: which connection is told of which path. One [`WatchTable`] per shard, single-threaded; [`Interest`] is what shards
-//! and the tree's writer share. Mirrors `IWatchManager`, `WatchManager` and the watch half of `DataTree`.
+//! Watches: which connection gets events for which path. One [`WatchTable`] per shard, single-threaded; [`Interest`] is
+//! shared by the shards and the tree's writer. Mirrors `IWatchManager`, `WatchManager` and the watch part of
+//! `DataTree`.
 
 pub mod interest;
 mod link;
