@@ -1,4 +1,4 @@
-//! Everything that needs more than one part: one binary, a folder a subject.
+//! Tests that need more than one part of the system: one binary, with a folder per subject.
 
 mod control;
 mod ensemble;

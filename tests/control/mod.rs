@@ -1,11 +1,12 @@
-//! `zabra start|stop|restart|status` on real processes, in zkServer.sh's words; and what `serve` says of a bad configuration.
+//! `zabra start|stop|restart|status` with real processes, and the output of zkServer.sh; and what `serve` prints for a
+//! bad configuration.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A configuration of its own, on a free port.
+/// A configuration with a directory of its own, on a free port.
 struct Site {
     dir: tempfile::TempDir,
     port: u16,
@@ -31,7 +32,7 @@ impl Site {
         self.dir.path().join("data/zookeeper_server.pid")
     }
 
-    /// Runs a command on it; gives its exit code, standard output and standard error.
+    /// Runs a command with this configuration; returns exit code, standard output and standard error.
     fn run(&self, command: &str) -> (i32, String, String) {
         said(zabra(self.dir.path()).arg(command).arg(self.config()).output().expect("runs"))
     }
@@ -121,7 +122,8 @@ fn output_that_nobody_takes_changes_nothing_of_what_a_command_does() {
     }
 }
 
-/// `start` waits until the server answers, `status` asks it, the shell connects: all by the address in the configuration.
+/// `start` waits until the server answers, `status` asks it, and the shell connects, all with the address in the
+/// configuration.
 #[test]
 fn every_form_of_an_ipv6_address_serves_every_command() {
     if TcpListener::bind("[::1]:0").is_err() {
@@ -177,13 +179,13 @@ fn a_port_in_use_is_said_and_left_alone() {
     drop(taken);
 }
 
-/// A process that is no server, whatever its command line says; ended with the test.
+/// A process that is not a server, whatever its command line says. It ends with the test.
 struct Decoy(Child);
 
 impl Decoy {
     fn new(words: &str) -> Decoy {
         let mut command = Command::new("sleep");
-        // What `ps` shows first: the name of the program.
+        // The first word of the command line that `ps` shows.
         Decoy(command.arg0(words).arg("600").spawn().expect("started"))
     }
 

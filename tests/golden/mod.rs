@@ -1,4 +1,4 @@
-//! Bytes recorded from Apache ZooKeeper 3.9, replayed against a fresh server. `apache-3.9/README.md` explains the files.
+//! Replays bytes recorded from Apache ZooKeeper 3.9 to a fresh server. `apache-3.9/README.md` explains the files.
 
 mod replay;
 mod vectors;
@@ -10,10 +10,10 @@ use crate::process::server::Home;
 use crate::process::wire::Client;
 use replay::replay;
 
-/// Cases whose last connection may still be sent answers before it is closed: which ones is a matter of time.
+/// Recordings whose last connection may or may not get replies before it is closed, depending on timing.
 const ENDS_WITH_ANYTHING: [&str; 2] = ["unknown-opcode-between-requests", "close-session-then-requests"];
 
-/// Shows the root's stat as it is in a fresh server.
+/// The recording that shows the root's stat on a fresh server; it is replayed first.
 const FIRST: &str = "connect-without-read-only-byte";
 
 fn fixtures() -> Vec<(String, String)> {
@@ -30,14 +30,15 @@ fn fixtures() -> Vec<(String, String)> {
     found
 }
 
-/// As `tools/interop/zoo.cfg.in`, and no sweep that would take zxids at times of its own.
+/// A configuration like `tools/interop/zoo.cfg.in`, but without container checks, which would use zxids at
+/// unpredictable times.
 fn home(shards: usize) -> Home {
     let lines = "nio.sessionlessCnxnTimeout=1000\nminSessionTimeout=1000\n4lw.commands.whitelist=*\nextendedTypesEnabled=true\nenforceQuota=true\n\
                  DigestAuthenticationProvider.superDigest=super:/49OUaS/Rm5CIudE7EhYoMwy+PY=";
     Home::new(lines).define("znode.container.checkIntervalMs=3600000").define(&format!("zabra.shards={shards}"))
 }
 
-/// The last zxid once it stands still: an exchange may leave a closeSession behind.
+/// The last zxid when it no longer changes: after an exchange a closeSession may still follow.
 fn settled(clock: &mut Client) -> i64 {
     let mut last = clock.ping().zxid;
     loop {

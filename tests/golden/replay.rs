@@ -1,4 +1,4 @@
-//! One recorded exchange against a live server.
+//! Replays one recorded exchange to a real server.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zabra::types::{Op, SessionId};
 
-/// How long an answer may take; what comes late is a difference, so there is no need for more patience.
+/// How long a reply may take. A later one counts as a difference.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SID_BASE: i64 = 0x0100_0000_0000_0000;
 const ZXID_BASE: i64 = 0x1000;
-/// No exchange takes more zxids.
+/// Fewer zxids than this are used by any exchange.
 const ZXIDS: i64 = 0x1000;
 const TIME: i64 = 0x0000_0180_0000_0000;
 const QUIET: Duration = Duration::from_millis(400);
@@ -19,10 +19,10 @@ const QUIET: Duration = Duration::from_millis(400);
 /// One connection of an exchange.
 struct Conn {
     stream: TcpStream,
-    /// Whole frames sent, the handshake among them.
+    /// Number of complete frames sent, including the handshake.
     sent: usize,
     received: usize,
-    /// Opcode of each xid sent.
+    /// The opcode of each xid sent.
     ops: HashMap<i32, Op>,
 }
 
@@ -31,12 +31,12 @@ struct Exchange {
     base: i64,
     conns: HashMap<u32, Conn>,
     current: u32,
-    /// The real ids, by order of appearance.
+    /// The actual session ids, in order of appearance.
     sessions: Vec<i64>,
     any_zxid: bool,
 }
 
-/// Replays `text`; what differs first, if anything does.
+/// Replays `text`; returns the first difference, if there is one.
 pub(super) fn replay(addr: SocketAddr, base: i64, text: &str, ends_with_anything: bool) -> Result<(), String> {
     let any_zxid = text.contains("# the zxid in reply headers is not comparable here");
     let mut e = Exchange { addr, base, conns: HashMap::new(), current: 0, sessions: Vec::new(), any_zxid };
@@ -99,7 +99,7 @@ impl Exchange {
         self.conns.get_mut(&self.current).expect("@ comes first")
     }
 
-    /// Sends bytes, with this run's ids and zxids in the place of the normal ones.
+    /// Sends bytes, after replacing the normalised ids and zxids by those of this run.
     fn send(&mut self, mut bytes: Vec<u8>) {
         let mut at = 0;
         while let Some(len) = i32_at(&bytes, at).and_then(|l| usize::try_from(l).ok()) {
@@ -113,7 +113,7 @@ impl Exchange {
             self.conn().sent += 1;
             at += 4 + len;
         }
-        // The server may have closed: the next line of the recording says so.
+        // The server may have closed the connection; then the next line of the recording says so.
         let _ = self.conn().stream.write_all(&bytes);
     }
 
@@ -165,7 +165,7 @@ impl Exchange {
             put(&mut actual, 8, 0);
             put(&mut expected, 8, 0);
         }
-        // The order of identities is that of a hash set.
+        // Identities come in the order of a hash set.
         if let Some(Op::WHO_AM_I) = self.op_of(&actual) {
             sort_identities(&mut actual);
             sort_identities(&mut expected);
@@ -173,7 +173,7 @@ impl Exchange {
         if actual == expected {
             return Ok(());
         }
-        // What the server may have sent beyond, so that the difference can be understood.
+        // Also show what else the server has sent, so that the difference can be understood.
         let more = self.read(4096, Duration::from_millis(50));
         Err(format!("\n  expected {}\n  actual   {} {}", hex(&expected), hex(&actual), hex(&more)))
     }
@@ -203,7 +203,7 @@ impl Exchange {
                     }
                 }
                 "passwd" => {
-                    // The id before it is in its normal form by now.
+                    // The session id in front of it has been normalised already.
                     let normal = i64_at(bytes, at - 12).unwrap_or(0);
                     let real = usize::try_from(normal - SID_BASE - 1).ok().and_then(|i| self.sessions.get(i)).copied();
                     if let (Some(real), Some(passwd)) = (real, bytes.get_mut(at..at + 16))
@@ -217,7 +217,7 @@ impl Exchange {
         }
     }
 
-    /// Names come in any order; the recording has them sorted.
+    /// Names may come in any order; in the recording they are sorted.
     fn sort(&self, frame: &mut [u8]) {
         let lists = [Op::GET_CHILDREN, Op::GET_CHILDREN2, Op::GET_EPHEMERALS];
         if !self.op_of(frame).is_some_and(|op| lists.contains(&op)) || i32_at(frame, 16) != Some(0) {
@@ -260,7 +260,7 @@ impl Exchange {
         }
     }
 
-    /// Up to `len` bytes: fewer at the end of the connection or when nothing comes for so long.
+    /// Reads up to `len` bytes; fewer if the connection ends or if nothing arrives for `wait`.
     fn read(&mut self, len: usize, wait: Duration) -> Vec<u8> {
         let stream = &mut self.conn().stream;
         stream.set_read_timeout(Some(wait)).expect("a timeout");
@@ -271,7 +271,8 @@ impl Exchange {
                 Ok(0) | Err(_) => break,
                 Ok(n) => have += n,
             }
-            // What follows the first bytes is on its way; a frame that is shorter than expected is not waited for in full.
+            // The rest of a frame follows its first bytes quickly, so do not wait the full time if a frame is shorter
+            // than expected.
             stream.set_read_timeout(Some(wait.min(Duration::from_secs(2)))).expect("a timeout");
         }
         bytes.truncate(have);

@@ -1,4 +1,4 @@
-//! The byte vectors of the protocol reference, by a live server and its files.
+//! The byte vectors of the protocol reference, checked with a real server and its files.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A scripted client: what it sends, and what came back.
+//! A client that follows a script: what it sends and what it receives.
 
 use zabra::jute::Reader;
 use zabra::proto::multi::{MultiOp, MultiReadOp, MultiResult};
@@ -8,7 +8,7 @@ use zabra::proto::response::read_data;
 use zabra::proto::{ConnectRequest, ConnectResponse, Request};
 use zabra::types::{ConnId, EventType, Op, SessionId, Stat, Zxid};
 
-/// The two znodes everybody writes.
+/// The two znodes that all clients write.
 pub const PATHS: [&str; 2] = ["/a", "/b"];
 
 /// One request of the script.
@@ -24,12 +24,12 @@ pub enum Ask {
     GetBoth,
 }
 
-/// One thing a client got, in order.
+/// Something that a client received.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Got {
-    /// A watch event: which znode, stamped with what.
+    /// A watch event: index of the znode, and zxid.
     Event(usize, Zxid),
-    /// The reply to the n-th request, its stamp, and the mzxids that a read showed.
+    /// The reply to the n-th request, its zxid, and the mzxids that a read showed.
     Reply(usize, Zxid, Vec<Zxid>),
 }
 
@@ -39,17 +39,17 @@ pub struct Client {
     pub conn: ConnId,
     /// Its shard.
     pub shard: usize,
-    /// The server knows of the connection.
+    /// The server has accepted the connection.
     pub accepted: bool,
     /// What it will do.
     pub script: Vec<Ask>,
-    /// How much of the script was sent.
+    /// Number of requests sent.
     pub sent: usize,
     /// Bytes sent and not yet received by the server.
     pub wire: Vec<u8>,
     /// Bytes received.
     pub inbox: Vec<u8>,
-    /// Decoded.
+    /// What was received, decoded.
     pub got: Vec<Got>,
     session: Option<SessionId>,
 }
@@ -98,7 +98,7 @@ impl Client {
         request.put_framed(self.sent as i32, code, &mut self.wire);
     }
 
-    /// Decodes all whole frames of the inbox.
+    /// Decodes all complete frames in the inbox.
     pub fn read(&mut self) {
         loop {
             let Some(len) = self.inbox.first_chunk::<4>().map(|b| u32::from_be_bytes(*b) as usize) else { return };

@@ -1,21 +1,21 @@
-//! What a client may and may not have seen.
+//! Judges whether a client may have seen what it saw.
 
 use super::client::{Ask, Client, Got};
 use std::collections::BTreeMap;
 use zabra::types::Zxid;
 
-/// mzxid of both znodes after each zxid that changed one.
+/// The mzxids of both znodes after each zxid that changed one of them.
 pub type History = BTreeMap<Zxid, [Zxid; 2]>;
 
 fn at(history: &History, zxid: Zxid) -> [Zxid; 2] {
     history.range(..=zxid).next_back().map(|(_, v)| *v).unwrap_or_default()
 }
 
-/// Checks one client's whole life.
+/// Checks everything that one client received.
 pub fn judge(c: &Client, history: &History) -> Result<(), String> {
     let mut next = 0;
     let mut stamp = Zxid::ZERO;
-    // Per znode: the mzxid that the armed watch was set against.
+    // For each znode with a watch: the mzxid when the watch was set.
     let mut armed: [Option<Zxid>; 2] = [None; 2];
     let writes: Vec<(usize, Zxid)> = c
         .got

@@ -1,6 +1,6 @@
-//! The ordering rules of DESIGN section 7 over random schedules: the shipped shard and peer machines, without sockets, disk
-//! or clock. Clients pipeline reads, writes, multis and watches; every step that runs on a core of its own is one choice of
-//! a seeded scheduler; what each client saw is judged at the end.
+//! Checks the ordering rules of `src/ORDERING.md` with random schedules. The shipped state machines of shard and peer
+//! run without sockets, disk or clock. Clients pipeline reads, writes, multis and watches; a seeded scheduler chooses
+//! which core makes the next step; at the end what each client saw is judged.
 
 mod client;
 mod judge;
@@ -25,7 +25,7 @@ fn several_shards() {
 #[test]
 fn a_shard_that_reads_past_its_own_next_write_is_noticed() {
     let noticed = (0..300).any(|seed| {
-        // The shard's own assertion may notice it before the judge does.
+        // An assertion in the shard may notice it before the judge does.
         std::panic::catch_unwind(|| {
             let mut world = World::new(seed, 2);
             world.ignore_behind_read = true;

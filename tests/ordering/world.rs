@@ -1,4 +1,4 @@
-//! The shipped turns of shards and a peer, and a log that syncs when the scheduler says so.
+//! The shipped turns of shards and a peer, and a log that syncs when the scheduler chooses.
 
 use super::client::{Ask, Client, PATHS};
 use super::judge::{History, judge};
@@ -25,12 +25,12 @@ pub struct World {
     shards: Vec<ShardTurn>,
     sockets: Vec<MemorySockets>,
     peer: PeerTurn,
-    /// The newest zxid in the log, and whether the log will tell that it is durable.
+    /// The newest zxid in the log, and whether its sync is still to be reported.
     appended: Zxid,
     synced: bool,
     clients: Vec<Client>,
     history: History,
-    /// Breaks rule S3a, to see the judge notice.
+    /// Breaks rule S3a, to show that the judge notices.
     pub ignore_behind_read: bool,
 }
 
@@ -183,7 +183,7 @@ impl World {
     }
 }
 
-/// What a proposal will make of the two znodes.
+/// Records what a proposal will make of the two znodes.
 fn remember(history: &mut History, payload: &[u8]) {
     let r = &mut Reader::new(payload);
     let header = TxnHeader::read(r).unwrap();
@@ -200,7 +200,7 @@ fn remember(history: &mut History, payload: &[u8]) {
     history.insert(header.zxid, state);
 }
 
-/// Small ones in half of the worlds.
+/// Small limits in half of the worlds.
 fn bounds(rng: &mut fastrand::Rng) -> Bounds {
     if rng.bool() {
         return Bounds::default();
@@ -224,7 +224,7 @@ fn random_op(rng: &mut fastrand::Rng) -> Ask {
 }
 
 fn options_of(shard: usize, seed: u64) -> ShardOptions {
-    // Every other world has little room in its pipeline.
+    // In every second world there is little room in the pipeline.
     let max_requests = if seed.is_multiple_of(2) { usize::MAX } else { 1 + seed as usize / 2 % 3 };
     ShardOptions {
         id: ShardId(shard as u32),

@@ -1,4 +1,4 @@
-//! What an independent client library (`zookeeper-client`) does with a real server.
+//! Tests with an independent client library (`zookeeper-client`) and a real server.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ const OPEN: Acls<'static> = Acls::anyone_all();
 const PERSISTENT: &CreateOptions<'static> = &CreateMode::Persistent.with_acls(OPEN);
 const EPHEMERAL: &CreateOptions<'static> = &CreateMode::Ephemeral.with_acls(OPEN);
 
-/// Runs a scenario, bounded.
+/// Runs a scenario with a time limit.
 pub fn run<T>(scenario: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { within(scenario).await })
 }
 
-/// Waits for something, bounded.
+/// Waits for a future with a time limit.
 pub async fn within<T>(something: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, something).await.expect("it comes in time")
 }
@@ -51,7 +51,7 @@ fn create_modes() {
             let (_, sequence) = client.create("/a/s-", b"", &sequential).await.expect("new");
             assert_eq!(sequence.into_i64(), expected, "the ephemeral child counted too");
         }
-        // Deleting does not give a number back.
+        // Deleting a znode does not make its number available again.
         client.delete("/a/s-0000000003", None).await.expect("there");
         let ephemeral = CreateMode::EphemeralSequential.with_acls(OPEN);
         let (stat, sequence) = client.create("/a/s-", b"", &ephemeral).await.expect("new");
@@ -94,7 +94,7 @@ fn containers_and_ttl_nodes_go_by_themselves() {
         let ttl = CreateMode::Persistent.with_acls(OPEN).with_ttl(Duration::from_millis(100));
         client.create("/t", b"", &ttl).await.expect("new");
         let (_, short_lived) = client.check_and_watch_stat("/t").await.expect("served");
-        // A child keeps its parent, however old.
+        // A parent with a child is not deleted, however old it is.
         client.create("/u", b"", &ttl).await.expect("new");
         client.create("/u/child", b"", PERSISTENT).await.expect("new");
         assert_eq!(within(short_lived.changed()).await.event_type, EventType::NodeDeleted);
@@ -104,7 +104,7 @@ fn containers_and_ttl_nodes_go_by_themselves() {
         assert_eq!(within(container.changed()).await.event_type, EventType::NodeDeleted);
     });
     server.stop();
-    // Nothing the sweep did is in the way of opening again, and what is left is swept then.
+    // The restart after the container checks works, and what is left is deleted then.
     let server = home.start();
     run(async {
         let client = connect(&server).await;
@@ -162,7 +162,7 @@ fn one_shot_watches_fire_once() {
         let stat = writer.set_data("/a", b"1", None).await.expect("there");
         let event = within(changed.changed()).await;
         assert_eq!((event.event_type, event.zxid), (EventType::NodeDataChanged, stat.mzxid));
-        // Whoever was told sees the new value.
+        // A client that got the event sees the new value.
         assert_eq!(watcher.get_data("/a").await.expect("there").0, b"1");
         writer.create("/a/b", b"", PERSISTENT).await.expect("new");
         let event = within(children.changed()).await;
@@ -170,7 +170,7 @@ fn one_shot_watches_fire_once() {
         let (_, _, deleted) = watcher.get_and_watch_data("/a/b").await.expect("there");
         writer.delete("/a/b", None).await.expect("there");
         assert_eq!(within(deleted.changed()).await.event_type, EventType::NodeDeleted);
-        // A watch that is removed says nothing; removing it twice is impossible by type.
+        // A removed watch gives no events. The library's types do not allow removing it twice.
         let (_, _, removed) = watcher.get_and_watch_data("/a").await.expect("there");
         removed.remove().await.expect("there was one");
         writer.set_data("/a", b"2", None).await.expect("there");
@@ -215,7 +215,7 @@ fn persistent_and_recursive_watches_stay() {
             let event = within(recursive.changed()).await;
             assert_eq!((event.event_type, event.path.as_str()), expected);
         }
-        // Both outlive the znode.
+        // Both watches outlive the znode.
         writer.create("/a", b"", PERSISTENT).await.expect("new");
         assert_eq!(within(persistent.changed()).await.event_type, NodeCreated);
         assert_eq!(within(recursive.changed()).await.event_type, NodeCreated);
@@ -268,7 +268,7 @@ fn multis_are_all_or_nothing() {
 
 #[test]
 fn acls_and_digest_identities() {
-    // super:interop
+    // The password is super:interop.
     let home = Home::new("DigestAuthenticationProvider.superDigest=super:/49OUaS/Rm5CIudE7EhYoMwy+PY=");
     let server = home.start();
     run(async {
@@ -282,7 +282,7 @@ fn acls_and_digest_identities() {
         assert_eq!(stranger.list_children("/a").await.err(), Some(Error::NoAuth));
         assert_eq!(stranger.create("/a/b", b"", PERSISTENT).await.err(), Some(Error::NoAuth));
         assert_eq!(stranger.get_acl("/a").await.err(), Some(Error::NoAuth));
-        // A watch may be set but brings nothing that may not be read.
+        // A watch may be set without READ permission, but it gives no events about a znode that may not be read.
         stranger.auth("digest", b"user:wrong").await.expect("any identity is accepted");
         assert_eq!(stranger.get_data("/a").await.err(), Some(Error::NoAuth));
         stranger.auth("digest", b"user:password").await.expect("served");
@@ -313,7 +313,7 @@ fn acls_and_digest_identities() {
         assert_eq!(connect(&server).await.auth("nonsense", b"").await, Err(Error::AuthFailed));
     });
     server.kill();
-    // Identities end with their connection, ACLs stay.
+    // Identities end with their connection; ACLs stay.
     let server = home.start();
     run(async {
         let client = connect(&server).await;

@@ -1,4 +1,4 @@
-//! Hosts that do not allow everything: no io_uring, little locked memory, few descriptors, no privileges.
+//! Hosts with restrictions: no io_uring, little locked memory, few descriptors, no privileges.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ fn works(server: &Server) {
     assert!(server.word("srvr").contains("Mode: standalone"));
 }
 
-/// Its log must say in one line that it is on epoll, and `why`.
+/// Its log must say in one line that it uses epoll, and `why`.
 fn says_epoll(server: &Server, why: &str) {
     wait_until("the log says what sockets are on", || server.stderr().contains("sockets are on"));
     let said = server.stderr();
@@ -26,7 +26,7 @@ fn says_epoll(server: &Server, why: &str) {
     assert!(lines.len() == 1 && lines[0].contains("epoll") && lines[0].contains(why), "{said}");
 }
 
-/// Whether this host allows io_uring: then a server that is not confined is on it.
+/// Whether this host allows io_uring; then a server without restrictions uses it.
 fn uring_works() -> bool {
     let home = Home::new("").io("auto");
     let server = home.start();
@@ -69,7 +69,7 @@ fn little_locked_memory_is_enough_for_epoll() {
     let home = Home::new("").io("auto").confined(confined);
     let server = home.start();
     works(&server);
-    // On a host that forbids io_uring altogether that is the reason it gives.
+    // On a host that forbids io_uring altogether, that is the reason in the message.
     says_epoll(&server, if uring_works() { "RLIMIT_MEMLOCK is 64 KiB" } else { "io_uring cannot be used" });
     server.stop();
 }
@@ -84,7 +84,7 @@ fn a_user_without_privileges_may_run_it() {
     }
 }
 
-/// Connections that nobody counts must not end the server: its files have their share of the descriptors.
+/// Connections without a limit must not end the server: some descriptors are reserved for its files.
 #[test]
 fn clients_cannot_take_the_descriptors_of_log_and_snapshots() {
     for io in ["auto", "epoll"] {
@@ -93,7 +93,7 @@ fn clients_cannot_take_the_descriptors_of_log_and_snapshots() {
             Home::new("nio.sessionlessCnxnTimeout=600000").io(io).confined(confined).define("zookeeper.snapCount=20");
         let server = home.start();
         let mut client = Client::connect(server.addr());
-        // More than it takes, by its limit of 128; the rest fits in the backlog.
+        // More than the server accepts with its limit of 128 descriptors; the rest fits into the backlog.
         let crowd: Vec<TcpStream> =
             (0..110).map(|_| TcpStream::connect(server.addr()).expect("at least in the backlog")).collect();
         wait_until("it stops accepting", || server.stderr().contains("no more are accepted"));

@@ -1,4 +1,4 @@
-//! Damaged, missing and unwritable files: a torn tail is cut, everything else is refused rather than served short.
+//! Damaged, missing and unwritable files: a torn end is cut off; with any other damage the server refuses to start.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -12,10 +12,11 @@ use super::wire::{Client, set_body};
 
 const CORRUPT: i32 = 21;
 const TXN_LOG: i32 = 10;
-/// What stands behind the last record of a log that was idle for a moment.
+/// Length of the end mark after the last record of a log that was idle for a moment.
 const MARK_LEN: usize = 28;
 
-/// Where a log's records begin, and where the last one ends. Read from the layout, not with Zabra's code.
+/// The offsets where the records of a log begin, and where the last one ends. Computed from the format, without Zabra's
+/// code.
 fn records(log: &Path) -> (Vec<u64>, u64) {
     let bytes = fs::read(log).expect("the log");
     let (mut at, mut found) = (16, Vec::new());
@@ -47,7 +48,7 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(|n| n.to_str()).expect("a plain name")
 }
 
-/// A directory whose last log holds `n` creates `/n0` …, each synced before the next, of a server that was killed.
+/// The directory of a server that was killed; its last log has `n` creates `/n0` …, each synced before the next.
 fn written(n: usize) -> (Home, PathBuf) {
     let home = Home::new("");
     let server = home.start();
@@ -57,15 +58,15 @@ fn written(n: usize) -> (Home, PathBuf) {
     }
     server.kill();
     let log = home.logs().pop().expect("a log");
-    // The session, then the creates.
+    // The session first, then the creates.
     let (starts, end) = records(&log);
     assert_eq!(starts.len(), n + 1);
-    // It may have found a moment for its mark: these tests are about a log without one.
+    // The server may have had time to write its end mark; these tests are about a log without one.
     overwrite(&log, end, &[0; MARK_LEN]);
     (home, log)
 }
 
-/// Serves, and has exactly the first `n`.
+/// The server starts and has exactly the first `n` znodes.
 fn has_first(home: &Home, n: usize) -> String {
     let server = home.start();
     let said = server.stderr();
@@ -81,7 +82,7 @@ fn has_first(home: &Home, n: usize) -> String {
     said
 }
 
-/// Does not serve, and says which file and which byte.
+/// The server does not start, and names the file and the byte.
 fn is_refused(home: &Home, file: &Path, at: Option<u64>) {
     let (code, said) = home.start_refused();
     assert_eq!(code, CORRUPT, "{said}");
@@ -89,7 +90,7 @@ fn is_refused(home: &Home, file: &Path, at: Option<u64>) {
     if let Some(at) = at {
         assert!(said.contains(&at.to_string()), "byte {at} is not named:\n{said}");
     }
-    // Refusing changed nothing: it refuses again.
+    // Refusing changes nothing: a second start is refused too.
     assert_eq!(home.start_refused().0, CORRUPT);
 }
 
@@ -106,7 +107,7 @@ fn a_log_cut_anywhere_in_its_last_record_loses_only_that_record() {
     }
 }
 
-/// Ten creates, a pause, a clean stop: then the log's first block is something else. No crash does that.
+/// Ten creates, a pause, a clean stop; then the first block of the log is replaced, which no crash does.
 #[test]
 fn garbage_where_a_log_should_be_is_refused_and_left_alone() {
     let home = Home::new("");
@@ -127,7 +128,7 @@ fn garbage_where_a_log_should_be_is_refused_and_left_alone() {
             bytes
         })
         .into();
-    // As long as a recovery leaves it.
+    // The length that a recovery leaves.
     damaged.push(vec![0; records(&log).1 as usize + MARK_LEN]);
     for bytes in damaged {
         fs::write(&log, &bytes).expect("written");
@@ -172,7 +173,7 @@ fn a_tail_that_was_cut_is_not_cut_again_nor_found_later() {
     assert!(!said.contains("cut off"), "{said}");
 }
 
-/// The last record of a log has nothing behind it to show that it was durable once, but for a mark.
+/// Only an end mark proves that the last record of a log was durable, since no record follows it.
 #[test]
 fn rot_in_the_last_record_of_an_idle_server_is_refused() {
     let (home, _) = written(2);
@@ -195,10 +196,10 @@ fn rot_in_the_last_record_of_an_idle_server_is_refused() {
     overwrite(&log, last, &vec![0; (end - last) as usize]);
     is_refused(&home, &log, Some(last));
     fs::write(&log, &whole).expect("restored");
-    // Rot in the mark harms nobody.
+    // Damage to the mark itself does no harm.
     flip(&log, end + 20);
     has_first(&home, 3);
-    // Nor does a mark stand in the way of what is written later, by a server that stopped well.
+    // The mark does not prevent further writes, by a server that was stopped cleanly.
     let server = home.start();
     let mut client = Client::connect(server.addr());
     client.create("/n3", b"data of 3").expect("new");
@@ -216,7 +217,7 @@ fn rot_in_the_last_record_of_an_idle_server_is_refused() {
 fn one_flipped_bit_before_the_end_is_refused() {
     let (home, log) = written(6);
     let (starts, _) = records(&log);
-    // In the checksum, the length, the header, the data, the trailer's last byte and the end mark of the third record.
+    // In the checksum, the length, the header, the data, the trailer's last byte and the end byte of the third record.
     let (third, fourth) = (starts[2], starts[3]);
     let whole = fs::read(&log).expect("the log");
     for at in [third, third + 8, third + 11, third + 20, third + 50, fourth - 2, fourth - 1] {
@@ -233,15 +234,15 @@ fn zeroes_a_moved_block_and_an_older_block_before_the_end_are_refused() {
     let (starts, end) = records(&log);
     let whole = fs::read(&log).expect("the log");
     let slice = |from: usize, to: usize| whole[starts[from] as usize..starts[to] as usize].to_vec();
-    // Zeroes, as a lost page leaves them.
+    // Zeros, as a lost page leaves them.
     overwrite(&log, starts[3], &vec![0; (starts[5] - starts[3]) as usize]);
     is_refused(&home, &log, Some(starts[3]));
     fs::write(&log, &whole).expect("restored");
-    // A record that is whole, but of another place.
+    // A record that is valid but belongs elsewhere.
     overwrite(&log, starts[5], &slice(3, 4));
     is_refused(&home, &log, Some(starts[5]));
     fs::write(&log, &whole).expect("restored");
-    // One record taken out, what follows moved up.
+    // One record removed, and the following ones moved up.
     let mut shorter = whole.clone();
     shorter.drain(starts[4] as usize..starts[5] as usize);
     shorter.resize(whole.len(), 0);
@@ -252,7 +253,7 @@ fn zeroes_a_moved_block_and_an_older_block_before_the_end_are_refused() {
     has_first(&home, 9);
 }
 
-/// A history of at least `n` logs whose only snapshot is the first.
+/// A history of at least `n` logs, of which the first snapshot is the only one.
 fn long_history(n: usize) -> Home {
     let home = Home::new("snapCount=20");
     let server = home.start();
@@ -297,10 +298,11 @@ fn a_torn_record_at_the_end_of_a_log_that_is_not_the_last_is_refused() {
     let (_, end) = records(&logs[0]);
     let whole = fs::read(&logs[0]).expect("the log");
     overwrite(&logs[0], end - 4, &[0; 4]);
-    // It was marked as durable to its end when it was closed.
+    // When the file was closed it was marked as durable up to its end.
     is_refused(&home, &logs[0], Some(end));
     overwrite(&logs[0], end, &[0; MARK_LEN]);
-    // Without that the first log may be cut there; that what follows belongs behind the record that is gone is what gives it away.
+    // Without the mark the first log could be torn there. But the record that follows in the next log names the record
+    // that is gone.
     let (code, said) = home.start_refused();
     assert_eq!(code, CORRUPT, "{said}");
     assert!(said.contains(name(&logs[1])) && said.contains("at byte 16"), "{said}");
@@ -345,7 +347,7 @@ fn a_damaged_snapshot_is_passed_over_and_the_last_one_is_not() {
     assert_eq!(code, CORRUPT, "{said}");
 }
 
-/// Writes values until the server is gone; how many it acknowledged, having sent one more at a time.
+/// Writes values until the server has ended; returns how many were acknowledged. At most one more was sent.
 fn fill(client: &mut Client) -> u32 {
     let mut acknowledged = 0;
     loop {
@@ -368,7 +370,7 @@ fn number(data: &[u8]) -> u32 {
     text.trim().parse().expect("a number")
 }
 
-/// The server ends with its code when it cannot write, and has everything acknowledged once there is room.
+/// The server ends with the documented code when it cannot write, and has everything acknowledged once there is space.
 fn fails_and_recovers(mut home: Home, make_room: impl FnOnce(&mut Home)) {
     let mut server = home.start();
     let mut client = Client::connect(server.addr());
@@ -398,7 +400,7 @@ fn a_write_beyond_the_limit_of_file_sizes_ends_the_server_unacknowledged() {
     fails_and_recovers(home, |home| home.limit_file_size(None));
 }
 
-/// A small file system in memory. Only root can have one.
+/// A small file system in memory. Only root can mount one.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -453,7 +455,7 @@ fn a_small_disk_is_used_as_far_as_it_goes() {
             eprintln!("only root can mount a small disk: not tested");
             return;
         };
-        // A segment of the usual size, begun again and again.
+        // Segments of the usual size, one after the other.
         let home = Home::new("snapCount=50\npreAllocSize=65536").data_in(disk.0.join("data"));
         let server = home.start();
         let mut client = Client::connect(server.addr());
@@ -464,7 +466,7 @@ fn a_small_disk_is_used_as_far_as_it_goes() {
         let server = home.start();
         assert_eq!(Client::connect(server.addr()).children("/", false).expect("listed").len(), 601);
         server.stop();
-        // Nothing can be written: no start.
+        // Nothing can be written, so the server does not start.
         let fill = disk.0.join("fill");
         let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", fill.display())).output();
         assert!(filled.is_ok_and(|o| !o.status.success()), "the disk is filled");

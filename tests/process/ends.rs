@@ -1,4 +1,5 @@
-//! How the server ends connections: with FIN behind what was queued, as ZooKeeper does. A reset is for clients that do not read.
+//! How the server ends connections: with FIN after what was queued, as ZooKeeper does. Only a client that does not read
+//! gets a reset.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -19,7 +20,7 @@ fn until_fin(mut stream: &TcpStream, kind: &str) -> Vec<u8> {
     sent
 }
 
-/// Sends these bytes on a new connection; what came back until FIN.
+/// Sends these bytes on a new connection; returns what the server sent until FIN.
 fn answer(server: &Server, bytes: &[u8], kind: &str) -> Vec<u8> {
     let mut raw = Raw::connect(server.addr());
     raw.send(bytes).expect("sent");
@@ -87,7 +88,7 @@ fn a_connection_too_many_is_ended_with_fin() {
         let home = Home::new("maxClientCnxns=1").io(io);
         let server = home.start();
         let mut first = loop {
-            // The helper's own connection may still be counted.
+            // The test's own previous connection may still be counted.
             match Client::handshake(server.addr(), &new_session(30_000)) {
                 Ok(Some(client)) => break client,
                 _ => std::thread::sleep(std::time::Duration::from_millis(5)),

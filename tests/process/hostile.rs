@@ -1,4 +1,4 @@
-//! Clients that do what no client should: the offender is answered or closed, nobody else notices.
+//! Hostile clients: the offender gets an error or is disconnected, and nobody else notices.
 
 use std::io::Write;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Bystander {
         Bystander { client, writes: 0 }
     }
 
-    /// It reads and writes as if nothing were.
+    /// Reads and writes, which must work as usual.
     pub fn is_served(&mut self) {
         self.writes += 1;
         let stat = self.client.set("/bystander", b"here", -1).expect("served");
@@ -38,7 +38,7 @@ fn hello() -> Vec<u8> {
     out
 }
 
-/// Closed without an answer.
+/// Checks that the connection is closed without a reply.
 fn is_closed(server: &Server, bytes: &[u8]) {
     let mut raw = Raw::connect(server.addr());
     raw.send(bytes).expect("sent");
@@ -58,7 +58,7 @@ fn lengths_that_cannot_be_close_the_connection() {
         assert_eq!(client.raw().closed(), b"", "length {len}");
         bystander.is_served();
     }
-    // No request is as short as this.
+    // No request is this short.
     for short in 0..8 {
         let mut client = Client::connect(server.addr());
         let mut bytes = (short as i32).to_be_bytes().to_vec();
@@ -66,7 +66,7 @@ fn lengths_that_cannot_be_close_the_connection() {
         client.raw().send(&bytes).expect("sent");
         assert_eq!(client.raw().closed(), b"", "a request of {short} bytes");
     }
-    // A closed connection does not end its session.
+    // Closing the connection does not end its session.
     let client = Client::connect(server.addr());
     let resumption = client.resumption();
     let mut client = client;
@@ -90,7 +90,7 @@ fn garbage_is_survived() {
         if random.bool() {
             bytes.splice(0..0, hello());
         }
-        // The server may close in the middle.
+        // The server may close the connection in the middle.
         let _ = raw.send(&bytes);
     }
     bystander.is_served();
@@ -107,12 +107,12 @@ fn every_opcode_with_every_kind_of_body_is_answered_or_closed() {
         [vec![], vec![0xff; 3], vec![0xff; 64], vec![0; 64], text("/bystander"), [0x7f, 0xff, 0xff, 0xff].repeat(5)];
     for op in (-15..30).chain(95..115).chain([i32::MIN, i32::MAX]) {
         for body in &bodies {
-            // A set or delete of the bystander's znode cannot come from these bodies.
+            // These bodies cannot be a set or delete of the bystander's znode.
             let mut client = Client::connect(server.addr());
             client.send(Op(op), body);
-            // Anything but silence: a reply or the end.
+            // There must be a reply, or the connection must end.
             if client.try_reply().is_ok() && Op(op) != Op::CLOSE_SESSION {
-                // Where the connection goes on, so do answers.
+                // If the connection stays open, further requests are answered.
                 if client.raw().send(&framed(-2, Op::PING, &[])).is_ok() {
                     let _ = client.try_reply();
                 }
@@ -157,7 +157,7 @@ fn mutated_requests_are_survived_and_the_log_opens_again() {
                 break;
             }
         }
-        // Until the server closes or has answered everything.
+        // Until the server closes the connection or has answered everything.
         let _ = client.raw().send(&framed(-2, Op::PING, &[]));
         while client.try_reply().is_ok_and(|r| r.xid != -2) {}
     }
@@ -179,12 +179,12 @@ fn a_handshake_that_never_comes_is_not_waited_for() {
         raw.send(part).expect("sent");
         assert_eq!(raw.closed(), b"", "after {} bytes of a handshake", part.len());
     }
-    // One byte now and then does not help.
+    // A single byte from time to time does not extend the timeout.
     let mut raw = Raw::connect(server.addr());
     raw.stream().set_nonblocking(true).expect("non-blocking");
     let closed = hello[..40].iter().any(|byte| {
         std::thread::sleep(Duration::from_millis(50));
-        // FIN is told by a read; what is sent behind it is dropped.
+        // A read returns FIN; what is sent after it is dropped.
         raw.send(&[*byte]).is_err() || matches!(raw.stream().peek(&mut [0]), Ok(0))
     });
     assert!(closed, "a handshake of a byte now and then was waited for");
@@ -193,7 +193,7 @@ fn a_handshake_that_never_comes_is_not_waited_for() {
 
 #[test]
 fn thousands_of_idle_connections_cost_little_and_disturb_nobody() {
-    // Both ends of each connection count against limits of this process and of the server.
+    // Both ends of each connection count towards the limits of this process and of the server.
     const MANY: usize = 2000;
     raise_open_files();
     let home = Home::new("nio.sessionlessCnxnTimeout=600000");
@@ -239,7 +239,7 @@ fn a_client_that_does_not_read_costs_a_bounded_amount() {
     }
     let grown = server.memory().saturating_sub(before);
     assert!(grown < 80 << 20, "{} MiB are kept for a client that does not read", grown >> 20);
-    // When it reads, everything comes, in order.
+    // When it reads, everything arrives, in order.
     for xid in 2..2 + ANSWERS as i32 {
         let reply = slow.reply();
         assert_eq!((reply.xid, reply.err, reply.body.len()), (xid, 0, 4 + 1_000_000 + 68));
@@ -247,7 +247,8 @@ fn a_client_that_does_not_read_costs_a_bounded_amount() {
     bystander.is_served();
 }
 
-/// Reads behind a write of their own session are answered when the write is, all at once: that too is bounded.
+/// Reads that wait for a write of their own session are all answered together with it, and the memory for that is
+/// limited too.
 #[test]
 fn reads_and_writes_of_a_client_that_does_not_read_cost_a_bounded_amount() {
     let home = Home::new("");
@@ -289,7 +290,7 @@ fn events_for_a_client_that_does_not_read_are_bounded_too() {
     bystander.client.create(&path, b"").expect("new");
     let before = server.memory();
     let set = set_body(&path, b"", -1);
-    // 60 kB for each event: 240 MB, were they kept.
+    // Each event has 60 kB: 240 MB, if they were all kept.
     for _ in 0..40 {
         let xids: Vec<i32> = (0..100).map(|_| bystander.client.send(Op::SET_DATA, &set)).collect();
         for xid in xids {
@@ -315,7 +316,7 @@ fn a_giant_multi_is_done_or_refused_as_one() {
     let names = client.children("/", false).expect("served");
     assert_eq!(names.len(), 15_000 + 2);
     bystander.is_served();
-    // One more than fits into a packet.
+    // One operation more than fits into a packet.
     let mut too_large = multi_body(&ops(20_000));
     too_large.resize(1_048_576, 0);
     client.send(Op::MULTI, &too_large);
@@ -378,7 +379,7 @@ fn a_session_that_was_closed_is_gone_for_every_connection() {
     let mut client = Client::connect(server.addr());
     client.create_mode("/bystander/e", b"", 1).expect("new");
     let resumption = client.resumption();
-    // Requests after closeSession in the same write are not executed.
+    // Requests after closeSession in the same packet are not executed.
     let after = framed(99, Op::CREATE, &create_body("/after", b"", 0));
     client.raw().send(&[framed(98, Op::CLOSE_SESSION, &[]), after].concat()).expect("sent");
     client.raw().closed();
@@ -398,7 +399,7 @@ fn the_older_connection_of_a_session_is_closed() {
     assert_eq!(new.session, old.session);
     assert_eq!(old.raw().closed(), b"");
     assert_eq!(new.exists("/e", false).map(|s| s.ephemeral_owner), Ok(new.session.0));
-    // Nobody takes it over without its password.
+    // Nobody can take the session over without its password.
     let stranger = zabra::proto::connect::ConnectRequest { passwd: vec![1; 16], ..new.resumption() };
     assert!(Client::handshake(server.addr(), &stranger).expect("an answer").is_none());
     server.stop();

@@ -1,5 +1,5 @@
-//! Hostile clients in numbers: what they can make the server keep is bounded, and an ordinary session is answered meanwhile,
-//! rightly and in order. What they cost others in time is measured by `tools/load/hostile`.
+//! Many hostile clients at once: the memory that they can make the server use is limited, and an ordinary session
+//! meanwhile gets correct replies in order. `tools/load/hostile` measures how much they delay others.
 
 use std::net::SocketAddr;
 
@@ -12,14 +12,14 @@ use super::wire::{Client, Raw, create_body, framed, multi_body, new_session, rea
 
 const MIB: u64 = 1 << 20;
 
-/// What a client that does not read, or reads much, may make the server keep: a megabyte of replies and one more on its way to the
-/// socket, and a little more when it has reads between its writes, which wait in the shard.
+/// Most memory that a client which does not read, or reads much, can make the server use: a megabyte of replies, one
+/// more on its way to the socket, and a little more for reads between its writes, which wait in the shard.
 const UNREAD: u64 = 3 * MIB;
 
-/// What the server keeps besides, whatever the number of clients.
+/// Most additional memory, whatever the number of clients.
 const SLACK: u64 = 32 * MIB;
 
-/// The server, a bystander, and the server's memory before anything hostile.
+/// The server, a bystander, and the server's memory before the hostile clients come.
 struct Scene {
     server: Server,
     bystander: Bystander,
@@ -46,7 +46,8 @@ impl Scene {
         self.server.memory().saturating_sub(self.before)
     }
 
-    /// The bystander is answered again and again, and the server never holds more than so much.
+    /// Checks several times that the bystander is answered and that the server's memory has not grown by more than
+    /// `bytes`.
     fn stays_below(&mut self, bytes: u64, why: &str) {
         for _ in 0..20 {
             self.bystander.is_served();
@@ -55,7 +56,7 @@ impl Scene {
         }
     }
 
-    /// A figure of mntr.
+    /// A value of mntr.
     fn figure(&self, name: &str) -> u64 {
         let text = self.server.word("mntr");
         let line =
@@ -63,7 +64,7 @@ impl Scene {
         line.parse::<f64>().expect("a number") as u64
     }
 
-    /// A znode of a megabyte and one of 10,000 children, made by an honest client.
+    /// Creates a znode of a megabyte and one with 10,000 children.
     fn with_much_to_read(&self) {
         let mut client = Client::connect(self.addr());
         client.create("/big", &vec![7; 1_000_000]).expect("new");
@@ -83,7 +84,7 @@ impl Scene {
     }
 }
 
-/// Sends as much as the server takes: a connection whose requests it does not read blocks its sender.
+/// Sends as much as the server accepts: the sender blocks when the server no longer reads its requests.
 fn send_what_fits(client: &mut Client, bytes: &[u8]) -> usize {
     client.raw().stream().set_nonblocking(true).expect("a socket");
     let mut sent = 0;
@@ -115,7 +116,8 @@ fn many_who_do_not_read_keep_two_replies_each() {
     scene.bystander.is_served();
 }
 
-/// Reads between writes must be answered when their turn comes, read or not: so no more are taken than may be kept.
+/// Reads between writes must be answered together with the writes, whether the client reads or not, so only a limited
+/// number is accepted.
 #[test]
 fn many_who_write_between_large_reads_and_do_not_read_keep_little() {
     const MANY: usize = 40;
@@ -153,7 +155,8 @@ fn frames_that_never_end_cost_what_was_sent_of_them() {
         scene.bystander.is_served();
     }
     scene.stays_below(32 * MIB, "for frames of a few bytes");
-    // All but the last byte of a megabyte: no more than jute.maxbuffer each, and what buffers are longer than that.
+    // All but the last byte of a megabyte each: no more than jute.maxbuffer per connection, and the buffers' spare
+    // capacity.
     let body = vec![0; 999_000];
     half.iter_mut().take(20).for_each(|c| c.raw().send(&body).expect("sent"));
     scene.stays_below(32 * MIB + 20 * 3 * MIB, "for frames of a megabyte");
@@ -168,7 +171,7 @@ fn a_flood_of_sessions_leaves_nothing_behind() {
     for round in 0..10 {
         for n in 0..40 {
             match n % 4 {
-                // Gone before a word, or in the middle of the handshake, or before its answer.
+                // The client leaves before it sends anything, in the middle of the handshake, or before the reply.
                 0 => drop(Raw::connect(scene.addr())),
                 1 => Raw::connect(scene.addr()).send(&[0, 0, 0, 45, 0]).expect("sent"),
                 2 => {
@@ -194,7 +197,7 @@ fn a_flood_of_giant_multis_waits_outside() {
     let mut scene = Scene::new();
     let mut greedy: Vec<Client> = (0..MANY).map(|_| Client::connect(scene.addr())).collect();
     greedy[0].create("/target", b"").expect("new");
-    // Each within jute.maxbuffer, and the last op of every other one fails.
+    // Each is within jute.maxbuffer, and in every second one the last operation fails.
     let multi = |fails: bool| {
         let mut ops: Vec<_> = (0..200).map(|_| (Op::SET_DATA, set_body("/target", &[9; 4_900], -1))).collect();
         ops.push((Op::SET_DATA, set_body("/target", b"", if fails { 1_000_000 } else { -1 })));
@@ -206,14 +209,14 @@ fn a_flood_of_giant_multis_waits_outside() {
         (1..=DEEP).flat_map(|n| framed(n + 1, Op::MULTI, if n % 2 == 0 { &bad } else { &good })).collect();
     let mut unsent: Vec<usize> = greedy.iter_mut().map(|c| send_what_fits(c, &requests)).collect();
     for _ in 0..DEEP {
-        // About a megabyte in the pipeline, and on each connection one frame that waits and what its buffers are longer than that.
+        // About a megabyte in the pipeline, and on each connection one waiting frame and the buffers' spare capacity.
         scene.stays_below(MANY as u64 * 4 * MIB + 16 * MIB, "for multis that are not done");
         assert!(scene.figure("zk_outstanding_requests") < 4, "large ones go one after the other");
         for (client, sent) in greedy.iter_mut().zip(&mut unsent) {
             *sent += send_what_fits(client, &requests[*sent..]);
         }
     }
-    // Every one is answered, in order, all or nothing.
+    // Every one is answered, in order, and is executed completely or not at all.
     let threads: Vec<_> = greedy
         .into_iter()
         .zip(unsent)
@@ -291,7 +294,7 @@ fn watches_by_the_hundred_thousand_cost_their_paths_and_little_more() {
     let each = scene.grown() / MANY as u64;
     assert!(each < 400, "{each} bytes for a watch on a path of 42");
     scene.stays_below(MANY as u64 * 400, "for watches");
-    // Armed again they take no more.
+    // Setting them again takes no more memory.
     for from in (0..MANY).step_by(1000) {
         let xids: Vec<i32> =
             (from..from + 1000).map(|n| watcher.send(Op::EXISTS, &read_body(&path(n), true))).collect();
@@ -310,7 +313,7 @@ fn huge_lists_of_watches_are_taken_one_after_the_other() {
     let mut watchers: Vec<Client> = (0..4).map(|_| Client::connect(scene.addr())).collect();
     let mut body = Vec::new();
     body.put_i64(i64::MAX);
-    // Half are there no more, as far as the client knows: an event each. The others are armed.
+    // According to the client half of the znodes existed and are gone: an event for each. The other watches are set.
     body.put_strings(&(0..PATHS / 2).map(|n| format!("/gone/a-path-that-is-not-there-{n:08}")).collect::<Vec<_>>());
     body.put_strings(&(0..PATHS / 2).map(|n| format!("/come/a-path-that-is-not-there-{n:08}")).collect::<Vec<_>>());
     body.put_strings::<String>(&[]);
@@ -328,7 +331,7 @@ fn huge_lists_of_watches_are_taken_one_after_the_other() {
         }
     }
     assert_eq!(scene.figure("zk_watch_count"), (4 * PATHS / 2) as u64);
-    // Garbage instead of a list closes nobody else.
+    // Garbage instead of a list affects no other connection.
     let mut liar = Client::connect(scene.addr());
     let lie = [&0i64.to_be_bytes()[..], &i32::MAX.to_be_bytes(), &text("/a")].concat();
     liar.raw().send(&framed(-8, Op::SET_WATCHES, &lie)).expect("sent");

@@ -1,11 +1,12 @@
-//! `jute.maxbuffer` and other limits, one byte below, at and above; whatever was accepted opens again.
+//! `jute.maxbuffer` and other limits: one byte below, exactly at, and one byte above. Everything that was accepted must
+//! be recoverable.
 
 use zabra::types::Op;
 
 use super::server::Home;
 use super::wire::{Client, create_body, multi_body, set_body};
 
-/// A body of exactly `len` bytes, made by a znode's data of fitting length.
+/// A body of exactly `len` bytes; the length of a znode's data is chosen so that it fits.
 fn padded(len: usize, body: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let bare = body(b"").len();
     let made = body(&vec![b'x'; len.checked_sub(bare).expect("room for the data")]);
@@ -13,13 +14,13 @@ fn padded(len: usize, body: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     made
 }
 
-/// Sends requests whose packets are one byte less than `max`, `max` and one byte more; the last one closes the connection.
-/// Then restarts after a kill and looks at what was accepted.
+/// Sends requests with packets of one byte less than `max`, of `max`, and of one byte more; the last one must close the
+/// connection. Then kills and restarts the server and checks what was accepted.
 fn limit(home: &Home, max: usize) {
     let server = home.start();
     let mut client = Client::connect(server.addr());
     client.create("/set", b"").expect("new");
-    // A packet is the header's 8 bytes and the body.
+    // A packet consists of the header's 8 bytes and the body.
     let sizes = [max - 9, max - 8, max - 7];
     let create = |i: usize| move |data: &[u8]| create_body(&format!("/create{i}"), data, 0);
     let set = |data: &[u8]| set_body("/set", data, -1);
@@ -44,7 +45,7 @@ fn limit(home: &Home, max: usize) {
                 let reply = client.call(op, &body);
                 assert_eq!(reply.err, 0, "op {op}, packet of {} bytes", body.len() + 8);
             } else {
-                // The server may close before it has taken everything.
+                // The server may close the connection before it has read everything.
                 let _ = client.try_send(op, &body);
                 assert_eq!(client.raw().closed(), b"", "op {op}, packet of {} bytes", body.len() + 8);
                 let resumed = Client::handshake(server.addr(), &client.resumption()).expect("an answer");
@@ -83,7 +84,7 @@ fn a_large_jute_maxbuffer_takes_records_larger_than_a_segment() {
     limit(&Home::new("preAllocSize=64").define("jute.maxbuffer=5000000"), 5_000_000);
 }
 
-/// ZOOKEEPER-3496, ZOOKEEPER-4306: transactions that the server makes are longer than what clients may send.
+/// ZOOKEEPER-3496, ZOOKEEPER-4306: transactions made by the server are longer than what clients may send.
 #[test]
 fn a_session_with_more_ephemerals_than_fit_into_a_packet_closes_and_the_log_opens_again() {
     let home = Home::new("").define("jute.maxbuffer=4096").define("zookeeper.jute.maxbuffer.extrasize=1024");

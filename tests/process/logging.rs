@@ -1,4 +1,5 @@
-//! The server and whoever reads its log: it outlives a reader that goes, stalls or has no room, and no client fills the log.
+//! The server and the readers of its log: the server survives a reader that ends, stalls or has no room, and clients
+//! cannot fill the log.
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, pipe};
@@ -8,10 +9,10 @@ use std::process::Stdio;
 use super::server::{Home, Server};
 use super::wire::{Client, Raw};
 
-/// Connections that provoke a line each.
+/// Number of connections that each cause a line.
 const GARBAGE: usize = 300;
 
-/// What a client that speaks HTTP sends: no handshake, so the server closes the connection and logs it.
+/// Sends HTTP instead of a handshake, so the server closes the connection and logs that.
 fn send_garbage(server: &Server) {
     for _ in 0..GARBAGE {
         let mut raw = Raw::connect(server.addr());
@@ -20,24 +21,24 @@ fn send_garbage(server: &Server) {
     }
 }
 
-/// A pipe without room for another byte.
+/// A pipe that is full.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = pipe().expect("a pipe");
     let fd = writer.as_raw_fd();
-    // SAFETY: plain system calls on a descriptor of ours; the buffer is as long as said.
+    // SAFETY: plain system calls on our own descriptor; the buffer has the given length.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
         assert!(flags >= 0 && libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) == 0);
         for len in [4096, 1] {
             while libc::write(fd, [b'.'; 4096].as_ptr().cast(), len) > 0 {}
         }
-        // The server's end blocks, as a pipe does unless somebody asks for something else.
+        // The server's end blocks, as the end of a pipe does by default.
         assert_eq!(libc::fcntl(fd, libc::F_SETFL, flags), 0);
     }
     (reader, writer)
 }
 
-/// It serves, also what is logged, and stops well.
+/// Checks that the server serves, also requests that it logs, and stops cleanly.
 fn serves_and_stops(server: Server) {
     send_garbage(&server);
     let mut client = Client::connect(server.addr());
@@ -96,7 +97,7 @@ fn what_was_logged_while_the_reader_stalled_is_read_later() {
     assert!(text.contains("configuration from ") && text.contains(" stopping"), "{text}");
 }
 
-/// Ends by itself because its log cannot grow; with the documented code, whoever is told.
+/// The server must end because its log cannot grow, with the documented exit code, even if nobody reads why.
 fn ends_with_its_code(stderr: impl Into<Stdio>) {
     let mut home = Home::new("");
     home.limit_file_size(Some(3 << 20));

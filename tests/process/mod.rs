@@ -1,4 +1,4 @@
-//! The built server as a process of its own: started, used, stopped and killed as its operators and clients do.
+//! The built server as a process: it is started, used, stopped and killed as operators and clients do.
 
 pub mod server;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! Many requests in flight: each session's answers come in order and show its own writes, whatever else happens to it.
+//! Many requests in flight: each session gets its replies in order and sees its own writes, whatever else happens to
+//! it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,13 +14,13 @@ use zabra::types::Op;
 use super::server::Home;
 use super::wire::{Client, create_body, framed, multi_body, read_body, set_body, text};
 
-/// What the answer to a request in flight must be.
+/// What the reply to a request in flight must contain.
 enum Expected {
-    /// Version of the write.
+    /// The version after the write.
     Set(i32),
-    /// What a read behind it sees.
+    /// The version that a read after the write sees.
     Get(i32),
-    /// No event and no error.
+    /// Neither an event nor an error.
     Anything,
 }
 
@@ -97,7 +98,7 @@ fn a_small_limit_of_outstanding_requests_delays_but_loses_nothing() {
     sessions(&Home::new("globalOutstandingLimit=3\nzabra.shards=2"), 4, 1000, 200);
 }
 
-/// Two CPUs of this process, or its one.
+/// Two CPUs that this process may use; `None` if there is only one.
 fn cpus_apart() -> Option<String> {
     let text = std::fs::read_to_string("/proc/self/status").expect("procfs");
     let list = text.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).expect("CPUs").trim();
@@ -109,8 +110,8 @@ fn cpus_apart() -> Option<String> {
     (two.len() == 2).then(|| two.join(","))
 }
 
-/// `set, get, set` in one packet: the read sees the first write and not the second, though the peer core, on a thread of its
-/// own, may have both synced before the shard has looked.
+/// Sends `set, get, set` in one packet: the read must see the first write and not the second, although the peer core,
+/// on a thread of its own, may have both synced before the shard handles the read.
 fn a_read_between_two_writes(addr: SocketAddr, rounds: i32) {
     let mut client = Client::connect(addr);
     let path = client.create_mode("/between-", b"", 2).expect("new");
@@ -134,7 +135,7 @@ fn a_read_between_two_writes(addr: SocketAddr, rounds: i32) {
 
 #[test]
 fn a_read_between_two_writes_sees_the_first_only_with_shard_and_peer_on_different_threads() {
-    // Apart: a core each; or, where there is one CPU, a shard on another thread than the one that has the peer.
+    // On separate cores; or, if there is only one CPU, with a shard on another thread than the peer's.
     let lines = cpus_apart().map_or_else(|| "zabra.shards=4".to_owned(), |list| format!("zabra.cores={list}"));
     let home = Home::new(&lines);
     let server = home.start();
@@ -146,8 +147,8 @@ fn a_read_between_two_writes_sees_the_first_only_with_shard_and_peer_on_differen
     server.stop();
 }
 
-/// What a session asked on a connection that it has left is done before anything is read on the next one, or never: a client
-/// that looks whether its write was done must not be told that it was not, and then find it.
+/// What a session sent on a connection that it has left must be executed before the first read on its next connection,
+/// or never. A client that checks whether its write was executed must not be told no and find it later.
 #[test]
 fn what_a_left_connection_asked_is_over_when_the_next_one_is_answered() {
     for lines in ["zabra.shards=1", "zabra.shards=3"] {
@@ -162,7 +163,7 @@ fn what_a_left_connection_asked_is_over_when_the_next_one_is_answered() {
                 (1..=20).flat_map(|xid| framed(xid, Op::SET_DATA, &set_body(&path, &[round; 2000], -1))).collect();
             client.raw().send(&sets).expect("sent");
             if round % 2 == 0 {
-                // Some of it has arrived.
+                // Some requests have arrived.
                 client.reply();
             }
             let mut next = Client::handshake(server.addr(), &resumption).expect("an answer").expect("it lives");
@@ -178,7 +179,7 @@ fn what_a_left_connection_asked_is_over_when_the_next_one_is_answered() {
     }
 }
 
-/// Clients that pipeline, vanish, come back on other connections, close and expire, all at once.
+/// Clients that pipeline, vanish, come back on other connections, close and expire, all at the same time.
 fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut resumption = None;
@@ -214,7 +215,7 @@ fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
         }
         let end = random.u8(..6);
         if end == 0 {
-            // In the middle of everything, and again.
+            // closeSession in the middle of everything, twice.
             let twice = [framed(9999, Op::CLOSE_SESSION, &[]), framed(10_000, Op::CLOSE_SESSION, &[])].concat();
             let _ = client.raw().send(&twice);
         }
@@ -231,11 +232,11 @@ fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
         resumption = (end != 0).then(|| client.resumption());
         match end {
             1 => drop(client.close_if_alive()),
-            // Its session expires behind its back, perhaps.
+            // Perhaps the session expires without the client noticing.
             2 if timeout_ms == 500 => thread::sleep(Duration::from_millis(700)),
             3 => client.disconnect(),
             4 => {
-                // Another connection takes over while this one has requests in flight.
+                // Another connection takes the session over while this one has requests in flight.
                 let taken = Client::handshake(addr, &client.resumption()).ok().flatten();
                 drop(taken);
             }
@@ -278,7 +279,7 @@ fn sessions_that_come_and_go_in_the_middle_of_everything_harm_nobody() {
     let said = server.stderr();
     assert!(!said.contains("digest"), "{said}");
     let mut client = Client::connect(server.addr());
-    // Sessions that were alive still have what is theirs, unless they expired meanwhile.
+    // Sessions that were alive still have their ephemerals, unless they expired meanwhile.
     let there = client.children("/chaos", false).expect("served");
     assert!(there.iter().all(|n| names.contains(n)), "nothing comes back that was gone");
     assert_eq!(owners(&mut client, &there).len(), there.len());

@@ -1,4 +1,4 @@
-//! What other servers got wrong and the other subjects here do not cover: see `tests/RELIABILITY.md`.
+//! Faults of other servers that the other tests here do not cover: see `tests/RELIABILITY.md`.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use zabra::types::Op;
 use super::server::{Home, wait_until};
 use super::wire::{Client, Raw, create_body, multi_body, new_session, read_body, set_body, text};
 
-/// ZOOKEEPER-1049: hundreds of sessions that expire in the same moment, with all they own, must not delay the heartbeats of
-/// those who live, or these expire next.
+/// ZOOKEEPER-1049: when hundreds of sessions expire at the same moment, with many ephemerals each, this must not delay
+/// the pings of others, or these expire next.
 #[test]
 fn a_flood_of_expiries_takes_nobody_along() {
     let home = Home::new("tickTime=200\nminSessionTimeout=600\nzabra.shards=2");
@@ -40,7 +40,7 @@ fn a_flood_of_expiries_takes_nobody_along() {
     let mut worst = Duration::ZERO;
     let mut silent: Vec<Client> = Vec::new();
     for thread in dying {
-        // While sessions are made, and then while they die.
+        // While the sessions are created, and then while they expire.
         while !thread.is_finished() {
             ping_all(&mut living, &mut worst);
         }
@@ -60,7 +60,7 @@ fn a_flood_of_expiries_takes_nobody_along() {
     server.stop();
 }
 
-/// A ping of everybody, and the longest one took.
+/// Pings on all connections; records the longest time that one took.
 fn ping_all(clients: &mut [Client], worst: &mut Duration) {
     for client in clients {
         let began = Instant::now();
@@ -70,7 +70,8 @@ fn ping_all(clients: &mut [Client], worst: &mut Duration) {
     thread::sleep(Duration::from_millis(20));
 }
 
-/// ZOOKEEPER-706: a client with more watches than fit into one packet tells them in several, as Java's does (128 KiB each).
+/// ZOOKEEPER-706: a client with more watches than fit into one packet sets them again in several, as Java's client does
+/// (128 KiB each).
 #[test]
 fn more_watches_than_fit_into_a_packet_are_set_again_in_several() {
     let home = Home::new("").define("jute.maxbuffer=200000");
@@ -105,7 +106,7 @@ fn more_watches_than_fit_into_a_packet_are_set_again_in_several() {
     server.stop();
 }
 
-/// ZOOKEEPER-4843: lengths near the largest number are neither added up beyond it nor allocated.
+/// ZOOKEEPER-4843: lengths near the largest number cause neither an overflow nor an allocation.
 #[test]
 fn the_largest_jute_maxbuffer_overflows_nothing() {
     for limit in ["1073741823", "2147483647"] {
@@ -135,7 +136,8 @@ fn the_largest_jute_maxbuffer_overflows_nothing() {
     }
 }
 
-/// ZOOKEEPER-4219: a quota counts inside a multi as outside, and what it refuses takes the whole multi back.
+/// ZOOKEEPER-4219: quotas apply inside a multi as they do outside, and if one refuses an operation the whole multi is
+/// undone.
 #[test]
 fn quotas_count_inside_a_multi() {
     let home = Home::new("enforceQuota=true");
@@ -160,7 +162,7 @@ fn quotas_count_inside_a_multi() {
         assert_eq!(reply.body[last..last + 4], (-125i32).to_be_bytes(), "{:?}", reply.body);
     }
     assert_eq!(client.get("/a/b", false).map(|(d, _)| d.len()), Ok(10), "taken back");
-    // A check that makes no sense outside a multi harms nobody either (ZOOKEEPER-2623).
+    // A check outside a multi is not allowed, and does no harm (ZOOKEEPER-2623).
     let check = [text("/a/b"), (-1i32).to_be_bytes().to_vec()].concat();
     let mut raw = Client::connect(server.addr());
     raw.try_send(Op::CHECK, &check).expect("sent");
@@ -172,7 +174,8 @@ fn quotas_count_inside_a_multi() {
     server.stop();
 }
 
-/// ZOOKEEPER-1046: numbers go on after a restart, from a snapshot or from the log, though the znodes are gone.
+/// ZOOKEEPER-1046: sequence numbers continue after a restart from a snapshot or from the log, even if the znodes were
+/// deleted.
 #[test]
 fn sequence_numbers_go_on_after_a_restart() {
     let home = Home::new("snapCount=50");
@@ -195,14 +198,14 @@ fn sequence_numbers_go_on_after_a_restart() {
         server.kill();
         let server = home.start();
         let mut client = Client::connect(server.addr());
-        // pzxid, cversion and all (ZOOKEEPER-3249).
+        // Including pzxid and cversion (ZOOKEEPER-3249).
         assert_eq!(client.exists("/s", false), Ok(stat));
         server.stop();
     }
     assert!(home.snapshots().len() > 2, "no snapshot was taken");
 }
 
-/// The events of a request that comes after the end of its session, in the same packet, are nobody's (ZOOKEEPER-4907).
+/// A request after closeSession in the same packet has no effect and causes no events (ZOOKEEPER-4907).
 #[test]
 fn nothing_behind_the_end_of_a_session_is_done() {
     let home = Home::new("");

@@ -1,4 +1,4 @@
-//! Real servers: each in its own directory and on its own port, ended when the test ends, however it ends.
+//! Real servers, each with a directory and a port of its own. They end when the test ends, in whatever way it ends.
 
 use std::fs;
 use std::io::Write;
@@ -15,13 +15,13 @@ use tempfile::TempDir;
 /// The binary under test.
 pub const ZABRA: &str = env!("CARGO_BIN_EXE_zabra");
 
-/// How long anything may take before a test gives up: far above what a loaded machine needs.
+/// How long anything may take before a test fails: far longer than a busy machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Below the range from which the system gives out ports, so that a restarted server finds its port again.
+/// Below the range from which the operating system chooses ports, so that a restarted server finds its port free.
 const PORTS: std::ops::Range<u16> = 22_800..23_000;
 
-/// Waits until `ready` says so; panics with `what` when it never does.
+/// Waits until `ready` returns true; panics with `what` if that takes too long.
 pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !ready() {
@@ -30,11 +30,11 @@ pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
-/// A port nobody listens on.
+/// A port on which nobody listens.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end - PORTS.start;
-    // Another run of these tests begins elsewhere in the range.
+    // Other runs of these tests start at another place in the range.
     let begin = (std::process::id() % u32::from(count)) as u16;
     for _ in 0..count {
         let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % count;
@@ -45,7 +45,7 @@ pub fn free_port() -> u16 {
     panic!("no free port in {PORTS:?}");
 }
 
-/// What every server of these tests is configured with; later lines of a test win.
+/// The configuration of every server in these tests; a test's own lines come later and win.
 fn common_lines(data: &Path, port: u16) -> String {
     format!(
         "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=500\nminSessionTimeout=500\n\
@@ -54,7 +54,7 @@ fn common_lines(data: &Path, port: u16) -> String {
     )
 }
 
-/// A directory with a configuration and a data directory: what stays when a server is gone.
+/// A directory with a configuration and a data directory, which outlives the servers that use it.
 pub struct Home {
     dir: TempDir,
     data: PathBuf,
@@ -66,17 +66,17 @@ pub struct Home {
     confined: Confined,
 }
 
-/// What the host of a server does not allow.
+/// Restrictions of the host on which a server runs.
 #[derive(Clone, Copy, Default)]
 pub struct Confined {
     /// A seccomp filter refuses io_uring's three system calls with EPERM, as a container's default profile does.
     pub no_io_uring: bool,
-    /// `RLIMIT_MEMLOCK`, soft and hard, bytes.
+    /// `RLIMIT_MEMLOCK`, soft and hard, in bytes.
     pub locked_memory: Option<u64>,
     /// `RLIMIT_NOFILE`, soft and hard.
     pub open_files: Option<u64>,
-    /// It runs as the user `nobody`, from a copy of the binary in its own directory. Needs a test that is run by root; another
-    /// user has no privileges to give away.
+    /// The server runs as the user `nobody`, from a copy of the binary in its own directory. The test must run as root,
+    /// since other users have no privileges to give up.
     pub nobody: bool,
     /// `RLIMIT_NPROC`, soft and hard: threads of its user, who is one of its own if the test is run by root. Only that user's
     /// threads are counted, and nobody else's limit is met.
@@ -96,11 +96,11 @@ impl Confined {
         of_threads.or(self.nobody.then_some(NOBODY)).filter(|_| is_root())
     }
 
-    /// In the child, before exec.
+    /// Applies the restrictions; called in the child process before exec.
     fn apply(self) -> std::io::Result<()> {
         let done = |code: i32| if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
         let limit = |resource, value: Option<u64>| match value {
-            // SAFETY: a valid limit.
+            // SAFETY: the limit is valid.
             Some(l) => done(unsafe { libc::setrlimit(resource, &libc::rlimit { rlim_cur: l, rlim_max: l }) }),
             None => Ok(()),
         };
@@ -108,7 +108,7 @@ impl Confined {
         limit(libc::RLIMIT_NOFILE, self.open_files)?;
         limit(libc::RLIMIT_NPROC, self.threads)?;
         if let Some(user) = self.user() {
-            // SAFETY: no pointers but a null one with the length 0.
+            // SAFETY: no pointers except a null one with length 0.
             unsafe {
                 done(libc::setgroups(0, std::ptr::null()))?;
                 done(libc::setgid(user))?;
@@ -120,7 +120,7 @@ impl Confined {
 }
 
 pub fn is_root() -> bool {
-    // SAFETY: it takes nothing and cannot fail.
+    // SAFETY: the call takes no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
@@ -137,7 +137,7 @@ fn forbid_io_uring() -> std::io::Result<()> {
         op(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the program and its filter live through the calls, which copy them.
+    // SAFETY: the program and its filter live until the calls, which copy them, have returned.
     let done = unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) == 0
@@ -145,13 +145,13 @@ fn forbid_io_uring() -> std::io::Result<()> {
     if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// What `zabra.io` is in a test that does not care: a suite can be run over either back end.
+/// The value of `zabra.io` for tests that do not choose one, so that a suite can be run with either back end.
 fn chosen_io() -> Option<String> {
     std::env::var("ZABRA_TEST_IO").ok().filter(|io| !io.is_empty())
 }
 
 impl Home {
-    /// With these lines of zoo.cfg after the common ones.
+    /// A home with these lines of zoo.cfg after the common ones.
     pub fn new(lines: &str) -> Home {
         let dir = tempfile::Builder::new().prefix("zabra-test-").tempdir().expect("a directory for the test");
         let data = dir.path().join("data");
@@ -173,19 +173,19 @@ impl Home {
         self
     }
 
-    /// Sets `zabra.io`, whatever `ZABRA_TEST_IO` says.
+    /// Sets `zabra.io`, regardless of `ZABRA_TEST_IO`.
     pub fn io(mut self, io: &str) -> Home {
         self.io = Some(io.into());
         self
     }
 
-    /// Its host does not allow everything.
+    /// Runs its servers with restrictions.
     pub fn confined(mut self, confined: Confined) -> Home {
         self.confined = confined;
         self
     }
 
-    /// Keeps the data elsewhere.
+    /// Keeps the data in another directory.
     pub fn data_in(mut self, data: PathBuf) -> Home {
         self.data = data;
         self
@@ -196,7 +196,7 @@ impl Home {
         self.lines = lines.into();
     }
 
-    /// No file of the server may grow beyond this (RLIMIT_FSIZE), bytes.
+    /// Limits the size of every file of the server (RLIMIT_FSIZE), in bytes.
     pub fn limit_file_size(&mut self, bytes: Option<u64>) {
         self.file_size_limit = bytes;
     }
@@ -217,7 +217,7 @@ impl Home {
         &self.data
     }
 
-    /// Files in `version-2` whose name begins with `kind.`, by zxid.
+    /// Files in `version-2` whose names begin with `kind.`, sorted by zxid.
     pub fn files(&self, kind: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.data.join("version-2")) else { return Vec::new() };
         let mut found: Vec<(u64, PathBuf)> = entries
@@ -261,18 +261,18 @@ impl Home {
         server
     }
 
-    /// Starts a server with these outputs that must refuse to serve; its exit code.
+    /// Starts a server with these outputs that must refuse to serve; returns its exit code.
     pub fn start_into_refused(&self, stdout: Stdio, stderr: Stdio) -> Option<i32> {
         self.spawn_into(stdout, stderr).wait().code()
     }
 
-    /// The binary, where the server's user may read it.
+    /// The binary, in a place where the server's user may read it.
     fn binary(&self) -> PathBuf {
         let Some(user) = self.confined.user() else { return ZABRA.into() };
         let binary = self.path().join("zabra");
         if !binary.exists() {
-            // By another process: a file that this one has open for writing, another test's child may hold open, and then it
-            // cannot be run.
+            // Copied by another process: if this process had the file open for writing, a child process of another test
+            // could inherit the descriptor, and then the file could not be executed.
             let copied = Command::new("cp").arg(ZABRA).arg(&binary).status().expect("cp runs");
             assert!(copied.success(), "the binary is copied");
         }
@@ -295,7 +295,8 @@ impl Home {
         unsafe {
             command.pre_exec(move || {
                 confined.apply()?;
-                // A test process that is killed takes its servers with it. Behind a change of user, which would undo it.
+                // If the test process is killed its servers are killed too. After the change of user, which would reset
+                // this.
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }
@@ -312,7 +313,7 @@ impl Home {
         Server { child: Some(child), addr: self.addr(), dir: self.path().to_owned() }
     }
 
-    /// Starts a server and waits until it says that it serves.
+    /// Starts a server and waits until it prints that it serves.
     pub fn start(&self) -> Server {
         let mut server = self.spawn();
         let ready = format!("serving clients on {}", self.addr());
@@ -325,14 +326,14 @@ impl Home {
         server
     }
 
-    /// Starts a server and kills it whatever it is doing then.
+    /// Starts a server and kills it after `time`, whatever it is doing then.
     pub fn start_and_kill_after(&self, time: Duration) {
         let server = self.spawn();
         std::thread::sleep(time);
         server.kill();
     }
 
-    /// Starts a server that must refuse to serve; its exit code and what it said.
+    /// Starts a server that must refuse to serve; returns its exit code and its output.
     pub fn start_refused(&self) -> (i32, String) {
         let mut server = self.spawn();
         let status = server.wait();
@@ -383,7 +384,7 @@ impl Server {
         command.spawn().expect("sleep runs")
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut().expect("the server was not waited for");
         child.try_wait().expect("the server can be waited for")
@@ -400,19 +401,19 @@ impl Server {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the child was not waited for, so the pid is still its.
+        // SAFETY: the child was not waited for, so its pid is still its own.
         let sent = unsafe { libc::kill(self.pid() as i32, signal) };
         assert_eq!(sent, 0, "{}", std::io::Error::last_os_error());
     }
 
-    /// Stands still for so long, as in a pause of its whole machine.
+    /// Stops the process for this time, as a pause of the whole machine would.
     pub fn pause(&self, time: Duration) {
         self.signal(libc::SIGSTOP);
         std::thread::sleep(time);
         self.signal(libc::SIGCONT);
     }
 
-    /// SIGTERM; the server must end well.
+    /// Sends SIGTERM; the server must end cleanly.
     pub fn stop(mut self) {
         self.signal(libc::SIGTERM);
         let status = self.wait();
@@ -428,7 +429,7 @@ impl Server {
         self.child = None;
     }
 
-    /// Memory of its own, bytes: the mapped log is the file's.
+    /// The server's own memory in bytes. The mapped log does not count, as it belongs to its file.
     pub fn memory(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server lives");
         let line = text.lines().find(|l| l.starts_with("RssAnon:")).expect("RssAnon");
@@ -436,7 +437,7 @@ impl Server {
         kib.expect("a number of KiB") << 10
     }
 
-    /// What a four-letter word answers.
+    /// The answer to a four-letter word.
     pub fn word(&self, word: &str) -> String {
         let mut stream = TcpStream::connect(self.addr).expect("the server accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");

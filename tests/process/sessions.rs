@@ -1,4 +1,4 @@
-//! Sessions: what is theirs goes with them, and they outlive connections and servers.
+//! Sessions: their ephemerals are deleted with them, and they outlive connections and servers.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn ephemerals_go_when_their_session_expires_and_not_before() {
     silent.create_mode("/e", b"", 1).expect("new");
     let resumption = silent.resumption();
     watcher.exists("/e", true).expect("there");
-    // A ping is all it takes to live: far longer than its timeout.
+    // Pings alone keep a session alive, far longer than its timeout.
     let mut heard = Instant::now();
     let mut longest = Duration::ZERO;
     for _ in 0..15 {
@@ -52,7 +52,7 @@ fn ephemerals_go_when_their_session_expires_and_not_before() {
     }
     let lives = watcher.exists("/e", false).is_ok();
     longest = longest.max(heard.elapsed());
-    // A machine so busy that the pings came late shows nothing.
+    // If the machine was so busy that pings came late, the test shows nothing.
     assert!(lives || longest >= Duration::from_millis(500), "it was heard of every {longest:?}");
     wait_until("the session expires", || {
         watcher.ping();
@@ -61,13 +61,13 @@ fn ephemerals_go_when_their_session_expires_and_not_before() {
     let event = watcher.events.pop_front().expect("an event");
     assert_eq!((event.kind, event.path.as_str()), (2, "/e"));
     assert_eq!(watcher.exists("/e", false), Err(-101));
-    // Its connection is closed, and it cannot come back.
+    // Its connection is closed, and the session cannot be resumed.
     assert_eq!(silent.raw().closed(), b"");
     assert!(wire::Client::handshake(server.addr(), &resumption).expect("an answer").is_none());
     server.stop();
 }
 
-/// A pause of the whole process (of its machine, too) expires nobody whose ping came meanwhile.
+/// When the whole process (or its machine) was paused, no session expires whose ping arrived meanwhile.
 #[test]
 fn who_pings_while_the_server_stands_still_lives() {
     let home = Home::new("tickTime=100\nzabra.shards=2");
@@ -79,13 +79,13 @@ fn who_pings_while_the_server_stands_still_lives() {
     thread::scope(|scope| {
         scope.spawn(|| server.pause(Duration::from_millis(2000)));
         thread::sleep(Duration::from_millis(1000));
-        // Not waited for: they are answered when the server goes on.
+        // Not waited for: they are answered when the server continues.
         for client in &mut clients {
             client.raw().send(&wire::framed(-2, Op::PING, &[])).expect("sent");
         }
     });
     let lost = clients.iter_mut().filter_map(|c| c.try_reply().err()).count();
-    // Where this test was kept waiting before the pause, sessions may rightly have expired.
+    // If this test was delayed before the pause, sessions may rightly have expired.
     assert!(lost == 0 || late >= Duration::from_millis(500), "{lost} sessions expired");
     server.stop();
 }
@@ -100,13 +100,14 @@ fn timeouts_are_clamped() {
     server.stop();
 }
 
-/// The state in which a client's own reconnecting ends.
+/// Waits until the client has reconnected; returns the state.
 async fn reconnected(client: &Client) {
     let mut states = client.state_watcher();
     within(async { while states.changed().await != SessionState::SyncConnected {} }).await;
 }
 
-/// A client with one-shot watches is cut off by `restart`, things change meanwhile, and it learns all of them.
+/// A client with one-shot watches is disconnected by `restart`; the znodes change meanwhile, and it must get an event
+/// for each.
 fn watches_survive(restart: impl FnOnce(&Home, Server) -> Server) {
     let home = Home::new("zabra.shards=2");
     let server = home.start();
@@ -151,7 +152,7 @@ fn watches_survive(restart: impl FnOnce(&Home, Server) -> Server) {
     server.stop();
 }
 
-/// While the watcher is away: what it has watched changes. It is away because the server does not run for it yet.
+/// Changes what the watcher watches, while the watcher cannot reach the server.
 fn change(server: &Server) {
     let mut client = wire::Client::connect(server.addr());
     client.set("/data", b"new", -1).expect("there");
@@ -161,7 +162,7 @@ fn change(server: &Server) {
     client.close();
 }
 
-/// Starts the server on another port, changes things there, and starts it again where the client looks for it.
+/// Starts the server on another port, changes znodes there, and starts it again on the port that the client knows.
 fn changed_elsewhere(home: &Home) -> Server {
     let elsewhere = Home::new("").data_in(home.data().to_owned());
     let server = elsewhere.start();
@@ -186,7 +187,7 @@ fn watches_are_armed_again_after_kill_9() {
     });
 }
 
-/// By hand: version 0.11 of the library forgets its persistent watches when it connects again.
+/// Uses our own client: version 0.11 of the library does not set its persistent watches again after a reconnect.
 #[test]
 fn persistent_watches_are_armed_again_after_kill_9() {
     let home = Home::new("zabra.shards=2");
@@ -268,7 +269,8 @@ fn a_session_whose_client_never_comes_back_expires_after_a_restart() {
     let resumption = owner.resumption();
     server.kill();
     drop(owner);
-    // Down for longer than the timeout: that alone expires nobody, the full time begins again with the server.
+    // The server is down for longer than the timeout. That alone expires no session: after the start each has its full
+    // timeout again.
     std::thread::sleep(Duration::from_millis(1700));
     let began = Instant::now();
     let server = home.start();
@@ -278,7 +280,7 @@ fn a_session_whose_client_never_comes_back_expires_after_a_restart() {
     wait_until("the session expires", || watcher.exists("/e", false) == Err(-101));
     assert!(wire::Client::handshake(server.addr(), &resumption).expect("an answer").is_none());
     server.kill();
-    // The expiry was logged: nothing of the session comes back.
+    // The expiry was logged, so nothing of the session comes back.
     let server = home.start();
     let mut client = wire::Client::connect(server.addr());
     assert_eq!(client.exists("/e", false), Err(-101));
@@ -299,8 +301,8 @@ fn a_client_library_is_told_that_its_session_expired() {
         passwd: zabra::types::SessionId(client.session_id().0).passwd().to_vec(),
         ..session
     };
-    // Somebody with its id and password ends the session.
-    // The library may take it back first; then once more.
+    // Another client closes the session, with its id and password.
+    // The library may take the session back first; then try again.
     while !wire::Client::handshake(server.addr(), &takeover).expect("an answer").expect("it lives").close_if_alive() {}
     let mut states = client.state_watcher();
     runtime.block_on(within(async {
@@ -339,7 +341,8 @@ fn watches_set_again_by_hand_are_answered_by_what_changed() {
     let events: Vec<(i32, String)> = client.events.drain(..).map(|e| (e.kind, e.path)).collect();
     let expected = [(3, "/b"), (2, "/c"), (1, "/a"), (4, "/")].map(|(k, p)| (k, p.to_string()));
     assert_eq!(events, expected);
-    // Re-armed: data and existence of /a in one, the persistent ones besides; one event for all.
+    // The watches on data and on existence of /a were set again, and the persistent ones too; there is one event for
+    // all of them.
     client.set("/a", b"", -1).expect("there");
     assert_eq!(client.events.drain(..).map(|e| (e.kind, e.path)).collect::<Vec<_>>(), [(3, "/a".to_string())]);
     client.set("/a", b"", -1).expect("there");

@@ -1,4 +1,4 @@
-//! Snapshots taken while serving: each is whole, starts the same tree, and old ones are purged.
+//! Snapshots taken while serving: each is whole and restores the same tree, and old ones are purged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use super::server::{Home, Server, wait_until};
 use super::stop_and_kill::Load;
 use super::wire::{Client, create_body, multi_body, set_body, text};
 
-/// Every znode with data and stat, as a client sees them; `/zookeeper` aside.
+/// Every znode outside `/zookeeper` with data and stat, as a client sees it.
 fn tree(server: &Server) -> BTreeMap<String, (Vec<u8>, Stat)> {
     let mut client = Client::connect(server.addr());
     let mut found = BTreeMap::new();
@@ -27,7 +27,7 @@ fn tree(server: &Server) -> BTreeMap<String, (Vec<u8>, Stat)> {
     found
 }
 
-/// Creates, changes and deletes, sequences, ephemerals that go, multis: what a snapshot must not miss while it is taken.
+/// Creates, changes and deletes znodes, also sequential and ephemeral ones and in multis, while snapshots are taken.
 fn churn(server: &Server, writers: usize, times: usize) {
     let threads: Vec<_> = (0..writers)
         .map(|w| {
@@ -61,7 +61,7 @@ fn churn(server: &Server, writers: usize, times: usize) {
                             None
                         }
                     };
-                    // Missing, there already, or with children: the others are not to be expected.
+                    // Expected errors: the znode is missing, exists already, or has children. No others are.
                     assert!(seen.is_none_or(|e| [-101, -110, -111].contains(&e)), "{seen:?}");
                 }
                 client.close();
@@ -94,7 +94,7 @@ fn each_snapshot_of_a_busy_server_starts_the_same_tree() {
     for log in home.logs() {
         verified(&home, &["log", "verify", log.to_str().expect("a plain name")]);
     }
-    // Each of the oldest, one in the middle and the newest, with all logs after it.
+    // Each of the oldest snapshots, one in the middle and the newest, each with all logs after it.
     let copy = home.path().join("copy");
     for keep in [0, 1, snapshots.len() / 2, snapshots.len() - 1] {
         if copy.exists() {
@@ -176,7 +176,7 @@ fn old_snapshots_and_their_logs_are_purged() {
     drop(client);
     wait_until("three snapshots are left", || home.snapshots().len() == 3);
     server.kill();
-    // What is left starts a server, from its oldest snapshot too.
+    // The server starts from what is left, also from its oldest snapshot.
     for snapshot in home.snapshots().into_iter().skip(1) {
         fs::remove_file(snapshot).expect("removed");
     }
@@ -194,13 +194,13 @@ fn unfinished_snapshots_are_not_taken_for_snapshots() {
     server.kill();
     let version_2 = home.data().join("version-2");
     let whole = fs::read(home.snapshots().pop().expect("a snapshot")).expect("readable");
-    // As kills in the middle of writing one leave them, with and without a proper end.
+    // As left by a kill in the middle of writing one, with and without a proper end.
     fs::write(version_2.join("snapshot.2"), &whole[..whole.len() / 2]).expect("written");
     fs::write(version_2.join("snapshot.1"), b"").expect("written");
     let server = home.start();
     assert_eq!(Client::connect(server.addr()).get("/a", false).map(|(d, _)| d), Ok(b"x".to_vec()));
     server.stop();
-    // One that is named after transactions that no log has may be all there is of them.
+    // If no log has the transactions in its name, a damaged snapshot may be all that is left of them.
     fs::write(version_2.join("snapshot.7fffffff"), &whole[..whole.len() / 2]).expect("written");
     let (code, said) = home.start_refused();
     assert_eq!(code, 21, "{said}");

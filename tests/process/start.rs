@@ -1,4 +1,4 @@
-//! Starting: what is said when it works, and the exit code and words when it does not.
+//! Starting: what is printed when it works, and the exit code and message when it does not.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ const DATA_DIR: i32 = 3;
 const BIND: i32 = 14;
 const IN_USE: i32 = 22;
 
-/// The server refuses to start with this code, and says these words.
+/// Checks that the server refuses to start with this exit code, and that its message contains these words.
 fn refused(home: &Home, code: i32, words: &[&str]) -> String {
     let (actual, said) = home.start_refused();
     assert_eq!(actual, code, "{said}");
@@ -109,7 +109,7 @@ fn a_second_server_on_the_same_directory_is_refused() {
     let server = home.start();
     let second = Home::new("").data_in(home.data().to_owned());
     refused(&second, IN_USE, &[&home.data().display().to_string()]);
-    // The first one did not notice.
+    // The first server was not affected.
     assert_eq!(Client::connect(server.addr()).create("/a", b""), Ok("/a".into()));
     server.stop();
     second.start().stop();
@@ -157,7 +157,7 @@ fn an_empty_directory_needs_leave_to_begin_without_autocreate() {
     home.start().stop();
 }
 
-/// Runs as another user than root, who may write anywhere: only then can the mode keep the server out.
+/// Runs the server as a user other than root, since root may write everywhere in spite of a file's mode.
 #[test]
 fn a_read_only_data_directory_is_refused() {
     let home = Home::new("");
@@ -165,7 +165,7 @@ fn a_read_only_data_directory_is_refused() {
     let version_2 = home.data().join("version-2");
     let mount = ReadOnly::mount(&version_2);
     let Some(_mount) = mount else {
-        // Not root: the mode does it.
+        // If this test does not run as root, the mode is enough.
         fs::set_permissions(&version_2, fs::Permissions::from_mode(0o500)).expect("own directory");
         refused(&home, DATA_DIR, &["version-2"]);
         fs::set_permissions(&version_2, fs::Permissions::from_mode(0o700)).expect("own directory");
@@ -194,11 +194,11 @@ fn a_directory_that_its_user_may_not_write_is_refused_at_start() {
     home.start().stop();
 }
 
-/// A directory bind-mounted over itself, read-only.
+/// A directory that is bind-mounted over itself, read-only.
 struct ReadOnly(std::path::PathBuf);
 
 impl ReadOnly {
-    /// `None` where mounting is not allowed.
+    /// `None` if mounting is not allowed.
     fn mount(dir: &std::path::Path) -> Option<ReadOnly> {
         let mount = |args: &[&str]| {
             let done = std::process::Command::new("mount").args(args).arg(dir).output();

@@ -1,4 +1,4 @@
-//! Stopping well and being killed: what was acknowledged is there, what was never sent is not.
+//! Clean stops and kills: what was acknowledged is there, and what was never sent is not.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,22 +13,22 @@ use zabra::types::Op;
 use super::server::{Home, Server, wait_until};
 use super::wire::{Client, create_body, set_body};
 
-/// Requests a writer has in flight.
+/// Number of requests that a writer has in flight.
 const IN_FLIGHT: usize = 32;
 
-/// What one writer knows when the server is gone.
+/// What one writer knows when the server has ended.
 #[derive(Default)]
 struct Written {
     /// Paths whose create was acknowledged.
     created: Vec<String>,
-    /// Paths whose create was sent.
+    /// Number of creates sent.
     sent: usize,
-    /// Of the writer's counter: the greatest acknowledged value and the greatest sent.
+    /// The writer's counter: the greatest value acknowledged and the greatest value sent.
     counted: u64,
     count_sent: u64,
 }
 
-/// Creates znodes and counts in one, pipelined, until the connection breaks.
+/// Creates znodes and increments a counter, pipelined, until the connection breaks.
 fn write_until_broken(addr: SocketAddr, round: usize, writer: usize, acknowledged: &AtomicUsize) -> Written {
     let mut w = Written::default();
     let mut client = Client::connect(addr);
@@ -57,7 +57,7 @@ fn write_until_broken(addr: SocketAddr, round: usize, writer: usize, acknowledge
     }
 }
 
-/// Acknowledgements that arrived before the connection broke count too.
+/// Reads the replies that arrived before the connection broke; they count too.
 fn drain(
     mut client: Client,
     mut w: Written,
@@ -73,7 +73,7 @@ fn drain(
 fn learn(w: &mut Written, reply: super::wire::Reply, expected: Option<i32>, acknowledged: &AtomicUsize) {
     assert_eq!((Some(reply.xid), reply.err), (expected, 0));
     acknowledged.fetch_add(1, Ordering::Relaxed);
-    // A create is answered with its path, a set with a stat of 68 bytes.
+    // The reply to a create is a path, that to a set a stat of 68 bytes.
     if reply.body.len() == 68 {
         w.counted += 1;
     } else {
@@ -89,12 +89,12 @@ fn counter_path(writer: usize) -> String {
     format!("/c{writer}")
 }
 
-/// Grows over all rounds.
+/// A counter that increases over all rounds.
 fn count(round: usize, n: u64) -> u64 {
     (round as u64 + 1) * 1_000_000 + n
 }
 
-/// Everything acknowledged is there with its data, and nothing is there that was never sent.
+/// Checks that everything acknowledged is there with its data, and that nothing is there that was never sent.
 fn check(client: &mut Client, round: usize, writer: usize, w: &Written) {
     let names = client.children(&format!("/w{writer}"), false).expect("the writer's parent");
     let prefix = format!("r{round}-");
@@ -104,7 +104,7 @@ fn check(client: &mut Client, round: usize, writer: usize, w: &Written) {
         let name = path.rsplit('/').next().expect("a name");
         assert!(there.contains_key(name), "round {round}: {path} was acknowledged and is gone");
     }
-    // In the order sent: of one session's writes a later one cannot be there without the earlier.
+    // In the order of sending: a later write of a session cannot be there without the earlier ones.
     for (n, name) in mine.iter().enumerate() {
         assert_eq!(**name, format!("{prefix}{n:06}"), "round {round}: a hole among what writer {writer} sent");
     }
@@ -178,7 +178,7 @@ fn a_kill_during_start_loses_nothing() {
     }
     server.kill();
     for _ in 0..3 {
-        // Killed at once after it says that it serves: before its first snapshot can be complete.
+        // Killed as soon as it says that it serves: before its first snapshot can be complete.
         home.start().kill();
     }
     let server = home.start();
@@ -191,7 +191,7 @@ fn a_kill_during_start_loses_nothing() {
 fn a_kill_at_any_moment_of_a_start_loses_nothing() {
     let home = Home::new("snapCount=20");
     for ms in [0, 2, 5] {
-        // A directory may also be new when that happens.
+        // The same with a new directory.
         home.start_and_kill_after(Duration::from_millis(ms));
     }
     let server = home.start();
@@ -240,14 +240,14 @@ fn a_reader_during_restarts_never_goes_back_in_time() {
     let client = Client::handshake(server.addr(), &resumption).expect("a server that is not behind");
     assert!(client.is_some(), "the session lives on");
     drop(client);
-    // A client that has seen more than the server has is turned away without an answer.
+    // A client that has seen a later zxid than the server has is disconnected without a reply.
     resumption.last_zxid_seen = zabra::types::Zxid(i64::MAX);
     let mut raw = super::wire::Raw::connect(server.addr());
     assert!(raw.handshake(&resumption).is_err());
     server.stop();
 }
 
-/// Keeps a server busy from other threads until dropped.
+/// Keeps a server busy from other threads until it is dropped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,

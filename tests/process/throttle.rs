@@ -1,4 +1,4 @@
-//! Throttles and the settings beside them, as configured in a real server.
+//! Throttles and the settings that belong to them, on a real server.
 
 use zabra::auth::{DigestAlg, generate_digest};
 use zabra::jute::Put;
@@ -106,7 +106,7 @@ fn the_digest_algorithm_and_the_ensemble_name_are_as_configured() {
     server.stop();
 }
 
-/// The limit of what a client may leave unread is 64 MiB: one reply may be longer.
+/// The limit of bytes that a client may leave unread is 64 MiB, but a single reply may be longer.
 #[test]
 fn a_reply_longer_than_the_limit_of_unread_bytes_arrives() {
     let len = 70 << 20;
@@ -118,7 +118,7 @@ fn a_reply_longer_than_the_limit_of_unread_bytes_arrives() {
     slow.handshake(&new_session(30_000)).expect("a session");
     slow.send(&framed(1, Op::GET_DATA, &read_body("/a", false))).expect("sent");
     slow.send(&framed(2, Op::EXISTS, &read_body("/a", false))).expect("sent");
-    // It reads nothing for a while, which others do not feel.
+    // The client reads nothing for a while, which does not affect others.
     (0..20).for_each(|_| assert_eq!(client.exists("/a", false).map(|s| s.data_length), Ok(len as i32)));
     let frame = slow.frame().expect("the whole reply");
     assert_eq!(frame.len(), 16 + 4 + len + 68);

@@ -1,4 +1,4 @@
-//! A small client that shows every byte: blocking, one connection.
+//! A small blocking client that gives access to every byte; it has one connection.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -14,7 +14,7 @@ use zabra::types::{Acl, Op, SessionId, Stat, Zxid};
 
 use super::server::PATIENCE;
 
-/// An answer, its body not yet read.
+/// A reply whose body is not decoded yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reply {
     pub xid: i32,
@@ -31,7 +31,7 @@ pub struct Event {
     pub zxid: i64,
 }
 
-/// What a request for a new session looks like.
+/// The handshake of a client that asks for a new session.
 pub fn new_session(timeout_ms: i32) -> ConnectRequest {
     ConnectRequest {
         protocol_version: 0,
@@ -65,7 +65,7 @@ impl Raw {
         self.stream.write_all(bytes)
     }
 
-    /// The next frame without its length.
+    /// The next frame, without its length.
     pub fn frame(&mut self) -> io::Result<Vec<u8>> {
         let mut head = [0; 4];
         self.stream.read_exact(&mut head)?;
@@ -76,7 +76,7 @@ impl Raw {
         Ok(body)
     }
 
-    /// The server must close this connection, whatever it sends before; what it sent.
+    /// Checks that the server closes this connection; returns what it sent before.
     pub fn closed(&mut self) -> Vec<u8> {
         let mut sent = Vec::new();
         let mut part = [0; 4096];
@@ -105,14 +105,14 @@ pub struct Client {
     pub session: SessionId,
     pub passwd: [u8; 16],
     pub timeout_ms: i32,
-    /// Of the last reply.
+    /// The zxid of the last reply.
     pub zxid: i64,
     pub events: VecDeque<Event>,
     next_xid: i32,
 }
 
 impl Client {
-    /// A new session that outlives any test.
+    /// A new session with a timeout longer than any test.
     pub fn connect(addr: SocketAddr) -> Client {
         Client::with_timeout(addr, 600_000)
     }
@@ -122,7 +122,7 @@ impl Client {
         client.expect("a new session is not refused")
     }
 
-    /// `None`: the server says that the session has expired.
+    /// Sends a handshake. `None`: the server replied that the session has expired.
     pub fn handshake(addr: SocketAddr, request: &ConnectRequest) -> io::Result<Option<Client>> {
         let mut raw = Raw::connect(addr);
         let r = raw.handshake(request)?;
@@ -141,7 +141,7 @@ impl Client {
         }))
     }
 
-    /// What another connection sends to take over this session.
+    /// The handshake with which another connection can take over this session.
     pub fn resumption(&self) -> ConnectRequest {
         ConnectRequest {
             last_zxid_seen: Zxid(self.zxid),
@@ -155,13 +155,13 @@ impl Client {
         &mut self.raw
     }
 
-    /// Breaks the connection without a word; the session lives on.
+    /// Closes the connection without closing the session, which lives on.
     pub fn disconnect(self) {
-        // The server may have closed it.
+        // The server may have closed it already.
         let _ = self.raw.stream.shutdown(Shutdown::Both);
     }
 
-    /// Sends a request, without waiting; its xid.
+    /// Sends a request without waiting; returns its xid.
     pub fn try_send(&mut self, op: Op, body: &[u8]) -> io::Result<i32> {
         let xid = self.next_xid;
         self.next_xid += 1;
@@ -173,7 +173,7 @@ impl Client {
         self.try_send(op, body).expect("the request is sent")
     }
 
-    /// The next reply; events before it are kept.
+    /// The next reply. Events that come before it are kept.
     pub fn try_reply(&mut self) -> io::Result<Reply> {
         loop {
             let frame = self.raw.frame()?;
@@ -195,7 +195,7 @@ impl Client {
         self.try_reply().expect("a reply")
     }
 
-    /// A request and its reply.
+    /// Sends a request and waits for the reply.
     pub fn call(&mut self, op: Op, body: &[u8]) -> Reply {
         let xid = self.send(op, body);
         let reply = self.reply();
@@ -208,7 +208,7 @@ impl Client {
         if reply.err == 0 { Ok(reply.body) } else { Err(reply.err) }
     }
 
-    /// A ping; also a barrier: everything sent before was answered.
+    /// Sends a ping and waits for the reply; everything sent before is answered by then.
     pub fn ping(&mut self) -> Reply {
         let mut ping = Vec::new();
         put_ping(&mut ping);
@@ -248,7 +248,7 @@ impl Client {
         Ok(read_stat(&mut Reader::new(&body)).expect("a stat"))
     }
 
-    /// Sorted.
+    /// The names of the children, sorted.
     pub fn children(&mut self, path: &str, watch: bool) -> Result<Vec<String>, i32> {
         let body = self.call_ok(Op::GET_CHILDREN, &read_body(path, watch))?;
         let mut names = Reader::new(&body).strings().expect("names");
@@ -256,7 +256,7 @@ impl Client {
         Ok(names)
     }
 
-    /// Ends the session if the connection still works. Whether that was answered.
+    /// Closes the session if the connection still works; returns whether there was a reply.
     pub fn close_if_alive(mut self) -> bool {
         let mut answered = false;
         if self.try_send(Op::CLOSE_SESSION, &[]).is_ok() {
@@ -267,7 +267,7 @@ impl Client {
         answered
     }
 
-    /// Ends the session; the server closes the connection after its answer.
+    /// Closes the session; the server closes the connection after the reply.
     pub fn close(mut self) {
         let reply = self.call(Op::CLOSE_SESSION, &[]);
         assert_eq!(reply.err, 0);
@@ -301,7 +301,7 @@ pub fn set_body(path: &str, data: &[u8], version: i32) -> Vec<u8> {
     Request::SetData { path: path.into(), data: Some(data), version }.body(Op::SET_DATA)
 }
 
-/// A multi of operations and their bodies.
+/// The body of a multi with these operations and bodies.
 pub fn multi_body(ops: &[(Op, Vec<u8>)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (op, body) in ops {

@@ -1,4 +1,4 @@
-//! Four-letter words at a running server.
+//! Four-letter words sent to a running server.
 
 use super::server::{Home, Server};
 use super::wire::{Client, Raw};
@@ -43,7 +43,7 @@ fn all_words_are_answered_while_sessions_are_served() {
     let mut client = Client::connect(server.addr());
     client.create_mode("/e", b"", 1).expect("new");
     client.get("/e", true).expect("there");
-    // stmk wants a mask, hash has nothing to tell before the 128th transaction.
+    // stmk needs a mask, and hash has no output before the 128th transaction.
     for word in ALL.into_iter().filter(|w| !["stmk", "hash"].contains(w)) {
         assert_ne!(server.word(word), "", "{word}");
     }
@@ -73,7 +73,7 @@ fn what_starting_took_is_shown_until_srst() {
             .map(|name| figure(&mntr, &format!("cnt_{name}")))
     };
     let server = home.start();
-    // A new database: its first snapshot is written, and there is no log.
+    // A new database: its first snapshot has been written, and there is no log.
     assert_eq!(counts(&server), ["1", "1", "1", "0", "0"]);
     let mut client = Client::connect(server.addr());
     for (path, data) in [
@@ -97,7 +97,7 @@ fn what_starting_took_is_shown_until_srst() {
     }
     server.stop();
     let server = home.start();
-    // The log is replayed over the first snapshot.
+    // The log was replayed after the first snapshot was loaded.
     assert_eq!(counts(&server), ["1", "1", "0", "1", "1"]);
     server.stop();
 }
@@ -118,7 +118,7 @@ fn a_word_that_is_none_is_a_length_that_cannot_be() {
 fn half_a_word_is_not_waited_for() {
     let home = Home::new("nio.sessionlessCnxnTimeout=300\n4lw.commands.whitelist=*");
     let server = home.start();
-    // stmk wants eight bytes more.
+    // stmk needs eight more bytes.
     for part in ["", "r", "ru", "ruo", "stmk", "stmk1234567"] {
         let mut raw = Raw::connect(server.addr());
         raw.send(part.as_bytes()).expect("sent");

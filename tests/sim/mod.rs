@@ -3,10 +3,10 @@
 
 use zabra::sim::{Options, Summary, run};
 
-/// What runs a seed again.
+/// The command that runs a seed again.
 const SIM: &str = "cargo run --release --features sim -- sim";
 
-/// Runs seeds and sees to it that they went through what they are there for.
+/// Runs seeds and checks that enough happened in them.
 fn seeds(range: std::ops::Range<u64>) {
     let mut total = Summary::default();
     for seed in range {

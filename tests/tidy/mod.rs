@@ -1,9 +1,11 @@
-//! The house rules that a machine can check: who may import whom, how long files and functions may be.
+//! Rules of this repository that a program can check: which module may import which, and how long files and functions
+//! may be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders of `src/`, lowest layer first; a part may import its own layer's line only where `SIBLINGS_MAY` says so.
+/// The folders of `src/`, lowest layer first. A folder may import another one of its layer only if `SIBLINGS_MAY` lists
+/// the pair.
 const LAYERS: [&[&str]; 11] = [
     &["limits", "types"],
     &["jute"],
@@ -11,23 +13,23 @@ const LAYERS: [&[&str]; 11] = [
     &["quorum", "tree", "watch", "session", "txnlog"],
     &["pipeline", "zab"],
     &["peer", "shard"],
-    // What tests and the simulator judge by; not in the shipped server.
+    // Only for tests and the simulator; not in the shipped server.
     &["oracle"],
-    // The configuration is plain data; it stands above the machines because only it and the runtime know files.
+    // The configuration is plain data. It is above the state machines because only it and the runtime read files.
     &["config"],
     &["sim", "runtime"],
     &["cli"],
     &["main"],
 ];
 
-/// (importer, imported) pairs allowed inside one layer, each for a reason.
+/// (importer, imported) pairs that are allowed inside one layer.
 const SIBLINGS_MAY: [(&str, &str); 2] = [
-    // Recovery loads snapshots into a tree and replays logs over it.
+    // Recovery loads a snapshot into a tree and replays the logs.
     ("txnlog", "tree"),
     ("types", "limits"),
 ];
 
-/// (importer, imported) pairs that the layers would allow and the design forbids.
+/// (importer, imported) pairs that the layers would allow but the design forbids.
 const NEVER: [(&str, &str); 7] = [
     ("zab", "tree"),
     ("zab", "pipeline"),
@@ -67,7 +69,7 @@ fn layer(part: &str) -> Option<usize> {
     LAYERS.iter().position(|l| l.contains(&part))
 }
 
-/// Parts named after `crate::` in a line.
+/// The modules named after `crate::` in a line.
 fn imports(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for piece in line.split("crate::").skip(1) {
@@ -90,7 +92,7 @@ fn may_import(from: &str, to: &str) -> bool {
     !NEVER.contains(&(from, to)) && (b < a || SIBLINGS_MAY.contains(&(from, to)))
 }
 
-/// The first line of a file that only tests have; none in a file that is shipped whole.
+/// The line where a file's tests begin; `None` if the whole file is shipped.
 fn tests_begin(path: &Path, text: &str) -> Option<usize> {
     let stem = path.file_stem().unwrap().to_str().unwrap();
     let is_test = stem == "tests" || stem.ends_with("_tests") || stem == "fixture";
@@ -161,7 +163,7 @@ fn files_and_functions_stay_small() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// (first line, length) of each function, told by rustfmt's indentation.
+/// First line and length of each function, recognised by rustfmt's indentation.
 fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     for (i, line) in lines.iter().enumerate() {
@@ -178,7 +180,7 @@ fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
     found
 }
 
-/// Calls of tracing that a client can provoke and that are not marked so, as line numbers from 0.
+/// Line numbers (from 0) of log calls that a client can cause and that lack `target: CLIENT_LOG`.
 fn unmarked_log_lines(source: &str) -> Vec<usize> {
     let shipped = source.split("#[cfg(test)]").next().unwrap_or_default();
     let lines: Vec<&str> = shipped.lines().collect();
@@ -233,7 +235,7 @@ fn only_runtime_and_config_touch_the_world() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a page of ours names in backticks: a test (`file::name`), or a text that a file must contain (`file "text"`).
+/// The names in backticks on a page: a test (`file::name`), or a text that a file must contain (`file "text"`).
 fn named(page: &str) -> Vec<(&str, Result<&str, &str>)> {
     let pieces = page.split('`').skip(1).step_by(2);
     let rows = pieces.filter_map(|piece| match piece.split_once("::") {
@@ -246,7 +248,7 @@ fn named(page: &str) -> Vec<(&str, Result<&str, &str>)> {
     rows.collect()
 }
 
-/// Whether `source` has a test of that name.
+/// Whether `source` has a test with this name.
 fn has_test(source: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let heads = [format!("fn {name}("), format!("async fn {name}(")];
@@ -256,7 +258,7 @@ fn has_test(source: &str, name: &str) -> bool {
     lines.iter().enumerate().any(|(at, line)| is_head(line) && marks(at))
 }
 
-/// What `page` names and the source does not have.
+/// The names on `page` that do not exist.
 fn named_in_vain(page: &str, at_least: usize) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join(page)).unwrap();
