@@ -1,5 +1,5 @@
-//! What the hot paths cost in time, for people on a quiet machine: `cargo bench --bench hot`, or one of them with
-//! `cargo bench --bench hot -- shard/get`. Time is per run; "elements" are operations.
+//! Times of the hot paths, for a quiet machine: `cargo bench --bench hot`, or some of them with `cargo bench --bench
+//! hot -- shard/get`. Times are per run; "elements" are operations.
 
 #[path = "fixtures/mod.rs"]
 mod fixtures;
@@ -11,7 +11,7 @@ fn hot(c: &mut Criterion) {
         let (group, name) = name.split_once('/').expect("names have two parts");
         let mut group = c.benchmark_group(group);
         group.throughput(Throughput::Elements(*operations));
-        // Made only when the filter wants it.
+        // Created only if the filter selects this bench.
         let mut run = None;
         group.bench_function(name, |b| b.iter(run.get_or_insert_with(make)));
         group.finish();

@@ -1,21 +1,21 @@
-//! Runs one hot path under callgrind, which counts only what happens inside `zabra_measured`. Started by the script
-//! `bench/instructions/run`, which see.
+//! Runs one hot path under callgrind, which counts only the instructions inside `zabra_measured`. Started by the script
+//! `bench/instructions/run`.
 
 #[path = "fixtures/mod.rs"]
 mod fixtures;
 
 use std::process::ExitCode;
 
-/// The server's.
+/// The same allocator as in the server.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs that are counted, after as many that are not: caches of allocations are warm then.
+/// Number of counted runs. As many uncounted ones come first, so that caches of allocations are warm.
 const RUNS: u64 = 20;
 
-/// The script tells callgrind this name.
+/// The script passes the name of this function to callgrind.
 ///
-/// Not inlined and not renamed; `extern "C"` only for the name's sake.
+/// Not inlined and not renamed; `extern "C"` only keeps the name.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn zabra_measured(run: &mut Box<dyn FnMut()>) {

@@ -1,6 +1,7 @@
-//! What watches cost: arming, firing to one or to a crowd, asking about a path nobody watches. `cargo bench --bench watch`.
+//! The cost of watches: setting them, triggering one or many, and checking a path that nobody watches. `cargo bench
+//! --bench watch`.
 //!
-//! Figures are per batch; "elements" are watches, so criterion's throughput reads as watches per second.
+//! Times are per batch; "elements" are watches, so criterion's throughput is in watches per second.
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -20,7 +21,7 @@ fn crowd(watchers: u64) -> WatchTable {
     t
 }
 
-/// A change on a znode that 1, 100 or 2,000 connections watch.
+/// A change of a znode that 1, 100 or 2,000 connections watch.
 fn fire(c: &mut Criterion) {
     let mut group = c.benchmark_group("watch/fire");
     for watchers in [1, 100, 2_000] {
@@ -51,7 +52,7 @@ fn fire(c: &mut Criterion) {
     group.finish();
 }
 
-/// The usual write: nobody watches the path, with and without a recursive watch somewhere.
+/// The usual write: nobody watches the path, with and without a recursive watch elsewhere.
 fn nobody(c: &mut Criterion) {
     let mut group = c.benchmark_group("watch/nobody");
     let path = "/services/payments/instances/host-0000000042";
@@ -68,7 +69,7 @@ fn nobody(c: &mut Criterion) {
     group.finish();
 }
 
-/// Arming and disarming among 100,000 other watches.
+/// Setting and removing watches among 100,000 others.
 fn arm(c: &mut Criterion) {
     let mut group = c.benchmark_group("watch/arm");
     let paths: Vec<String> = (0..100_000).map(|n| format!("/services/s{:03}/n{n:010}", n % 1_000)).collect();
@@ -96,7 +97,7 @@ fn arm(c: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("disconnect", |b| {
-        // The watches of one connection are set up outside the time that counts.
+        // The watches of one connection are set up outside the measured time.
         b.iter_custom(|rounds| {
             let mut spent = std::time::Duration::ZERO;
             for _ in 0..rounds {
