@@ -6,8 +6,8 @@ use clap::Parser;
 
 /// Sends the same seeded operation streams to Apache ZooKeeper and to Zabra and compares every reply and watch event.
 ///
-/// Both servers must run with the same configuration (`tools/differ/run` sees to that). The exit code is 0 when nothing
-/// differed, 3 when something did, 1 when the run could not be made.
+/// Both servers must run with the same configuration; `tools/differ/run` does that. The exit code is 0 if nothing
+/// differed, 3 if something did, 1 if the run could not be made.
 #[derive(Clone, Parser, Debug)]
 #[command(version, max_term_width = 120)]
 pub struct Args {
@@ -20,13 +20,13 @@ pub struct Args {
     /// How many seeds to run
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
-    /// Requests of one seed (about)
+    /// Approximate number of requests per seed
     #[arg(long, default_value_t = 500, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub ops: u32,
     /// The first seed
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub start_seed: u64,
-    /// How often to try a shorter stream after a difference
+    /// How many shorter streams to try after a difference
     #[arg(long, default_value_t = 120, value_name = "N")]
     pub shrink: u32,
     /// Stop after this many seeds with a difference

@@ -1,27 +1,28 @@
-//! Two servers' answers to one step beside each other.
+//! Compares the answers of both servers to one step.
 
 use crate::normal::Item;
 
-/// The first place where they part.
+/// The first difference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Who heard it.
+    /// The session that received it.
     pub session: usize,
-    /// What each server said; `None`: no more.
+    /// What each server sent; `None`: nothing more.
     pub apache: Option<Item>,
     pub zabra: Option<Item>,
 }
 
 impl Difference {
-    /// The request that was answered differently, by its place in the burst.
+    /// The request whose answer differs, by its index in the burst.
     pub fn request(&self) -> Option<usize> {
         let of = |item: &Option<Item>| item.as_ref().and_then(|i| i.request);
         of(&self.apache).or(of(&self.zabra))
     }
 }
 
-/// Compares session by session, in order; a reply that differs explains more than an event that does, and is preferred. `concurrent`: several sessions wrote at once, so the events that one causes and
-/// another hears come at any moment; each such pair is then a row of its own.
+/// Compares the sessions one by one, in order. A reply that differs explains more than an event that differs, so it is
+/// preferred. With `concurrent` several sessions wrote at the same time, and events that one session causes and another
+/// receives may come at any moment. Then each such pair of sessions is compared as a sequence of its own.
 pub fn compare(apache: &[Vec<Item>], zabra: &[Vec<Item>], concurrent: bool) -> Option<Difference> {
     assert_eq!(apache.len(), zabra.len(), "both sides have the same sessions");
     let all = apache.iter().zip(zabra).enumerate().filter_map(|(session, (a, z))| {
@@ -33,7 +34,7 @@ pub fn compare(apache: &[Vec<Item>], zabra: &[Vec<Item>], concurrent: bool) -> O
             rows(session, a.iter().filter(of), z.iter().filter(of))
         })
     });
-    // The first of those with the lowest key.
+    // The first one with the lowest key.
     all.min_by_key(|d| d.request().is_none())
 }
 

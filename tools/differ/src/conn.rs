@@ -1,4 +1,4 @@
-//! One connection: whole frames, blocking, with patience.
+//! One connection: complete frames, blocking, with a timeout.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -7,19 +7,19 @@ use std::time::Duration;
 use zabra::proto::connect::{ConnectRequest, ConnectResponse};
 use zabra::types::{SessionId, Zxid};
 
-/// Longest frame taken from a server; a longer one is a difference of its own.
+/// Longest frame accepted from a server; a longer one counts as a difference.
 const MAX_FRAME: usize = 16 << 20;
 
 /// A frame, or why there is none.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Without its length.
+    /// The frame without its length.
     Bytes(Vec<u8>),
     /// The server closed the connection.
     Closed,
-    /// Nothing for longer than the patience lasts.
+    /// Nothing arrived before the timeout.
     Silence,
-    /// Not a frame.
+    /// What arrived is not a frame.
     Garbage(String),
 }
 
@@ -29,7 +29,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Connects; `patience` bounds every read and write.
+    /// Connects; `patience` is the timeout of every read and write.
     pub fn open(addr: SocketAddr, patience: Duration) -> io::Result<Conn> {
         let stream = TcpStream::connect_timeout(&addr, patience)?;
         stream.set_nodelay(true)?;
@@ -38,7 +38,7 @@ impl Conn {
         Ok(Conn { stream })
     }
 
-    /// Sends; a connection that the server has closed shows when reading.
+    /// Sends. If the server has closed the connection, the next read will show it.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.stream.write_all(bytes) {
             Err(e) if is_closed(e.kind()) => Ok(()),
@@ -69,7 +69,7 @@ impl Conn {
         }
     }
 
-    /// Reads the handshake's answer; `Err` holds what came instead.
+    /// Reads the response to the handshake; `Err` contains what came instead.
     pub fn handshake(&mut self) -> io::Result<Result<ConnectResponse, Frame>> {
         Ok(match self.frame()? {
             Frame::Bytes(b) => ConnectResponse::read(&b).map_err(|e| Frame::Garbage(format!("{e}: {b:02x?}"))),
@@ -77,7 +77,7 @@ impl Conn {
         })
     }
 
-    /// Ends it without a word.
+    /// Closes the connection without closeSession.
     pub fn cut(self) {
         // The server may have closed it already.
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -91,7 +91,7 @@ fn is_closed(kind: ErrorKind) -> bool {
     )
 }
 
-/// A handshake's request as bytes; session 0 asks for a new one.
+/// The bytes of a handshake; session 0 asks for a new session.
 pub fn connect_request(session: i64, passwd: &[u8], seen: i64, timeout_ms: i32) -> Vec<u8> {
     let mut out = Vec::new();
     ConnectRequest {

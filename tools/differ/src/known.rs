@@ -1,16 +1,16 @@
-//! Differences from Apache ZooKeeper 3.9 that are meant (README.md, "Where it differs"), and how this driver goes round them.
+//! Intended differences from Apache ZooKeeper 3.9 (README.md, "Where it differs"), and how this tool handles each.
 //! Everything that is not in this table counts as a difference.
 
-/// How a known difference is kept from showing.
+/// How a known difference is handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Treatment {
-    /// Asked; the answer is translated before the comparison.
+    /// It is asked for; the answer is translated before the comparison.
     Translated,
-    /// Never asked.
+    /// It is not asked for.
     NotAsked,
 }
 
-/// One row: what, why, and what is done about it here.
+/// One row: the difference, the reason for it, and how it is handled.
 pub struct Known {
     pub what: &'static str,
     pub reason: &'static str,

@@ -1,4 +1,5 @@
-//! `zabra-differ`: asks Apache ZooKeeper and Zabra the same and compares what they say. See `--help` and README.md.
+//! `zabra-differ`: sends the same requests to Apache ZooKeeper and Zabra and compares the answers. See `--help` and
+//! README.md.
 
 mod args;
 mod compare;
@@ -22,7 +23,7 @@ use run::{Compared, Found, Servers, run, shrink};
 use stream::{Step, root, stream};
 use zabra::types::Op;
 
-/// What went wrong, for the person who runs it.
+/// The error is a text for the person who runs the program.
 pub type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How many seeds showed a difference.
+/// Returns the number of seeds with a difference.
 fn differ(args: &Args) -> Result<u32> {
     let servers = Servers { apache: args.apache, zabra: args.zabra, patience: Duration::from_secs(args.patience) };
     let began = Instant::now();
@@ -93,7 +94,7 @@ fn tally(total: &Compared) {
     lines.values().for_each(|l| println!("{l}"));
 }
 
-/// Prints a difference, a shorter stream that shows it, and how to see it again.
+/// Prints a difference, a shorter stream that shows it, and the command that repeats it.
 fn tell(args: &Args, servers: Servers, seed: u64, steps: &[Step], found: Found) -> Result<()> {
     println!("seed {seed}: DIFFERENCE at step {}", found.step);
     describe(&found);

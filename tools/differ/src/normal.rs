@@ -1,4 +1,5 @@
-//! Answers in words that do not depend on the server: zxids as distances, session ids as numbers, sets sorted, times gone.
+//! Turns answers into text that does not depend on the server: zxids become distances, session ids numbers; sets are
+//! sorted, times left out.
 
 use std::collections::HashMap;
 
@@ -12,49 +13,49 @@ use crate::request::{Request, words};
 use crate::side::{Base, Heard};
 use crate::stream::Step;
 
-/// What a session heard, comparable.
+/// One thing that a session received, in a form that can be compared.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
     /// Everything that is compared.
     pub text: String,
-    /// The request it answers: its place in the burst.
+    /// The request that it answers, by its index in the burst.
     pub request: Option<usize>,
-    /// The session whose write caused this event, where several write at once.
+    /// For an event, if several sessions write at the same time: the session whose write caused it.
     pub cause: Option<usize>,
-    /// Of an event: its zxid.
+    /// For an event: its zxid.
     pub event: Option<i64>,
 }
 
 impl Item {
-    /// One that answers `request`.
+    /// An item that answers `request`.
     #[cfg(test)]
     pub fn plain(text: &str, request: Option<usize>) -> Item {
         Item { text: text.to_owned(), request, cause: None, event: None }
     }
 }
 
-/// Names for one server's zxids.
+/// The normal form of one server's zxids.
 #[derive(Default, Debug)]
 pub struct Zxids {
     base: i64,
-    /// Those that only this server gave away (known difference).
+    /// Zxids that only this server uses (a known difference).
     own: Vec<i64>,
-    /// Given away while several sessions wrote: in request order instead of arrival, and by whom.
+    /// Zxids used while several sessions wrote: numbered in the order of requests instead of arrival, and the session.
     renamed: HashMap<i64, (i64, usize)>,
 }
 
 impl Zxids {
-    /// `base` is the last one before the run.
+    /// `base` is the last zxid before the run.
     pub fn new(base: i64) -> Zxids {
         Zxids { base, ..Zxids::default() }
     }
 
-    /// How far the server had come: the distance from the base, which both servers should have.
+    /// How far the server had come: the distance from the base, which should be equal on both servers.
     fn distance(&self, zxid: i64) -> i64 {
         zxid - self.base - self.own.iter().filter(|own| **own <= zxid).count() as i64
     }
 
-    /// Which transaction it is, rather than how many there were.
+    /// Identifies the transaction, rather than the number of transactions before it.
     fn transaction(&self, zxid: i64) -> i64 {
         self.renamed.get(&zxid).map_or_else(|| self.distance(zxid), |(distance, _)| *distance)
     }
@@ -69,7 +70,7 @@ impl Zxids {
         }
     }
 
-    /// Learns from a step's raw answers; must run before they are put into words.
+    /// Learns from the raw answers of a step; must be called before they are turned into text.
     fn learn(&mut self, step: &Step, heard: &[Vec<Heard>], takes_its_own: bool) {
         let mut writes = Vec::new();
         for (session, list) in heard.iter().enumerate() {
@@ -89,7 +90,7 @@ impl Zxids {
         let Some(first) = writes.iter().map(|(_, z)| *z).min() else { return };
         let mut all: Vec<i64> = writes.iter().map(|(_, z)| *z).collect();
         all.sort_unstable();
-        // Anything but a gapless row is left as it is, and shows as a difference.
+        // If the zxids are not consecutive they are left as they are, and show as a difference.
         if all.iter().enumerate().all(|(i, z)| *z == first + i as i64) {
             let start = self.distance(first);
             for (i, (session, zxid)) in writes.into_iter().enumerate() {
@@ -99,20 +100,20 @@ impl Zxids {
     }
 }
 
-/// One server's view: turns what was heard into [`Item`]s.
+/// Turns what one server sent into [`Item`]s.
 pub struct Words<'a> {
-    /// Session ids in the order of opening.
+    /// Session ids in the order in which they were opened.
     pub ids: &'a [i64],
-    /// What was there before.
+    /// The state before the run.
     pub base: &'a Base,
-    /// The run's root.
+    /// The root of the run.
     pub root: &'a str,
-    /// This is the server that gives undecodable writes a zxid of their own.
+    /// This server gives an undecodable write a zxid of its own.
     pub takes_its_own: bool,
 }
 
 impl Words<'_> {
-    /// Puts one step's answers into words.
+    /// Turns the answers of one step into text.
     pub fn step(&self, zxids: &mut Zxids, step: &Step, heard: &[Vec<Heard>]) -> Vec<Vec<Item>> {
         zxids.learn(step, heard, self.takes_its_own);
         let closings: Vec<i64> = heard
@@ -137,7 +138,8 @@ impl Words<'_> {
         match heard {
             Heard::Reply { request, asked, xid, zxid, err, body } => {
                 item.request = *request;
-                // While several sessions write, how far the server has come is a matter of chance for all but the writers.
+                // While several sessions write, it depends on timing how far the server has come, except for the
+                // writers themselves.
                 let vague = step.is_concurrent() && !asked.as_ref().is_some_and(Request::is_write);
                 let at = if vague && *zxid > 0 {
                     "?".to_owned()
@@ -263,7 +265,7 @@ impl Words<'_> {
     fn names(&self, path: &str, r: &mut Reader<'_>) -> Result<String, JuteError> {
         let mut names = r.strings()?;
         if matches!(path, "/" | "" | "/zookeeper/quota") {
-            // What other runs left is not this run's business.
+            // Ignore what other runs left behind.
             names.retain(|n| n == "zookeeper" || n == self.root.trim_start_matches('/'));
         }
         names.sort();
@@ -271,7 +273,8 @@ impl Words<'_> {
     }
 }
 
-/// A string; surrogates of three bytes each, Java's way for what lies beyond U+FFFF, are put together (known difference).
+/// A string. Java writes characters beyond U+FFFF as two surrogates of three bytes each; these are joined here (a known
+/// difference).
 fn text(r: &mut Reader<'_>) -> Result<Option<String>, JuteError> {
     let Some(bytes) = r.buffer()? else { return Ok(None) };
     let mut units = Vec::new();
@@ -279,7 +282,7 @@ fn text(r: &mut Reader<'_>) -> Result<Option<String>, JuteError> {
         units.extend(chunk.valid().encode_utf16());
         units.extend(chunk.invalid().iter().map(|b| 0xdc00 | u16::from(*b)));
     }
-    // A surrogate shows as three lone bytes: ed, a0..bf, 80..bf.
+    // A surrogate shows as three single bytes: ed, a0..bf, 80..bf.
     let mut joined = Vec::new();
     let mut rest = &units[..];
     while let [first, tail @ ..] = rest {
@@ -294,12 +297,12 @@ fn text(r: &mut Reader<'_>) -> Result<Option<String>, JuteError> {
     Ok(Some(char::decode_utf16(joined).map(|c| c.unwrap_or_else(|e| lone(e.unpaired_surrogate()))).collect()))
 }
 
-/// Bytes that are no text, apart from each other.
+/// A character that stands for one invalid byte.
 fn lone(unit: u16) -> char {
     char::from_u32(0xf_0000 + u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The order of an ACL counts, but for what `auth` stands for: there it is a hash set's.
+/// The order of an ACL matters, except for the entries that replace `auth`, which come in the order of a hash set.
 fn acl(r: &mut Reader<'_>) -> Result<String, JuteError> {
     let mut list = read_acls(r)?.into_owned();
     for run in list.chunk_by_mut(|a, b| a.perms == b.perms && a.id.scheme == "digest" && b.id.scheme == "digest") {
@@ -315,7 +318,8 @@ fn event(body: &[u8]) -> Result<String, JuteError> {
     if r.is_empty() { Ok(text) } else { Err(r.unexpected("bytes behind the event")) }
 }
 
-/// A closing session's znodes go in a hash set's order: events of one closing are compared as a set.
+/// A closing session's znodes are deleted in the order of a hash set, so the events of one closeSession are compared as
+/// a set.
 fn sort_closings(items: &mut [Item], closings: &[i64]) {
     for run in items.chunk_by_mut(|a, b| a.event.is_some() && a.event == b.event) {
         if run[0].event.is_some_and(|z| closings.contains(&z)) {

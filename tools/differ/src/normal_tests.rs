@@ -41,7 +41,7 @@ fn data(s: &Stat) -> Vec<u8> {
     out
 }
 
-/// One step heard on a server whose run began after `base`.
+/// The text of one step as heard from a server whose run began after `base`.
 fn told(base: i64, own: bool, step: &Step, heard: &[Vec<Heard>]) -> Vec<Vec<String>> {
     let before = Base { zxid: base, stats: vec![("/", Stat { cversion: base as i32, ..Stat::default() })], nodes: 10 };
     let words = Words { ids: &[SESSION + base], base: &before, root: "/d1", takes_its_own: own };

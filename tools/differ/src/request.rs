@@ -1,4 +1,4 @@
-//! Requests: what is asked of both servers, as data, as bytes and as words.
+//! Requests as data, as bytes and as text.
 
 use std::fmt;
 
@@ -7,21 +7,21 @@ use zabra::proto::request::SetWatches;
 use zabra::proto::{CreateRequest, Request as Record};
 use zabra::types::{Acl, Op, Zxid};
 
-/// Where a setWatches says that the client has seen everything up to; zxids differ between the servers.
+/// The relative zxid of a setWatches. It cannot be a number, since zxids differ between the servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Relative {
-    /// What this session saw last.
+    /// The last zxid that this session saw.
     Seen,
-    /// Nothing.
+    /// Zero.
     Nothing,
-    /// More than there ever is.
+    /// A zxid higher than any.
     Future,
 }
 
 /// One request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// The four opcodes that create; `ttl_ms` is written for createTTL only.
+    /// The four opcodes that create znodes; `ttl_ms` is written for createTTL only.
     Create {
         op: Op,
         path: String,
@@ -54,7 +54,7 @@ pub enum Request {
         path: String,
         watch: bool,
     },
-    /// getACL, sync, getEphemerals, getAllChildrenNumber: a path and nothing else.
+    /// getACL, sync, getEphemerals, getAllChildrenNumber: the body is only a path.
     Path {
         op: Op,
         path: Option<String>,
@@ -81,14 +81,14 @@ pub enum Request {
         relative: Relative,
         lists: [Vec<String>; 5],
     },
-    /// An opcode and no body: whoAmI, closeSession, ping, numbers that mean nothing.
+    /// An opcode without a body: whoAmI, closeSession, ping, unknown opcodes.
     Bare(Op),
-    /// Another request without its last bytes.
+    /// Another request whose last bytes are missing.
     Cut {
         of: Box<Request>,
         bytes: usize,
     },
-    /// Another request, four bytes of its body changed.
+    /// Another request with four bytes of its body changed.
     Patched {
         of: Box<Request>,
         at: usize,
@@ -117,7 +117,7 @@ impl Request {
         }
     }
 
-    /// It is of this opcode or holds one that is.
+    /// Whether it has this opcode or contains an operation that has.
     pub fn has(&self, op: Op) -> bool {
         match self {
             Request::Multi { ops, .. } => self.op() == op || ops.iter().any(|o| o.has(op)),
@@ -126,7 +126,7 @@ impl Request {
         }
     }
 
-    /// The path it is about, where it is about one.
+    /// Its path, if it has one.
     pub fn path(&self) -> Option<&str> {
         match self {
             Request::Create { path, .. }
@@ -141,7 +141,7 @@ impl Request {
         }
     }
 
-    /// Takes a zxid, even when it fails.
+    /// Whether it uses up a zxid, even if it fails.
     pub fn is_write(&self) -> bool {
         const WRITES: [Op; 11] = [
             Op::CREATE,
@@ -159,12 +159,13 @@ impl Request {
         WRITES.contains(&self.op())
     }
 
-    /// A single write whose body breaks off (known difference: its zxid).
+    /// A single write whose body is cut short (known difference: its zxid).
     pub fn is_undecodable_write(&self) -> bool {
         matches!(self, Request::Cut { .. }) && self.is_write() && self.op() != Op::MULTI
     }
 
-    /// Its answer may overtake others, end the connection or depend on what is under way: nothing else may be in flight.
+    /// Whether nothing else may be in flight: its reply may overtake others, it may end the connection, or it depends
+    /// on outstanding changes.
     pub fn is_alone(&self) -> bool {
         match self {
             Request::Auth { .. } | Request::Check { .. } | Request::Cut { .. } | Request::Patched { .. } => true,
@@ -175,7 +176,7 @@ impl Request {
         }
     }
 
-    /// The xid that clients give to it; `None`: the next one.
+    /// The xid that clients use for it; `None`: the next one.
     pub fn xid(&self) -> Option<i32> {
         match self.op() {
             Op::AUTH => Some(-4),
@@ -184,7 +185,7 @@ impl Request {
         }
     }
 
-    /// The body as bytes; `seen` is the last zxid that the session saw on this server.
+    /// The body; `seen` is the last zxid that the session saw on this server.
     pub fn body(&self, seen: i64) -> Vec<u8> {
         let mut out = Vec::new();
         self.put(&mut out, seen);
@@ -193,7 +194,7 @@ impl Request {
 
     fn put(&self, out: &mut Vec<u8>, seen: i64) {
         match self {
-            // Whatever the operations are: a multi refuses some.
+            // A multi may contain operations that servers refuse.
             Request::Multi { ops, .. } => {
                 for o in ops {
                     MultiHeader::asking(o.op()).put(out);
@@ -219,7 +220,7 @@ impl Request {
         }
     }
 
-    /// As the protocol's record, which is written the same for opcodes whose bodies look the same.
+    /// The protocol's record. Opcodes whose bodies have the same form share one.
     fn record(&self, seen: i64) -> Record<'_> {
         match self {
             Request::Create { op, path, data, acl, flags, ttl_ms } => Record::Create(CreateRequest {
@@ -261,12 +262,12 @@ impl Request {
     }
 }
 
-/// Hard limits are checked against what is applied, not against what is under way.
+/// Whether the path is below a quota: hard limits are checked against the applied state, without outstanding changes.
 fn under_quota(path: &str) -> bool {
     path.starts_with("/zookeeper/quota") || path.split('/').nth(2) == Some("q")
 }
 
-/// Data as words.
+/// Data as text.
 pub fn words(data: Option<&[u8]>) -> String {
     data.map_or("null".to_owned(), |d| match std::str::from_utf8(d) {
         Ok(text) if text.len() <= 80 => format!("{text:?}"),

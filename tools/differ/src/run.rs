@@ -1,4 +1,4 @@
-//! One stream against both servers, and the search for a shorter one that still tells them apart.
+//! Runs one stream on both servers, and searches for a shorter one that still shows the difference.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::side::{Heard, Side};
 use crate::stream::{AREAS, SESSIONS, Step};
 use zabra::types::Op;
 
-/// Where the servers are and how long to wait for them.
+/// The servers' addresses and the timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct Servers {
     pub apache: SocketAddr,
@@ -21,10 +21,10 @@ pub struct Servers {
     pub patience: Duration,
 }
 
-/// What was compared.
+/// Counts of what was compared.
 #[derive(Clone, Default, Debug, PartialEq, Eq)]
 pub struct Compared {
-    /// Replies by opcode and error code: shows what the streams reach.
+    /// Replies by opcode and error code: shows what the streams cover.
     pub tally: BTreeMap<(Op, i32), u64>,
     pub requests: u64,
     pub answers: u64,
@@ -32,7 +32,7 @@ pub struct Compared {
 }
 
 impl Compared {
-    /// Adds what another stream compared.
+    /// Adds the counts of another stream.
     pub fn add(&mut self, other: Compared) {
         self.requests += other.requests;
         self.answers += other.answers;
@@ -46,18 +46,18 @@ impl Compared {
 /// The first difference of a stream.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Which step.
+    /// The index of the step.
     pub step: usize,
     pub difference: Difference,
-    /// The request that was answered differently, if it was a reply.
+    /// The request whose reply differs, if it was a reply.
     pub request: Option<Request>,
-    /// All that the session heard in this step.
+    /// Everything that the session received in this step.
     pub apache: Vec<Item>,
     pub zabra: Vec<Item>,
 }
 
 impl Found {
-    /// Two findings are taken for the same when they are about the same kind of request or of event.
+    /// Whether two differences are taken for the same: both concern the same kind of request or of event.
     pub fn resembles(&self, other: &Found) -> bool {
         let mark = |f: &Found| {
             let event = |i: &Option<Item>| i.as_ref().is_some_and(|i| i.text.starts_with("event"));
@@ -142,8 +142,8 @@ fn request_of(step: &Step, d: &Difference) -> Option<Request> {
     requests.get(place).cloned()
 }
 
-/// Tries to leave out steps, then single requests, as long as `differs` still finds the same kind of difference; `differs` is
-/// asked at most `tries` times. What remains, with its difference.
+/// Tries to leave out steps, then single requests, as long as `differs` still finds the same kind of difference. Calls
+/// `differs` at most `tries` times. Returns what remains, with its difference.
 pub fn shrink<F>(steps: &[Step], found: Found, mut tries: u32, mut differs: F) -> Result<(Vec<Step>, Found)>
 where
     F: FnMut(&[Step]) -> Result<Option<Found>>,
@@ -176,7 +176,7 @@ where
         }
         size /= 2;
     }
-    // From the end, so that the places of those not tried yet stay.
+    // From the end, so that the indices of those not tried yet stay valid.
     let places: Vec<(usize, usize, usize)> = places(&best.0).into_iter().rev().collect();
     for (step, list, request) in places {
         let mut shorter = best.0.clone();

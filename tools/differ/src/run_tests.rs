@@ -12,7 +12,7 @@ fn found(step: usize, request: Request) -> Found {
     Found { step, difference, request: Some(request), apache: vec![], zabra: vec![] }
 }
 
-/// A pair of servers that disagree on every reconfig that comes after a whoAmI.
+/// Simulates a pair of servers that disagree on every reconfig after a whoAmI.
 fn differs(steps: &[Step]) -> Option<Found> {
     let mut armed = false;
     for (number, step) in steps.iter().enumerate() {

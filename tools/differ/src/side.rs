@@ -1,4 +1,4 @@
-//! One server: its sessions, and what it says to each step. Nothing is compared or translated here.
+//! One server: its sessions, and what it sends in each step. Nothing is compared or translated here.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,23 +15,23 @@ use crate::conn::{Conn, Frame, connect_request};
 use crate::request::Request;
 use crate::stream::{Burst, Step};
 
-/// Asked for; longer than any run.
+/// The requested session timeout; longer than any run.
 const TIMEOUT_MS: i32 = 300_000;
 
-/// What a session heard, in order.
+/// One thing that a session received.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Heard {
-    /// A reply; `request` is its place in the burst, `None` for the ping that ends each round.
+    /// A reply. `request` is its index in the burst; `None` for the ping that ends each step.
     Reply { request: Option<usize>, asked: Option<Request>, xid: i32, zxid: i64, err: i32, body: Vec<u8> },
     /// A watch event.
     Event { zxid: i64, err: i32, body: Vec<u8> },
-    /// An answer to a handshake: timeout and readOnly; `None` is a refusal.
+    /// A response to a handshake: timeout and readOnly; `None` is a refusal.
     Handshake(Option<(i32, Option<bool>)>),
     /// The server closed the connection.
     Closed,
-    /// An answer is missing.
+    /// A reply did not arrive.
     Silence { unanswered: usize },
-    /// Not what the protocol allows.
+    /// Something that the protocol does not allow.
     Garbage(String),
 }
 
@@ -43,18 +43,18 @@ struct Session {
     xid: i32,
 }
 
-/// What was there before the first step; what is seen of it is told relative to it.
+/// The state before the first step; later answers are given relative to it.
 #[derive(Clone, Debug, Default)]
 pub struct Base {
     /// The last zxid.
     pub zxid: i64,
     /// Stats of the system paths.
     pub stats: Vec<(&'static str, Stat)>,
-    /// Descendants of the root.
+    /// Number of descendants of the root.
     pub nodes: i32,
 }
 
-/// Paths that outlive a run.
+/// Paths that exist before and after a run.
 pub const SYSTEM: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
 
 /// One server under test.
@@ -62,16 +62,16 @@ pub struct Side {
     addr: SocketAddr,
     patience: Duration,
     sessions: Vec<Session>,
-    /// Ids of all sessions of this run, in the order in which they were opened.
+    /// The ids of all sessions of this run, in the order in which they were opened.
     pub ids: Vec<i64>,
-    /// Before the first step.
+    /// The state before the first step.
     pub base: Base,
     root: String,
     heard: Vec<Vec<Heard>>,
 }
 
 impl Side {
-    /// Clears what an earlier run left below `root`, builds the run's frame and opens `sessions` sessions.
+    /// Deletes what an earlier run left below `root`, creates the run's parent znodes and opens `sessions` sessions.
     pub fn open(addr: SocketAddr, patience: Duration, root: &str, areas: &[&str], sessions: usize) -> Result<Side> {
         let mut side = Side {
             addr,
@@ -107,7 +107,7 @@ impl Side {
         Ok(side)
     }
 
-    /// Ends every session and removes what the run made.
+    /// Closes every session and deletes what the run created.
     pub fn close(mut self) -> Result<()> {
         for s in &mut self.sessions {
             if let Some(conn) = &mut s.conn {
@@ -119,7 +119,7 @@ impl Side {
         caller.close()
     }
 
-    /// Does one step; what each session heard in it.
+    /// Does one step; returns what each session received in it.
     pub fn step(&mut self, step: &Step) -> Result<Vec<Vec<Heard>>> {
         match step {
             Step::Burst(bursts) => self.bursts(bursts)?,
@@ -171,7 +171,8 @@ impl Side {
         Ok(())
     }
 
-    /// Whether the last reply announces the connection's end. A ping sent now may or may not be answered.
+    /// Whether the last reply means that the server will close the connection. A ping sent now may or may not be
+    /// answered.
     fn must_close(&self, session: usize) -> bool {
         let Some(Heard::Reply { asked, err, .. }) = self.heard[session].last() else { return false };
         matches!((asked, err), (_, -6 | -115) | (Some(Request::Bare(Op::CLOSE_SESSION)), 0))
@@ -201,7 +202,7 @@ impl Side {
         self.listen(session, waiting)
     }
 
-    /// Writes requests behind `before` in one go; what answers they must get.
+    /// Sends requests after the bytes `before` in one packet; returns the replies to expect.
     fn ask(
         &mut self,
         session: usize,
@@ -228,7 +229,7 @@ impl Side {
         Ok(waiting)
     }
 
-    /// Listens until everything was answered or nothing more can come.
+    /// Reads until everything is answered or nothing more can come.
     fn listen(&mut self, session: usize, mut waiting: VecDeque<Waiting>) -> Result<()> {
         let s = &mut self.sessions[session];
         let heard = &mut self.heard[session];
@@ -270,7 +271,7 @@ impl Side {
         Ok(())
     }
 
-    /// A new session.
+    /// Opens a new session.
     fn connect(&mut self) -> Result<Session> {
         let mut conn = self.dial()?;
         conn.send(&connect_request(0, &[0; 16], 0, TIMEOUT_MS)).map_err(|e| e.to_string())?;
@@ -279,7 +280,7 @@ impl Side {
         Ok(Session { conn: Some(conn), id: r.session.0, passwd: r.passwd, seen: 0, xid: 1 })
     }
 
-    /// Takes the session up on a new connection; the requests follow the handshake without waiting for its answer.
+    /// Resumes the session on a new connection; the requests follow the handshake without waiting for its response.
     fn resume(&mut self, session: usize, requests: &[Request]) -> Result<()> {
         let mut conn = self.dial()?;
         let s = &mut self.sessions[session];
@@ -297,7 +298,7 @@ impl Side {
         Ok(())
     }
 
-    /// Whether the session lives; if not, its connection is dropped.
+    /// Whether the session is alive; if not, its connection is dropped.
     fn hear_handshake(&mut self, session: usize) -> Result<bool> {
         let s = &mut self.sessions[session];
         let Some(conn) = &mut s.conn else { return Ok(false) };
@@ -366,7 +367,7 @@ fn framed(xid: i32, op: Op, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A session of the driver's own, with super's rights, for what surrounds a run.
+/// A session of the tool itself with super rights, for the work before and after a run.
 struct Caller {
     conn: Conn,
     addr: SocketAddr,
@@ -408,7 +409,7 @@ impl Caller {
             .map(drop)
     }
 
-    /// Removes the run's znodes and its quotas, if they are there.
+    /// Deletes the run's znodes and quotas, if there are any.
     fn clear(&mut self, root: &str) -> Result<()> {
         self.remove(&format!("/zookeeper/quota{root}"))?;
         self.remove(root)
@@ -423,7 +424,7 @@ impl Caller {
         for name in names {
             self.remove(&format!("{path}/{name}"))?;
         }
-        // Another session's closing may have been faster.
+        // Another session's closeSession may have deleted it first.
         match self.call(&Request::Delete { path: path.to_owned(), version: -1 })?.0 {
             0 | -101 => Ok(()),
             err => Err(format!("{} does not delete {path}: {err}", self.addr)),

@@ -1,4 +1,5 @@
-//! Streams of steps made from a seed. What the servers answer has no influence, so a stream can be cut anywhere.
+//! Generates streams of steps from a seed. They do not depend on the servers' answers, so a stream can be shortened
+//! anywhere.
 
 use std::collections::VecDeque;
 
@@ -7,39 +8,40 @@ use zabra::types::{Acl, Id, Op, perms};
 
 use crate::request::{Relative, Request};
 
-/// Sessions of a run.
+/// Number of sessions in a run.
 pub const SESSIONS: usize = 4;
-/// Znodes below the run's root: one for each session's own work, a common one, one with quotas.
+/// Znodes below the run's root: one for the work of each session, a common one, and one with quotas.
 pub const AREAS: [&str; 6] = ["s0", "s1", "s2", "s3", "x", "q"];
 const COMMON: &str = "x";
 const QUOTA: &str = "q";
 const NAMES: [&str; 3] = ["a", "b", "n-"];
 
-/// Requests that one session sends in one go.
+/// Requests that one session sends in one packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Burst {
     pub session: usize,
     pub requests: Vec<Request>,
 }
 
-/// Something after which all answers and events are waited for.
+/// A step; after it the tool waits for all replies and events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// One session, or several at once each in an area of its own.
+    /// Requests of one session, or of several at the same time, each in an area of its own.
     Burst(Vec<Burst>),
-    /// A connection breaks, another session goes on, the connection comes back and sends requests right behind the handshake.
+    /// A connection breaks, another session continues, then the session is resumed and sends requests right after the
+    /// handshake.
     Away { session: usize, meanwhile: Vec<Burst>, back: Vec<Request> },
-    /// Somebody tries to take the session over without its password.
+    /// An attempt to take the session over without its password.
     WrongPassword(usize),
 }
 
 impl Step {
-    /// Several sessions write at once.
+    /// Whether several sessions write at the same time.
     pub fn is_concurrent(&self) -> bool {
         matches!(self, Step::Burst(bursts) if bursts.len() > 1)
     }
 
-    /// How many requests are in it.
+    /// Number of requests.
     pub fn len(&self) -> usize {
         match self {
             Step::Burst(bursts) => bursts.iter().map(|b| b.requests.len()).sum(),
@@ -50,7 +52,7 @@ impl Step {
         }
     }
 
-    /// All its requests, which may be taken away one by one.
+    /// All its lists of requests, from which single requests can be removed.
     pub fn requests(&self) -> Vec<&Vec<Request>> {
         match self {
             Step::Burst(bursts) => bursts.iter().map(|b| &b.requests).collect(),
@@ -61,7 +63,7 @@ impl Step {
         }
     }
 
-    /// The same, to be changed.
+    /// The same lists, for changing them.
     pub fn requests_mut(&mut self) -> Vec<&mut Vec<Request>> {
         match self {
             Step::Burst(bursts) => bursts.iter_mut().map(|b| &mut b.requests).collect(),
@@ -73,15 +75,15 @@ impl Step {
     }
 }
 
-/// The run's root.
+/// The root of the run.
 pub fn root(seed: u64) -> String {
     format!("/d{seed}")
 }
 
-/// The stream of a seed: steps with at least `ops` requests in all.
+/// The stream of a seed: steps with at least `ops` requests in total.
 pub fn stream(seed: u64, ops: u32) -> Vec<Step> {
     let mut maker = Maker { rng: Rng::with_seed(seed), root: root(seed), recent: VecDeque::new() };
-    // The first session may do everything: otherwise some ACL would soon lock everybody out.
+    // The first session is the super user: otherwise some ACL would soon deny everybody everything.
     let auth = Request::Auth { scheme: "digest".to_owned(), auth: b"super:interop".to_vec() };
     let mut steps = vec![Step::Burst(vec![Burst { session: 0, requests: vec![auth] }])];
     let mut made = 0;
@@ -96,11 +98,12 @@ pub fn stream(seed: u64, ops: u32) -> Vec<Step> {
 struct Maker {
     rng: Rng,
     root: String,
-    /// Paths asked for lately: asked for again they are likely to meet a znode, a version, a watch.
+    /// Paths used recently: using them again makes it likely that a znode, version or watch is there.
     recent: VecDeque<(&'static str, String)>,
 }
 
-/// Where a burst may end too early: Apache judges a write by the ACL as applied, not by a setACL still under way (known.rs).
+/// Ends the burst after a setACL: Apache checks writes against the applied ACL, not against a setACL that is still
+/// outstanding (known.rs).
 fn until_acl(requests: impl Iterator<Item = Request>) -> Vec<Request> {
     let mut list = Vec::new();
     for r in requests.filter(|r| !r.is_alone()) {
@@ -138,7 +141,7 @@ impl Maker {
                 Step::Burst(vec![Burst { session: self.session(), requests: vec![request] }])
             }
             83..=88 => {
-                // One after the other: none of these may be pipelined.
+                // Sent one after the other: none of these may be pipelined.
                 let requests = (0..self.rng.usize(4..20)).map(|_| self.quota()).collect();
                 Step::Burst(vec![Burst { session: self.session(), requests }])
             }
@@ -151,7 +154,7 @@ impl Maker {
         }
     }
 
-    /// A pipelined burst of one session, anywhere.
+    /// A pipelined burst of one session, anywhere in the tree.
     fn burst(&mut self, session: usize) -> Burst {
         let n = if self.chance(20) { self.rng.usize(10..40) } else { self.rng.usize(1..10) };
         let requests = until_acl((0..n).map(|_| self.request(None)));
@@ -180,7 +183,7 @@ impl Maker {
         Step::Away { session, meanwhile, back }
     }
 
-    /// What is asked with nothing else in flight.
+    /// A request that must not be pipelined.
     fn alone(&mut self) -> Request {
         match self.rng.u32(0..100) {
             0..=29 => self.auth(),
@@ -206,8 +209,9 @@ impl Maker {
         }
     }
 
-    /// Four bytes of a body changed to what lengths and counts should not be. Not of single writes: whether those can be read
-    /// decides about their zxid (known.rs). Not of createTTL: a negative TTL stops Apache.
+    /// Changes four bytes of a body to values that lengths and counts should not have. Not for single writes, because
+    /// their zxid depends on whether they can be decoded (known.rs). Not for createTTL, because a negative TTL stops
+    /// Apache.
     fn patched(&mut self) -> Request {
         loop {
             let of = self.request(None);
@@ -235,7 +239,7 @@ impl Maker {
         Request::Auth { scheme: scheme.to_owned(), auth: auth.to_vec() }
     }
 
-    /// Limits, usage and what is limited.
+    /// A request about limits, usage or a znode under a quota.
     fn quota(&mut self) -> Request {
         let below = *self.pick(&["", "", "", "/a"]);
         let area = format!("{}/{QUOTA}{below}", self.root);
@@ -277,7 +281,7 @@ impl Maker {
         }
     }
 
-    /// Any request that may be pipelined (some come out that may not; the caller drops them).
+    /// Any request. Some must not be pipelined; the caller drops those.
     fn request(&mut self, area: Option<&'static str>) -> Request {
         match self.rng.u32(0..100) {
             0..=37 => self.write(area),
@@ -324,7 +328,7 @@ impl Maker {
             0..=54 => (*self.pick(&[Op::CREATE, Op::CREATE2]), *self.pick(&[0, 0, 0, 1, 1, 2, 2, 3]), 0),
             55..=69 => (Op::CREATE_TTL, *self.pick(&[5, 6]), *self.pick(&[1, 100_000, (1 << 40) - 1])),
             70..=74 => (Op::CREATE_TTL, *self.pick(&[5, 6]), *self.pick(&[0, -1, 1 << 40, i64::MAX, i64::MIN])),
-            // Other flags with a negative TTL stop Apache: see known.rs.
+            // With a negative TTL other flags stop Apache: see known.rs.
             75..=77 => (Op::CREATE_TTL, *self.pick(&[0, 1, 2, 3, 4]), *self.pick(&[0, 5, 1 << 40])),
             78..=89 => (Op::CREATE_CONTAINER, 4, 0),
             90..=92 => (Op::CREATE_CONTAINER, *self.pick(&[0, 1, 2, 3]), 0),
@@ -397,7 +401,7 @@ impl Maker {
     fn acl(&mut self) -> Vec<Acl> {
         let acl = |perms, scheme: &str, id: &str| Acl { perms, id: Id::new(scheme, id) };
         let all = perms::ALL;
-        // base64(sha1("alice:secret")) need not be right: then nobody but super has the right.
+        // base64(sha1("alice:secret")) need not be correct: if it is not, only the super user has the permission.
         match self.rng.u32(0..100) {
             0..=79 => vec![Acl::world_all()],
             80..=81 => vec![acl(perms::READ, "world", "anyone")],
@@ -419,7 +423,7 @@ impl Maker {
         }
     }
 
-    /// A path below an area, or (with no area asked for) now and then any other.
+    /// A path below an area; without an area, sometimes any other path.
     fn path(&mut self, area: Option<&'static str>) -> String {
         if area.is_none() && self.chance(8) {
             return self.odd_path();

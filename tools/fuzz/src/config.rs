@@ -1,7 +1,8 @@
-//! zoo.cfg, the dynamic file, `myid` and `-D` properties, from memory.
+//! Loads zoo.cfg, the dynamic configuration file, `myid` and `-D` properties from memory.
 //!
-//! Loading never panics, gives the same twice, refuses with problems that say where and what, and what it accepts keeps the
-//! bounds that the rest of the server relies on. Properties written by Java's rules are read back as they were.
+//! Loading must never panic and must give the same result twice. If it refuses, each problem must say where and what;
+//! what it accepts must be within the limits that the server relies on. Properties written by Java's rules must be read
+//! back unchanged.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +11,7 @@ use zabra::config::{Config, Files, parse_properties};
 
 const ZOO_CFG: &str = "/conf/zoo.cfg";
 const DYNAMIC: &str = "/conf/zoo.cfg.dynamic.1a";
-/// Parts the input's texts; no text file has it.
+/// Separates the texts in the input; no text file contains it.
 pub const PART: u8 = 0;
 
 struct Texts {
@@ -28,7 +29,7 @@ impl Files for Texts {
         if path == Path::new(ZOO_CFG) {
             return Ok(self.zoo_cfg.clone());
         }
-        // Under whatever name: only one dynamic file and one data directory are named.
+        // The path does not matter: only one dynamic file and one data directory are named.
         let my_id = self.my_id.as_ref().filter(|_| path.file_name() == Some("myid".as_ref()));
         match my_id {
             Some(text) => Ok(text.clone()),
@@ -38,7 +39,7 @@ impl Files for Texts {
     }
 }
 
-/// Input: zoo.cfg, the dynamic file, myid, properties (`key=value`, one a line), parted by [`PART`].
+/// Input: zoo.cfg, the dynamic file, myid, properties (`key=value`, one per line), separated by [`PART`].
 pub fn run(data: &[u8]) {
     let mut parts = data.splitn(4, |b| *b == PART).map(<[u8]>::to_vec);
     let zoo_cfg = parts.next().unwrap_or_default();
@@ -54,7 +55,7 @@ pub fn run(data: &[u8]) {
     let load = || Config::load_from(&files, Path::new(ZOO_CFG), &defines);
     match (load(), load()) {
         (Ok((config, warnings)), Ok((again, warnings_again))) => {
-            // Figures that are not numbers are unequal to themselves.
+            // NaN is not equal to itself.
             assert_eq!(format!("{config:?}"), format!("{again:?}"));
             assert_eq!(warnings, warnings_again);
             bounds(&config);
@@ -66,13 +67,13 @@ pub fn run(data: &[u8]) {
         }
         (first, second) => panic!("loaded twice: {first:?}, {second:?}"),
     }
-    // Without a file the same properties mean what they mean.
+    // Without a file the same properties must have the same meaning.
     if let Ok((config, _)) = Config::embedded(&without_paths(&defines)) {
         bounds(&config);
     }
 }
 
-/// Those that name no file of this host.
+/// The properties that do not name a file on this host.
 fn without_paths(defines: &[(String, String)]) -> Vec<(String, String)> {
     let named = |k: &str| ["dataDir", "dataLogDir", "dynamicConfigFile"].contains(&k.trim());
     defines.iter().filter(|(k, _)| !named(k)).cloned().collect()
@@ -86,7 +87,7 @@ fn bounds(c: &Config) {
     assert!(!c.data_dir.as_os_str().is_empty() && !c.data_log_dir.as_os_str().is_empty());
 }
 
-/// Properties as `java.util.Properties.store` writes them.
+/// Writes properties as `java.util.Properties.store` does.
 fn round_trip(pairs: &[(String, String)]) {
     let mut text = Vec::new();
     for (key, value) in pairs {
@@ -123,7 +124,7 @@ fn escape(out: &mut Vec<u8>, text: &str, is_key: bool) {
     }
 }
 
-/// The texts joined as [`run`] wants them: for those who write seeds.
+/// Joins texts into an input of [`run`], for writing seeds.
 pub fn join(texts: &[&str]) -> Vec<u8> {
     texts.join("\0").into_bytes()
 }

@@ -1,7 +1,7 @@
-//! The first bytes of a connection: handshakes of clients old and new, four-letter words, anything else.
+//! The first bytes of a connection: handshakes of old and new clients, four-letter words, and anything else.
 //!
-//! What the shard makes of them is compared with a few lines that say what it should be, and is the same however the bytes are
-//! cut; handshake records survive being written again.
+//! The shard's reaction is compared with a short specification, and must be the same however the bytes are split.
+//! Handshake records must survive being decoded and encoded again.
 
 use zabra::limits::MAX_CONNECT_FRAME;
 use zabra::proto::four_letter::{TELNET_CLOSE, WORDS};
@@ -14,7 +14,7 @@ use crate::frame::{FIRST, Seen, compare};
 use crate::input::Input;
 use crate::world::{Asked, TIMEOUT_MS, frames, last_zxid};
 
-/// Input: the cuts, then the bytes.
+/// Input: where to split, then the bytes.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let cuts = input.piece();
@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Reads, writes and reads again.
+/// Decodes, encodes and decodes again.
 fn records(bytes: &[u8]) {
     if let Ok(request) = ConnectRequest::read(bytes) {
         let mut out = Vec::new();
@@ -59,7 +59,7 @@ fn four_letters(word: &'static str, bytes: &[u8], seen: &Seen) {
     }
 }
 
-/// `len` is what the first four bytes say, `rest` what follows them.
+/// `len` is the value of the first four bytes, `rest` what follows them.
 fn handshake(len: i32, rest: &[u8], seen: &Seen) {
     assert!(seen.words.is_empty());
     let Some(len) = usize::try_from(len).ok().filter(|len| *len <= MAX_CONNECT_FRAME) else {
@@ -88,7 +88,7 @@ fn handshake(len: i32, rest: &[u8], seen: &Seen) {
     };
     assert_eq!(seen.asked.first(), Some(&wanted));
     let answer = frames(&seen.sent)[0];
-    // The answer has the shape of the question: clients of 3.3 and before know no readOnly.
+    // The response has the same fields as the request: clients up to 3.3 do not send readOnly.
     assert_eq!(answer.len(), if request.read_only.is_some() { 37 } else { 36 });
     let answer = ConnectResponse::read(answer).expect("an answer");
     if is_new || fits {

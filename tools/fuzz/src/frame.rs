@@ -1,9 +1,11 @@
-//! A byte stream, cut at arbitrary places, into the shard's frame reader. Mirrors what `NIOServerCnxn` is fed by a socket.
+//! A byte stream, split at arbitrary places, into the shard's frame reader. Mirrors what a socket passes to
+//! `NIOServerCnxn`.
 //!
-//! * One connection: however the stream is cut, the client is sent the same bytes and the peer core is asked the same; and
-//!   answering writes in between or only at the end changes nothing but where a stream that ends the connection stops.
-//! * Many connections: any order of bytes, answers, events, ends and time keeps the machine's invariants, all it sends is
-//!   whole frames, and once everything is answered nothing is left waiting.
+//! * One connection: however the stream is split, the client must get the same bytes and the peer core the same
+//!   requests. Answering writes in between instead of at the end must change nothing except where a stream stops that
+//!   ends the connection.
+//! * Many connections: any order of bytes, answers, events, ends and time must keep the shard's invariants, everything
+//!   it sends must be complete frames, and when everything is answered nothing may be left waiting.
 
 use zabra::shard::{CloseHow, Input as Step};
 use zabra::types::{ConnId, EventType};
@@ -11,7 +13,8 @@ use zabra::types::{ConnId, EventType};
 use crate::input::Input;
 use crate::world::{Asked, World, frames, hello, pieces};
 
-/// Input: a byte of flags, then for one connection the cuts and the stream, for many a list of steps.
+/// Input: a byte of flags; then for one connection the places to split and the stream, for many connections a list of
+/// steps.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
@@ -22,7 +25,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What became of a stream.
+/// The effects of a stream.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
     pub(crate) sent: Vec<u8>,
@@ -31,10 +34,11 @@ pub(crate) struct Seen {
     pub(crate) words: Vec<(ConnId, &'static str, i64)>,
 }
 
-/// The connection of a world with one.
+/// The connection in a world with only one.
 pub(crate) const FIRST: ConnId = ConnId(1);
 
-/// Feeds the pieces to a fresh connection. Handshakes are answered at once, writes when `often` says so or else at the end.
+/// Passes the pieces to a new connection. Handshakes are answered at once; writes at once if `often` is set, or else at
+/// the end.
 pub(crate) fn feed(pieces: &[&[u8]], often: bool) -> Seen {
     let mut world = World::new(false);
     world.accept(FIRST);
@@ -56,7 +60,7 @@ pub(crate) fn feed(pieces: &[&[u8]], often: bool) -> Seen {
     }
 }
 
-/// Compares the ways to cut a stream.
+/// Compares different ways to split a stream.
 pub(crate) fn compare(stream: &[u8], cuts: &[u8]) -> Seen {
     let whole = feed(&[stream], false);
     let cut = pieces(stream, cuts);
@@ -66,7 +70,7 @@ pub(crate) fn compare(stream: &[u8], cuts: &[u8]) -> Seen {
         assert_eq!(whole, often, "cut into {cut:?}, answered in between");
     } else {
         assert_eq!(whole.closed.is_some(), often.closed.is_some());
-        // What ends the connection may come before or behind an answer.
+        // The end of a connection may come before or after an answer.
         assert!(starts_with(&whole.sent, &often.sent), "{whole:?} {often:?}");
         assert!(starts_with(&whole.asked, &often.asked), "{whole:?} {often:?}");
     }
@@ -99,7 +103,7 @@ fn many(flags: u8, input: &mut Input<'_>) {
         let conn = if open.is_empty() { ConnId(0) } else { *input.pick(&open) };
         match kind % 16 {
             0 | 1 if open.len() < 6 => {
-                // A slot that is free, under a number that never was.
+                // A free slot, with an id that was never used.
                 let slot = (0..).find(|s| open.iter().all(|c| c.0 as u32 != *s)).unwrap_or_default();
                 let conn = ConnId(next << 32 | u64::from(slot));
                 next += 1;
@@ -135,7 +139,7 @@ fn many(flags: u8, input: &mut Input<'_>) {
     finish(&mut world, &open);
 }
 
-/// All clients read what they have, and everything is answered: what they are sent is whole.
+/// All clients read everything, and everything is answered; what they get must be complete.
 fn finish(world: &mut World, open: &[ConnId]) {
     for (conn, word, _) in std::mem::take(&mut world.words) {
         world.step(Step::WordAnswer { conn, text: word.as_bytes() });

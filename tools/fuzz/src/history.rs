@@ -1,4 +1,5 @@
-//! A valid history on a disk: transactions in log files of ours and of Apache's, in batches, with rolls, epochs and snapshots.
+//! A valid history on a disk: transactions in log files of Zabra and of Apache, in batches, with rolls, epochs and
+//! snapshots.
 
 use std::collections::HashMap;
 
@@ -16,18 +17,18 @@ use crate::input::Input;
 #[derive(Clone, Debug)]
 pub(crate) struct Logged {
     pub(crate) zxid: Zxid,
-    /// As [`encoded`].
+    /// In the form of [`encoded`].
     pub(crate) bytes: Vec<u8>,
     pub(crate) foreign: bool,
     pub(crate) file: String,
-    /// Which batch: what was synced together has one number.
+    /// The number of its batch: records synced together have the same.
     pub(crate) batch: usize,
     session: SessionId,
-    /// Opens (with this timeout) or ends its session.
+    /// It opens (with this timeout) or closes its session.
     change: Option<Option<i32>>,
 }
 
-/// A history and the disk that has it.
+/// A history, and the disk that contains it.
 pub(crate) struct History {
     pub(crate) disk: TestDisk,
     pub(crate) all: Vec<Logged>,
@@ -41,7 +42,7 @@ enum Open {
 }
 
 impl History {
-    /// As the input says.
+    /// Makes the history that the input describes.
     pub(crate) fn read(input: &mut Input<'_>) -> History {
         let (n, style, digests) = (1 + input.below(24), input.below(4), input.flag());
         let mut history = History { disk: TestDisk::new(), all: Vec::new(), digests };
@@ -141,7 +142,7 @@ impl History {
         seen.save(&self.disk, zxid, &sessions, compression).expect("a disk without faults");
     }
 
-    /// The sessions that are open after the first `n` transactions.
+    /// The open sessions after the first `n` transactions.
     pub(crate) fn sessions(&self, n: usize) -> HashMap<SessionId, i32> {
         let mut open = HashMap::new();
         for l in &self.all[..n] {

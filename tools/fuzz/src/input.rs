@@ -1,6 +1,6 @@
-//! An input as a stream of choices, read front to back; past its end every choice is zero.
+//! A fuzz input as a sequence of choices, read from front to back; after its end every choice is zero.
 
-/// See above.
+/// The input that is left.
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -27,7 +27,7 @@ impl<'a> Input<'a> {
         self.u8() & 1 == 1
     }
 
-    /// As many bytes as the next byte (or two, if it is 255) says, or what is left.
+    /// As many bytes as the next byte says (or the next two, if it is 255), or what is left.
     pub(crate) fn piece(&mut self) -> &'a [u8] {
         let n = match self.u8() {
             255 => usize::from(self.u16()),

@@ -1,8 +1,9 @@
-//! What the fuzz targets do with their input. libFuzzer's binaries (`libfuzzer/`) and `cargo test` (`tests/corpus.rs`) call the
-//! same functions: a target returns when all is well and panics when it found something.
+//! The fuzz targets. libFuzzer's binaries (`libfuzzer/`) and `cargo test` (`tests/corpus.rs`) call the same functions.
+//! A target returns if all is well and panics if it has found a fault.
 //!
-//! Inputs are read front to back: a few bytes that choose, then bytes as they come from a wire or a disk. So a seed can be
-//! written by hand (`src/bin/seeds.rs`), and a mutation somewhere does not change the meaning of everything behind it.
+//! Inputs are read from front to back: a few bytes that make choices, then bytes as they come from a connection or a
+//! disk. So a seed can be written by hand (`src/bin/seeds.rs`), and a mutation does not change the meaning of
+//! everything after it.
 
 pub mod config;
 pub mod connect;
@@ -17,10 +18,10 @@ pub mod request;
 pub mod snapshot;
 mod world;
 
-/// A target's name and body.
+/// The name and the function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target: `corpus/<name>` and `findings/<name>` hold its inputs.
+/// All targets: `corpus/<name>` and `findings/<name>` contain their inputs.
 pub const TARGETS: [Target; 7] = [
     ("config", config::run),
     ("connect", connect::run),

@@ -1,10 +1,11 @@
-//! Recovery over the in-memory disk.
+//! Recovery from the in-memory disk.
 //!
-//! * Arbitrary files, or arbitrary transactions in records with right checksums: recovery ends, and either refuses with a
-//!   reason and changes nothing, or gives a sound tree, the same again at the next start, and a log that can be continued.
-//! * A valid history (ours, Apache's, or mixed) damaged in up to three places: what recovery yields is a beginning of that
-//!   history, transaction by transaction and byte by byte; and what overwrote synced bytes in front of a later batch of ours
-//!   is refused.
+//! * Arbitrary files, or arbitrary transactions in records with correct checksums: recovery must end. It either refuses
+//!   with a reason and changes nothing, or gives a sound tree, the same at the next start, and a log that can be
+//!   continued.
+//! * A valid history (of Zabra, Apache, or mixed) damaged in up to three places: recovery must give a beginning of that
+//!   history, transaction by transaction and byte by byte. If synced bytes were overwritten in front of a later batch
+//!   of Zabra, it must refuse.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ use crate::input::Input;
 use crate::mutation::{Overwritten, mutate};
 use crate::snapshot::{Blocks, LAST, OPTIONS, seal};
 
-/// Input: the mode, then what it needs.
+/// Input: the mode, then its parameters.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     match input.u8() % 4 {
@@ -56,7 +57,7 @@ const NAMES: [&str; 14] = [
     "currentEpoch",
 ];
 
-/// Files of any bytes; a flag of each says whether its checksums are put right first.
+/// Files of arbitrary bytes; a flag for each says whether its checksums are corrected first.
 fn raw(input: &mut Input<'_>) {
     let disk = TestDisk::new();
     while !input.is_empty() && disk.names().len() < 6 {
@@ -73,7 +74,7 @@ fn raw(input: &mut Input<'_>) {
     into_a_tree(disk);
 }
 
-/// Puts a file header in front, and right checksums into whatever looks like a frame.
+/// Adds a file header, and corrects the checksums of everything that looks like a frame.
 fn repair(bytes: &[u8]) -> Vec<u8> {
     let mut out = FILE_HEADER.to_vec();
     let mut rest = bytes;
@@ -86,7 +87,7 @@ fn repair(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Records with right checksums whose transactions are any bytes.
+/// Records with correct checksums whose transactions are arbitrary bytes.
 fn forged(input: &mut Input<'_>) {
     const OPS: [Op; 13] = [
         Op::CREATE,
@@ -108,7 +109,7 @@ fn forged(input: &mut Input<'_>) {
     let ours = input.flag();
     while !input.is_empty() && zxid < 60 {
         let what = input.u8();
-        // Now and then not what should follow.
+        // Sometimes not the zxid that should follow.
         zxid += i64::from(what >= 250);
         let header = TxnHeader {
             session: SessionId(i64::from(what & 3)),
@@ -139,7 +140,7 @@ fn forged(input: &mut Input<'_>) {
     into_a_tree(disk);
 }
 
-/// No sessions, no lists, one node.
+/// No sessions, no ACL lists, one node.
 fn root_only() -> Vec<u8> {
     let mut image = Vec::new();
     image.put_i32(0);
@@ -155,7 +156,7 @@ fn start(disk: &TestDisk) -> Result<Recovered<Tree>, RecoveryError> {
     recover_tree(&mut disk.clone(), &mut disk.clone(), OPTIONS, RecoveryOptions::default())
 }
 
-/// What must hold whatever the files are.
+/// What must hold for all files.
 fn into_a_tree(disk: TestDisk) {
     look(&disk);
     let before = files(&disk);
@@ -175,7 +176,7 @@ fn into_a_tree(disk: TestDisk) {
     }
 }
 
-/// Looking changes nothing and never fails for what the bytes are.
+/// Verifying changes nothing, and never fails because of the files' contents.
 fn look(disk: &TestDisk) {
     let before = files(disk);
     verify::logs(disk).expect("a disk without faults");
@@ -224,14 +225,14 @@ fn damaged(input: &mut Input<'_>) {
     cut_back(&history, input);
 }
 
-/// Whether what recovery yields may be made of the history. True if it is all of it.
+/// Whether the recovered state is a valid part of the history. Returns true if it is all of it.
 fn judge(history: &History, r: &Recovered<Seen>) -> bool {
     let mut kept = history.all.iter().filter(|l| r.state.0.contains_key(&l.zxid.0));
     for (zxid, bytes) in &r.state.0 {
         let logged = kept.next().expect("as many as there are");
         assert_eq!((*zxid, bytes), (logged.zxid.0, &logged.bytes), "a transaction that was never logged");
     }
-    // Apache's records do not say what they follow: at a change of epoch nobody can know what was lost.
+    // Apache's records do not name their predecessors, so at a change of epoch a loss cannot be noticed.
     let missing: Vec<usize> = (0..history.all.len()).filter(|i| !is_in(r, history.all[*i].zxid)).collect();
     let hidden = |i: usize| {
         history.all[i..].iter().find(|l| is_in(r, l.zxid)).is_none_or(|l| l.foreign && l.zxid.counter() == 1)
@@ -254,7 +255,7 @@ fn is_in(r: &Recovered<Seen>, zxid: Zxid) -> bool {
     r.state.0.contains_key(&zxid.0)
 }
 
-/// Whether bytes were overwritten that had been synced before a later batch of ours was written to the same file or another.
+/// Whether the overwritten bytes had been synced before a later batch of Zabra was written to the same or another file.
 fn must_be_noticed(history: &History, place: &Overwritten) -> bool {
     let Some(last) = history.all.last() else { return false };
     if history.all.iter().any(|l| l.foreign) || place.from < FILE_HEADER.len() {
@@ -264,7 +265,7 @@ fn must_be_noticed(history: &History, place: &Overwritten) -> bool {
     for l in history.all.iter().filter(|l| l.file == place.file) {
         end += record_len(history, l.zxid);
         if place.from < end {
-            // And nothing beyond what had been synced then: there the end of a file is what it seems to be.
+            // And whether nothing after the synced bytes was overwritten; there, damage looks like the end of the file.
             return l.batch < last.batch && place.to <= end;
         }
     }
@@ -277,7 +278,7 @@ fn record_len(history: &History, zxid: Zxid) -> usize {
     FRAME_LEN + logged.bytes.len() + digest + Trailer::LEN
 }
 
-/// A server goes on with what recovery left, and the next start finds all of it.
+/// A server continues with the recovered state, and the next start must find everything.
 fn go_on(disk: &TestDisk, r: Recovered<Seen>) {
     let again = open(disk).unwrap_or_else(|e| panic!("the next start is refused: {e}"));
     assert_eq!((again.last, &again.state, again.report.cuts), (r.last, &r.state, vec![]));
@@ -297,7 +298,7 @@ fn go_on(disk: &TestDisk, r: Recovered<Seen>) {
     assert_eq!((later.last, later.state.0.len()), (zxid, r.state.0.len() + 1));
 }
 
-/// Taking back transactions of an undamaged history leaves exactly the others.
+/// Truncating an undamaged history must leave exactly the other transactions.
 fn cut_back(history: &History, input: &mut Input<'_>) {
     let disk = history.disk.fork();
     let target = Zxid(history.all[input.below(history.all.len())].zxid.0 + i64::from(input.below(8) == 7));

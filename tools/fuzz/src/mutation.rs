@@ -1,4 +1,4 @@
-//! Damage to the files of a directory: what disks, file systems and people do to them.
+//! Damages the files of a directory as disks, file systems and people do.
 
 use zabra::oracle::test_disk::TestDisk;
 use zabra::txnlog::disk::Dir;
@@ -8,14 +8,14 @@ use zabra::types::Zxid;
 
 use crate::input::Input;
 
-/// Bytes of one file that were overwritten where they stood, its length as before.
+/// Bytes of one file that were overwritten in place, so that its length is unchanged.
 pub(crate) struct Overwritten {
     pub(crate) file: String,
     pub(crate) from: usize,
     pub(crate) to: usize,
 }
 
-/// Changes something on the disk. Returns where, if it was no more than bytes overwritten in one file.
+/// Damages something on the disk. Returns the place if it only overwrote bytes of one file.
 pub(crate) fn mutate(disk: &mut TestDisk, input: &mut Input<'_>) -> Option<Overwritten> {
     let names = disk.names();
     if names.is_empty() {
@@ -24,7 +24,7 @@ pub(crate) fn mutate(disk: &mut TestDisk, input: &mut Input<'_>) -> Option<Overw
     let kind = input.u8();
     let name = input.pick(&names).clone();
     let bytes = disk.bytes(&name);
-    // Mostly where something stands: logs end with many zeros.
+    // Usually in the used part: logs end with many zeros.
     let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
     let at = usize::from(input.u16()) % (used + 40).min(bytes.len()).max(1);
     let mut changed = bytes.clone();
@@ -57,7 +57,7 @@ pub(crate) fn mutate(disk: &mut TestDisk, input: &mut Input<'_>) -> Option<Overw
     place.map(|(from, to)| Overwritten { file: name, from, to: to + 1 })
 }
 
-/// Overwrites, as far as the file reaches.
+/// Overwrites bytes up to the end of the file.
 fn set(bytes: &mut [u8], at: usize, piece: &[u8]) {
     for (to, from) in bytes.iter_mut().skip(at).zip(piece) {
         *to = *from;
@@ -69,8 +69,8 @@ fn remove(disk: &mut TestDisk, name: &str) -> Option<Overwritten> {
     None
 }
 
-/// Gives a log the name of another transaction, or a snapshot that of a later one. An earlier one is no damage: Apache's may end
-/// behind the zxid of their name.
+/// Renames a log to the name of another transaction, or a snapshot to that of a later one. An earlier name is no
+/// damage: a snapshot of Apache may contain transactions after the zxid in its name.
 fn rename(disk: &mut TestDisk, name: &str, input: &mut Input<'_>) -> Option<Overwritten> {
     let to = match parse_snapshot_name(name) {
         Some((zxid, packing)) => snapshot_name(Zxid(zxid.0 + 1 + input.below(30) as i64), packing),
@@ -82,7 +82,7 @@ fn rename(disk: &mut TestDisk, name: &str, input: &mut Input<'_>) -> Option<Over
     None
 }
 
-/// Exchanges what two files of one kind hold.
+/// Exchanges the contents of two files of the same kind.
 fn exchange(disk: &mut TestDisk, one: &str, other: &str) -> Option<Overwritten> {
     if one.starts_with("log.") && other.starts_with("log.") {
         let (a, b) = (disk.bytes(one), disk.bytes(other));
@@ -92,7 +92,7 @@ fn exchange(disk: &mut TestDisk, one: &str, other: &str) -> Option<Overwritten> 
     None
 }
 
-/// Drops, doubles or exchanges whole records, right checksums and all.
+/// Removes, duplicates or exchanges complete records with correct checksums.
 fn records(disk: &TestDisk, name: &str, bytes: &mut Vec<u8>, kind: u8, input: &mut Input<'_>) {
     let Ok(mut log) = LogReader::open(disk, name) else { return };
     let mut ends = vec![log.position() as usize];

@@ -1,8 +1,8 @@
-//! Lists of requests through prep, log, tree, snapshot and recovery, against the two naive models.
+//! Runs lists of requests through prep, log, tree, snapshot and recovery, and compares with the two naive models.
 //!
-//! The applied state lags behind what is proposed by as much as the input says. Every result and every digest is the model's;
-//! the tree is its twin in all that can be asked; an image taken on the way is the tree as it was then; and what recovery
-//! makes of the log is the same tree with the same sessions.
+//! The applied state lags behind the proposals by as much as the input says. Every result and every digest must be the
+//! model's; the tree must equal the model in everything that can be asked; an image must be the tree as it was when the
+//! image began; and recovery from the log must give the same tree and the same sessions.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -26,7 +26,7 @@ use crate::world::EXTENDED;
 
 const MOST_STEPS: usize = 120;
 
-/// Input: one byte says what comes next; what it needs follows.
+/// Input: one byte chooses what comes next; its parameters follow.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut run = Run::new();
@@ -53,7 +53,7 @@ pub fn run(data: &[u8]) {
     run.finish();
 }
 
-/// An image under way, and the model as it was when it began.
+/// An image that is being taken, and the model at the time it began.
 struct Taking {
     id: ImageId,
     zxid: Zxid,
@@ -64,7 +64,7 @@ struct Taking {
 struct Run {
     judge: Judge,
     tree: Tree,
-    /// Says what each transaction does to the tree.
+    /// The expected effect of each transaction on the tree.
     twin: TreeModel,
     table: Table,
     pending: VecDeque<Proposal>,
@@ -89,7 +89,7 @@ impl Run {
         }
     }
 
-    /// One request through the model and through prep, which sees the state that lags behind.
+    /// Runs one request through the model and through prep, whose state lags behind.
     fn request(&mut self, session: SessionId, request: &ModelOp, ms: i64) {
         let proposal = self.judge.propose(&self.tree, &self.table, session, request, ms);
         self.log.append(proposal.header.zxid, &proposal.record).expect("a disk without faults");
@@ -123,7 +123,7 @@ impl Run {
         }
         let file = seal(&taking.bytes, taking.zxid, Blocks::default());
         let loaded = load(&file, Compression::None, taking.zxid).expect("an image of ours loads").tree;
-        // Loading counts usage anew, so only without quotas is everything the same.
+        // Loading recomputes the usage of quotas, so the digests are equal only without quotas.
         if loaded.all_quotas().next().is_none() {
             taking.then.compare(&loaded).unwrap_or_else(|e| panic!("image: {e}"));
         }
@@ -134,7 +134,8 @@ impl Run {
         self.judge.prep.applied(self.judge.zxid);
         assert_eq!(self.judge.prep.status().outstanding_changes, 0);
         assert_eq!(self.table.0, self.judge.model.sessions);
-        // The twin looks through all it has for everything: once at the end has to do. Digests were compared all the time.
+        // The model searches everything for each answer, so the full comparison is made only once, at the end. Digests
+        // were compared all the time.
         self.twin.compare(&self.tree).unwrap_or_else(|e| panic!("{e}"));
         for _ in 0..MOST_STEPS {
             self.advance_image(1000);

@@ -1,8 +1,8 @@
-//! The body of every operation: decoded, written and decoded again; then executed, a write by prep and tree, anything else by
-//! a shard with an open session.
+//! The body of every operation: decoded, encoded and decoded again; then executed, a write by prep and tree, anything
+//! else by a shard with an open session.
 //!
-//! A write becomes a transaction that reads back as it was written, has the digest prep foretold, leaves the tree sound and is
-//! answered by one frame. Anything else is answered by at most one frame of its own, or ends the connection.
+//! A write must become a transaction that can be decoded again, has the digest that prep predicted, keeps the tree
+//! sound, and is answered by one frame. Anything else must be answered by at most one frame, or end the connection.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::frame::FIRST;
 use crate::input::Input;
 use crate::world::{EXTENDED, OWNER, World, frames, tree};
 
-/// Every opcode there is, and some there are not.
+/// All opcodes, and some that do not exist.
 const OPS: [Op; 36] = [
     Op::CREATE,
     Op::DELETE,
@@ -63,7 +63,7 @@ const OPS: [Op; 36] = [
 
 const XID: i32 = 7;
 
-/// Input: which opcode, by its place in the table, flags, then the body.
+/// Input: the opcode as an index into the table, flags, then the body.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let op = *input.pick(&OPS);
@@ -73,14 +73,14 @@ pub fn run(data: &[u8]) {
         let again = request.body(op);
         assert_eq!(Request::read(op, &again), Ok(Some(request)), "written again as {again:?}");
     }
-    // Whatever the opcode: prep refuses what it does not know.
+    // Whatever the opcode is: prep refuses those it does not know.
     write(op, flags, body);
     if !is_write(op) || matches!(op, Op::CREATE_SESSION | Op::DELETE_CONTAINER) {
         read(op, flags, body);
     }
 }
 
-/// The place of an opcode in the table: for those who write seeds.
+/// The index of an opcode in the table, for writing seeds.
 pub fn number_of(op: Op) -> Option<u8> {
     OPS.iter().position(|o| *o == op).map(|at| at as u8)
 }
@@ -109,7 +109,7 @@ fn write(op: Op, flags: u8, body: &[u8]) {
     assert_eq!(prep.status().outstanding_changes, 0);
 }
 
-/// Applies what prep proposed: the tree must find nothing wrong with it, and the client is answered in one frame.
+/// Applies a proposal: the tree must accept it, and the client must get one frame.
 pub(crate) fn apply(tree: &mut Tree, p: &Proposal) {
     let applied = judge::apply(tree, p);
     tree.check().unwrap_or_else(|e| panic!("{e} after {:?}", p.txn));
@@ -131,7 +131,7 @@ fn read(op: Op, flags: u8, body: &[u8]) {
     world.open(FIRST);
     let mut bytes = Vec::new();
     if flags & 1 != 0 {
-        // Behind a write of its own session: it waits in the fifo, undecoded.
+        // After a write of its own session, so that it waits in the fifo undecoded.
         put_framed_body(&mut bytes, XID - 1, Op::SYNC, &[0xff; 4]);
         put_framed_body(&mut bytes, XID - 1, Op::DELETE, b"\0\0\0\x02/x\0\0\0\0");
     }
@@ -148,7 +148,7 @@ fn read(op: Op, flags: u8, body: &[u8]) {
     assert_eq!(world.outstanding(), 0);
 }
 
-/// Pings and auth packets may be answered under a number of their own.
+/// Pings and auth packets may be answered with an xid of their own.
 fn has_own_xid(op: Op) -> bool {
     matches!(op, Op::PING | Op::AUTH | Op::SASL)
 }

@@ -1,7 +1,8 @@
-//! The snapshot reader: arbitrary bytes, images of arbitrary bytes under right checksums, and damaged snapshots of ours.
+//! The snapshot reader: arbitrary bytes, images of arbitrary bytes with correct checksums, and damaged snapshots of
+//! Zabra.
 //!
-//! What loads is a sound tree; written again, under every packing, it loads as the same tree. A damaged snapshot is refused, or
-//! is what it was before.
+//! What loads must be a sound tree, and must load as the same tree after it was written with every compression. A
+//! damaged snapshot must be refused, or load as it was before.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -23,11 +24,12 @@ use crate::world::{EXTENDED, OWNER, tree};
 
 pub(crate) const OPTIONS: TreeOptions = TreeOptions { extended: EXTENDED, digest_enabled: true };
 const PACKINGS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Snappy];
-/// Of files that are put together here.
+/// The zxid of files that are put together here.
 pub(crate) const LAST: Zxid = Zxid(77);
 const SESSIONS: [(SessionId, i32); 2] = [(OWNER, 4000), (SessionId(-3), i32::MIN)];
 
-/// Input: a byte of flags (2 bits the packing, 2 bits the mode, then which blocks follow the image), then the bytes.
+/// Input: a byte of flags (2 bits for the compression, 2 bits for the mode, then which blocks follow the image), then
+/// the bytes.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
@@ -39,13 +41,13 @@ pub fn run(data: &[u8]) {
             image_stream(bytes);
             loads(bytes, packing);
         }
-        // Not the terminator: the input may have its own.
+        // Without the terminator: the input may contain one.
         1 | 2 => loads(&pack(&seal(input.rest(), LAST, blocks), packing), packing),
         _ => damaged(&mut input, packing),
     }
 }
 
-/// If the file loads: it is sound, and survives being written and loaded again.
+/// If the file loads, the tree must be sound and survive being written and loaded again.
 fn loads(file: &[u8], packing: Compression) {
     let Ok(mut first) = load(file, packing, LAST) else { return };
     first.tree.check().unwrap_or_else(|e| panic!("{e}"));
@@ -63,7 +65,7 @@ fn loads(file: &[u8], packing: Compression) {
     }
 }
 
-/// What a leader sends: read to the terminator and not one byte further.
+/// An image as a leader sends it: it must be read to the terminator and not one byte further.
 fn image_stream(bytes: &[u8]) {
     let behind = [bytes, &TERMINATOR, b"behind"].concat();
     let mut source = Pieces { bytes: &behind, size: 7 };
@@ -74,7 +76,7 @@ fn image_stream(bytes: &[u8]) {
     }
 }
 
-/// A snapshot of ours with one byte changed, or cut.
+/// A snapshot of Zabra that is cut, or that has one changed byte.
 fn damaged(input: &mut Input<'_>, packing: Compression) {
     let mut disk = TestDisk::new();
     let mut tree = tree();
@@ -94,7 +96,7 @@ fn damaged(input: &mut Input<'_>, packing: Compression) {
     }
 }
 
-/// All that can be asked of a tree, but for its zxid.
+/// Everything that can be asked of a tree, except its zxid.
 type Contents = (BTreeMap<String, (Option<Vec<u8>>, StatPersisted, SharedAcl, i32)>, u64, usize, usize, u64);
 
 fn contents(tree: &Tree) -> Contents {
@@ -104,7 +106,7 @@ fn contents(tree: &Tree) -> Contents {
     (nodes, tree.digest(), tree.node_count(), tree.ephemerals_count(), tree.approximate_data_size())
 }
 
-/// What follows the image.
+/// The blocks that follow the image.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks {
     digest: bool,
@@ -117,7 +119,7 @@ impl Default for Blocks {
     }
 }
 
-/// The file that has `image` in it, taken at `last`: header, terminator and seals added.
+/// The file that contains `image`, taken at `last`: with header, terminator and seals.
 pub(crate) fn seal(image: &[u8], last: Zxid, blocks: Blocks) -> Vec<u8> {
     fn put_seal(out: &mut Vec<u8>) {
         let sum = simd_adler32::adler32(&&out[..]);
@@ -157,7 +159,7 @@ fn pack(file: &[u8], packing: Compression) -> Vec<u8> {
     }
 }
 
-/// The tables that an image begins with.
+/// The tables at the beginning of an image.
 pub(crate) fn begin_image(tree: &Tree, id: ImageId, sessions: &[(SessionId, i32)]) -> Vec<u8> {
     let mut out = Vec::new();
     put_sessions(&mut out, sessions.iter().copied());
@@ -192,7 +194,7 @@ pub(crate) struct Loaded {
     sessions: BTreeMap<SessionId, i32>,
 }
 
-/// Reads a snapshot file, in short reads.
+/// Reads a snapshot file, a few bytes at a time.
 pub(crate) fn load(file: &[u8], packing: Compression, zxid: Zxid) -> Result<Loaded, String> {
     let mut loading = Loading::new();
     read_file(Pieces { bytes: file, size: 333 }, zxid, packing, &mut loading).map_err(|e| {
@@ -228,7 +230,7 @@ impl Sink for Loading {
     }
 }
 
-/// Bytes that come a few at a time.
+/// A reader that returns a few bytes at a time.
 struct Pieces<'a> {
     bytes: &'a [u8],
     size: usize,

@@ -1,5 +1,5 @@
-//! A shard and what is around it: the sockets, the peer core, the tree. The tree stands still; what the peer core is asked for
-//! is answered when the target says so.
+//! A shard and its surroundings: the sockets, the peer core, the tree. The tree does not change. Requests to the peer
+//! core are answered when the fuzz target says so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -21,13 +21,13 @@ use zabra::types::{Acl, ConnId, Cxid, ErrorCode, EventType, Id, Now, Op, Origin,
 use zabra::watch::{Interest, WatchTable};
 
 pub(crate) const MAX_FRAME: usize = 4000;
-/// What session timeouts are clamped to.
+/// Least and greatest session timeout.
 pub(crate) const TIMEOUT_MS: (i32, i32) = (4000, 40_000);
 /// The session that owns the tree's ephemerals.
 pub(crate) const OWNER: SessionId = SessionId(0x0100_0000_0000_0001);
 pub(crate) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
 
-/// What the shard asked the peer core for.
+/// A request of the shard to the peer core.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
     NewSession { conn: ConnId, timeout_ms: i32 },
@@ -35,7 +35,7 @@ pub(crate) enum Asked {
     Write { conn: ConnId, session: SessionId, xid: i32, op: Op, body: Bytes },
 }
 
-/// The tree of every world: it stands still, so one is enough.
+/// The tree that all worlds share, since it does not change.
 fn shared_tree() -> &'static Tree {
     static TREE: OnceLock<Tree> = OnceLock::new();
     TREE.get_or_init(|| {
@@ -54,12 +54,12 @@ fn shared_tree() -> &'static Tree {
     })
 }
 
-/// The last transaction that every world's tree shows.
+/// The zxid of the tree's last transaction.
 pub(crate) fn last_zxid() -> Zxid {
     shared_tree().last_zxid()
 }
 
-/// A node of every kind.
+/// A tree with a node of every kind.
 pub(crate) fn tree() -> Tree {
     let mut tree = Tree::new(TreeOptions { extended: EXTENDED, digest_enabled: true });
     let closed = [Acl { perms: 1, id: Id::new("digest", "bob:h") }];
@@ -91,16 +91,16 @@ pub(crate) struct World {
     tree: &'static Tree,
     now: Now,
     out: Outbox,
-    /// All a connection was sent.
+    /// Everything that was sent on each connection.
     pub(crate) sent: BTreeMap<ConnId, Vec<u8>>,
-    /// What was asked of the peer core and not answered (and whether a read waits in front of it), and all that ever was.
+    /// Unanswered requests to the peer core (and whether a read waits before each), and all requests so far.
     waiting: VecDeque<(Asked, bool)>,
     pub(crate) asked: Vec<Asked>,
-    /// How connections were ended.
+    /// How connections were closed.
     pub(crate) closed: BTreeMap<ConnId, CloseHow>,
     /// Four-letter words to answer.
     pub(crate) words: Vec<(ConnId, &'static str, i64)>,
-    /// The stream was drained since the last answer: the peer core may apply what waits behind a read.
+    /// The stream was drained since the last answer, so the peer core may apply what waits for a read.
     is_drained: bool,
     steps: u32,
     zxid: i64,
@@ -108,7 +108,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// `tight`: the throttles are on and narrow.
+    /// With `tight` the throttles are on, with low limits.
     pub(crate) fn new(tight: bool) -> World {
         let mut throttles = Throttles::default();
         if tight {
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Requests not answered yet.
+    /// Number of unanswered requests.
     pub(crate) fn outstanding(&self) -> usize {
         self.shard.status(Detail::default()).outstanding
     }
@@ -164,7 +164,7 @@ impl World {
         self.now.mono_ns += ms as u64 * 1_000_000;
     }
 
-    /// One turn with one input, as the runtime has it: what the machine wants ended is gone when the turn is over.
+    /// One turn with one input, as in the runtime: what the shard wants closed is gone at the end of the turn.
     pub(crate) fn step(&mut self, input: Input<'_>) {
         self.is_drained |= matches!(input, Input::Drained);
         self.handle(input);
@@ -176,7 +176,7 @@ impl World {
 
     fn handle(&mut self, input: Input<'_>) {
         self.shard.handle(self.now, input, self.tree, &mut self.out);
-        // The invariants look through everything, so not after each step.
+        // The invariants are checked by looking at everything, so not after each step.
         self.steps += 1;
         if self.steps.is_multiple_of(16) {
             self.shard.check();
@@ -225,12 +225,12 @@ impl World {
         self.step(Input::Stream(ToShard::Applied(Entry { zxid: Zxid(self.zxid), outcome: None, events })));
     }
 
-    /// Whether the oldest question is about a session.
+    /// Whether the oldest request is about a session.
     pub(crate) fn handshake_waits(&self) -> bool {
         matches!(self.waiting.front(), Some((Asked::NewSession { .. } | Asked::Resume { .. }, _)))
     }
 
-    /// Answers the oldest question; false if there is none.
+    /// Answers the oldest request; false if there is none.
     pub(crate) fn answer(&mut self) -> bool {
         let Some((asked, behind_read)) = self.waiting.pop_front() else { return false };
         if behind_read && !self.is_drained {
@@ -259,7 +259,7 @@ impl World {
         true
     }
 
-    /// Answers everything there is to answer, until nothing moves.
+    /// Answers everything until nothing is left.
     pub(crate) fn settle(&mut self) {
         loop {
             let before = (self.asked.len(), self.sent.values().map(Vec::len).sum::<usize>());
@@ -288,7 +288,7 @@ pub(crate) fn hello() -> Vec<u8> {
     out
 }
 
-/// What was sent, frame by frame. Panics if it does not consist of frames.
+/// The frames that were sent. Panics if the bytes are not frames.
 pub(crate) fn frames(sent: &[u8]) -> Vec<&[u8]> {
     let mut r = Reader::new(sent);
     let mut all = Vec::new();
@@ -298,12 +298,12 @@ pub(crate) fn frames(sent: &[u8]) -> Vec<&[u8]> {
     all
 }
 
-/// The bytes in pieces as long as `cuts` says, one after the other; the rest in one piece.
+/// Splits the bytes into pieces as long as `cuts` says; the rest is one piece.
 pub(crate) fn pieces<'a>(bytes: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
     let mut rest = bytes;
     let mut all = Vec::new();
     for cut in cuts {
-        // Small numbers are themselves; large ones reach far.
+        // Small numbers stand for themselves; large ones are scaled up.
         let n = if *cut < 200 { usize::from(*cut) } else { (usize::from(*cut) - 199) * 97 };
         let (piece, behind) = rest.split_at(n.min(rest.len()));
         all.push(piece);

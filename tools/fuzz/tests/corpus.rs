@@ -1,4 +1,4 @@
-//! Everything the fuzzers keep, through the same functions: what broke once, what reaches far, and a little chance.
+//! Runs everything that the fuzzers keep: inputs that once failed, inputs with a large coverage, and some random ones.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,7 @@ fn inputs(kind: &str, target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|p| (p.clone(), fs::read(p).expect("readable"))).collect()
 }
 
-/// Runs every target over what `inputs` gives for it, and names what fails.
+/// Runs every target with the inputs that `inputs` returns for it, and names those that fail.
 fn all(mut inputs: impl FnMut(&str) -> Vec<(PathBuf, Vec<u8>)>) -> usize {
     let (mut ran, mut failed) = (0, Vec::new());
     for (name, run) in TARGETS {

@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::hostile::Attack;
 
-/// What is asked of the server.
+/// The kind of load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Load {
     /// getData of a random znode
@@ -18,33 +18,36 @@ pub enum Load {
     Create,
     /// delete of znodes made beforehand (--nodes); ends early when none are left
     Delete,
-    /// getData and setData, --reads per cent of the former
+    /// getData and setData, with --reads per cent of getData
     Mixed,
     /// a multi of --ops setData
     Multi,
-    /// every connection watches one znode, which one more session changes: time until each is told
+    /// every connection watches one znode, which another session changes: measures the time until each gets the event
     Fanout,
-    /// all connections are cut at once and resume their sessions, re-arming --watches watches each
+    /// all connections are cut at once and resume their sessions, each setting --watches watches again
     Storm,
-    /// --attack: clients that do what no client should, until --seconds are over; for a second zabra-load to measure beside
+    /// --attack: hostile clients, until --seconds have passed; run a second zabra-load beside it to measure the effect
     Hostile,
-    /// no ZooKeeper: a bare io_uring server, started for this run, answers frames as large as --like's; the socket's bound
+    /// without ZooKeeper: a bare io_uring server, started for this run, answers frames as large as --like's; the upper
+    /// bound of the sockets
     Echo,
-    /// no ZooKeeper: one record as large as --like's is appended to a file in --dir and synced, then the next; the disk's bound
+    /// without ZooKeeper: a record as large as --like's is appended to a file in --dir and synced, then the next; the
+    /// upper bound of the disk
     Disk,
     /// the server of echo
     #[value(hide = true)]
     EchoServer,
 }
 
-/// Load generator for ZooKeeper's client protocol. One thread; every reply is checked, and the first wrong one ends the run.
+/// Load generator for ZooKeeper's client protocol. One thread; every reply is checked, and the first wrong one ends the
+/// run.
 ///
-/// Closed loop (default): --connections × --depth requests are in flight at all times. Open loop: --rate requests per second
-/// are sent whatever the server does, and latency counts from the moment a request should have been sent.
+/// Closed loop (default): --connections × --depth requests are always in flight. Open loop: --rate requests per second
+/// are sent no matter what the server does, and latency counts from the time at which a request should have been sent.
 #[derive(Clone, Parser, Debug)]
 #[command(version, max_term_width = 120)]
 pub struct Args {
-    /// What to ask
+    /// Kind of load
     #[arg(value_enum)]
     pub load: Load,
     /// hostile: what its clients do
@@ -62,13 +65,13 @@ pub struct Args {
     /// Open loop: requests per second over all connections
     #[arg(long, short, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: Option<f64>,
-    /// echo, disk: the load whose frames and log records are copied in size
+    /// echo, disk: the load whose sizes of frames and log records are used
     #[arg(long, default_value = "set", value_name = "LOAD", value_parser = like)]
     pub like: Load,
-    /// disk: where the file is made (and removed again)
+    /// disk: directory of the file (which is removed again)
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     pub dir: PathBuf,
-    /// echo: port of 127.0.0.1 for its server; 0 is any
+    /// echo: port of its server on 127.0.0.1; 0 means any
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     pub echo_port: u16,
     /// Bytes of a znode's data
@@ -77,44 +80,44 @@ pub struct Args {
     /// Znodes that get, set, mixed and multi choose from
     #[arg(long, default_value_t = 1_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub keys: u32,
-    /// delete: znodes to make beforehand
+    /// delete: number of znodes to create beforehand
     #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     pub nodes: u32,
-    /// mixed: per cent of reads
+    /// mixed: percentage of reads
     #[arg(long, default_value_t = 90, value_name = "PER_CENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub reads: u8,
-    /// multi: operations in one
+    /// multi: number of operations in one multi
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub ops: u32,
-    /// create: flags as on the wire: 0 persistent, 1 ephemeral, 2 and 3 the same with a sequence number
-    /// (then their parents, and the persistent ones, are left there)
+    /// create: flags as on the wire: 0 persistent, 1 ephemeral, 2 and 3 the same with a sequence number (with 2 and 3
+    /// the parents, and the persistent znodes, are not deleted)
     #[arg(long, default_value_t = 0, value_name = "FLAGS", value_parser = clap::value_parser!(i32).range(0..=3))]
     pub mode: i32,
     /// fanout: one persistent watch instead of a new one-shot watch for each round
     #[arg(long)]
     pub persistent: bool,
-    /// storm, hostile watches: watches that each session (re-)arms
+    /// storm, hostile watches: number of watches that each session sets (again)
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub watches: u32,
-    /// Make paths this long (bytes)
+    /// Length of the paths in bytes
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(40..=1_000))]
     pub path_length: Option<u16>,
-    /// Znode that everything is made under
+    /// Znode under which everything is created
     #[arg(long, default_value = "/zabra-load", value_name = "PATH", value_parser = root)]
     pub root: String,
-    /// Leave the created znodes there
+    /// Do not delete the created znodes
     #[arg(long)]
     pub keep: bool,
-    /// Seconds that are not counted
+    /// Seconds of warm-up, which are not counted
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
     pub warm_up: f64,
-    /// Seconds that are
+    /// Seconds that are measured
     #[arg(long, short, default_value_t = 10.0, value_name = "SECONDS", value_parser = seconds)]
     pub seconds: f64,
     /// Seconds without any reply after which the run has failed
     #[arg(long, default_value_t = 20.0, value_name = "SECONDS", value_parser = seconds)]
     pub stall: f64,
-    /// Session timeout to ask for, milliseconds
+    /// Session timeout to request, in milliseconds
     #[arg(long, default_value_t = 30_000, value_name = "MS", value_parser = clap::value_parser!(i32).range(1_000..))]
     pub session_timeout_ms: i32,
     /// Process whose CPU time and memory are reported

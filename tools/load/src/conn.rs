@@ -1,4 +1,4 @@
-//! One client session: its socket, what it asked and has not been answered, and the checks every reply must pass.
+//! One client session: its socket, its unanswered requests, and the checks that every reply must pass.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +13,7 @@ use zabra::types::{ErrorCode, SessionId, Zxid};
 use crate::Result;
 use crate::poll::{Poll, reset_on_close};
 
-/// No reply is larger than this; a length above it is garbage.
+/// Longest reply that is accepted; a larger length is an error.
 const MAX_REPLY: usize = 64 << 20;
 /// How long a TCP connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,24 +21,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request that was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Flight {
-    /// Its number on the wire.
+    /// Its xid.
     pub xid: i32,
-    /// What the load calls it: index of its histogram.
+    /// Its kind: the index of its histogram.
     pub kind: u8,
-    /// Which znode, or whatever the load wants to know when the reply comes.
+    /// The znode's number, or anything else that the load needs when the reply comes.
     pub arg: u64,
     /// When it should have been sent; latency counts from here.
     pub planned_ns: u64,
-    /// When it was.
+    /// When it was sent.
     pub sent_ns: u64,
 }
 
-/// A reply's or an event's parts.
+/// The parts of a reply or an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
-    /// The request's number.
+    /// The xid.
     pub xid: i32,
-    /// The server's stamp.
+    /// The zxid in the header.
     pub zxid: i64,
     /// 0 is success.
     pub err: i32,
@@ -64,15 +64,15 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// What a frame turned out to be.
+/// What a frame is.
 pub enum Incoming<'a> {
-    /// The session is open.
+    /// The response to the handshake: the session is established.
     Opened,
-    /// The answer to the oldest request in flight.
+    /// The reply to the oldest request in flight.
     Reply(Flight, Reply<'a>),
     /// A watch event.
     Event(Reply<'a>),
-    /// A ping's answer.
+    /// The reply to a ping.
     Pong,
 }
 
@@ -80,7 +80,7 @@ pub enum Incoming<'a> {
 enum Phase {
     Handshake,
     Open,
-    /// closeSession was asked for: the server may hang up.
+    /// closeSession was sent: the server may close the connection.
     Closing,
 }
 
@@ -95,7 +95,7 @@ pub struct Conn {
     flights: VecDeque<Flight>,
     out: Vec<u8>,
     written: usize,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
     last_zxid: i64,
     wants_room: bool,
@@ -104,7 +104,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Connects and queues the handshake; `old` is the session to resume. The socket does not block after this.
+    /// Connects and queues the handshake; `old` is the session to resume. The socket is non-blocking after this.
     pub fn dial(server: SocketAddr, timeout_ms: i32, old: Option<&Conn>) -> Result<Conn> {
         let stream =
             TcpStream::connect_timeout(&server, CONNECT_TIMEOUT).map_err(|e| format!("connect to {server}: {e}"))?;
@@ -138,12 +138,12 @@ impl Conn {
         })
     }
 
-    /// Lets `poll` watch it.
+    /// Registers the socket with `poll`.
     pub fn register(&self, poll: &Poll, token: usize) -> Result<()> {
         poll.add(self.stream.as_raw_fd(), token).map_err(|e| format!("epoll: {e}"))
     }
 
-    /// Drops the TCP connection as a dying host would; the session lives on.
+    /// Resets the TCP connection as if the host had died; the session lives on.
     pub fn cut(&self) -> Result<()> {
         reset_on_close(self.stream.as_raw_fd()).map_err(|e| format!("SO_LINGER: {e}"))
     }
@@ -153,17 +153,17 @@ impl Conn {
         self.phase == Phase::Open
     }
 
-    /// Requests without a reply.
+    /// Number of requests without a reply.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
     }
 
-    /// Newest zxid it was shown.
+    /// The newest zxid that the client has seen.
     pub fn last_zxid(&self) -> i64 {
         self.last_zxid
     }
 
-    /// Queues a request; `put` appends its whole frame, given the xid.
+    /// Queues a request; `put` gets the xid and appends the complete frame.
     #[inline]
     pub fn request(&mut self, kind: u8, arg: u64, planned_ns: u64, now_ns: u64, put: impl FnOnce(&mut Vec<u8>, i32)) {
         let xid = self.next_xid;
@@ -173,7 +173,7 @@ impl Conn {
         self.last_sent_ns = now_ns;
     }
 
-    /// Ends the session: queues closeSession.
+    /// Queues closeSession.
     pub fn close_session(&mut self, now_ns: u64) {
         self.phase = Phase::Closing;
         self.request(0, 0, now_ns, now_ns, |out, xid| {
@@ -191,12 +191,12 @@ impl Conn {
         self.last_sent_ns = now_ns;
     }
 
-    /// Whether the kernel has not taken everything yet.
+    /// Whether there are bytes that the kernel has not taken yet.
     pub fn has_output(&self) -> bool {
         self.written < self.out.len()
     }
 
-    /// Writes what is queued, as far as the kernel takes it; asks `poll` to tell when it takes more.
+    /// Writes what is queued until the kernel takes no more, and asks `poll` to report when it does again.
     pub fn flush(&mut self, poll: &Poll, token: usize) -> Result<()> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
@@ -219,7 +219,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Reads once into `scratch`; `None` when nothing was there.
+    /// Reads once into `scratch`; `None` if there was nothing.
     pub fn read(&mut self, scratch: &mut [u8]) -> Result<Option<usize>> {
         loop {
             return match self.stream.read(scratch) {
@@ -236,8 +236,8 @@ impl Conn {
         }
     }
 
-    /// Cuts bytes into frames and gives each to `f` after the checks that hold for all: replies in the order of the requests,
-    /// stamps that never fall.
+    /// Splits bytes into frames and passes each to `f`, after the checks that hold for all: replies in the order of the
+    /// requests, and zxids that never decrease.
     pub fn parse(&mut self, bytes: &[u8], f: &mut impl FnMut(&mut Conn, Incoming<'_>) -> Result<()>) -> Result<()> {
         if self.partial.is_empty() {
             let used = self.frames(bytes, f)?;

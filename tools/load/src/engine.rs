@@ -1,4 +1,4 @@
-//! All connections on one thread: read what is ready, let the driver look at it and ask more, write.
+//! All connections on one thread: read what is ready, pass it to the driver, which may send more requests, write.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::poll::{Poll, Ready, now_ns};
 
 const SCRATCH: usize = 256 << 10;
 
-/// What a load does with what comes in.
+/// What a load does with incoming frames.
 pub trait Driver {
     /// The handshake is done.
     fn opened(&mut self, _at: usize, _conn: &mut Conn, _now: u64) -> Result<()> {
         Ok(())
     }
-    /// An answer to an own request, in order.
+    /// A reply to one of the load's requests, in order.
     fn reply(&mut self, at: usize, conn: &mut Conn, flight: &Flight, reply: &Reply<'_>, now: u64) -> Result<()>;
     /// A watch event.
     fn event(&mut self, _at: usize, _conn: &mut Conn, event: &Reply<'_>, _now: u64) -> Result<()> {
         Err(format!("a watch event where none was armed: {event:?}"))
     }
-    /// After all that came with one read: the place to ask more.
+    /// Called after everything from one read was handled: the place to send more requests.
     fn refill(&mut self, _at: usize, _conn: &mut Conn, _now: u64) -> Result<()> {
         Ok(())
     }
@@ -32,16 +32,16 @@ pub struct Engine {
     poll: Poll,
     ready: Vec<Ready>,
     scratch: Vec<u8>,
-    /// Its numbers are the `at` of a [`Driver`].
+    /// Their indices are the `at` of a [`Driver`].
     pub conns: Vec<Conn>,
-    /// When the server last said anything.
+    /// When the server last sent anything.
     last_heard_ns: u64,
-    /// How long it may be silent while it owes replies.
+    /// How long it may be silent while replies are due.
     stall_ns: u64,
 }
 
 impl Engine {
-    /// No connections yet.
+    /// An engine without connections.
     pub fn new(stall: Duration) -> Result<Engine> {
         let poll = Poll::new().map_err(|e| format!("epoll: {e}"))?;
         let stall_ns = stall.as_nanos() as u64;
@@ -49,7 +49,7 @@ impl Engine {
         Ok(Engine { poll, ready: Vec::new(), scratch, conns: Vec::new(), last_heard_ns: now_ns(), stall_ns })
     }
 
-    /// Opens `count` sessions more and waits until all are served.
+    /// Opens `count` more sessions and waits until all are established.
     pub fn open(&mut self, server: SocketAddr, count: usize, timeout_ms: i32) -> Result<()> {
         struct Nothing;
         impl Driver for Nothing {
@@ -57,7 +57,8 @@ impl Engine {
                 Err(format!("a reply before any request: {reply:?}"))
             }
         }
-        // A few at a time: a listen queue is 50 long (`clientPortListenBacklog`), and who finds it full tries again a second later.
+        // A few at a time: a listen queue has 50 places (`clientPortListenBacklog`), and a client that finds it full
+        // retries only after a second.
         const AT_ONCE: usize = 32;
         let end = self.conns.len() + count;
         while self.conns.len() < end {
@@ -74,7 +75,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts a new connection in the place of an old one, which is dropped.
+    /// Replaces a connection by a new one and drops the old one.
     pub fn replace(&mut self, at: usize, conn: Conn) -> Result<()> {
         conn.register(&self.poll, at)?;
         self.conns[at] = conn;
@@ -86,12 +87,12 @@ impl Engine {
         self.conns[at].flush(&self.poll, at).map_err(|e| format!("connection {at}: {e}"))
     }
 
-    /// Requests of all connections without a reply.
+    /// Number of requests without a reply on all connections.
     pub fn in_flight(&self) -> usize {
         self.conns.iter().map(Conn::in_flight).sum()
     }
 
-    /// Waits at most `timeout` for something, then handles all that is there.
+    /// Waits at most `timeout`, then handles everything that has arrived.
     pub fn turn(&mut self, driver: &mut impl Driver, timeout: Duration) -> Result<()> {
         let mut ready = std::mem::take(&mut self.ready);
         self.poll.wait(timeout, &mut ready).map_err(|e| format!("epoll: {e}"))?;
@@ -153,7 +154,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends all sessions, so that nothing of this run lives on in the server.
+    /// Closes all sessions, so that nothing of this run stays in the server.
     pub fn close(&mut self) -> Result<()> {
         struct Closing;
         impl Driver for Closing {
@@ -172,7 +173,7 @@ impl Engine {
         self.drain(&mut Closing)
     }
 
-    /// Takes turns until no request is in flight.
+    /// Runs turns until no request is in flight.
     pub fn drain(&mut self, driver: &mut impl Driver) -> Result<()> {
         while self.in_flight() > 0 {
             self.turn(driver, Duration::from_millis(100))?;

@@ -1,4 +1,4 @@
-//! Watch fan-out: everybody watches one znode, one session changes it.
+//! Watch fan-out: all sessions watch one znode, and one session changes it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::steady::{batch, parents};
 
 const EVENT: u8 = 0;
 const LAST: u8 = 1;
-/// Kinds of requests, to know a reply by.
+/// Kinds of requests, for recognising replies.
 const ARM: u8 = 10;
 const SET: u8 = 11;
 
@@ -28,9 +28,9 @@ struct Fanout<'a> {
     arm: Template,
     set: Template,
     persistent: bool,
-    /// Data changes so far: the round.
+    /// Number of changes so far: the round.
     round: u64,
-    /// The last round each connection was told of.
+    /// For each connection, the last round whose event it got.
     told: Vec<u64>,
     /// Events still due in this round.
     due: usize,
@@ -66,7 +66,7 @@ impl Driver for Fanout<'_> {
     }
 }
 
-/// Runs the load. The last connection is the one that changes.
+/// Runs the load. The last connection makes the changes.
 pub fn run(args: &Args, engine: &mut Engine) -> Result<Report> {
     engine.open(args.server, 1, args.session_timeout_ms)?;
     let watchers = engine.conns.len() - 1;
@@ -117,7 +117,7 @@ fn rounds(args: &Args, engine: &mut Engine, driver: &mut Fanout<'_>, watchers: u
         }
         if now >= driver.record.next_line_ns() {
             driver.record.line(engine.in_flight())?;
-            // A session with a persistent watch asks nothing by itself.
+            // A session with a persistent watch sends no requests of its own.
             engine.keep_alive(Duration::from_millis(args.session_timeout_ms as u64 / 4))?;
         }
         driver.round += 1;

@@ -1,4 +1,4 @@
-//! Requests as bytes, made once; for each request only the xid and the number in its path are filled in.
+//! Requests as bytes, made once. For each request only the xid and the number in its path are filled in.
 
 use zabra::proto::multi::MultiOp;
 use zabra::proto::request::SetWatches;
@@ -6,20 +6,20 @@ use zabra::proto::{CreateRequest, Request};
 use zabra::types::acl::{self, AclList};
 use zabra::types::{Op, Zxid};
 
-/// Digits of the number that ends a path.
+/// Number of digits at the end of a path.
 const DIGITS: usize = 10;
-/// Largest number that fits.
+/// The largest number with so many digits.
 pub const MAX_NUMBER: u64 = 9_999_999_999;
 
-/// A frame with holes.
+/// A frame with gaps for numbers.
 #[derive(Clone, Debug)]
 pub struct Template {
     bytes: Vec<u8>,
-    /// Where numbers go.
+    /// Where the numbers go.
     holes: Vec<usize>,
 }
 
-/// A path that ends in a number, but for it: `/root/kxxx` + padding so that the whole is `length` bytes.
+/// A path without the number at its end: `/root/kxxx` with padding so that the whole path has `length` bytes.
 pub fn stem(parent: &str, letter: char, length: Option<u16>) -> String {
     let mut stem = format!("{parent}/{letter}");
     while stem.len() + DIGITS < length.unwrap_or(0).into() {
@@ -28,13 +28,13 @@ pub fn stem(parent: &str, letter: char, length: Option<u16>) -> String {
     stem
 }
 
-/// The whole path.
+/// The complete path.
 pub fn path(stem: &str, number: u64) -> String {
     format!("{stem}{number:0DIGITS$}")
 }
 
 impl Template {
-    /// The request with the paths of `stem`; each path's number is a hole.
+    /// The request with the paths of `stem`; the number of each path is a gap.
     fn new(op: Op, stem: &str, request: &Request<'_>) -> Template {
         let mut bytes = Vec::new();
         request.put_framed(0, op, &mut bytes);
@@ -49,7 +49,7 @@ impl Template {
         Template::new(Op::GET_DATA, stem, &Request::GetData { path: path(stem, 0).into(), watch })
     }
 
-    /// setData, any version.
+    /// setData with version -1.
     pub fn set(stem: &str, data: &[u8]) -> Template {
         let request = Request::SetData { path: path(stem, 0).into(), data: Some(data), version: -1 };
         Template::new(Op::SET_DATA, stem, &request)
@@ -60,7 +60,7 @@ impl Template {
         Template::new(Op::CREATE, stem, &create(&path(stem, 0), data, flags))
     }
 
-    /// delete, any version.
+    /// delete with version -1.
     pub fn delete(stem: &str) -> Template {
         Template::new(Op::DELETE, stem, &Request::Delete { path: path(stem, 0).into(), version: -1 })
     }
@@ -71,19 +71,19 @@ impl Template {
         Template::new(Op::MULTI, stem, &Request::Multi((0..ops).map(|_| set()).collect()))
     }
 
-    /// The same frame for the bare echo server, which takes the place of the operation for the size of its answer (bytes, with
-    /// the length before it).
+    /// The same frame for the bare echo server. It has the size of the answer (in bytes, including its length) in place
+    /// of the opcode.
     pub fn asking(mut self, answer: u32) -> Template {
         self.bytes[8..12].copy_from_slice(&answer.to_be_bytes());
         self
     }
 
-    /// Bytes on the wire.
+    /// Size in bytes on the wire.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Appends the frame; `number` is asked once for each path.
+    /// Appends the frame; `number` is called once for each path.
     #[inline]
     pub fn put(&self, out: &mut Vec<u8>, xid: i32, mut number: impl FnMut() -> u64) {
         let start = out.len();
@@ -106,17 +106,17 @@ fn create<'a>(path: &'a str, data: &'a [u8], flags: i32) -> Request<'a> {
     Request::Create(CreateRequest { path: path.into(), data: Some(data), acl, flags, ttl_ms: None })
 }
 
-/// A frame with a plain path: create (open ACL), for set-up.
+/// Appends a create with an open ACL for a given path, for set-up.
 pub fn put_create(out: &mut Vec<u8>, xid: i32, path: &str, data: &[u8]) {
     create(path, data, 0).put_framed(xid, Op::CREATE, out);
 }
 
-/// delete of a plain path, any version.
+/// Appends a delete of a given path with version -1.
 pub fn put_delete(out: &mut Vec<u8>, xid: i32, path: &str) {
     Request::Delete { path: path.into(), version: -1 }.put_framed(xid, Op::DELETE, out);
 }
 
-/// addWatch, persistent on this znode only.
+/// Appends an addWatch, persistent and not recursive.
 pub fn put_add_watch(out: &mut Vec<u8>, xid: i32, path: &str) {
     Request::AddWatch { path: path.into(), mode: 0 }.put_framed(xid, Op::ADD_WATCH, out);
 }

@@ -1,4 +1,4 @@
-//! `zabra-load`: asks a ZooKeeper server a lot and says how it answered. See `--help` and README.md.
+//! `zabra-load`: sends many requests to a ZooKeeper server and reports how it answered. See `--help` and README.md.
 
 mod args;
 mod bare;
@@ -26,7 +26,7 @@ use args::{Args, Load};
 use engine::Engine;
 use report::Report;
 
-/// What went wrong, for the person who runs it.
+/// The error is a text for the person who runs the program.
 pub type Result<T> = std::result::Result<T, String>;
 
 fn main() -> ExitCode {
@@ -40,12 +40,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// `false`: an open loop's rate was not held.
+/// Returns `false` if an open loop's rate was not held.
 fn run(args: &Args) -> Result<bool> {
     if args.load == Load::EchoServer {
         return bare::server::run(args.echo_port).map(|()| true);
     }
-    // Before this process is pinned: a child inherits that.
+    // Before this process is pinned, because a child process inherits that.
     let echo = (args.load == Load::Echo).then(|| bare::echo::Server::start(args.echo_port)).transpose()?;
     let args = &match &echo {
         Some(server) => Args { server: server.address, server_pid: Some(server.pid()), ..args.clone() },

@@ -1,4 +1,5 @@
-//! The kernel's side: readiness of sockets, the clock, CPU pinning, the limit on descriptors. All of this crate's unsafe code.
+//! The interface to the kernel: readiness of sockets, the clock, CPU pinning, the limit on descriptors. All unsafe code
+//! of this crate except that of the bare server.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -13,18 +14,18 @@ pub fn now_ns() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// One socket that can be used.
+/// A socket that is ready.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
     /// The number it was added with.
     pub token: usize,
-    /// Bytes, an end or an error wait to be read.
+    /// There are bytes, an end of stream or an error to read.
     pub read: bool,
     /// There is room to write.
     pub write: bool,
 }
 
-/// Level-triggered epoll.
+/// A level-triggered epoll.
 pub struct Poll {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
@@ -33,12 +34,12 @@ pub struct Poll {
 impl Poll {
     /// An empty set.
     pub fn new() -> io::Result<Poll> {
-        // SAFETY: no pointers; the descriptor is checked and owned by nobody else.
+        // SAFETY: no pointers; the descriptor is checked, and nobody else owns it.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: just made, valid, ours.
+        // SAFETY: the descriptor was just created and is ours.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Poll { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; 1024] })
     }
@@ -53,27 +54,28 @@ impl Poll {
         }
     }
 
-    /// Watches a socket for reading. Closing it takes it out again.
+    /// Watches a socket for reading. Closing the socket removes it.
     pub fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, token, true, false)
     }
 
-    /// Watches it for room to write as well, or no more.
+    /// Watches it for writing too, or no longer.
     pub fn want_write(&self, fd: RawFd, token: usize, write: bool) -> io::Result<()> {
         self.want_only(fd, token, true, write)
     }
 
-    /// Watches it for what is said here; that it ended is told in any case.
+    /// Watches it for exactly this; its end is reported in any case.
     pub fn want_only(&self, fd: RawFd, token: usize, read: bool, write: bool) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, read, write)
     }
 
-    /// Sleeps until something is ready or `timeout` is over, to the nanosecond. Puts what is ready into `ready`.
+    /// Sleeps until something is ready or `timeout` has passed, with a precision of nanoseconds. Puts what is ready
+    /// into `ready`.
     pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
         let t = libc::timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
-        // SAFETY: `events` is valid for its length, `t` for the call; no signal mask is given. epoll_pwait2 (Linux 5.11) is
-        // called by number because the C library may be older.
+        // SAFETY: `events` is valid for its length, and `t` for the call; there is no signal mask. epoll_pwait2 (Linux
+        // 5.11) is called by its number because the C library may be older.
         let n = unsafe {
             libc::syscall(
                 libc::SYS_epoll_pwait2,
@@ -115,13 +117,13 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Wakes as precisely as the kernel can: planned send times are microseconds apart.
+/// Makes timers as precise as the kernel can, since planned send times are microseconds apart.
 pub fn precise_timers() {
-    // SAFETY: no pointers. It only affects this thread, and a refusal only costs precision.
+    // SAFETY: no pointers. It only affects this thread, and a refusal only reduces the precision.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000usize) };
 }
 
-/// Lifts the soft limit on open files to the hard one and returns it.
+/// Raises the soft limit on open files to the hard limit and returns it.
 pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for both calls.
@@ -137,7 +139,8 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Begins to connect to `server`, from this local address if one is given: the socket can be written once it is connected.
+/// Starts connecting to `server`, from the given local address if there is one. When the socket becomes writable it is
+/// connected.
 pub fn dial_from(server: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
     let family = if server.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no pointers; a non-negative result is a new descriptor that nobody else owns.
@@ -189,7 +192,7 @@ pub fn ticks_per_second() -> u64 {
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
 }
 
-/// Makes the close of a socket an abrupt one (a reset), as when a client's host dies.
+/// Makes closing a socket send a reset, as if the client's host had died.
 pub fn reset_on_close(fd: RawFd) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let len = size_of::<libc::linger>() as libc::socklen_t;
@@ -200,7 +203,7 @@ pub fn reset_on_close(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// Sends small frames at once.
+/// Sets TCP_NODELAY.
 pub fn no_delay(fd: RawFd) -> io::Result<()> {
     let on: libc::c_int = 1;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
@@ -211,19 +214,19 @@ pub fn no_delay(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// Ends a socket's both directions, so that requests armed on it complete.
+/// Shuts down both directions of a socket, so that armed requests on it complete.
 pub fn shut_down(fd: RawFd) {
-    // SAFETY: no pointers. It fails when the other side was faster, which is as good.
+    // SAFETY: no pointers. It fails if the other side was faster, which has the same effect.
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
-/// Ends this process when the one that started it ends, however that happens.
+/// Makes this process end when its parent process ends, however that happens.
 pub fn die_with_parent() {
-    // SAFETY: no pointers. A refusal only means that whoever started us must end us.
+    // SAFETY: no pointers. If it is refused, the parent has to end us.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Gives a file `length` bytes of allocated blocks.
+/// Allocates `length` bytes of blocks for a file.
 pub fn allocate(fd: RawFd, length: u64) -> io::Result<()> {
     // SAFETY: no pointers; a bad descriptor is an error.
     match unsafe { libc::fallocate(fd, 0, 0, length as libc::off_t) } {

@@ -1,11 +1,11 @@
-//! What a server process used: CPU time and memory, from `/proc`.
+//! CPU time and memory of a server process, from `/proc`.
 
 use std::fs;
 
 use crate::Result;
 use crate::poll::ticks_per_second;
 
-/// One look at a process.
+/// The CPU time of a process at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// User time, nanoseconds (the kernel counts in ticks of 10 ms).
@@ -15,11 +15,11 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// User and system time since the process began.
+    /// User and system time since the process started.
     pub fn read(pid: u32) -> Result<Usage> {
         let file = format!("/proc/{pid}/stat");
         let text = fs::read_to_string(&file).map_err(|e| format!("{file}: {e} (is --server-pid right?)"))?;
-        // The name stands in brackets and may hold anything; what follows is numbers.
+        // The name is in parentheses and may contain any character; numbers follow it.
         let rest = text.rsplit_once(')').map(|(_, rest)| rest).ok_or_else(|| format!("{file}: no name in brackets"))?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
         let ticks = |n: usize| -> Result<u64> {
@@ -29,7 +29,7 @@ impl Usage {
         Ok(Usage { user_ns: ticks(11)? * tick_ns, system_ns: ticks(12)? * tick_ns })
     }
 
-    /// What was used since `before`.
+    /// The time used since `before`.
     pub fn since(self, before: Usage) -> Usage {
         Usage {
             user_ns: self.user_ns.saturating_sub(before.user_ns),
@@ -37,7 +37,7 @@ impl Usage {
         }
     }
 
-    /// Both together, nanoseconds.
+    /// User and system time together, in nanoseconds.
     pub fn total_ns(self) -> u64 {
         self.user_ns + self.system_ns
     }
@@ -48,9 +48,9 @@ impl Usage {
 pub struct Memory {
     /// Resident.
     pub rss: u64,
-    /// The most it ever was.
+    /// The maximum so far.
     pub peak_rss: u64,
-    /// Resident and not backed by a file: the mapped log does not count.
+    /// Resident memory that is not backed by a file: the mapped log does not count.
     pub anonymous: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Latencies while the run goes on: per kind and per second; progress lines; the interval log.
+//! Records latencies during the run, by kind and by second; prints progress lines; writes the interval log.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,10 +14,10 @@ use crate::args::Args;
 use crate::poll::now_ns;
 use crate::process::{Memory, Usage};
 
-/// Longest latency that is told apart, nanoseconds.
+/// The longest latency that is distinguished, in nanoseconds.
 const LONGEST_NS: u64 = 600_000_000_000;
 
-/// A histogram of nanoseconds, three digits.
+/// A histogram of nanoseconds with three significant digits.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are in order")
 }
@@ -27,15 +27,15 @@ pub struct Kind {
     /// Its name.
     pub name: &'static str,
     interval: Histogram<u64>,
-    /// The whole measured time, from the planned send.
+    /// The whole measured time; latencies from the planned time of sending.
     pub total: Histogram<u64>,
 }
 
-/// What the run has shown so far.
+/// The measurements so far.
 pub struct Recorder {
     /// In the order of the load's kinds.
     pub kinds: Vec<Kind>,
-    /// Open loop: latency from the real send.
+    /// Open loop: latency from the actual time of sending.
     pub service: Option<Histogram<u64>>,
     measuring: bool,
     began_ns: u64,
@@ -49,7 +49,7 @@ pub struct Recorder {
     log: Option<IntervalLog>,
 }
 
-/// CPU time over the measured time.
+/// CPU time used during the measured time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
     /// The server's.
@@ -59,7 +59,7 @@ pub struct Cpu {
 }
 
 impl Recorder {
-    /// Begins with the warm-up.
+    /// Starts with the warm-up.
     pub fn new(args: &Args, kinds: &[&'static str]) -> Result<Recorder> {
         let kind = |name: &&'static str| Kind { name, interval: histogram(), total: histogram() };
         let now = now_ns();
@@ -79,7 +79,7 @@ impl Recorder {
         })
     }
 
-    /// One reply.
+    /// Records one reply.
     #[inline]
     pub fn reply(&mut self, kind: u8, planned_ns: u64, sent_ns: u64, now_ns: u64) {
         let kind = &mut self.kinds[kind as usize];
@@ -91,7 +91,7 @@ impl Recorder {
         }
     }
 
-    /// From here on it counts.
+    /// The measured time begins.
     pub fn begin(&mut self) -> Result<()> {
         for kind in &mut self.kinds {
             kind.interval.reset();
@@ -105,7 +105,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Up to here.
+    /// The measured time ends.
     pub fn end(&mut self) -> Result<Cpu> {
         self.ended_ns = now_ns();
         let cpu = Cpu {
@@ -136,7 +136,7 @@ impl Recorder {
         self.interval_ns + 1_000_000_000
     }
 
-    /// Prints a progress line and takes the interval into the total.
+    /// Prints a progress line and adds the interval to the total.
     pub fn line(&mut self, in_flight: usize) -> Result<()> {
         let now = now_ns();
         let seconds = (now - self.interval_ns) as f64 / 1e9;
@@ -182,7 +182,7 @@ impl Recorder {
     }
 }
 
-/// Nanoseconds as text in the unit that reads best.
+/// Nanoseconds as text in a suitable unit.
 pub fn micros(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{:.1} µs", ns as f64 / 1e3),

@@ -1,4 +1,4 @@
-//! What came out, as text, as JSON, as a percentile curve.
+//! The results as text, as JSON, and as a percentile curve.
 
 use std::fs;
 use std::io::Write;
@@ -24,14 +24,14 @@ pub struct Report {
     service: Option<Histogram<u64>>,
     cpu: Cpu,
     memory: Option<Memory>,
-    /// Open loop: whether the server kept up with the rate.
+    /// Open loop: whether the server held the rate.
     pub held: Option<bool>,
-    /// Figures only this load has: name, value, unit.
+    /// Values that only this load has: name, value, unit.
     pub extra: Vec<(&'static str, f64, &'static str)>,
 }
 
 impl Report {
-    /// Takes what was recorded; looks at the server's memory now.
+    /// Takes the measurements and reads the server's memory usage.
     pub fn new(args: &Args, record: &mut Recorder, cpu: Cpu) -> Result<Report> {
         Ok(Report {
             what: describe(args),
@@ -67,7 +67,7 @@ impl Report {
         ns as f64 / 1e3 / self.ops().max(1) as f64
     }
 
-    /// For people.
+    /// The report as text.
     pub fn text(&self) -> Result<String> {
         let mut out = format!("{}\n", self.what);
         let held = match self.held {
@@ -112,7 +112,7 @@ impl Report {
         self.cpu.own.total_ns() as f64 / 1e9 / self.seconds
     }
 
-    /// For programs.
+    /// The report as JSON.
     pub fn json(&self) -> Result<Value> {
         let usage = |u: Usage| {
             json!({
@@ -226,13 +226,13 @@ fn numbers(h: &Histogram<u64>) -> Value {
     Value::Object(all)
 }
 
-/// Points of the percentile curve: per cent of the requests, and the latency (µs) that they stay within. Each half of what is
-/// left to 100 % gets five points.
+/// Points of the percentile curve: a percentage of the requests, and the latency (µs) that they do not exceed. Each
+/// halving of the distance to 100 % has five points.
 fn curve(h: &Histogram<u64>) -> Vec<(f64, f64)> {
     h.iter_quantiles(5).map(|v| (v.quantile_iterated_to() * 100.0, v.value_iterated_to() as f64 / 1e3)).collect()
 }
 
-/// The text that HdrHistogram's plotter takes; values in milliseconds.
+/// The text format of HdrHistogram's plotter; values in milliseconds.
 fn hgrm(h: &Histogram<u64>, out: &mut Vec<u8>) -> std::io::Result<()> {
     writeln!(out, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! The plain loads' run: set-up, warm-up, measured time, drain, clean-up; closed and open loop.
+//! Runs the plain loads: set-up, warm-up, measured time, drain, clean-up; in a closed or an open loop.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::record::Recorder;
 use crate::report::Report;
 use crate::work::{Work, own_parent};
 
-/// Requests on each connection while znodes are made and removed.
+/// Requests in flight on each connection while znodes are created and deleted.
 const SETUP_DEPTH: usize = 64;
-/// An open loop that has this many requests unanswered is not held.
+/// An open loop with this many unanswered requests counts as not held.
 const MOST_IN_FLIGHT: u64 = 1_000_000;
-/// Open loop: requests sent before replies are looked at.
+/// Open loop: most requests sent before replies are read.
 const SEND_BURST: u64 = 1_024;
 
-/// Set-up and clean-up: a list of requests, spread over all connections.
+/// A list of requests for set-up or clean-up, distributed over all connections.
 struct Batch<'a, I: Iterator<Item = String>> {
     paths: I,
-    /// create with this data; without, delete.
+    /// create with this data; `None` means delete.
     create: Option<&'a [u8]>,
-    /// NodeExists (create) or NoNode (delete) are fine.
+    /// NodeExists (for create) or NoNode (for delete) is accepted.
     left: bool,
 }
 
@@ -54,7 +54,7 @@ impl<I: Iterator<Item = String>> Driver for Batch<'_, I> {
     }
 }
 
-/// Creates (with `data`) or deletes all of `paths`; what is there or gone already is fine.
+/// Creates (if `data` is given) or deletes all `paths`. Those that exist already, or no longer, are accepted.
 pub fn batch(engine: &mut Engine, paths: impl Iterator<Item = String>, create: Option<&[u8]>) -> Result<()> {
     let mut driver = Batch { paths, create, left: true };
     for at in 0..engine.conns.len() {
@@ -64,7 +64,7 @@ pub fn batch(engine: &mut Engine, paths: impl Iterator<Item = String>, create: O
     engine.drain(&mut driver)
 }
 
-/// Every znode above and including `path`.
+/// The path of every ancestor of `path`, and `path` itself.
 pub fn parents(path: &str) -> impl Iterator<Item = String> + '_ {
     path.match_indices('/').skip(1).map(|(at, _)| path[..at].to_owned()).chain([path.to_owned()])
 }
@@ -72,10 +72,10 @@ pub fn parents(path: &str) -> impl Iterator<Item = String> + '_ {
 struct Steady<'a> {
     work: &'a mut Work,
     record: &'a mut Recorder,
-    /// Closed loop.
+    /// Requests in flight on each connection; only in a closed loop.
     depth: Option<usize>,
     stopped: bool,
-    /// The load has nothing more to ask.
+    /// The load has no more requests.
     exhausted: bool,
     /// Replies since the run began.
     replies: u64,
@@ -120,7 +120,7 @@ impl Plan {
         self.first_ns + (self.sent as f64 * self.gap_ns) as u64
     }
 
-    /// Sends all that is due, each on the next connection.
+    /// Sends everything that is due, each request on the next connection.
     fn send_due(&mut self, engine: &mut Engine, driver: &mut Steady<'_>) -> Result<()> {
         let now = now_ns();
         let most = self.sent + SEND_BURST;
@@ -140,7 +140,7 @@ impl Plan {
     }
 }
 
-/// Runs the load and says what came out.
+/// Runs the load and returns the report.
 pub fn run(args: &Args, engine: &mut Engine) -> Result<Report> {
     let run = format!("{}/r{:x}", args.root, engine.conns[0].session.0);
     let mut work = Work::new(args, &run);
@@ -171,7 +171,7 @@ fn set_up(args: &Args, engine: &mut Engine, work: &Work, run: &str) -> Result<()
     }
     let stem = stem(&args.root, 'k', args.path_length);
     batch(engine, (0..args.keys.into()).map(|n| path(&stem, n)), Some(&work.data))?;
-    // Those that were there already may hold other data.
+    // Znodes that existed already may contain other data.
     work.rewrite(engine)
 }
 
@@ -222,7 +222,8 @@ fn measure(args: &Args, engine: &mut Engine, work: &mut Work, record: &mut Recor
     driver.stopped = true;
     let mut report = Report::new(args, driver.record, cpu)?;
     if let Some(rate) = args.rate {
-        // Held: what came back is what was offered, but for what a round trip leaves in flight.
+        // The rate was held if the replies are as many as the requests offered, except for those that are in flight
+        // during a round trip.
         held &= report.rate() >= 0.99 * rate;
         report.held = Some(held);
     }

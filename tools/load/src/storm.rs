@@ -1,4 +1,4 @@
-//! Reconnect storm: every connection is cut at once; every client comes back with its session and its watches.
+//! Reconnect storm: all connections are cut at once; every client resumes its session and sets its watches again.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ struct Storm<'a> {
     record: &'a mut Recorder,
     get: Template,
     watched: Vec<String>,
-    /// When each client began to come back.
+    /// When each client began to reconnect.
     since: Vec<u64>,
-    /// Clients that are not back yet.
+    /// Number of clients that are not back yet.
     away: usize,
 }
 
@@ -61,7 +61,7 @@ pub fn run(args: &Args, engine: &mut Engine) -> Result<Report> {
     let mut record = Recorder::new(args, &["resume", "ready"])?;
     let since = vec![0; engine.conns.len()];
     let mut driver = Storm { record: &mut record, get: Template::get(&stem, false), watched, since, away: 0 };
-    // Each must have seen the newest zxid, or its watches would fire when they are re-armed.
+    // Each must have seen the newest zxid, or its watches would fire when they are set again.
     for at in 0..engine.conns.len() {
         let now = now_ns();
         engine.conns[at].request(WATCHES, 0, now, now, |out, xid| driver.get.put(out, xid, || 0));
@@ -97,7 +97,7 @@ pub fn run(args: &Args, engine: &mut Engine) -> Result<Report> {
     Ok(report)
 }
 
-/// All are cut, then all come back.
+/// Cuts all connections, then resumes all sessions.
 fn round(args: &Args, engine: &mut Engine, driver: &mut Storm<'_>) -> Result<()> {
     for conn in &engine.conns {
         conn.cut()?;

@@ -1,4 +1,4 @@
-//! Whole runs against a server made of a few lines, honest or not: what is wrong must end the run and be said.
+//! Complete runs against a tiny server, correct or faulty: every fault must end the run with a message.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Serves one connection; every znode holds whatever was written last, wherever.
+/// Serves one connection. Every znode has whatever was written last, to any path.
 fn serve(mut stream: TcpStream, fault: Fault, data: &Mutex<Vec<u8>>) -> Option<()> {
     ConnectRequest::read(&frame(&mut stream)?).ok()?;
     let mut out = Vec::new();
@@ -145,8 +145,8 @@ fn every_fault_ends_the_run() {
     }
 }
 
-/// Whether the bare server can run here. Says when its tests are left out; with `ZABRA_TEST_NEEDS_IO_URING` set (as in CI) that
-/// fails.
+/// Whether the bare server can run here. Prints a line if its tests are left out; if `ZABRA_TEST_NEEDS_IO_URING` is
+/// set, as in CI, that fails.
 fn has_io_uring() -> bool {
     let Err(why) = crate::bare::ring::Ring::new() else { return true };
     assert!(std::env::var_os("ZABRA_TEST_NEEDS_IO_URING").is_none(), "io_uring cannot be tested: {why}");
@@ -162,7 +162,7 @@ fn the_bare_server_answers_in_the_sizes_of_a_load() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || crate::bare::server::serve(listener));
-    // 30,000 bytes need several receive buffers each.
+    // 30,000 bytes need several receive buffers.
     for more in
         ["get", "set -d 9", "create", "mixed --reads 50 -d 40", "multi", "get --rate 500", "set -d 3 --size 30000"]
     {

@@ -1,4 +1,4 @@
-//! The plain loads: which request comes next and whether its reply is right.
+//! The plain loads: choose the next request and check its reply.
 
 use zabra::jute::Reader;
 use zabra::jute::stat::read_stat;
@@ -15,10 +15,10 @@ use crate::poll::now_ns;
 /// Bytes of a Stat.
 pub const STAT: usize = 68;
 
-/// What is sent and expected.
+/// What is sent and what replies are expected.
 pub struct Work {
     load: Load,
-    /// Names of the histograms; a [`Flight`]'s kind is an index.
+    /// The names of the histograms; the kind of a [`Flight`] is an index into them.
     pub kinds: Vec<&'static str>,
     rng: fastrand::Rng,
     keys: u64,
@@ -29,9 +29,9 @@ pub struct Work {
     get: Template,
     set: Template,
     multi: Template,
-    /// One for each connection: create and delete.
+    /// For create and delete: one for each connection.
     own: Vec<Own>,
-    /// Bare echo: bytes of the answer, for each kind.
+    /// For the bare echo: size of the answer for each kind, in bytes.
     answers: Option<Vec<u32>>,
 }
 
@@ -40,21 +40,21 @@ struct Own {
     template: Template,
     /// Next number to create or delete.
     next: u64,
-    /// delete: numbers end here.
+    /// For delete: the number after the last one.
     end: u64,
 }
 
-/// Znode of one connection under which it creates and deletes.
+/// The znode under which one connection creates and deletes.
 pub fn own_parent(run: &str, at: usize) -> String {
     format!("{run}/c{at:05}")
 }
 
 impl Work {
-    /// `run` is the parent of what this run creates.
+    /// `run` is the parent of everything that this run creates.
     pub fn new(args: &Args, run: &str) -> Work {
         let answers = (args.load == Load::Echo).then(|| sizes::answers(args));
         let load = if args.load == Load::Echo { args.like } else { args.load };
-        // Frames for the bare server say how large its answer is to be.
+        // Frames for the bare server contain the size of the answer.
         let made = |kind: usize, t: Template| match &answers {
             Some(sizes) => t.asking(sizes[kind]),
             None => t,
@@ -71,7 +71,7 @@ impl Work {
                     Load::Delete => Template::delete(&stem),
                     _ => made(0, Template::create(&stem, &data, args.mode)),
                 };
-                // The znodes to delete are spread evenly, the first connections take what is left over.
+                // The znodes to delete are distributed evenly; the first connections get what is left over.
                 let nodes = args.nodes as usize;
                 let end = nodes / connections + usize::from(at < nodes % connections);
                 Own { stem, template, next: 0, end: end as u64 }
@@ -94,7 +94,7 @@ impl Work {
             ops: args.ops,
             mode: args.mode,
             get: made(0, Template::get(&shared, false)),
-            // The second of mixed.
+            // The second kind of the load mixed.
             set: made(usize::from(load == Load::Mixed), Template::set(&shared, &data)),
             multi: made(0, Template::multi(&shared, &data, args.ops)),
             data,
@@ -103,7 +103,7 @@ impl Work {
         }
     }
 
-    /// Queues the next request of connection `at`; `false` when this load has nothing more to ask.
+    /// Queues the next request of connection `at`; returns `false` when this load has no more requests.
     #[inline]
     pub fn push(&mut self, at: usize, conn: &mut Conn, planned: u64, now: u64) -> bool {
         let Work { rng, keys, .. } = self;
@@ -131,7 +131,7 @@ impl Work {
         true
     }
 
-    /// Whether the reply is the right one.
+    /// Whether the reply is correct.
     #[inline]
     pub fn check(&self, at: usize, flight: &Flight, reply: &Reply<'_>) -> Result<()> {
         let kind = self.kinds[flight.kind as usize];
@@ -181,7 +181,7 @@ impl Work {
             && body[ops * each..ops * each + 5] == [0xff, 0xff, 0xff, 0xff, 1]
     }
 
-    /// Gives every shared znode this run's data.
+    /// Writes this run's data to every shared znode.
     pub fn rewrite(&self, engine: &mut Engine) -> Result<()> {
         struct Rewrite<'a>(&'a Work, u64);
         impl Driver for Rewrite<'_> {
@@ -205,12 +205,12 @@ impl Work {
         engine.drain(&mut driver)
     }
 
-    /// delete: the znodes that must be there, as (path).
+    /// For delete: the paths that must exist before the run.
     pub fn to_delete(&self) -> impl Iterator<Item = String> + '_ {
         self.own.iter().flat_map(|o| (0..o.end).map(|n| path(&o.stem, n)))
     }
 
-    /// What was created and is left of what was to be deleted.
+    /// What was created, and what is left of what was to be deleted.
     pub fn leftovers(&self) -> impl Iterator<Item = String> + '_ {
         self.own.iter().flat_map(|o| {
             let left = match self.load {

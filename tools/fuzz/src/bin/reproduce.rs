@@ -1,4 +1,4 @@
-//! Runs one input of one target: `cargo run -p zabra-fuzz --bin reproduce -- TARGET FILE`. Needs no nightly.
+//! Runs one input of one target: `cargo run -p zabra-fuzz --bin reproduce -- TARGET FILE`. Works without nightly.
 
 zabra_fuzz::bounded_memory!();
 

@@ -1,5 +1,5 @@
-//! Writes first inputs below a folder, one folder a target: recorded exchanges with Apache, its files, and inputs by hand.
-//! `cargo run -p zabra-fuzz --bin seeds -- FOLDER`; `tools/fuzz/run` calls it.
+//! Writes seed inputs to a folder, with a subfolder per target: exchanges recorded with Apache, files of Apache, and
+//! inputs written by hand. `cargo run -p zabra-fuzz --bin seeds -- FOLDER`; `tools/fuzz/run` calls it.
 
 use std::fs;
 use std::io;
@@ -32,7 +32,7 @@ impl Seeds {
         fs::write(folder.join(name), bytes)
     }
 
-    /// What clients sent: as a stream, and request by request.
+    /// What clients sent, as a stream and request by request.
     fn exchanges(&self, folder: &Path) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -48,7 +48,7 @@ impl Seeds {
                 stream.extend(sent);
             }
             if first == 1 {
-                // Cut twice, whole handshake included.
+                // Split twice, with the complete handshake.
                 self.put("frame", name, &[&[2, 2, 45, 19], &stream[..]].concat())?;
                 self.put("connect", name, &[&[2, 3, 30], &stream[..]].concat())?;
             }
@@ -86,7 +86,7 @@ impl Seeds {
             if name.contains("snapshot") {
                 self.put("snapshot", &name, &[&[flags], &bytes[..]].concat())?;
                 if flags == 0 {
-                    // The image alone: without header, terminator, blocks and seals.
+                    // Only the image, without header, terminator, blocks and seals.
                     let end = bytes.len().saturating_sub(5 + 13 + 33 + 21).max(16);
                     self.put("snapshot", &format!("{name}-image"), &[&[4], &bytes[16..end]].concat())?;
                 }
@@ -125,7 +125,7 @@ impl Seeds {
         Ok(())
     }
 
-    /// Inputs that are read as choices, and a stream that goes on for long.
+    /// Inputs that are read as choices, and a long stream.
     fn by_chance(&self) -> io::Result<()> {
         let mut rng = fastrand::Rng::with_seed(1);
         for i in 0..24 {

@@ -1,5 +1,5 @@
-//! One record after another into a mapped, fallocated file, each synced before the next: what a durable write costs here when
-//! nothing is shared.
+//! Appends one record after another to a mapped, fallocated file, each synced before the next: the cost of a durable
+//! write on this machine when writes share no sync.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -14,10 +14,10 @@ use crate::poll::{allocate, now_ns};
 use crate::record::Recorder;
 use crate::report::Report;
 
-/// As large as a log segment.
+/// Length of the file, like that of a log segment.
 const LENGTH: u64 = 64 << 20;
 
-/// A file of its own; removed when dropped.
+/// The file; removed when this is dropped.
 struct Segment {
     path: PathBuf,
     file: File,
@@ -33,18 +33,18 @@ impl Segment {
         let file = open.read(true).write(true).create(true).truncate(true).open(&path).map_err(|e| fail("open", e))?;
         let made = allocate(file.as_raw_fd(), LENGTH).map_err(|e| fail("fallocate", e)).and_then(|()| {
             file.sync_all().map_err(|e| fail("fsync", e))?;
-            // SAFETY: only this process has the file, which keeps its length as long as the mapping lives.
+            // SAFETY: only this process uses the file, which keeps its length as long as the mapping lives.
             unsafe { MmapOptions::new().map_mut(&file) }.map_err(|e| fail("mmap", e))
         });
         let map = match made {
             Ok(map) => map,
             Err(e) => {
-                // Half made is of no use; the error that matters is the one above.
+                // The incomplete file is useless. The error that matters is the one above.
                 let _ = fs::remove_file(&path);
                 return Err(e);
             }
         };
-        // Without it the kernel reads ahead into large folios and writes each back whole.
+        // Without this the kernel reads ahead into large folios and writes each back whole.
         map.advise(Advice::Random).map_err(|e| fail("madvise", e))?;
         Ok(Segment { path, file, map, at: 0 })
     }
@@ -70,7 +70,7 @@ impl Drop for Segment {
     }
 }
 
-/// Runs the load. The process whose CPU is told is this one.
+/// Runs the load. The CPU time in the report is that of this process.
 pub fn run(args: &Args) -> Result<Report> {
     let args = &Args { server_pid: Some(std::process::id()), ..args.clone() };
     let record = vec![0xa5; sizes::record(args)];

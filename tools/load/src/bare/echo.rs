@@ -1,4 +1,4 @@
-//! The bare server as a process of its own, so that its CPU time can be told from the generator's.
+//! Runs the bare server as a process of its own, so that its CPU time is separate from the generator's.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -6,15 +6,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Result;
 
-/// A running bare server; ends with this value.
+/// A running bare server; it ends when this is dropped.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts this very program as the server and waits until it listens.
+    /// Starts this program as the server and waits until it listens.
     pub fn start(port: u16) -> Result<Server> {
         let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
         let child = Command::new(&program)
@@ -27,7 +27,7 @@ impl Server {
         let stdout = server.child.stdout.take().ok_or("the echo server has no output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).map_err(|e| format!("echo server: {e}"))?;
-        // It says why on standard error.
+        // The server prints the reason on standard error.
         server.address = line.trim().parse().map_err(|_| "the echo server did not start".to_owned())?;
         Ok(server)
     }
@@ -40,7 +40,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left to do.
+        // It may have ended already; then nothing is left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,5 +1,5 @@
-//! Bounds of the machine itself, measured with the same generator and the same sizes: a bare io_uring server that answers
-//! frames (`echo`), and one synced append after another (`disk`).
+//! The limits of the machine itself, measured with the same generator and the same sizes: a bare io_uring server that
+//! answers frames (`echo`), and synced appends (`disk`).
 
 pub mod disk;
 pub mod echo;

@@ -1,4 +1,4 @@
-//! An io_uring with multishot accept and recv and provided buffers, and nothing else: the unsafe code of the bare server.
+//! An io_uring with multishot accept and recv and provided buffers: the unsafe code of the bare server.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -8,17 +8,17 @@ use io_uring::types::{BufRingEntry, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use memmap2::MmapMut;
 
-/// The one group of receive buffers.
+/// The only group of receive buffers.
 const GROUP: u16 = 0;
-/// How many there are, and their size: all connections with a full pipeline find one.
+/// Number and size of the buffers: enough for all connections with a full pipeline.
 const BUFFERS: u16 = 512;
 const BUFFER_LEN: u32 = 16 << 10;
 const ENTRIES: u32 = 4_096;
 
-/// What has completed.
+/// A completion.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// The number the request was made with.
+    /// The token of the request.
     pub token: u64,
     /// Bytes, a descriptor, or an error number below zero.
     pub result: i32,
@@ -30,7 +30,7 @@ pub struct Done {
 
 /// The ring, used by one thread.
 pub struct Ring {
-    // Before the buffers: the kernel lets go of them when the ring is closed.
+    // Before the buffers: the kernel releases them when the ring is closed.
     uring: IoUring,
     descriptors: MmapMut,
     bytes: MmapMut,
@@ -45,7 +45,8 @@ impl Ring {
         let uring = builder.build(ENTRIES)?;
         let descriptors = MmapMut::map_anon(usize::from(BUFFERS) * size_of::<BufRingEntry>())?;
         let bytes = MmapMut::map_anon(usize::from(BUFFERS) * BUFFER_LEN as usize)?;
-        // SAFETY: a page-aligned mapping with room for BUFFERS entries, never moved and dropped after the ring.
+        // SAFETY: the mapping is page-aligned, has room for BUFFERS entries, is never moved, and is dropped after the
+        // ring.
         unsafe {
             uring.submitter().register_buf_ring_with_flags(descriptors.as_ptr() as u64, BUFFERS, GROUP, 0)?;
         }
@@ -56,7 +57,7 @@ impl Ring {
 
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: only called below; what the entries point to is kept as their callers promise.
+            // SAFETY: only called below; the callers guarantee that what the entries point to stays valid.
             if unsafe { self.uring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -64,12 +65,12 @@ impl Ring {
         }
     }
 
-    /// Takes connections until this fails: each completion is a descriptor.
+    /// Accepts connections until this fails: each completion is a descriptor.
     pub fn accept(&mut self, listener: RawFd, token: u64) -> io::Result<()> {
         self.push(&opcode::AcceptMulti::new(Fd(listener)).build().user_data(token))
     }
 
-    /// Receives until there is an end, an error or no free buffer.
+    /// Receives until the end of the stream, an error, or until no buffer is free.
     pub fn receive(&mut self, fd: RawFd, token: u64) -> io::Result<()> {
         self.push(&opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(token))
     }
@@ -77,14 +78,14 @@ impl Ring {
     /// Sends from `at` on.
     ///
     /// # Safety
-    /// `bytes` is neither changed, moved nor dropped before this completes.
+    /// `bytes` must not be changed, moved or dropped before this completes.
     pub unsafe fn send(&mut self, fd: RawFd, bytes: &[u8], at: usize, token: u64) -> io::Result<()> {
         let rest = &bytes[at..];
         let entry = opcode::Send::new(Fd(fd), rest.as_ptr(), rest.len() as u32).flags(libc::MSG_NOSIGNAL);
         self.push(&entry.build().user_data(token))
     }
 
-    /// Submits what is queued, waits for something, and puts all that has completed into `done`.
+    /// Submits what is queued, waits for a completion, and puts all completions into `done`.
     pub fn turn(&mut self, done: &mut Vec<Done>) -> io::Result<()> {
         done.clear();
         match self.uring.submit_and_wait(1) {
@@ -101,7 +102,7 @@ impl Ring {
         Ok(())
     }
 
-    /// The bytes the kernel put into a buffer.
+    /// The bytes that the kernel put into a buffer.
     pub fn filled(&self, id: u16, len: usize) -> &[u8] {
         let at = usize::from(id) * BUFFER_LEN as usize;
         &self.bytes[at..at + len]
@@ -111,14 +112,15 @@ impl Ring {
     pub fn give_back(&mut self, id: u16) {
         let addr = self.bytes.as_ptr() as u64 + u64::from(id) * u64::from(BUFFER_LEN);
         let slot = usize::from(self.tail & (BUFFERS - 1));
-        // SAFETY: `slot` is inside the mapping, which is aligned as pages are; the kernel only reads entries before the tail,
-        // and this one is behind it. The setters leave the tail, which lies in an unused field of entry 0, alone.
+        // SAFETY: `slot` is inside the mapping, which is page-aligned. The kernel only reads entries before the tail,
+        // and this one is after it. The setters do not touch the tail, which is stored in an unused field of entry 0.
         let entry = unsafe { &mut *self.descriptors.as_mut_ptr().cast::<BufRingEntry>().add(slot) };
         entry.set_addr(addr);
         entry.set_len(BUFFER_LEN);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the ring's base; the tail is an aligned u16 in the mapping, shared with the kernel, accessed atomically.
+        // SAFETY: this is the ring's base address; the tail is an aligned u16 in the mapping, shared with the kernel
+        // and accessed atomically.
         let tail = unsafe { &*BufRingEntry::tail(self.descriptors.as_ptr().cast()).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
     }

@@ -1,7 +1,8 @@
 //! The bare server: one thread, one io_uring, multishot accept and recv, provided buffers, one send per connection and turn.
 //!
-//! It knows no znodes. The first frame of a connection is answered with a session, every other one with a frame of the size
-//! that stands where ZooKeeper has the operation, with the request's xid. What a server costs above this is its own doing.
+//! It has no znodes. The first frame of a connection is answered with a session. Every other one is answered with a
+//! frame of the size that stands in place of the opcode, with the request's xid. Anything that a real server costs
+//! above this is the server's own work.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -17,22 +18,22 @@ use crate::Result;
 const ACCEPT: u64 = u64::MAX;
 /// Set in the token of a send.
 const SEND: u64 = 1 << 32;
-/// Longer frames are refused; so are answers.
+/// Longer frames are refused, and so are longer answers.
 const MOST: usize = 4 << 20;
 
 struct Peer {
     socket: OwnedFd,
     greeted: bool,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
     /// Answers for the next send.
     out: Vec<u8>,
-    /// What is being sent; untouched until that completes.
+    /// What is being sent; not changed until that completes.
     sending: Vec<u8>,
     sent: usize,
     send_armed: bool,
     receive_armed: bool,
-    /// In the list of those with something to do at the end of the turn.
+    /// It is in the list of connections with something to do at the end of the turn.
     touched: bool,
     over: bool,
 }
@@ -44,7 +45,7 @@ impl Peer {
         Peer { socket, greeted, partial, out, sending, sent: 0, send_armed, receive_armed, touched, over }
     }
 
-    /// Answers every whole frame; the rest is kept. `false`: the bytes are no frames.
+    /// Answers every complete frame and keeps the rest. Returns `false` if the bytes are not frames.
     fn take(&mut self, bytes: &[u8]) -> bool {
         if self.partial.is_empty() {
             let Some(used) = self.answer(bytes) else { return false };
@@ -75,7 +76,7 @@ impl Peer {
                     .put(&mut self.out);
                 continue;
             }
-            // ping and closeSession say 11 and -11 there.
+            // ping and closeSession have 11 and -11 there.
             let asked = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
             let size = usize::try_from(asked).unwrap_or(0).max(REPLY_HEAD);
             if size > MOST {
@@ -98,7 +99,7 @@ struct Server {
     touched: Vec<usize>,
 }
 
-/// Serves on `port` of 127.0.0.1 (0: any) until the process is ended; says the address on standard output.
+/// Serves on `port` of 127.0.0.1 (0: any) until the process is ended; prints the address on standard output.
 pub fn run(port: u16) -> Result<()> {
     crate::poll::die_with_parent();
     crate::poll::raise_open_files().map_err(|e| format!("limit on open files: {e}"))?;
@@ -109,7 +110,7 @@ pub fn run(port: u16) -> Result<()> {
     serve(listener)
 }
 
-/// Serves on this thread until something fails.
+/// Serves on this thread until an error.
 pub fn serve(listener: TcpListener) -> Result<()> {
     let ring = Ring::new().map_err(|e| format!("echo server: io_uring (Linux 6.1 or newer, not forbidden): {e}"))?;
     let mut server = Server { ring, listener, peers: Vec::new(), free: Vec::new(), touched: Vec::new() };
@@ -135,7 +136,7 @@ impl Server {
 
     fn accepted(&mut self, done: &Done) -> std::io::Result<()> {
         if done.result >= 0 {
-            // SAFETY: the kernel just made it for us.
+            // SAFETY: the kernel has just created it for us.
             let socket = unsafe { OwnedFd::from_raw_fd(done.result) };
             let at = self.free.pop().unwrap_or_else(|| {
                 self.peers.push(None);
@@ -185,7 +186,7 @@ impl Server {
         }
     }
 
-    /// One send for all that a connection was asked in this turn.
+    /// One send for everything that a connection was asked in this turn.
     fn finish_turn(&mut self) -> std::io::Result<()> {
         for at in std::mem::take(&mut self.touched) {
             let Some(peer) = self.peers[at].as_mut() else { continue };
@@ -214,7 +215,7 @@ impl Server {
             }
             if peer.sent < peer.sending.len() {
                 peer.send_armed = true;
-                // SAFETY: `sending` is only touched above, when no send is armed, and the slot is kept until then.
+                // SAFETY: `sending` is only changed above, while no send is armed, and the slot is kept until then.
                 unsafe { self.ring.send(fd, &peer.sending, peer.sent, at as u64 | SEND)? };
             }
         }

@@ -1,25 +1,25 @@
-//! How large a load's requests, replies and log records are.
+//! Sizes of a load's requests, replies and log records.
 
 use crate::args::{Args, Load};
 use crate::frames::{Template, path, stem};
 use crate::work::{STAT, own_parent};
 
-/// A reply's length, xid, zxid and error code.
+/// Length, xid, zxid and error code of a reply, in bytes.
 pub const REPLY_HEAD: usize = 4 + 16;
-/// What a log record has around its transaction: checksum, length, TxnHeader, digest, end byte.
+/// Bytes of a log record besides the transaction: checksum, length, TxnHeader, digest, end byte.
 const RECORD_HEAD: usize = 8 + 4 + 32 + 12 + 1;
 
 fn key(args: &Args) -> usize {
     path(&stem(&args.root, 'k', args.path_length), 0).len()
 }
 
-/// Path of a created znode; session ids have up to 16 digits.
+/// Length of a created znode's path; session ids have up to 16 digits.
 fn created(args: &Args) -> usize {
     let run = format!("{}/r{:x}", args.root, 0x100_0000_0000_0000u64);
     path(&stem(&own_parent(&run, 0), 'n', args.path_length), 0).len()
 }
 
-/// Bytes of a reply to each kind of `--like`'s requests, with the length before it.
+/// Size of a reply to each kind of request of `--like`, including its length.
 pub fn answers(args: &Args) -> Vec<u32> {
     let get = REPLY_HEAD + 4 + args.size as usize + STAT;
     let set = REPLY_HEAD + STAT;
@@ -33,7 +33,7 @@ pub fn answers(args: &Args) -> Vec<u32> {
     of.into_iter().map(|n| n as u32).collect()
 }
 
-/// Bytes of a request of each kind, with the length before it.
+/// Size of a request of each kind, including its length.
 pub fn requests(args: &Args) -> Vec<u32> {
     let data = vec![0; args.size as usize];
     let key = stem(&args.root, 'k', args.path_length);
@@ -49,7 +49,7 @@ pub fn requests(args: &Args) -> Vec<u32> {
     of.into_iter().map(|n| n as u32).collect()
 }
 
-/// Bytes that a transaction log of ZooKeeper's format takes for one write of `--like` (a load without writes: a set).
+/// Size of a log record in ZooKeeper's format for one write of `--like` (for a load without writes: a set).
 pub fn record(args: &Args) -> usize {
     let data = 4 + args.size as usize;
     let set = 4 + key(args) + data + 4;

@@ -1,7 +1,8 @@
-//! Clients that do what no client should, at a stated rate, while another load measures what everybody else notices.
+//! Hostile clients at a given rate, while another load measures what ordinary clients notice.
 //!
-//! Unlike the other loads this one expects to be cut off, refused or left waiting: it counts that instead of ending. It says
-//! `ready` on standard output once everything hostile is in place, and what it did (JSON) after `--seconds`.
+//! Unlike the other loads, this one expects to be disconnected, refused or kept waiting; it counts that and continues.
+//! It prints `ready` on standard output when all hostile connections are in place, and after `--seconds` what it did
+//! (JSON).
 
 mod plan;
 mod socket;
@@ -21,18 +22,18 @@ use crate::steady::batch;
 use plan::Plan;
 use socket::{Socket, State};
 
-/// Bytes read from a connection in one go.
+/// Most bytes read from a connection at a time.
 const SCRATCH: usize = 256 << 10;
-/// Connections under way to the server at once, and the shortest time between two: its listen queue is no longer than 50
-/// (`clientPortListenBacklog`), and who finds it full tries again a second later.
+/// Most connections that are being opened at a time, and the shortest time between two. The server's listen queue has
+/// no more than 50 places (`clientPortListenBacklog`), and a client that finds it full retries only after a second.
 const DIALLING: usize = 32;
 const DIAL_GAP_NS: u64 = 300_000;
-/// Between two pings of a session.
+/// Time between two pings of a session.
 const PING_GAP_NS: u64 = 5_000_000_000;
-/// Addresses that connections come from (127.0.0.2 and following): one address has only so many ports.
+/// Number of addresses from which connections come (127.0.0.2 and following): a single address has too few ports.
 const ADDRESSES: u32 = 64;
 
-/// What the clients do.
+/// The kinds of attack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Attack {
     /// --connections sessions that only ping
@@ -41,9 +42,10 @@ pub enum Attack {
     Silent,
     /// --connections sessions that announce a frame of 1 MB and send a byte of it a second
     Half,
-    /// --connections sessions that send 1 MB but for the last byte, and stop
+    /// --connections sessions that send 1 MB except for the last byte, and stop
     Swollen,
-    /// --connections sessions that ask for a 1 MB znode --depth times and never read (every other one: a byte a second)
+    /// --connections sessions that request a 1 MB znode --depth times and never read (every second one: a byte a
+    /// second)
     Slow,
     /// the same with getChildren of 10,000 children, and a setData between every 8
     SlowMixed,
@@ -63,11 +65,11 @@ pub enum Attack {
     Watches,
 }
 
-/// What came of it.
+/// Counts of what happened.
 #[derive(Default, Debug)]
 pub(crate) struct Tally {
     opened: u64,
-    /// By the server, at any time.
+    /// Closed by the server, at any time.
     closed: u64,
     sessions: u64,
     requests: u64,
@@ -76,7 +78,7 @@ pub(crate) struct Tally {
     errors: u64,
     bytes_sent: u64,
     bytes_received: u64,
-    /// Connects that failed.
+    /// Connection attempts that failed.
     refused: u64,
 }
 
@@ -86,7 +88,7 @@ struct Crowd<'a> {
     plan: Plan,
     poll: Poll,
     sockets: Vec<Option<Socket>>,
-    /// Places without a connection that want one.
+    /// Slots without a connection that need one.
     vacant: Vec<usize>,
     dialling: usize,
     dialled: u64,
@@ -96,14 +98,14 @@ struct Crowd<'a> {
     /// When each rate began, and how much of it was used.
     began_ns: u64,
     paced: u64,
-    /// Next connection whose turn it is to ask.
+    /// The connection that sends the next request.
     next: usize,
     next_second_ns: u64,
     next_ping_ns: u64,
     pinged: usize,
 }
 
-/// Prepares what is asked for, attacks for `--warm-up` and `--seconds`, prints what was done.
+/// Creates the needed znodes, attacks for `--warm-up` and `--seconds`, prints what was done.
 pub fn run(args: &Args, attack: Attack) -> Result<()> {
     let plan = Plan::new(args, attack);
     let mut engine = Engine::new(Duration::from_secs_f64(args.stall))?;
@@ -146,7 +148,7 @@ impl Crowd<'_> {
         })
     }
 
-    /// Until every connection that is to stay is there and has said what it says at first.
+    /// Waits until every permanent connection is there and has sent its first requests.
     fn fill(&mut self, patience: Duration) -> Result<()> {
         if self.plan.is_paced_by_connects() {
             return Ok(());
@@ -171,7 +173,7 @@ impl Crowd<'_> {
         while now_ns() < end {
             let mut wait = Duration::from_millis(if self.vacant.is_empty() { 20 } else { 2 });
             if let Some(rate) = self.args.rate {
-                // A tenth of the gap: paced to the request, without spinning.
+                // A tenth of the interval: precise enough, without busy waiting.
                 wait = wait.min(Duration::from_secs_f64(0.1 / rate)).max(Duration::from_micros(200));
             }
             self.turn(wait)?;
@@ -212,7 +214,7 @@ impl Crowd<'_> {
         ready.iter().try_for_each(|r| self.handle(r))
     }
 
-    /// Opens connections where they are missing, as fast as the rate and the listen queue allow.
+    /// Opens missing connections as fast as the rate and the listen queue allow.
     fn dial(&mut self) -> Result<()> {
         while self.dialling < DIALLING && !self.vacant.is_empty() {
             let now = now_ns();
@@ -224,7 +226,7 @@ impl Crowd<'_> {
             }
             let Some(at) = self.vacant.pop() else { return Ok(()) };
             self.dialled += 1;
-            // What was missed for a moment is made up for, not more.
+            // Makes up for a short delay, but not for more.
             self.next_dial_ns = self.next_dial_ns.max(now.saturating_sub(10 * DIAL_GAP_NS)) + DIAL_GAP_NS;
             let from = self.source();
             match Socket::dial(self.args.server, from, &self.poll, at, self.plan.hello(at)) {
@@ -242,26 +244,26 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Another loopback address for each connection, where the server is on one.
+    /// A different loopback address for each connection, if the server is on loopback.
     fn source(&self) -> Option<SocketAddr> {
         let IpAddr::V4(ip) = self.args.server.ip() else { return None };
         let host = 2 + (self.dialled % u64::from(ADDRESSES)) as u32;
         ip.is_loopback().then(|| SocketAddr::new(Ipv4Addr::from_bits(0x7f00_0000 + host).into(), 0))
     }
 
-    /// Whether the rate allows one more now. Without a rate: always.
+    /// Whether the rate allows one more request now; always true without a rate.
     fn take_from_rate(&mut self) -> bool {
         let Some(rate) = self.args.rate else { return true };
         let due = (now_ns() - self.began_ns) as f64 / 1e9 * rate;
         if (self.paced as f64) >= due {
             return false;
         }
-        // What was missed is not made up for: an attack is never faster than it says.
+        // Delays are not made up for: an attack is never faster than its rate.
         self.paced = self.paced.max((due - rate.min(1000.0) / 100.0) as u64) + 1;
         true
     }
 
-    /// Requests of the loads that go on asking.
+    /// Sends requests, for attacks that send them continuously.
     fn ask(&mut self) -> Result<()> {
         if !self.plan.asks() {
             return Ok(());
@@ -285,7 +287,7 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Each session every five seconds, one after the other: idle clients did not all come at once.
+    /// Pings each session every five seconds, one after the other, since real idle clients are not synchronised.
     fn ping(&mut self) -> Result<()> {
         let now = now_ns();
         while now >= self.next_ping_ns {
@@ -303,7 +305,7 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Bytes that trickle, bytes that are read one by one.
+    /// Sends and reads single bytes, once a second.
     fn every_second(&mut self) -> Result<()> {
         for at in 0..self.sockets.len() {
             let Some(socket) = &mut self.sockets[at] else { continue };
@@ -390,7 +392,7 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// The place becomes free for another connection.
+    /// Frees the slot for another connection.
     fn gone(&mut self, at: usize, by_server: bool) {
         let Some(socket) = self.sockets[at].take() else { return };
         self.dialling -= usize::from(socket.is_arriving());
@@ -400,7 +402,7 @@ impl Crowd<'_> {
             self.tally.closed += u64::from(by_server);
         }
         if !by_server {
-            // Without this each of many thousand connections would keep its port for a minute.
+            // Otherwise each of many thousand connections would occupy its port for a minute.
             socket.reset();
         }
         self.vacant.insert(0, at);

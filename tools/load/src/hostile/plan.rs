@@ -10,10 +10,10 @@ use crate::args::Args;
 use crate::frames::{path, put_set_watches, stem};
 use crate::steady::parents;
 
-/// Data of the large znode: with its stat and header just under jute.maxbuffer.
+/// Data of the large znode: just below jute.maxbuffer together with stat and header.
 const LARGE: usize = 1_000_000;
 const CHILDREN: u64 = 10_000;
-/// Paths of one setWatches: about 0.9 MB.
+/// Paths in one setWatches: about 0.9 MB.
 const WATCH_LIST: u64 = 8_000;
 
 /// What a connection does once a second.
@@ -30,7 +30,7 @@ pub(super) struct Plan {
     timeout_ms: i32,
     depth: u64,
     watches: u64,
-    /// The request that is repeated, but for its xid.
+    /// The repeated request, without its xid.
     request: Vec<u8>,
 }
 
@@ -60,7 +60,7 @@ impl Plan {
         format!("{}/many", self.root)
     }
 
-    /// Znodes that must be there, with their data.
+    /// Znodes that must exist, with their data.
     pub(super) fn znodes(&self) -> Vec<(String, Vec<u8>)> {
         let mut all: Vec<_> = parents(&self.root).map(|p| (p, Vec::new())).collect();
         all.push((format!("{}/small", self.root), Vec::new()));
@@ -72,34 +72,34 @@ impl Plan {
         all
     }
 
-    /// Children that must be there.
+    /// Children that must exist.
     pub(super) fn children(&self) -> impl Iterator<Item = String> {
         let wanted = matches!(self.attack, Attack::SlowMixed | Attack::Children);
         let stem = stem(&self.parent(), 'c', Some(60));
         (0..if wanted { CHILDREN } else { 0 }).map(move |n| path(&stem, n))
     }
 
-    /// The rate is one of connections, not of requests.
+    /// Whether the rate is that of connections, not of requests.
     pub(super) fn is_paced_by_connects(&self) -> bool {
         matches!(self.attack, Attack::Churn | Attack::Connects)
     }
 
-    /// Closes as soon as it is connected.
+    /// Whether it closes as soon as it is connected.
     pub(super) fn leaves_at_once(&self) -> bool {
         self.attack == Attack::Connects
     }
 
-    /// Ends its session as soon as it has one.
+    /// Whether it closes its session as soon as it has one.
     pub(super) fn closes_sessions(&self) -> bool {
         self.attack == Attack::Churn
     }
 
-    /// Goes on asking.
+    /// Whether it sends requests continuously.
     pub(super) fn asks(&self) -> bool {
         matches!(self.attack, Attack::Multi | Attack::Children | Attack::Large | Attack::SetWatches)
     }
 
-    /// Reads what it is sent.
+    /// Whether it reads what it receives.
     pub(super) fn reads(&self) -> bool {
         !matches!(self.attack, Attack::Slow | Attack::SlowMixed)
     }
@@ -133,7 +133,7 @@ impl Plan {
         }
     }
 
-    /// A frame that is begun and not finished.
+    /// A frame that is begun but not completed.
     pub(super) fn unfinished(&self) -> Option<Vec<u8>> {
         let mut frame = (LARGE as i32).to_be_bytes().to_vec();
         match self.attack {
@@ -148,7 +148,7 @@ impl Plan {
         }
     }
 
-    /// Requests sent as soon as there is a session.
+    /// Number of requests sent as soon as there is a session.
     pub(super) fn first_requests(&self) -> u64 {
         match self.attack {
             Attack::Slow | Attack::SlowMixed => self.depth,
@@ -198,7 +198,7 @@ impl Plan {
         out
     }
 
-    /// Sets a small znode again and again: `ops` times, near a megabyte in all.
+    /// Appends a multi that sets a small znode `ops` times: nearly a megabyte in total.
     fn put_multi(&self, out: &mut Vec<u8>, ops: u32) {
         let each = (LARGE - 100) / ops as usize;
         let path = self.small();

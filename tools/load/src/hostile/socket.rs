@@ -1,4 +1,4 @@
-//! One hostile connection: bytes out, bytes in, as little sense as possible.
+//! One hostile connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,11 +10,11 @@ use zabra::types::Op;
 use super::Tally;
 use crate::poll::{Poll, dial_from, reset_on_close};
 
-/// Where it is.
+/// The state of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
     Dialling,
-    /// Connected; the handshake is not answered, perhaps not even sent.
+    /// Connected; the handshake was not answered, and perhaps not even sent.
     Connected,
     /// It has a session.
     Served,
@@ -23,25 +23,25 @@ pub(super) enum State {
 pub(super) struct Socket {
     stream: TcpStream,
     state: State,
-    /// It wants a session.
+    /// It wants to get a session.
     wants_session: bool,
     out: Vec<u8>,
     written: usize,
     wants_room: bool,
-    /// Is not told of bytes to read.
+    /// It ignores incoming bytes.
     deaf: bool,
-    /// Of what was announced and withheld, bytes that may still be sent one by one.
+    /// Number of withheld bytes of an announced frame that may still be sent one by one.
     withheld: usize,
     next_xid: i32,
     in_flight: usize,
-    /// Header of the frame being read, and how much of the frame is still to come.
+    /// The header of the frame being read, and the number of bytes still missing.
     head: Vec<u8>,
     left: usize,
     has_asked: bool,
 }
 
 impl Socket {
-    /// Begins to connect; `hello` is what is sent first: all of a handshake, part of one, nothing.
+    /// Starts connecting. `hello` is what is sent first: a handshake, part of one, or nothing.
     pub(super) fn dial(
         server: SocketAddr,
         from: Option<SocketAddr>,
@@ -73,8 +73,8 @@ impl Socket {
         self.state
     }
 
-    /// It did all it does before the attack proper: its session is there, and what it asks at first is with the kernel, or
-    /// the server takes no more.
+    /// Whether the preparations are done: it has its session, and its first requests were sent or the server accepts no
+    /// more.
     pub(super) fn is_settled(&self) -> bool {
         match self.state {
             State::Dialling => false,
@@ -83,7 +83,7 @@ impl Socket {
         }
     }
 
-    /// On its way to what it wants to be: connected, or in a session.
+    /// Whether it is still connecting or getting its session.
     pub(super) fn is_arriving(&self) -> bool {
         self.state == State::Dialling || (self.state == State::Connected && self.wants_session)
     }
@@ -114,22 +114,22 @@ impl Socket {
         Request::CloseSession.put_framed(self.next_xid, Op::CLOSE_SESSION, &mut self.out);
     }
 
-    /// The beginning of a frame whose rest will come byte by byte, or never.
+    /// Queues the beginning of a frame whose rest will come byte by byte, or never.
     pub(super) fn queue_unfinished(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
         self.withheld = 1 << 20;
     }
 
-    /// One byte more of what was withheld.
+    /// Sends one withheld byte.
     pub(super) fn trickle_out(&mut self) {
-        // The last one would finish it.
+        // Never the last one, which would complete the frame.
         if self.withheld > 1 && !self.has_output() && self.state != State::Dialling {
             self.withheld -= 1;
             self.out.push(0);
         }
     }
 
-    /// Reads one byte. An error: the connection has ended.
+    /// Reads one byte. An error means that the connection has ended.
     pub(super) fn trickle_in(&mut self, tally: &mut Tally) -> io::Result<()> {
         if self.state != State::Served {
             return Ok(());
@@ -146,7 +146,7 @@ impl Socket {
         }
     }
 
-    /// An error: it was told to before, so this is not about bytes, but the connection's end.
+    /// Stops reading. An error means that the connection has ended.
     pub(super) fn stop_reading(&mut self, poll: &Poll, at: usize) -> io::Result<()> {
         if std::mem::replace(&mut self.deaf, true) {
             return Err(ErrorKind::ConnectionReset.into());
@@ -154,7 +154,7 @@ impl Socket {
         poll.want_only(self.stream.as_raw_fd(), at, false, self.wants_room)
     }
 
-    /// Writes as far as the kernel takes it.
+    /// Writes until the kernel takes no more.
     pub(super) fn flush(&mut self, poll: &Poll, at: usize, tally: &mut Tally) -> io::Result<()> {
         if self.state == State::Dialling {
             return Ok(());
@@ -183,7 +183,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads once and counts the replies in it. An error: the connection has ended.
+    /// Reads once and counts the replies. An error means that the connection has ended.
     pub(super) fn read(&mut self, scratch: &mut [u8], tally: &mut Tally) -> io::Result<()> {
         let n = match self.stream.read(scratch) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -195,7 +195,7 @@ impl Socket {
         self.count(&scratch[..n], tally)
     }
 
-    /// Length, xid, zxid, err of each frame; the rest is skipped unread.
+    /// Reads length, xid, zxid and error code of each frame and skips the rest.
     fn count(&mut self, mut bytes: &[u8], tally: &mut Tally) -> io::Result<()> {
         const HEAD: usize = 20;
         while !bytes.is_empty() {
@@ -222,7 +222,7 @@ impl Socket {
 
     fn took(&mut self, xid: i32, err: i32, tally: &mut Tally) -> io::Result<()> {
         if self.state != State::Served {
-            // A handshake's answer: protocol version, timeout, session; 0 ms is a refusal.
+            // The response to the handshake: protocol version, timeout, session; a timeout of 0 is a refusal.
             self.state = State::Served;
             return Ok(());
         }
@@ -234,18 +234,18 @@ impl Socket {
         Ok(())
     }
 
-    /// Makes its end an abrupt one.
+    /// Closes with a reset.
     pub(super) fn reset(self) {
-        // Only costs a port for a minute if refused.
+        // If this is refused, it only costs a port for a minute.
         let _ = reset_on_close(self.stream.as_raw_fd());
     }
 }
 
-/// What a connection says first.
+/// What a connection sends first.
 pub(super) struct Hello {
     pub(super) bytes: Vec<u8>,
-    /// A whole handshake.
+    /// A complete handshake.
     pub(super) whole: bool,
-    /// Bytes of it that may trickle.
+    /// Number of its bytes that may be sent one by one.
     pub(super) withheld: usize,
 }
