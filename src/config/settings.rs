@@ -97,7 +97,7 @@ pub struct Client {
     pub host: Option<HostAddr>,
     /// Port to bind; 0 lets the operating system choose one.
     pub port: u16,
-    /// Argument of `listen`; -1 is the system's default.
+    /// Argument of `listen`; 0 or less means Java's default of 50.
     pub listen_backlog: i32,
     /// Connections per source address; 0 is no limit.
     pub max_per_ip: i32,

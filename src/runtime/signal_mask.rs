@@ -1,4 +1,5 @@
-//! Which signals a thread takes. Apart from what is done about them, so that the log's thread can be made without.
+//! The signals that a thread receives. Separate from their handling, so that the thread of the logger can be started
+//! without signals.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,7 +15,7 @@ pub(super) fn without_signals<T>(start: impl FnOnce() -> io::Result<T>) -> io::R
     started
 }
 
-/// Changes the calling thread's mask; what it was.
+/// Changes the calling thread's signal mask; returns the previous one.
 pub(super) fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::sigset_t> {
     let mut before = empty();
     // SAFETY: both sets are initialised.
@@ -27,7 +28,7 @@ pub(super) fn mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<libc::s
 /// A set without signals.
 pub(super) fn empty() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises what it is given.
+    // SAFETY: sigemptyset initialises the set.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         set.assume_init()

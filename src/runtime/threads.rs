@@ -1,13 +1,13 @@
-//! Starting threads. The standard library's `spawn` panics where no thread can be had; a server's answer is an error that says
-//! which limit was met. A tidy test sees to it that every thread of the server is started here.
+//! Starts threads. The standard library's `spawn` panics if no thread can be created; a server needs an error that
+//! names the limit. A tidy test checks that every thread of the server is started here.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Starts a thread called `name` (at most 15 bytes of it are shown by `ps` and in a core dump).
+/// Starts a thread called `name` (`ps` and core dumps show at most 15 bytes of it).
 ///
 /// # Errors
-/// The host lets this user, service or container have no more threads. The text names the thread and those limits.
+/// The user, service or container may have no more threads. The text names the thread and the limits to check.
 pub(super) fn start<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,

@@ -1,6 +1,6 @@
-//! One server process: the shipped turns of shards and peer core, and the log and snapshot machines, every step of theirs a call,
-//! over [`oracle::memory`](crate::oracle::memory). A core sleeps here as it does there: after a turn without work, until somebody
-//! rings.
+//! One server process on [`oracle::memory`](crate::oracle::memory): the shipped turns of shards and peer core, and the
+//! state machines of log and snapshots; each of their steps is a call. As in the real loop, a core sleeps after a turn
+//! without work until it is woken.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +36,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    /// What may be proposed because of a message.
+    /// The cause of proposals that a message may lead to.
     fn of(message: &peer::Input) -> Option<Cause> {
         match message {
             peer::Input::FromShard(ToPeer::Write { request, .. }) => Some(Cause::Client(Box::new(request.clone()))),
@@ -152,9 +152,9 @@ pub(super) struct Process {
     cores: Vec<Core>,
     log: MemoryLog<Sink>,
     snapshotter: Snapshotter<TestDisk>,
-    /// What the log thread and the snapshot thread told, on its way to the peer core.
+    /// Events of the log thread and the snapshot thread on their way to the peer core.
     under_way: VecDeque<peer::Input>,
-    /// For each message that has reached the peer core and was not heard, what may be proposed because of it.
+    /// For each message that has reached the peer core and was not handled yet: the cause of proposals it may lead to.
     causes: VecDeque<Option<Cause>>,
     random: fastrand::Rng,
     /// The last durable zxid of each sync since the world last asked.
@@ -249,7 +249,7 @@ impl Process {
         self.proposed(before - self.mail.inbox.len())
     }
 
-    /// Messages reach the peer core, those of one mailbox in order.
+    /// Moves messages to the peer core; those of one mailbox keep their order.
     fn reach(&mut self, reached: Reached) {
         let Process { mail, under_way, causes, random, .. } = self;
         let mut some = |len: usize| match reached {
@@ -270,9 +270,9 @@ impl Process {
         }
     }
 
-    /// What was proposed when so many messages were heard: it goes on its way to the log. Proposals come in the order in which
-    /// their causes were heard. A write that was heard and not proposed came on a connection that its session had left; what
-    /// nothing heard explains is the server's own.
+    /// Takes what was proposed when `heard` messages were handled; it is now on its way to the log. Proposals come in
+    /// the order in which their causes were handled. If a write was handled but not proposed, it came on a connection
+    /// that its session had left. A proposal without such a cause is the server's own.
     fn proposed(&mut self, heard: usize) -> Vec<Proposed> {
         let mut heard: VecDeque<Cause> = self.causes.drain(..heard).flatten().collect();
         let mut proposed = Vec::new();

@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// Pieces of what the clients of a shard have sent reach it.
+    /// Some of what the clients of a shard have sent arrives.
     fn arrive(&mut self, shard: usize) {
         let World { sockets, clients, rng, .. } = self;
         for client in clients.iter_mut().filter(|c| c.shard == shard) {
@@ -165,7 +165,7 @@ impl World {
         assert!(mail.snapshot.is_empty() && mail.snapshot_answers.is_empty(), "nobody asked for a snapshot");
     }
 
-    /// Some of what is under way reaches the peer, and the log tells of its sync.
+    /// Some messages reach the peer, and the log reports its sync.
     fn reach(&mut self) {
         let World { mail, rng, .. } = self;
         if std::mem::take(&mut self.synced) {

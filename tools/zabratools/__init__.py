@@ -1,2 +1,2 @@
-"""What the tools' scripts share: servers as processes (`server`), the client protocol by hand (`wire`), ZooKeeper's files (`disk`), load
-generators (`generator`), the machine (`machine`); below, a package for each tool. `tools/python` is Python with this package."""
+"""Code that the tools' scripts share: server processes (`server`), a client protocol library (`wire`), ZooKeeper's files (`disk`), load
+generators (`generator`), the machine (`machine`). Each tool has a package of its own below. `tools/python` runs Python with this package."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from zabratools.server import JARS, REPO, TESTED_JVM, Trouble, ZooKeeper, has_jars, own_child, tested_cfg, zabra_command, zookeeper_command
 
-# Nothing may be deleted in the background while two servers are compared.
+# Nothing may be deleted in the background while two servers are compared: that would use zxids.
 QUIET = ["-Dznode.container.checkIntervalMs=2000000000"]
 
 
@@ -39,7 +39,7 @@ def jars():
 
 
 def binary(variable, package):
-    """The binary that the environment names, or a debug build."""
+    """The binary that the environment variable names, or else a debug build."""
     if given := os.environ.get(variable):
         return Path(given)
     if subprocess.run(["cargo", "build", "--quiet", "-p", package, "--bin", package], cwd=REPO).returncode:
@@ -58,7 +58,7 @@ def servers(work, apache_jars, zabra):
 
 
 def compare(work, arguments):
-    """The exit code of zabra-differ; 1 at least when a server died."""
+    """The exit code of zabra-differ; at least 1 if a server has died."""
     zabra, differ = binary("ZABRA_BIN", "zabra"), binary("DIFFER_BIN", "zabra-differ")
     both = servers(work, jars(), zabra)
     try:
@@ -96,7 +96,7 @@ def main():
     except KeyboardInterrupt:
         status = 130
     finally:
-        # Logs are kept for a look after a failure.
+        # After a failure the logs are kept for inspection.
         for data in [work] if status == 0 else [work / "apache", work / "zabra"]:
             shutil.rmtree(data, ignore_errors=True)
         if status:

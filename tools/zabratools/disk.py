@@ -8,7 +8,7 @@ import zlib
 from zabratools.wire import Reader
 
 LOG_MAGIC, SNAP_MAGIC = b"ZKLG", b"ZKSN"
-# What Zabra writes after the digest of a record (magic, previous zxid, unsynced bytes, CRC32C); Apache skips it.
+# The trailer that Zabra writes after a record's digest (magic, previous zxid, unsynced bytes, CRC32C); Apache ignores it.
 TRAILER_MAGIC, TRAILER_LEN = 0x5A425231, 20
 
 
@@ -63,7 +63,7 @@ def txn_body(r, kind):
 
 
 def read_log(path):
-    """Records as (zxid, session, cxid, time, type, digest or None). Raises Bad on any damage but a zero tail."""
+    """Records as (zxid, session, cxid, time, type, digest or None). Raises Bad on any damage except zeros at the end."""
     with open(path, "rb") as f:
         data = f.read()
     if data[:16] != LOG_MAGIC + struct.pack(">iq", 2, 0):
@@ -100,7 +100,7 @@ def read_log(path):
 
 
 def all_records(data):
-    """Records of every log in order; zxids must follow each other without a hole."""
+    """Records of every log in order; zxids must follow each other without a gap."""
     out = []
     for path in files(data, "log"):
         records = read_log(path)

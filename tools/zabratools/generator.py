@@ -1,4 +1,4 @@
-"""Load generators as processes, and the rest between two runs."""
+"""Load generators as processes, and the pause between two runs."""
 
 import json
 import os
@@ -29,13 +29,13 @@ def generator(command, what, limit):
         raise Trouble(f"{what}: its output is no JSON: {e}") from None
 
 
-# What a load leaves behind is not waited for any longer than this.
+# Longest time to wait for the work that a load has left behind.
 LONGEST_REST_S = 10
 
 
 def settle(pids):
-    """Waits until what the last load left behind is done, so that it is not charged to the next one: its data are on the disk and
-    the servers (snapshots, garbage collections) are idle. Seconds; LONGEST_REST_S at most, then the run goes ahead."""
+    """Waits until the work that the last load left behind is done, so that it does not count for the next load: its data are on the disk
+    and the servers (snapshots, garbage collections) are idle. Returns the seconds waited, at most LONGEST_REST_S; then the run starts."""
     began = time.monotonic()
     os.sync()
     spent = sum(map(machine.process_seconds, pids))

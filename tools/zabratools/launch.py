@@ -1,4 +1,4 @@
-"""Becomes one server in the foreground: tools/interop/launch apache|zabra ZOO_CFG [-Dkey=value ...]
+"""Replaces itself by one server in the foreground: tools/interop/launch apache|zabra ZOO_CFG [-Dkey=value ...]
 
 ZABRA_BIN is Zabra's binary, and ZABRA_IO=epoll chooses its sockets (zabra.io)."""
 
@@ -24,7 +24,7 @@ def main():
     kind, config, *properties = sys.argv[1:]
     program = command(kind, config, properties)
     try:
-        # The caller's child is the server itself.
+        # The caller's child process is then the server itself.
         os.execvp(program[0], program)
     except OSError as e:
         sys.exit(f"launch: {program[0]}: {e.strerror}")

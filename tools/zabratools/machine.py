@@ -1,4 +1,4 @@
-"""What the machine is, and how busy it was."""
+"""Describes the machine, and measures how busy it was."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def first_line(command):
-    """What a program says of its version; 'unknown' when it is not there."""
+    """The version that a program prints; 'unknown' if it is not installed."""
     try:
         done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -82,7 +82,7 @@ def process_seconds(pid):
 
 
 class Watch:
-    """How busy the machine was while something ran, and with whom."""
+    """How busy the machine was during a run, and because of which processes."""
 
     def __init__(self, pids):
         self.pids = pids

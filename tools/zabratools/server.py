@@ -16,7 +16,7 @@ JARS = REPO / "tools/interop/.work/lib"
 # The configuration servers are tested with: @DATA@ and @PORT@ are filled in.
 TESTED_CFG = REPO / "tools/interop/zoo.cfg.in"
 
-# Beside the defaults: no limit of 60 connections per address, no admin server, all four-letter words, purge on.
+# Differences from the defaults: no limit of 60 connections per address, no admin server, all four-letter words, purge on.
 ZOO_CFG = """tickTime=2000
 dataDir={data}
 clientPort={port}
@@ -38,7 +38,7 @@ def tested_cfg(data, port, lines=""):
 
 
 class Trouble(RuntimeError):
-    """Something is missing or failed; the text says what to do."""
+    """Something is missing or has failed; the text says what to do."""
 
 
 # --- what servers and generators inherit ---
@@ -47,16 +47,16 @@ LIBC = ctypes.CDLL(None)
 
 
 def own_child():
-    """In a child, before exec: it ends when whoever started it is gone, however that happened, and a Ctrl-C is for us alone.
+    """In a child, before exec: the child ends when its parent ends, however that happens, and Ctrl-C goes to the parent only.
 
-    A process group, not a session: the kernel shares CPUs between sessions (autogroups), and all of this is to be one."""
+    A process group, not a session: the kernel distributes CPU time between sessions (autogroups), and all these processes must be in the same one."""
     pr_set_pdeathsig = 1
     os.setpgid(0, 0)
     LIBC.prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def raise_open_files():
-    """Thousands of connections: the soft limit on open files becomes the hard one, for all children."""
+    """Raises the soft limit on open files to the hard one, for thousands of connections; child processes inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -67,7 +67,7 @@ def raise_priority(nice):
     os.nice(nice)
     group = Path("/proc/self/autogroup")
     if group.exists():
-        # With autogroups a priority only counts inside its terminal session: raise a session of our own.
+        # With autogroups a priority only has an effect inside its session, so create a session of our own and raise its priority.
         try:
             os.setsid()
         except PermissionError:
@@ -82,7 +82,7 @@ def has_jars(folder):
 
 
 def check_measurable(jars, zabra, load):
-    """Refuses what cannot work before anything is started; without `jars` Apache is not wanted."""
+    """Checks that everything is there before anything is started; without `jars` Apache is not used."""
     if jars and not has_jars(jars):
         raise Trouble(f"no Apache ZooKeeper in {jars}: run tools/interop/run --install, or name it with --jars")
     for binary in (zabra, load):
@@ -125,7 +125,7 @@ def zookeeper_serves(port):
     return "Mode: standalone" in word(port, "srvr", 5)
 
 
-# The kernel closes the sockets of an io_uring a moment after its process has been killed and reaped.
+# When a process with an io_uring is killed, the kernel closes its sockets only a moment after the process is gone.
 PORT_PATIENCE = 2
 
 
@@ -165,7 +165,7 @@ class Server:
         self.spawn()
 
     def spawn(self):
-        """As `launch`, even if the port is taken."""
+        """Like `launch`, even if the port is in use."""
         with open(self.log, "ab") as log:
             try:
                 self.process = subprocess.Popen(self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.cwd,
@@ -186,7 +186,7 @@ class Server:
         raise Trouble(f"{self.name} does not serve port {self.port} after {patience} s: see {self.log}")
 
     def check(self):
-        """Whether it lives."""
+        """Whether it is running."""
         if self.process.poll() is not None:
             tail = self.log.read_text(errors="replace").strip().splitlines()[-5:]
             raise Trouble(f"{self.name} ended with {self.process.returncode}, its log ({self.log}) says:\n" + "\n".join(tail))
@@ -196,7 +196,7 @@ class Server:
         return self.process.pid
 
     def memory(self):
-        """Resident and not backed by a file, bytes: Zabra's mapped log does not count. 0 when it has ended."""
+        """Resident memory that is not backed by a file, in bytes: Zabra's mapped log does not count. 0 if the process has ended."""
         try:
             text = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
@@ -204,7 +204,7 @@ class Server:
         return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("RssAnon:")), 0)
 
     def stop(self, patience=30):
-        """SIGTERM, and SIGKILL if it still lives after so many seconds: then the answer is False."""
+        """Sends SIGTERM, and SIGKILL if it still runs after this many seconds; then returns False."""
         if self.process is None:
             return True
         self.process.send_signal(signal.SIGTERM)
@@ -217,7 +217,7 @@ class Server:
             self.kill()
 
     def kill(self):
-        """SIGKILL, if it lives."""
+        """Sends SIGKILL if it is running."""
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -227,7 +227,7 @@ class Server:
         self.process = None
 
     def gone(self):
-        """Its process has ended; for whoever keeps account of pids."""
+        """Called when its process has ended; subclasses keep account of pids."""
 
     def __enter__(self):
         return self.start()
@@ -237,7 +237,7 @@ class Server:
 
 
 class ZooKeeper(Server):
-    """Apache ZooKeeper or Zabra on the configuration file WORK/NAME.cfg, with data in WORK/NAME. `command` makes the command of that
+    """Apache ZooKeeper or Zabra with the configuration file WORK/NAME.cfg, with data in WORK/NAME. `command` makes the command of that
     file, `configuration` its text of data directory and port. Both are written at each start; the data stay."""
 
     def __init__(self, name, work, port, command, configuration=measured_cfg, **more):

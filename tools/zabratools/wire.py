@@ -1,4 +1,4 @@
-"""ZooKeeper's client protocol by hand: encoding, decoding, and a small client."""
+"""ZooKeeper's client protocol: encoding, decoding, and a small client."""
 
 import collections
 import socket
@@ -73,7 +73,7 @@ MULTI_END = i32(-1) + boolean(True) + i32(-1)
 
 
 def password_of(sid):
-    """Every ZooKeeper server derives the session password from the id alone."""
+    """The session password, which every ZooKeeper server derives from the id alone."""
     s = ((sid ^ 0xB3415C00) ^ 0x5DEECE66D) & MASK48
     out = b""
     for _ in range(4):
@@ -136,7 +136,7 @@ class ZkError(Exception):
 
 
 class Conn:
-    """A client with blocking calls and pipelining; no pings of its own. No answer takes longer than `patience`, seconds."""
+    """A client with blocking calls and pipelining; it sends no pings by itself. `patience` is the timeout for an answer, in seconds."""
 
     def __init__(self, port, timeout=600000, sid=0, passwd=bytes(16), last_zxid=0, patience=30):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=patience)
@@ -238,5 +238,5 @@ class Conn:
         self.drop()
 
     def drop(self):
-        """Leaves without ending the session."""
+        """Closes the connection without closing the session."""
         self.sock.close()

@@ -1,4 +1,4 @@
-//! The log thread between two of its steps: the shipped machine, and what waits for it.
+//! The log thread between two of its steps: the shipped state machine, and the records that wait for it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,7 +7,7 @@ use crate::peer::Append;
 use crate::txnlog::log::{Batch, Log, LogEvent, LogSink};
 use crate::types::Now;
 
-/// [`Log`] with its queue, over any disk.
+/// A [`Log`] with its queue, on any disk.
 pub struct MemoryLog<S: LogSink> {
     log: Log<S>,
     queue: VecDeque<Batch>,
@@ -16,27 +16,27 @@ pub struct MemoryLog<S: LogSink> {
 }
 
 impl<S: LogSink> MemoryLog<S> {
-    /// Around a log that has done nothing yet.
+    /// A log thread that has done nothing yet.
     pub fn new(log: Log<S>) -> MemoryLog<S> {
         MemoryLog { log, queue: VecDeque::new(), busy: None }
     }
 
-    /// The machine, to look at.
+    /// The state machine, for reading its state.
     pub fn log(&self) -> &Log<S> {
         &self.log
     }
 
-    /// A burst of proposals is on its way to the log.
+    /// Sends a burst of proposals to the log.
     pub fn send(&mut self, appends: &[Append]) {
         let mut batch = Batch::default();
         appends.iter().for_each(|append| batch.push(append.zxid, &append.payload));
         self.queue.push_back(batch);
     }
 
-    /// One step of the thread; what is due with the disk takes `busy_ms`.
+    /// One step of the thread. A disk operation that becomes due takes `busy_ms`.
     ///
     /// # Errors
-    /// The disk's: fatal.
+    /// I/O errors of the disk, which end the process.
     pub fn step(&mut self, now: Now, busy_ms: i64, told: &mut Vec<LogEvent>) -> io::Result<()> {
         if let Some((began, until)) = self.busy {
             if now.mono_ms < until {
@@ -75,7 +75,7 @@ impl<S: LogSink> MemoryLog<S> {
         self.queue.is_empty() && self.log.is_idle()
     }
 
-    /// When a busy disk is done, on the monotonic clock, milliseconds.
+    /// When a busy disk is done, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
         self.busy.map(|(_, until)| until)
     }

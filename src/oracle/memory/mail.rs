@@ -1,4 +1,4 @@
-//! All that lies between the cores of one server, and between them and the threads for log and snapshots.
+//! The mailboxes between the cores of one server, and between them and the threads for log and snapshots.
 
 use std::collections::VecDeque;
 
@@ -9,48 +9,49 @@ use crate::shard;
 use crate::shard::turn::Letter;
 use crate::types::{ConnId, ShardId, Zxid};
 
-/// The mailboxes. What waits in `told` and `inbox` has reached the peer core; what a shard submitted has not, before a scheduler
-/// moves it there.
+/// The mailboxes. Messages in `told` and `inbox` have reached the peer core; what a shard submitted reaches it only
+/// when a scheduler moves it there.
 #[derive(Debug, Default)]
 pub struct Mail {
-    /// What the log and the snapshot thread told: heard before anything else, as on the peer's own core.
+    /// Events of the log thread and the snapshot thread. The peer core handles them before all other messages, as on
+    /// its own core.
     pub told: VecDeque<peer::Input>,
     /// From shards and administrators.
     pub inbox: VecDeque<peer::Input>,
-    /// Proposals for the log, in the bursts they were handed over in.
+    /// Proposals for the log, in bursts as the peer core sent them.
     pub appended: VecDeque<Vec<Append>>,
-    /// Pieces of a snapshot for its writer.
+    /// Parts of a snapshot for its writer.
     pub snapshot: VecDeque<SnapshotPart>,
-    /// What became of snapshots that were asked for.
+    /// Answers to requests for a snapshot.
     pub snapshot_answers: Vec<SnapshotAnswer>,
     /// One for each shard.
     pub shards: Vec<ShardMail>,
-    /// The peer core was rung since the scheduler last let it sleep.
+    /// The peer core was woken since the scheduler last let it sleep.
     pub peer_is_rung: bool,
 }
 
-/// What one shard's core is sent, and what it sent.
+/// The messages to and from one shard's core.
 #[derive(Debug, Default)]
 pub struct ShardMail {
-    /// Its stream, and the texts of four-letter words.
+    /// Its stream, and the answers to four-letter words.
     pub letters: VecDeque<Letter>,
     /// On their way to the peer core.
     pub submitted: VecDeque<peer::Input>,
     /// Four-letter words of clients, with stmk's argument.
     pub words: Vec<(ConnId, &'static str, i64)>,
-    /// The core was rung since the scheduler last let it sleep.
+    /// The core was woken since the scheduler last let it sleep.
     pub is_rung: bool,
-    /// Something was pushed since the last [`ring`](peer::turn::Streams::ring).
+    /// A message was added since the last [`ring`](peer::turn::Streams::ring).
     is_due: bool,
 }
 
 impl Mail {
-    /// Empty ones for so many shards.
+    /// Empty mailboxes for this number of shards.
     pub fn new(shards: usize) -> Mail {
         Mail { shards: (0..shards).map(|_| ShardMail::default()).collect(), ..Mail::default() }
     }
 
-    /// All that the shards submitted reaches the peer core, the first shard's first.
+    /// Moves everything that the shards submitted to the peer core, starting with the first shard.
     pub fn deliver(&mut self) {
         for shard in &mut self.shards {
             self.inbox.append(&mut shard.submitted);
@@ -62,7 +63,7 @@ impl Mail {
         !self.told.is_empty() || !self.inbox.is_empty() || self.shards.iter().any(|shard| !shard.submitted.is_empty())
     }
 
-    /// A shard's end of it.
+    /// A shard's end of the mailboxes.
     pub fn of_shard<'a>(&'a mut self, number: ShardId, tree: &'a MemoryTree) -> ShardLinks<'a> {
         let Mail { shards, peer_is_rung, .. } = self;
         ShardLinks { number, mail: &mut shards[number.index()], tree, peer_is_rung }
@@ -107,7 +108,7 @@ impl peer::turn::Streams for Mail {
     }
 }
 
-/// A shard's way to the other cores.
+/// How a shard reaches the other cores.
 pub struct ShardLinks<'a> {
     number: ShardId,
     mail: &'a mut ShardMail,

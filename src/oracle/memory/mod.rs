@@ -1,9 +1,9 @@
-//! What the turns of a server run over when there are no threads, locks and sockets: the tree, the mailboxes, the connections and
-//! the log thread, in memory and for one thread. What has reached whom, and whose turn it is, a scheduler says: the simulator,
-//! `tests/ordering`, the benches and the fuzzers have one each, over this.
+//! What the turns of a server run on when there are no threads, locks and sockets: the tree, the mailboxes, the
+//! connections and the log thread, in memory and for a single thread. A scheduler decides what has arrived where and
+//! whose turn it is. The simulator, `tests/ordering`, the benches and the fuzzers each have a scheduler and share this.
 //!
-//! * [`MemoryTree`]: the guarded tree; [`Mail`]: all that lies between the cores; [`MemorySockets`]: a core's connections;
-//!   [`MemoryLog`]: the log thread between two of its steps.
+//! * [`MemoryTree`]: the tree and its lock; [`Mail`]: the mailboxes between the cores; [`MemorySockets`]: a core's
+//!   connections; [`MemoryLog`]: the log thread between two of its steps.
 
 mod log;
 mod mail;
@@ -22,7 +22,8 @@ pub use log::MemoryLog;
 pub use mail::{Mail, ShardLinks, ShardMail};
 pub use sockets::{MemoryConn, MemorySockets};
 
-/// The tree and what the cores say about it: `runtime::tree_cell` for one thread. It panics where a lock would wait for ever.
+/// The tree, and the cores' coordination about it: `runtime::tree_cell` for a single thread. Panics where a lock would
+/// wait for ever.
 pub struct MemoryTree {
     tree: RefCell<Tree>,
     cursors: Vec<Cell<Zxid>>,
@@ -31,7 +32,7 @@ pub struct MemoryTree {
 }
 
 impl MemoryTree {
-    /// A tree that `shards` shards read and none has answered from.
+    /// A cell with this tree, for `shards` shards that have not answered anything yet.
     pub fn new(tree: Tree, shards: usize, interest: Arc<Interest>) -> MemoryTree {
         let last = tree.last_zxid();
         MemoryTree {

@@ -1,4 +1,4 @@
-//! A core's end of its connections. The other end is whoever holds this between two turns.
+//! A core's end of its connections. Whoever owns this between two turns plays the other end.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,31 +9,31 @@ use crate::shard::CloseHow;
 use crate::shard::turn::{SocketEvent, Sockets};
 use crate::types::ConnId;
 
-/// The connections of one core, few enough to look through.
+/// The connections of one core, which are few enough to be searched.
 #[derive(Debug, Default)]
 pub struct MemorySockets {
-    /// Open, in the order they were accepted.
+    /// Open connections, in the order in which they were accepted.
     conns: Vec<MemoryConn>,
-    /// What the next turns hear.
+    /// What the next turns will see.
     arrivals: VecDeque<Arrival>,
-    /// Ended by the shard since they were last asked for.
+    /// Connections that the shard closed since they were last taken.
     ended: Vec<(MemoryConn, CloseHow)>,
     /// Receives bytes for connections that are gone.
     sink: Vec<u8>,
 }
 
-/// One of them.
+/// One connection.
 #[derive(Debug)]
 pub struct MemoryConn {
-    /// Its number.
+    /// Its id.
     pub id: ConnId,
-    /// What the server sent, for the client's side to take.
+    /// What the server sent, to be taken by the client's side.
     pub out: Vec<u8>,
-    /// Bytes that were taken from `out` and have not reached the client: they count as queued.
+    /// Bytes that were taken from `out` and have not reached the client yet; they count as queued.
     pub untaken: usize,
-    /// The server wants to be told when the client has everything.
+    /// The server wants to know when the client has received everything.
     pub wants_writable: bool,
-    /// The server does not read: what comes is held back.
+    /// The server does not read from it, so input is held back.
     pub paused: bool,
 }
 
@@ -57,7 +57,7 @@ impl MemorySockets {
     /// A client connected.
     ///
     /// # Panics
-    /// If the number is in use.
+    /// If the id is in use.
     pub fn accept(&mut self, id: ConnId, peer: SocketAddr) {
         assert!(self.conn(id).is_none(), "{id:?} is open already");
         let conn = MemoryConn { id, out: Vec::new(), untaken: 0, wants_writable: false, paused: false };
@@ -65,17 +65,17 @@ impl MemorySockets {
         self.arrivals.push_back(Arrival::Accepted(id, peer));
     }
 
-    /// Bytes of a client arrive. Whatever comes for a connection that the server ended is lost.
+    /// Bytes of a client arrive. If the server has closed the connection they are lost.
     pub fn data(&mut self, conn: ConnId, bytes: Bytes) {
         self.arrive(Arrival::Data(conn, bytes));
     }
 
-    /// The client sends no more.
+    /// The client closes its sending side.
     pub fn eof(&mut self, conn: ConnId) {
         self.arrive(Arrival::Eof(conn));
     }
 
-    /// The connection broke: told behind what arrived before, however little the server reads.
+    /// The connection breaks. The shard is told after everything that arrived before, even if it does not read.
     pub fn gone(&mut self, conn: ConnId) {
         self.arrive(Arrival::Gone(conn));
     }
@@ -91,23 +91,25 @@ impl MemorySockets {
         self.conns.iter_mut().find(|conn| conn.id == id)
     }
 
-    /// Those that are open.
+    /// The open connections.
     pub fn conns(&mut self) -> &mut [MemoryConn] {
         &mut self.conns
     }
 
-    /// Those that the shard ended since the last time, in that order. Of an aborted one nothing is left to send.
+    /// The connections that the shard closed since the last call, in that order. For an aborted one nothing is left to
+    /// send.
     pub fn take_ended(&mut self) -> Vec<(MemoryConn, CloseHow)> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Whether the next turn hears nothing.
+    /// Whether the next turn will see nothing.
     pub fn is_quiet(&self) -> bool {
         let is_told = |arrival: &Arrival| !self.holds_back(arrival);
         !self.arrivals.iter().any(is_told) && !self.conns.iter().any(MemoryConn::is_writable)
     }
 
-    /// A broken connection is told of, a half-closed one only when it is read.
+    /// Whether this arrival must wait because the connection is paused. A broken connection is reported all the same, a
+    /// half-closed one only when it is read.
     fn holds_back(&self, arrival: &Arrival) -> bool {
         matches!(arrival, Arrival::Data(..) | Arrival::Eof(_))
             && self.conns.iter().any(|conn| conn.id == arrival.conn() && conn.paused)
@@ -137,7 +139,7 @@ impl Sockets for MemorySockets {
             }
         }
         for _ in 0..self.arrivals.len() {
-            // Fewer when a connection that is gone takes what was held back with it.
+            // There may be fewer: a connection that is gone also removes its input that was held back.
             let Some(arrival) = self.arrivals.pop_front() else { break };
             if self.holds_back(&arrival) {
                 self.arrivals.push_back(arrival);
@@ -192,7 +194,7 @@ impl Sockets for MemorySockets {
         }
     }
 
-    /// What was appended is there for the client's side to take.
+    /// Nothing to do: the client's side takes what was appended.
     fn flush(&mut self) {}
 }
 

@@ -1,4 +1,4 @@
-//! One directory: files are made, named, listed, read, cut and removed, and the directory is locked.
+//! One directory: creates, names, lists, reads, cuts and removes files, and locks the directory.
 
 use super::ahead::{self, Ahead};
 use super::segment::make_segment;
@@ -49,7 +49,7 @@ impl FsDir {
     /// another thread. That thread ends with this value.
     ///
     /// # Errors
-    /// No thread can be made, or what an earlier process left cannot be removed.
+    /// The thread cannot be created, or what an earlier process left cannot be removed.
     pub(in crate::runtime) fn with_segments_ahead(self) -> Result<FsDir, StartError> {
         let (new, sync) = (self.at(NEW_SEGMENT), self.sync);
         let dir = self.path.clone();
@@ -75,7 +75,7 @@ impl FsDir {
         Ok(Some(segment))
     }
 
-    /// What another thread does with the directory's files is done.
+    /// Waits until the other thread has finished its work on the directory's files.
     pub(super) fn settle(&self) {
         if let Some(ahead) = &self.ahead {
             ahead.settle();

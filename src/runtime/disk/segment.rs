@@ -1,10 +1,10 @@
-//! A log file that is written through a mapping.
+//! A log file that is written through a memory mapping.
 //!
-//! Segments are allocated with `fallocate`, then mapped. A store into a mapping cannot report an error, it raises SIGBUS:
-//! allocated blocks rule out the everyday cause (a full disk), what is left is a failing device, for which
-//! [`signals`](crate::runtime::signals) installs a handler that ends the process. Files are never filled with zeros through the
-//! page cache (that makes large folios, and each sync then writes a whole one back), except where the file system cannot
-//! allocate.
+//! Segments are allocated with `fallocate`, then mapped. A store into a mapping cannot return an error; it raises
+//! SIGBUS. Since all blocks are allocated, the usual cause (a full disk) cannot occur. What is left is a failing
+//! device, for which [`signals`](crate::runtime::signals) installs a handler that ends the process. Files are not
+//! filled with zeros through the page cache, because that creates large folios, and each sync then writes a whole folio
+//! back. Only file systems that cannot allocate are an exception.
 
 use super::{named, set_len};
 use crate::txnlog::disk::Segment;
@@ -31,7 +31,8 @@ pub enum SyncMethod {
 /// The smallest page size. With larger pages the ranges below only reach less far.
 const PAGE: usize = 4096;
 
-/// Makes the file `at`, which is called `name` in errors, a segment: allocated, begun, synced, mapped. What is there is replaced.
+/// Makes the file `at` a segment: allocates it, writes the header, syncs and maps it. An existing file is replaced.
+/// Errors call the file `name`.
 pub(super) fn make_segment(at: &Path, name: &Path, len: u64, head: &[u8], sync: SyncMethod) -> io::Result<FsSegment> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(true);
@@ -113,7 +114,7 @@ pub struct FsSegment {
 const UNMAP_FROM: usize = 3;
 
 impl FsSegment {
-    /// Unmaps it, whose bytes are durable, and gives back what is behind `len`.
+    /// Unmaps the segment, whose bytes are durable, and frees the file's blocks beyond `len`.
     pub(super) fn cut(self, len: u64) -> io::Result<()> {
         let FsSegment { file, path, map, .. } = self;
         // A file must not become shorter while it is mapped.

@@ -1,1 +1,1 @@
-"""tools/compare/run: Apache ZooKeeper, etcd and Zabra beside one another, and one HTML report."""
+"""tools/compare/run: measures Apache ZooKeeper, etcd and Zabra side by side and writes one HTML report."""

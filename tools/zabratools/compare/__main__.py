@@ -72,7 +72,7 @@ def arguments():
 
 
 def write(path, text):
-    """Never leaves half a file."""
+    """Writes a file; after a failure there is either the complete file or none."""
     new = path.with_name(path.name + ".new")
     new.write_text(text)
     new.replace(path)
@@ -91,7 +91,7 @@ def render(source, out):
 
 
 def programs(args):
-    """Everything that is run, built or installed where it is not given."""
+    """The programs to run; those that were not given are built or installed."""
     found = {}
     if args.zabra and args.load:
         found["zabra"], found["zabra-load"] = args.zabra.resolve(), args.load.resolve()
@@ -179,7 +179,7 @@ def compare(args, out):
     found = programs(args)
     raise_open_files()
     raise_priority(args.nice)
-    # A folder of our own in it: whatever else is there is not ours to remove.
+    # A folder of our own in it, because other files there must not be removed.
     work = servers.fresh(args.work.resolve() / "compare-data")
     free = shutil.disk_usage(work).free >> 30
     if free < 4:
@@ -210,13 +210,13 @@ def compare(args, out):
             write(json_file, json.dumps(doc))
             write(out, page.render(doc))
             say(f"wrote {out} and {json_file}")
-    # Logs are kept for a look after a failure; a success leaves nothing.
+    # After a failure the logs are kept for inspection; after a success nothing is left.
     shutil.rmtree(work)
 
 
 def main():
     args = arguments()
-    # SIGTERM ends what was started as Ctrl-C does.
+    # SIGTERM ends the processes that were started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt("ended by SIGTERM")))
     try:
         if args.render:

@@ -1,4 +1,4 @@
-"""Medians, ratios and marks: everything the report says that is not a measured value itself."""
+"""Medians, ratios and marks: the values in the report that are computed from the measurements."""
 
 import statistics
 
@@ -8,9 +8,9 @@ DISK_FACTOR = 1.5
 # ... or when others kept this many CPUs busy meanwhile, or the host took this share of CPU time.
 OTHERS_CPUS = 0.25
 STEAL_PERCENT = 2.0
-# The generator was the limit: zabra-load has one thread.
+# From this CPU usage on the generator counts as the limit: zabra-load has one thread.
 GENERATOR_CPUS = 0.95
-# The machine was full: generator and server together used this share of all CPUs.
+# From this share of all CPUs, used by generator and server together, the machine counts as the limit.
 FULL = 0.85
 
 # name, what it is, whether more is better, how to get it from a run's JSON
@@ -44,7 +44,7 @@ def ratio(doc, load, server, base, metric):
 
 
 def spread(a, b):
-    """How many times the larger is the smaller; infinite when one is nothing."""
+    """The larger value divided by the smaller; infinite if one is zero."""
     small, large = sorted((a, b))
     return large / small if small > 0 else float("inf")
 
@@ -63,7 +63,7 @@ def bracket_median(doc, load, pick):
 
 
 def marks(doc, run):
-    """Why a run may not be trusted, as short texts; empty for a clean one."""
+    """Reasons why a run may not be trusted, as short texts; empty if there are none."""
     before, after = doc["brackets"][run["before"]], doc["brackets"][run["after"]]
     writes = next((l["writes"] for l in doc["loads"] if l["name"] == run["load"]), True)
     found = []
@@ -99,7 +99,7 @@ def limits(doc, run):
 
 
 def bounds(doc, load, server):
-    """Beside the machine's bounds, as medians over the rounds: throughput / bare echo's, CPU / bare echo's, p50 / (bare echo's
+    """Compared with the machine's limits, as medians over the rounds: throughput / bare echo's, CPU / bare echo's, p50 / (bare echo's
     p50 + one sync where most operations are writes). The bracket of a run is the mean of the one before and the one after."""
     def mean(run, pick):
         return (pick(doc["brackets"][run["before"]]) + pick(doc["brackets"][run["after"]])) / 2
@@ -143,7 +143,7 @@ def sweep(doc, name, server):
 
 
 def problems(doc):
-    """What is wrong with a document that is to be rendered; empty when it can be."""
+    """Why a document cannot be rendered; empty if it can."""
     missing = [k for k in ("version", "machine", "servers", "loads", "runs", "brackets", "options", "commit") if k not in doc]
     if missing:
         return [f"not a result of tools/compare: no {', '.join(missing)}"]

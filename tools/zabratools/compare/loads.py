@@ -20,7 +20,7 @@ class Load:
     # The name of its throughput-against-latency plot.
     sweep: str = None
     servers: tuple = ALL
-    # What only one of the servers is told: {server: arguments}.
+    # Arguments for one of the servers only: {server: arguments}.
     extra: dict = field(default_factory=dict)
     # The load whose frames and records the bare echo and the bare disk sync copy.
     like: str = None
@@ -87,7 +87,7 @@ def sweeps(get_rates=GET_RATES, set_rates=SET_RATES):
 
 
 def names():
-    """What --only takes."""
+    """The names that --only accepts."""
     return [load.name for load in closed()] + ["sweep get", "sweep set"]
 
 

@@ -6,7 +6,7 @@ from zabratools import machine
 from zabratools.generator import generator, settle
 from zabratools.server import Trouble
 
-# A comparison with more failed runs than this is none.
+# With more failed runs than this the comparison is given up.
 MOST_FAILURES = 5
 
 
@@ -24,7 +24,7 @@ class Measurement:
         return ["--seconds", f"{seconds:g}", "--warm-up", f"{warm_up:g}"]
 
     def bracket(self, load, n):
-        """Bare echo and bare disk sync; their number, to be named by the runs between them."""
+        """Measures bare echo and bare disk sync; returns the number of this measurement, which the runs around it refer to."""
         s = self.options.bracket_seconds
         time = [*self.timing(s, s / 4), "--json", "--quiet"]
         zabra_load = self.programs["zabra-load"]
@@ -50,7 +50,7 @@ class Measurement:
         try:
             result = generator(self.command(load, name, seconds, warm_up), f"{load.name} on {name}", 120 + 3 * (seconds + warm_up))
         finally:
-            # A server that has ended is the better explanation.
+            # If a server has ended, that is the better explanation.
             self.servers[name].check()
         return result, watch.end() | {"rested_s": round(rested, 2)}
 
@@ -73,7 +73,7 @@ class Measurement:
         return names[turn:] + names[:turn]
 
     def warm(self, loads):
-        """A JVM compiles its hot paths only after a while: a run of each closed loop that is thrown away, on all."""
+        """Runs each closed loop once on all servers and discards the result, because a JVM compiles its hot paths only after a while."""
         seconds = min(3.0, self.options.seconds)
         for load in loads:
             if load.sweep is None:

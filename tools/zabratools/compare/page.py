@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else."""
+"""The report: one self-contained HTML file."""
 
 import shlex
 from html import escape
@@ -70,7 +70,7 @@ def value(metric, v):
 
 
 def factor(r):
-    """A ratio so that small ones can be read as well."""
+    """A ratio as text, readable also if it is small."""
     if r >= 100:
         return f"×{r:,.0f}"
     return f"×{r:.2f}" if r >= 0.1 else f"×{r:.3f}"
@@ -147,7 +147,7 @@ def bound_rows(doc):
 
 
 def overview(doc):
-    """Throughput and CPU per operation as bars, with the ratio to the base behind each value."""
+    """Throughput and CPU per operation as bars, with the ratio to the base after each value."""
     out = ""
     for metric, head in (("throughput", "Operations per second (longer is better)"), ("cpu", "CPU µs per operation (shorter is better)")):
         rows = []

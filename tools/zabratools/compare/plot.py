@@ -10,7 +10,7 @@ PERCENTILES = (0, 50, 90, 99, 99.9, 99.99, 99.999)
 
 
 def micros(us):
-    """Microseconds in the unit that reads best."""
+    """Microseconds as text in a suitable unit."""
     if us < 10:
         return f"{us:.1f} µs"
     if us < 1_000:

@@ -1,4 +1,4 @@
-"""What is compared: installed or built once, and started."""
+"""The servers that are compared: installed or built once, and started."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ INSTALLED = COMPARE / ".work"
 
 
 def run(command, what, **more):
-    """Runs a command to its end; its output, or Trouble with it."""
+    """Runs a command to its end; returns its output, or raises Trouble with it."""
     try:
         done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
     except FileNotFoundError:
@@ -23,7 +23,7 @@ def run(command, what, **more):
 # --- what is compared, installed once ---
 
 def zookeeper_jars(say, given=None):
-    """The folder with Apache ZooKeeper's jars; Maven brings them when no test suite has done so."""
+    """The folder with Apache ZooKeeper's jars; Maven downloads them if no test suite has done so."""
     if given:
         if not has_jars(given):
             raise Trouble(f"no zookeeper-3.*.jar in {given}")
@@ -60,7 +60,7 @@ def zabra_programs(say):
 # --- servers ---
 
 def etcd_command(binary, data, port):
-    """Defaults but for: addresses; gRPC on a port of its own, as etcd recommends; room for the history of long runs."""
+    """Default settings except: addresses; gRPC on a port of its own, as etcd recommends; room for the history of long runs."""
     client, peer, http = (f"http://127.0.0.1:{p}" for p in (port, port + 1, port + 2))
     return [str(binary), "--name", "compare", "--data-dir", str(data), "--listen-client-urls", client,
             "--advertise-client-urls", client, "--listen-client-http-urls", http, "--listen-peer-urls", peer,

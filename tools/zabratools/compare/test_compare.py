@@ -1,4 +1,4 @@
-"""What can be tested without the servers: arithmetic, marks, the page, the command lines. python3 -m unittest discover -s tools"""
+"""Tests that need no servers: arithmetic, marks, the page, the command lines. python3 -m unittest discover -s tools"""
 
 import copy
 import json
@@ -50,7 +50,7 @@ class Arithmetic(unittest.TestCase):
         doc = document()
         self.assertEqual(figures.ratio(doc, "get 64x1", "zabra", "zookeeper", "throughput"), (4.0, 4.0, 4.0))
         self.assertEqual(figures.ratio(doc, "get 64x1", "etcd", "zookeeper", "p50"), (2.0, 2.0, 2.0))
-        # Round 2 of the base is gone: only round 1 counts, though the medians would say otherwise.
+        # Round 2 of the base is missing: only round 1 counts, although the medians would give another ratio.
         doc["runs"] = [r for r in doc["runs"] if not (r["server"] == "zookeeper" and r["round"] == 1)]
         self.assertEqual(figures.ratio(doc, "get 64x1", "zabra", "zookeeper", "throughput"), (4.0, 4.0, 4.0))
         self.assertEqual(figures.median(doc, "get 64x1", "zabra", "throughput"), 6000)

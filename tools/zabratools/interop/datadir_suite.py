@@ -104,7 +104,7 @@ def populate(server, big=True):
     c.call("createTTL", create_ttl("/d/ttl", 600_000_000, b"t"))
     c.create("/d/ttl/child")
     c.call("createTTL", create_ttl("/d/ttl-seq-", 1099511627775, b"", flags=6))
-    # sequence parents: the counter outlives what it counted
+    # parents of sequential znodes: the counter stays when the znodes are deleted
     c.create("/d/seq")
     for _ in range(7):
         c.create("/d/seq/s-", flags=2)
@@ -120,7 +120,7 @@ def populate(server, big=True):
     c.call("multi", multi_op("create", create("/d/never", b"")) + multi_op("check", ustr("/d/m1") + i32(77)) + MULTI_END)
     c.call("multi", multi_op("createContainer", create("/d/mc", b"", flags=4))
            + multi_op("createTTL", create_ttl("/d/mt", 500_000_000)) + MULTI_END)
-    # failures take zxids too
+    # failed writes use zxids too
     eq(-101, code(lambda: c.create("/none/x")), "create without parent")
     eq(-110, code(lambda: c.create("/d")), "create of an existing node")
     eq(-103, code(lambda: c.set("/d", b"", 99)), "set with a wrong version")
@@ -192,12 +192,12 @@ def no_digest_complaints(server, what):
 
 
 def check_files(data, what):
-    """What lies on disk is right by an independent reader. Returns the last snapshot."""
+    """Checks the files on disk with an independent reader. Returns the last snapshot."""
     records = {r[0]: r[5] for r in disk.all_records(data)}
     snapshots = [disk.Snapshot(p) for p in disk.files(data, "snapshot")]
     for s in snapshots:
-        # A snapshot that Apache took while writes ran may hold later changes than its digest knows, and the digest may be
-        # of a later zxid than its name's: nothing to compare it with. Zabra's are exact.
+        # A snapshot that Apache took while writes ran may contain later changes than its digest covers, and the digest may be
+        # of a later zxid than the one in its name, so it cannot be compared. Zabra's snapshots are exact.
         fuzzy = not what.startswith("zabra") and any(zxid > s.zxid for zxid in records)
         if s.digest_zxid and s.digest_zxid == s.zxid and not fuzzy:
             eq(s.digest, s.computed_digest(), f"{what}: digest inside {os.path.basename(s.path)}")
@@ -208,7 +208,7 @@ def check_files(data, what):
 
 
 def keep_last_snapshot(data, suffix=""):
-    """As PurgeTxnLog would, with one snapshot kept: what is older than the last one must come from it alone."""
+    """As PurgeTxnLog would, with one snapshot kept: everything older must then be restored from that snapshot alone."""
     pattern = "snapshot" + suffix
     folder = os.path.join(data, "version-2")
     named = {n: int(n.split(".")[1], 16) for n in os.listdir(folder) if n.startswith("snapshot.") and n.endswith(suffix)}
@@ -297,7 +297,7 @@ def ephemerals_listed(conn):
 
 
 def ttl_and_containers_go(writer, reader):
-    """The kinds of nodes survive the change of server: the sweep still knows them."""
+    """The kinds of nodes survive the change of server: containers and TTL znodes are still deleted when due."""
     data = new_data()
     with open_with(writer, data) as w:
         c = zk.Conn(w.port)
@@ -326,7 +326,7 @@ def expired_sessions_clean_up(writer, reader):
     began = time.monotonic()
     with open_with(reader, data) as r:
         c = zk.Conn(r.port)
-        # A machine so slow that starting takes longer than the session lives shows nothing here.
+        # If the machine is so slow that starting takes longer than the session's timeout, the test shows nothing.
         yes(c.exists("/e") or time.monotonic() - began > 9, "ephemeral right after opening")
         eventually(None, lambda: c.exists("/e"), 60, "ephemeral after its session's timeout")
 
@@ -435,7 +435,7 @@ def load(port, step, n, acked, versions):
 
 
 def torn_tail(writer, reader):
-    """A record cut short at the end is dropped, all before it is kept."""
+    """An incomplete record at the end is dropped; everything before it is kept."""
     data = new_data()
     with open_with(writer, data) as w:
         c = zk.Conn(w.port)
@@ -460,7 +460,7 @@ def torn_tail(writer, reader):
 
 
 def end_of_records(path):
-    """Offset just behind the last record."""
+    """Offset just after the last record."""
     with open(path, "rb") as f:
         blob = f.read()
     at = 16
@@ -473,7 +473,7 @@ def end_of_records(path):
 
 
 def corrupt_middle(writer, reader):
-    """A damaged record before the end: no server may come up with a shorter history."""
+    """A damaged record before the end: no server may start with a shorter history."""
     data = new_data()
     with open_with(writer, data) as w:
         c = zk.Conn(w.port)
@@ -518,7 +518,7 @@ def from_last_snapshot(writer, reader, method=None):
     with open_with(writer, data, extra) as w:
         live = populate(w, big=False)
         want = tree(w)
-        time.sleep(0.5)  # lets a snapshot under way finish
+        time.sleep(0.5)  # lets a snapshot in progress finish
         w.stop()
     keep_last_snapshot(data, {None: "", "gz": ".gz", "snappy": ".snappy"}[method])
     with open_with(reader, data, extra) as r:
@@ -556,7 +556,7 @@ def fuzzy_snapshots(writer, reader):
 
 
 def purge_keeps_what_is_needed(writer, reader):
-    """Old files go with autopurge, and what is left still holds everything."""
+    """autopurge deletes old files, and what is left still contains everything."""
     data = new_data()
     want = None
     for i in range(6):
@@ -599,7 +599,7 @@ def apache_tools(writer):
 
 
 def log_digests(writer):
-    """Tree digests in logs and snapshots are right, by an independent computation."""
+    """Tree digests in logs and snapshots equal those of an independent computation."""
     data = new_data()
     with open_with(writer, data, extra="snapCount=2") as w:
         c = zk.Conn(w.port)
@@ -619,7 +619,7 @@ def log_digests(writer):
 
 
 def single_instance(kind):
-    """Two servers must not share a data directory's port; the second says so and ends."""
+    """Two servers must not use the same port; the second one says so and ends."""
     data = new_data()
     with open_with(kind, data) as first:
         second = Server(kind, f"datadir-second-{_serial}", data=new_data())
@@ -655,7 +655,7 @@ def main():
         suite.test(f"corrupt-middle-refused {who}", lambda w=w, r=r: corrupt_middle(w, r))
         suite.test(f"fuzzy-snapshots {who}", lambda w=w, r=r: fuzzy_snapshots(w, r))
         if w == r != "apache":
-            continue  # the rest is about crossing from one server to the other
+            continue  # the other tests are about the change from one server to the other
         suite.test(f"ttl-and-containers-go {who}", lambda w=w, r=r: ttl_and_containers_go(w, r))
         suite.test(f"expired-sessions-clean-up {who}", lambda w=w, r=r: expired_sessions_clean_up(w, r))
         suite.test(f"separate-log-dir {who}", lambda w=w, r=r: separate_log_dir(w, r))

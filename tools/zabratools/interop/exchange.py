@@ -63,7 +63,7 @@ class Exchange:
         try:
             self.sock.sendall(data)
         except OSError:
-            pass  # closed by the server: the following read says so
+            pass  # closed by the server: the following read will show it
 
     def send(self, payload, shown=None):
         self.raw(zk.frame(payload), zk.frame(shown) if shown is not None else None)
@@ -194,7 +194,7 @@ class Exchange:
         self._line(data)
 
     def silent(self):
-        """Nothing comes and the connection stays open."""
+        """Nothing arrives and the connection stays open."""
         data = self._read(QUIET)
         if data is None:
             self.note("silence")

@@ -19,7 +19,7 @@ VERSION = r"\d+\.\d+\.\d+-\S+, built on \d{4}-\d{2}-\d{2} \d{2}:\d{2} UTC"
 
 
 def populate(port):
-    """The state every word is asked about. The connections stay open."""
+    """Creates the state that the words report. The connections stay open."""
     a, b = zk.Conn(port), zk.Conn(port)
     a.create("/words", b"0123456789")
     for i in range(300):
@@ -60,7 +60,7 @@ def conf(text):
 
 
 def client_lines(text, fields):
-    """Sorts the lines of connections; those that are no client of ours come and go and are dropped."""
+    """Sorts the lines of connections; those that are not from this suite vary and are dropped."""
     lines = text.split("\n")
     clients = sorted(l for l in lines if l.startswith(" /") and "CLIENT" in l)
     for i, line in enumerate(clients):
@@ -89,7 +89,7 @@ def stat(text):
 
 
 def dump(text):
-    """Which expiry bucket a session sits in is a matter of time: buckets are merged."""
+    """Merges the expiry buckets, because a session's bucket depends on timing."""
     out, section = [], None
     for line in text.split("\n"):
         line = re.sub(r"Sets \(\d+\)/\(\d+\):", "Sets (N)/(N):", line)
@@ -188,7 +188,7 @@ def mntr(reference, actual):
 
 
 def on_wire(port, data):
-    """What a first packet of these bytes gets: the answer, until the server closes."""
+    """Sends these bytes as the first packet; returns the answer up to the end of the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=15) as s:
         s.sendall(data)
         out = b""
@@ -225,7 +225,7 @@ def main():
         suite.test("stmk", stmk)
 
         def counters():
-            # srst and crst have just been asked: counters start again.
+            # srst and crst were just sent, so the counters have started again.
             for port in (ref.port, srv.port):
                 received = int(re.search(r"Received: (\d+)", interop.word(port, "srvr")).group(1))
                 yes(received < 50, f"Received after srst: {received}")

@@ -258,7 +258,7 @@ def semaphore(k):
     yes(first.acquire(timeout=20) and second.acquire(timeout=20), "two leases at once")
     eq(False, third.acquire(blocking=False), "a third one")
     join = run_in_thread(lambda: yes(third.acquire(timeout=30), "the third once there is room"))
-    # It holds the lock of those who wait.
+    # It holds the lock that the waiting clients need.
     eventually(1, lambda: len(clients[0].Lock("/k-sem-__lock__").contenders()), 20, "waiting")
     yes(not third.is_acquired, "the third has to wait")
     first.release()
@@ -267,7 +267,7 @@ def semaphore(k):
     for s in semaphores:
         s.release()
 
-    # Many in turn: never more than two.
+    # Many in turn, but never more than two at a time.
     inside, most = [0], [0]
     guard = threading.Lock()
 
@@ -473,7 +473,7 @@ def sync_and_large(k):
 
 
 def reconnect(kind):
-    """Restarts the server under a client: session, ephemerals and recipe watches go on."""
+    """Restarts the server under a client: session, ephemerals and the recipes' watches continue."""
     with interop.Server(kind, "kazoo-restart") as server:
         k = Kazoo(server)
         try:
@@ -503,13 +503,13 @@ def reconnect(kind):
 
 
 def expiry(k):
-    """A client cut off past its timeout loses its session and is told so."""
+    """A client that is disconnected for longer than its timeout loses its session and is told so."""
     c, other = k.client(timeout=2), k.client()
     lost = threading.Event()
     c.add_listener(lambda s: lost.set() if s == KazooState.LOST else None)
     c.create("/k-exp", ephemeral=True)
     old = c.client_id
-    # Another connection takes the session over and closes it: the next thing the client hears is expiry.
+    # Another connection takes the session over and closes it: the next thing that the client gets is the expiry.
     taker = wire.Conn(k.server.port, timeout=2000, sid=old[0], passwd=old[1])
     taker.close_session()
     yes(lost.wait(40), "LOST is reported")

@@ -21,7 +21,7 @@ import time
 from zabratools.interop import suite as interop
 from zabratools.interop.suite import Failed, Suite
 
-# Longest silence of a program (s): the machine may be busy, a session to expire takes some.
+# Longest silence of a program (s): the machine may be busy, and waiting for a session to expire takes time.
 PATIENCE = 90
 
 
@@ -105,7 +105,7 @@ class Program:
         self.process.stdin.flush()
 
     def run(self):
-        """Takes the program's lines to the end; a program that dies or hangs has failed."""
+        """Reads the program's lines to the end; a program that dies or hangs has failed."""
         while True:
             try:
                 line = self.lines.get(timeout=PATIENCE)
@@ -155,7 +155,7 @@ def main():
         sys.exit(__doc__)
     name, target = sys.argv[1:3]
     suite = Suite(name, target)
-    # A short container sweep, so that containers and TTL nodes go within the patience of a test.
+    # A short interval of container checks, so that containers and TTL znodes are deleted within a test's time limit.
     with interop.Server(target, name, props=["-Dznode.container.checkIntervalMs=200"]) as server:
         program = Program(suite, server, Relay(server.port), sys.argv[3:])
         try:

@@ -22,7 +22,7 @@ def node(e, path, xid=900, **kw):
 
 
 def leave(e):
-    """Ends the session, whose expiry would take a zxid in the middle of another case."""
+    """Ends the session, because its expiry would use a zxid in the middle of another case."""
     e.request(999, "closeSession")
     e.recv()
 
@@ -463,7 +463,7 @@ def standalone_check(e):
 def unknown_opcode_between_requests(e):
     e.connect()
     e.request(1, "exists", ustr("/raw-none") + boolean(False))
-    # Waited for: the answer to an unknown opcode may overtake those of earlier requests.
+    # Wait for the replies first: the answer to an unknown opcode may overtake those to earlier requests.
     e.recv()
     e.raw(zk.frame(zk.header(2, 77)) + zk.frame(zk.header(3, "exists") + ustr("/raw-none") + boolean(False)))
     e.recv()
@@ -751,7 +751,7 @@ def close_session_then_requests(e):
     node(e, "/raw-close", flags=1)
     e.raw(zk.frame(zk.header(1, "closeSession")) + zk.frame(zk.header(2, "exists") + ustr("/raw-close") + boolean(False)))
     e.recv()
-    # Apache answers the second request with SESSIONEXPIRED or not at all, as it happens.
+    # Apache answers the second request with SESSIONEXPIRED or not at all, depending on timing.
     e.closed_after_anything()
 
 
@@ -785,7 +785,7 @@ def undecodable(op, body, reads=False):
         e.recv()
     CASES.append((name, run))
     if not reads:
-        # Apache logs an undecodable write under the zxid of the one before; a fresh one is as good.
+        # Apache logs an undecodable write under the zxid of the previous one; a new zxid is accepted too.
         NO_ZXID.add(name)
 
 

@@ -16,7 +16,7 @@ GOLDEN = os.path.join(os.path.dirname(os.path.dirname(interop.HOME)), "tests", "
 
 
 def server(kind, name):
-    # No sweep of containers or TTL nodes: it would take zxids at times of its own.
+    # No container checks: deletions of containers or TTL znodes would use zxids at unpredictable times.
     return interop.Server(kind, name, props=["-Dznode.container.checkIntervalMs=3600000"])
 
 
@@ -31,7 +31,7 @@ def run_case(srv, name, body):
 
 
 def settled_zxid(srv):
-    """The last zxid once it stands still (a case may leave a closeSession behind)."""
+    """The last zxid when it no longer changes (after a case a closeSession may still follow)."""
     last = srv.zxid()
     while True:
         time.sleep(0.01)
@@ -42,7 +42,7 @@ def settled_zxid(srv):
 
 
 def comparable(name, lines):
-    """Comments do not count; for cases with free zxids the header's zxid does not either."""
+    """Removes what is not compared: comments, and in cases with free zxids the header's zxid."""
     out = []
     for line in lines:
         if line.startswith("# normalised"):

@@ -15,13 +15,13 @@ from zabratools.server import REPO, tested_cfg, word
 
 HOME = str(REPO / "tools/interop")
 PACKAGE = str(REPO / "tools/zabratools")
-# Everything of one run of `tools/interop/run`, and in it the part of this suite against this target.
+# The folder of one run of `tools/interop/run`, and in it that of this suite with this target.
 RUN = os.environ.get("INTEROP_RUN") or os.path.join(HOME, ".work", "run", str(os.getpid()))
 PIDS = os.path.join(RUN, "pids")
 DIR = os.environ.get("INTEROP_DIR") or RUN
 # Suites against Apache and against Zabra run at the same time: each has its own ports.
 PORT_BASE = int(os.environ.get("INTEROP_PORT_BASE", "21000"))
-# Lines for every server's configuration, to run the suites with another one.
+# Additional lines for the configuration of every server, to run the suites with other settings.
 ZOOCFG_EXTRA = os.environ.get("INTEROP_ZOOCFG_EXTRA", "") + "\n"
 PORTS = range(PORT_BASE, PORT_BASE + int(os.environ.get("INTEROP_PORT_SPAN", "500")))
 _next_port = 0
@@ -54,7 +54,7 @@ class Server(processes.Server):
         self.config = os.path.join(self.dir, "zoo.cfg")
         for folder in (self.dir, self.data, PIDS):
             os.makedirs(folder, exist_ok=True)
-        # A server may be started by a thread that ends before it: nothing ends it then but the suite, or `run` by its pid.
+        # A server may be started by a thread that ends before it: then only the suite can end it, or `run` by its pid.
         super().__init__(f"{kind} ({name})", command(kind, self.config, props), free_port(), os.path.join(self.dir, "server.log"), before_exec=None)
         _all.append(self)
 
@@ -78,7 +78,7 @@ class Server(processes.Server):
             pass
 
     def stop(self, patience=20):
-        """SIGTERM, then wait until it is gone."""
+        """Sends SIGTERM and waits until it has ended."""
         if not super().stop(patience):
             raise processes.Trouble(f"{self.name} still alive {patience} s after SIGTERM")
 

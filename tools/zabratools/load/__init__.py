@@ -1,1 +1,1 @@
-"""tools/load/beside, hostile and large: figures beside Apache ZooKeeper's."""
+"""tools/load/beside, hostile and large: comparisons with Apache ZooKeeper."""

@@ -83,7 +83,7 @@ def measure(args, work, results, running):
     running["apache"] = servers.start_zookeeper("apache", work, PORTS["apache"], jars=args.jars)
     running["zabra"] = servers.start_zookeeper("zabra", work, PORTS["zabra"], binary=args.zabra)
     chosen = list(results["apache"])
-    # A JVM compiles its hot paths only after a while: a run of each load that is thrown away, on both.
+    # A JVM compiles its hot paths only after a while, so each load is first run once on both and the result discarded.
     for load in chosen:
         for name in PORTS:
             run(args, name, running[name].pid, load)

@@ -1,4 +1,4 @@
-"""What hostile clients do to everybody else: an ordinary load alone, then beside each attack, in turn, on Apache ZooKeeper and Zabra.
+"""How hostile clients affect others: measures an ordinary load alone, then during each attack, in turn, on Apache ZooKeeper and Zabra.
 
 usage: tools/load/hostile [--rounds N] [--seconds S] [--only ATTACK]... [--server apache|zabra] [--out FILE.json]
        tools/load/hostile --table FILE.json...        (only the tables, of runs made before)
@@ -108,7 +108,7 @@ def measure(args, names):
         try:
             for server in both:
                 server.start()
-                # What a JVM compiles first, and the victim's znodes.
+                # A first run lets a JVM compile, and creates the znodes of the ordinary load.
                 victim(args, server)
             for n in range(args.rounds):
                 for server in both if n % 2 == 0 else both[::-1]:

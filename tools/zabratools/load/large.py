@@ -1,4 +1,4 @@
-"""The figures of large data: Apache ZooKeeper and Zabra with a million znodes, and with thousands of watchers of one znode.
+"""Measures large data: Apache ZooKeeper and Zabra with a million znodes, and with thousands of watchers of one znode.
 
 usage: tools/load/large memory|snapshot|fanout [--rounds N] [--znodes N] [--out FILE.json]
 
@@ -31,7 +31,7 @@ DATA = 47
 ROOT = "/large"
 # Paths as zabra-load makes them.
 FIRST = f"{ROOT}/k".ljust(PATH_LENGTH - 10, "x") + "0" * 10
-# What the open loop of `snapshot` offers, per second.
+# Rate of the open loop of `snapshot`, requests per second.
 RATE = 2000
 
 
@@ -40,7 +40,7 @@ def progress(text):
 
 
 def fill(args, server):
-    """The znodes, if they are not there."""
+    """Creates the znodes unless they exist."""
     marker = server.data / f"filled-{args.znodes}"
     if marker.exists():
         return
@@ -89,7 +89,7 @@ def memory(args, names):
     for n in range(args.rounds):
         for server in running if n % 2 == 0 else running[::-1]:
             server.start()
-            # The log behind the snapshot: about the same for both.
+            # Writes a log after the snapshot, of about the same size for both.
             server.load("set", "-c", "16", "--rate", "25000", "--keys", "1000", "--size", DATA, "--root", "/behind",
                  seconds=2, warm_up=0)
             server.stop()
@@ -121,7 +121,7 @@ def spread(values):
 # --- snapshots
 
 class Snapshots(threading.Thread):
-    """Counts the snapshots that are finished; removes old ones when asked to: a run writes many."""
+    """Counts the finished snapshots; on request removes old ones, since a run writes many."""
 
     def __init__(self, server):
         super().__init__(daemon=True)
@@ -157,7 +157,7 @@ class Snapshots(threading.Thread):
         return self.made, self.writing / max(1, self.looks)
 
     def remove_old(self):
-        """Not while something is measured: where the disk is told of freed blocks, a large file's take it tens of milliseconds."""
+        """Not during a measurement: if the file system discards freed blocks, removing a large file keeps the disk busy for tens of milliseconds."""
         for old in self.names()[:-4]:
             old.unlink(missing_ok=True)
         os.sync()
@@ -183,7 +183,7 @@ def snapshot(args, names):
                     server.lines = f"snapCount={count}\n"
                     server.start()
                     watch = Snapshots(server)
-                    # What a JVM compiles first; with the million znodes loaded, collecting them too.
+                    # A first run lets a JVM compile, and collect garbage with the million znodes loaded.
                     server.load(*arguments, "--root", "/victim", seconds=2, warm_up=0)
                     watch.start()
                     r = server.load(*arguments, "--root", "/victim", seconds=args.seconds, warm_up=1)
@@ -223,7 +223,7 @@ def fanout(args, names):
     running = []
     for name in names:
         kinds = ZABRAS if name == "zabra" else {name: ""}
-        # All sessions come at once.
+        # All sessions connect at the same time.
         running += [Server(args, name, len(running) + n, lines + "clientPortListenBacklog=4096\n", label)
                     for n, (label, lines) in enumerate(kinds.items())]
     results = {server.name: {"one-shot": [], "persistent": []} for server in running}

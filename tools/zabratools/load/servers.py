@@ -1,4 +1,4 @@
-"""The servers that these scripts measure: with data that stays over restarts, and the options every script here has."""
+"""The servers that these scripts measure, whose data are kept over restarts, and the options that all of them have."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from zabratools.server import (
 
 
 def add_arguments(parser):
-    """Options every script here has."""
+    """The options that every script here has."""
     parser.add_argument("--jars", type=Path, default=JARS, help="Apache ZooKeeper's jars")
     parser.add_argument("--zabra", type=Path, default=REPO / "target/release/zabra")
     parser.add_argument("--load", type=Path, default=REPO / "target/release/zabra-load")
@@ -23,7 +23,7 @@ def add_arguments(parser):
 
 
 def check(args, keep=False):
-    """Refuses what cannot work, before anything is started; `keep` leaves the data of an earlier run there."""
+    """Checks the options before anything is started; with `keep` the data of an earlier run are not deleted."""
     names = args.server or ["apache", "zabra"]
     check_measurable(args.jars if "apache" in names else None, args.zabra, args.load)
     raise_priority(args.nice)
