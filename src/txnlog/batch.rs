@@ -24,7 +24,7 @@ impl Batch {
         let before = self.bytes.len();
         encode(&mut self.bytes);
         assert!(self.bytes.len() > before, "the record of {zxid} is empty, or was encoded by shortening the batch");
-        // What is before it cannot have been changed without this being noticed, but for its content.
+        // A shortened buffer would be noticed here; a change of the earlier bytes would not.
         assert!(self.ends.last().is_none_or(|(_, end)| *end == before), "bytes of no record before the one of {zxid}");
         self.ends.push((zxid, self.bytes.len()));
     }
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(batch.get(2), None);
         batch.clear();
         assert!(batch.is_empty() && batch.first().is_none() && batch.capacity() >= 11);
-        // What was sent says nothing about what comes.
+        // The capacity needed so far says nothing about the next batch.
         batch.push(Zxid(1), b"one");
         assert_eq!(batch.get(0), Some((Zxid(1), &b"one"[..])));
     }

@@ -1,4 +1,4 @@
-//! What the log machine writes to: [`LogWriter`] over a directory, or a test's double of it.
+//! What the log writes to: [`LogWriter`] on a directory, or a test double.
 
 use std::io;
 

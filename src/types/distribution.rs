@@ -4,10 +4,10 @@ use hdrhistogram::Histogram;
 
 use super::Tally;
 
-/// Significant digits of a quantile unless more are asked for: at most 4 % off, in a few hundred bytes.
+/// Significant digits of a quantile by default: an error of at most 4 %, with a few hundred bytes of memory.
 const DIGITS: u8 = 1;
 
-/// A [`Tally`] with quantiles. Values are only added, so those of a period are the difference of two copies.
+/// A [`Tally`] with quantiles. Values are only added, so the values of a period are the difference of two copies.
 #[derive(Clone, Debug)]
 pub struct Distribution {
     all: Tally,
@@ -20,7 +20,7 @@ impl Default for Distribution {
     }
 }
 
-/// Equal if made of the same values.
+/// Two distributions are equal if they were made of the same values.
 impl PartialEq for Distribution {
     fn eq(&self, other: &Distribution) -> bool {
         self.all == other.all && self.histogram == other.histogram
@@ -28,7 +28,7 @@ impl PartialEq for Distribution {
 }
 
 impl Distribution {
-    /// Without values; quantiles are right to so many significant digits.
+    /// A distribution without values, whose quantiles have this many significant digits.
     pub fn with_digits(digits: u8) -> Distribution {
         Distribution {
             all: Tally::default(),
@@ -36,7 +36,7 @@ impl Distribution {
         }
     }
 
-    /// Of one value.
+    /// A distribution of one value.
     pub fn of(v: u64) -> Distribution {
         let mut one = Distribution::default();
         one.record(v);
@@ -67,11 +67,11 @@ impl Distribution {
         self.all
     }
 
-    /// The quantile `part` (0 to 1) of the values that were added after the copy `earlier` was made; of all values
-    /// without a copy. `None` if there are no such values.
+    /// The quantile `part` (0 to 1) of the values that were added after the copy `earlier` was made, or of all values
+    /// if there is no copy. `None` if there are no such values.
     pub fn quantile(&self, part: f64, earlier: Option<&Distribution>) -> Option<u64> {
         let mut histogram = self.histogram.clone();
-        // What was reset in between has nothing in common with what was there before.
+        // After a reset in between, the earlier copy cannot be subtracted; then all values count.
         if earlier.is_some_and(|earlier| histogram.subtract(&earlier.histogram).is_err()) {
             histogram = self.histogram.clone();
         }

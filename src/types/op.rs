@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// What is asked for: a number that a client sends before its request, and that a transaction header holds. Any number can
-/// come; those without a constant here are unknown operations.
+/// The code of an operation: the number in a request header and in a transaction header. Clients may send any number;
+/// those without a constant here are unknown operations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Op(pub i32);
@@ -20,7 +20,7 @@ macro_rules! ops {
             /// Every known code.
             pub const ALL: &[Op] = &[$(Op::$constant),*];
 
-            /// Its name, as ZooKeeper's tools print it; none of an unknown code.
+            /// The name as ZooKeeper's tools print it; `None` for an unknown code.
             pub const fn name(self) -> Option<&'static str> {
                 match self {
                     $(Op::$constant => Some($name),)*
@@ -28,7 +28,7 @@ macro_rules! ops {
                 }
             }
 
-            /// Its short name, as `cons` prints it.
+            /// The short name, as `cons` prints it.
             pub const fn short_name(self) -> &'static str {
                 match self {
                     $(Op::$constant => $short,)*
@@ -76,7 +76,7 @@ ops! {
 }
 
 impl fmt::Display for Op {
-    /// Its name, or `unknown` and the number.
+    /// The name, or `unknown` and the number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => f.write_str(name),
@@ -86,7 +86,7 @@ impl fmt::Display for Op {
 }
 
 impl fmt::Debug for Op {
-    /// As it is displayed.
+    /// The same as its display.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

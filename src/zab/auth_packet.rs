@@ -1,37 +1,38 @@
-//! Tokens of SASL between servers. On an election connection they follow the hello, on a quorum connection they come before
-//! FOLLOWERINFO. Mirrors `QuorumAuthPacket` and `QuorumAuth`.
+//! SASL tokens between servers. On an election connection they follow the hello; on a quorum connection they come
+//! before FOLLOWERINFO. Mirrors `QuorumAuthPacket` and `QuorumAuth`.
 
 use thiserror::Error;
 
 use crate::jute::{JuteError, Put, Reader};
 
-/// The first eight bytes. A server that need not authenticate looks for them to tell a token from what else may come.
+/// The first eight bytes. A server that does not require authentication uses them to recognise a token.
 const MAGIC: i64 = 0x5f24_3501_3501_edcc;
 
-/// Most bytes of a token. Apache takes what `jute.maxbuffer` allows; tokens have a few hundred bytes, Kerberos' some thousand.
+/// Most bytes of a token. Apache's limit is `jute.maxbuffer`; usual tokens have a few hundred bytes, those of Kerberos
+/// a few thousand.
 pub const MAX_TOKEN: usize = 64 << 10;
 
-/// How far it is.
+/// The state of the authentication.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum AuthStatus {
-    /// Another token is awaited.
+    /// Another token is expected.
     InProgress = 0,
-    /// The learner is who it says.
+    /// The learner is authenticated.
     Success = 1,
-    /// It is not.
+    /// The authentication failed.
     Error = -1,
 }
 
-/// What was wrong with the bytes: the connection has to be closed.
+/// Why bytes are not a token: the connection must be closed.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum AuthPacketError {
-    /// Another first number.
+    /// The first number is not the magic.
     #[error("no SASL token: the magic number is {0:#x}")]
     Magic(i64),
-    /// A status that is none.
+    /// An unknown status.
     #[error("a SASL token with status {0}")]
     Status(i32),
-    /// A length that no token has.
+    /// A length that no token can have.
     #[error("a SASL token of {0} bytes, more than {MAX_TOKEN} are not taken")]
     Length(i32),
 }
@@ -39,19 +40,19 @@ pub enum AuthPacketError {
 /// One token.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct AuthPacket<'a> {
-    /// How far it is.
+    /// The state.
     pub status: AuthStatus,
     /// The token; `None` is a null buffer.
     pub token: Option<&'a [u8]>,
 }
 
 impl<'a> AuthPacket<'a> {
-    /// Whether a stream can begin with a token. `None`: too few bytes to say.
+    /// Whether a stream begins with a token. `None`: there are too few bytes to know.
     pub fn begins(bytes: &[u8]) -> Option<bool> {
         bytes.first_chunk().map(|magic| i64::from_be_bytes(*magic) == MAGIC)
     }
 
-    /// Reads a token from the first bytes: it and the bytes it takes, or `None` when it is not whole yet.
+    /// Reads a token from the first bytes and returns it with its length, or `None` if it is incomplete.
     ///
     /// # Errors
     /// [`AuthPacketError`]
@@ -63,7 +64,7 @@ impl<'a> AuthPacket<'a> {
         }
     }
 
-    /// The inner error says that more bytes are needed.
+    /// The inner error means that more bytes are needed.
     fn fields(r: &mut Reader<'a>) -> Result<Result<AuthPacket<'a>, JuteError>, AuthPacketError> {
         let (magic, status, len) = match (r.i64(), r.i32(), r.clone().i32()) {
             (Ok(magic), _, _) if magic != MAGIC => return Err(AuthPacketError::Magic(magic)),
@@ -79,7 +80,7 @@ impl<'a> AuthPacket<'a> {
         Ok(r.buffer().map(|token| AuthPacket { status: known, token }))
     }
 
-    /// Appends the token as it goes over the wire.
+    /// Appends the token as it is sent.
     pub fn put(&self, out: &mut Vec<u8>) {
         out.put_i64(MAGIC);
         out.put_i32(self.status as i32);

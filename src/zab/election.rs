@@ -1,5 +1,6 @@
-//! Leader election: rounds of votes until a quorum wants the same. Mirrors `FastLeaderElection.lookForLeader` and the
-//! answering half of its `WorkerReceiver`. Which connection carries a message, and when one is made, is not decided here.
+//! Leader election: rounds of votes until a quorum votes for the same server. Mirrors
+//! `FastLeaderElection.lookForLeader` and the part of its `WorkerReceiver` that answers. Connections are handled
+//! elsewhere.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use super::vote::{Held, ServerState, Vote};
 use crate::quorum::{Members, Role};
 use crate::types::{Epoch, ServerId, Zxid};
 
-/// How long an election waits, in milliseconds.
+/// The waiting times of an election, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Before the first repetition (`zookeeper.fastleader.minNotificationInterval`); doubled at each.
+    /// Wait before the notifications are repeated for the first time (`zookeeper.fastleader.minNotificationInterval`);
+    /// doubled at each repetition.
     pub min_interval_ms: i64,
     /// The longest wait between repetitions (`zookeeper.fastleader.maxNotificationInterval`).
     pub max_interval_ms: i64,
-    /// After a quorum was found, since the last message: a better vote may still come.
+    /// Wait after the last message when a quorum was found, since a better vote may still arrive.
     pub finalize_ms: i64,
 }
 
@@ -28,12 +30,13 @@ impl Default for Timing {
     }
 }
 
-/// Who takes part.
+/// The servers that take part in an election.
 #[derive(Debug, Clone)]
 pub struct Electorate {
     /// The configuration in force.
     pub members: Arc<Members>,
-    /// One that was proposed after it and may already be in force elsewhere: quorums of both are needed.
+    /// A configuration that was proposed after it and may already be in force elsewhere: then quorums of both are
+    /// needed.
     pub next: Option<Arc<Members>>,
 }
 
@@ -43,12 +46,13 @@ impl Electorate {
         std::iter::once(&self.members).chain(next).map(Arc::as_ref)
     }
 
-    /// Whether a server votes in one of the configurations. Nobody else's message counts, and no vote for anybody else.
+    /// Whether a server votes in one of the configurations. Messages of other servers do not count, and neither do
+    /// votes for them.
     fn has_voter(&self, server: ServerId) -> bool {
         self.members.voters().contains(&server) || self.next.iter().any(|next| next.voters().contains(&server))
     }
 
-    /// The servers that are asked: voters of both configurations.
+    /// The voters of both configurations, to whom notifications are sent.
     fn voters(&self) -> Vec<ServerId> {
         let mut voters: Vec<_> = self.members.voters().iter().copied().collect();
         let next = self.next.iter().flat_map(|next| next.voters().iter().copied());
@@ -60,30 +64,31 @@ impl Electorate {
 /// What the election wants done.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub enum Want {
-    /// Send this message, with its length in front, to a server. It replaces one that still waits to be sent there.
+    /// Send this message, which includes its length, to a server. It replaces one that is still waiting to be sent
+    /// there.
     Tell {
         /// The server.
         to: ServerId,
         /// The message.
         message: Bytes,
     },
-    /// Nothing that was said has left: connect to every server that something waits for.
+    /// None of the messages could be sent: connect to every server for which one is waiting.
     Connect,
-    /// The election is over. The vote's owner is this server; its state says what it has become.
+    /// The election is over. The state in the vote is what this server has become.
     Elected(Held),
-    /// A sender has a newer configuration than the one in force. Take it in and [`Election::start`] again; if it cannot be read, let
-    /// [`Election::heard`] have the message once more, without its configuration.
+    /// A sender has a newer configuration than the one in force. Adopt it and call [`Election::start`] again. If it
+    /// cannot be parsed, pass the message to [`Election::heard`] again without its configuration.
     Adopt(String),
 }
 
-/// What a server brings into an election.
+/// What a server enters an election with.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
-    /// Participants vote; observers only want to know who leads.
+    /// Participants vote; observers only look for the leader.
     pub role: Role,
-    /// The last zxid in its log, -1 if it has no history at all and may not make one up.
+    /// The last zxid in its log; -1 if it has no history and may not begin a new one.
     pub last: Zxid,
-    /// The epoch of that history (`currentEpoch`).
+    /// The epoch of its history (`currentEpoch`).
     pub epoch: Epoch,
 }
 
@@ -91,37 +96,38 @@ pub struct Candidate {
 #[derive(Debug)]
 struct Round {
     role: Role,
-    /// What this server would vote for without the others.
+    /// What this server would vote for without the votes of others.
     own: Vote,
     proposal: Vote,
-    /// Of this round, by server.
+    /// The votes of this round, by server.
     received: BTreeMap<ServerId, Held>,
-    /// Of servers that have a leader, by server, whatever round that was.
+    /// The votes of servers that have a leader, by server, of any round.
     settled: BTreeMap<ServerId, Held>,
-    /// A quorum wants `proposal`: elected, unless a better vote comes before `wake_ms`.
+    /// A quorum votes for `proposal`, which is elected unless a better vote arrives before `wake_ms`.
     finalizing: bool,
     interval_ms: i64,
     wake_ms: i64,
-    /// A server hears its own votes like those of others, behind what came before.
+    /// A server also receives its own votes, after those that arrived before.
     own_votes: VecDeque<Held>,
 }
 
-/// One server's side of all elections of its life.
+/// One server's part in all its elections.
 #[derive(Debug)]
 pub struct Election {
     me: ServerId,
     timing: Timing,
     electorate: Electorate,
     reconfig: bool,
-    /// The number of the running or last election.
+    /// The number of the current or last election (Apache's logical clock).
     clock: i64,
-    /// The outcome of the last election that ended here: what others are told.
+    /// The result of this server's last election, which it sends to others.
     current: Held,
     round: Option<Round>,
 }
 
 impl Election {
-    /// The side of server `me`. `reconfig`: whether configurations of others are taken in (`reconfigEnabled`).
+    /// The part of server `me`. `reconfig`: whether newer configurations of other servers are adopted
+    /// (`reconfigEnabled`).
     pub fn new(me: ServerId, timing: Timing, electorate: Electorate, reconfig: bool) -> Election {
         assert!(timing.min_interval_ms > 0 && timing.finalize_ms > 0, "waits of {timing:?}");
         let vote = Vote { leader: me, ..Vote::NOBODY };
@@ -129,36 +135,37 @@ impl Election {
         Election { me, timing, electorate, reconfig, clock: 0, current, round: None }
     }
 
-    /// What this server is doing.
+    /// The state of this server.
     pub fn state(&self) -> ServerState {
         if self.round.is_some() { ServerState::Looking } else { self.current.state }
     }
 
-    /// The outcome of the last election.
+    /// The result of the last election.
     pub fn current(&self) -> Held {
         self.current
     }
 
-    /// When [`Election::tick`] wants to be called, on the monotonic clock.
+    /// When [`Election::tick`] must be called, in milliseconds of the monotonic clock.
     pub fn deadline_ms(&self) -> Option<i64> {
         self.round.as_ref().map(|round| round.wake_ms)
     }
 
-    /// Puts a configuration in force. A running round goes on until [`Election::start`] is called.
+    /// Sets the configuration in force. A round that is in progress continues until [`Election::start`] is called.
     pub fn set_electorate(&mut self, electorate: Electorate) {
         self.electorate = electorate;
     }
 
-    /// A leader is established: votes show its epoch from now on, so that they agree with those of servers that come later.
+    /// The leader is established: from now on votes carry its epoch, so that they agree with those of servers that come
+    /// later.
     ///
     /// # Panics
-    /// While this server is looking.
+    /// If this server is in the state looking.
     pub fn established(&mut self, epoch: Epoch) {
         assert!(self.round.is_none(), "{epoch:?} is established during an election");
         self.current.vote.peer_epoch = epoch;
     }
 
-    /// Begins a new election.
+    /// Starts a new election.
     pub fn start(&mut self, now_ms: i64, candidate: Candidate, wants: &mut Vec<Want>) {
         let Candidate { role, last, epoch } = candidate;
         let votes = self.electorate.members.voters().contains(&self.me);
@@ -167,7 +174,8 @@ impl Election {
             Role::Participant => Vote { leader, zxid: last, peer_epoch: epoch },
             Role::Observer => Vote { leader, ..Vote::NOBODY },
         };
-        // Before its first election, and when one is begun again for another configuration, others are told its own vote.
+        // Before its first election, and when an election is started again because of another configuration, others get
+        // this server's own vote.
         if self.current.election_epoch < 0 || self.round.is_some() {
             self.current.vote = Vote { leader: self.me, zxid: last, peer_epoch: epoch };
         }
@@ -188,7 +196,7 @@ impl Election {
         self.hear_own(now_ms, wants);
     }
 
-    /// Server `from` said this.
+    /// A notification from server `from`.
     pub fn heard(&mut self, now_ms: i64, from: ServerId, said: &Notification, wants: &mut Vec<Want>) {
         if self.round.is_some() && self.reconfig && said.config_version() > Some(self.electorate.members.version()) {
             wants.extend(said.config.clone().map(Want::Adopt));
@@ -196,7 +204,7 @@ impl Election {
         }
         let held = said.held;
         if !self.electorate.has_voter(from) {
-            // Whatever it does: it waits for an answer and tells nothing that counts.
+            // It does not vote, so its vote does not count. It only waits for an answer, whatever its state is.
             let vote = self.current.vote;
             return self.tell(from, vote, self.clock, wants);
         }
@@ -215,7 +223,7 @@ impl Election {
         self.hear_own(now_ms, wants);
     }
 
-    /// Time has passed. `delivered`: whether to some server everything that was said has left.
+    /// Time has passed. `delivered`: whether all messages for at least one server were sent.
     pub fn tick(&mut self, now_ms: i64, delivered: bool, wants: &mut Vec<Want>) {
         let Some(round) = self.round.as_mut().filter(|round| now_ms >= round.wake_ms) else { return };
         if round.finalizing {
@@ -238,20 +246,20 @@ impl Election {
         }
     }
 
-    /// A vote of a server that counts, during a round.
+    /// Counts a vote during a round.
     fn count(&mut self, now_ms: i64, from: ServerId, held: Held, wants: &mut Vec<Want>) {
         let can_lead = self.can_lead(held.vote.leader);
         let Some(round) = &mut self.round else { return };
         if round.finalizing {
             if !held.vote.beats(&round.proposal, can_lead) {
-                // Whoever still talks may still say something better.
+                // As long as notifications arrive, a better vote may follow.
                 round.wake_ms = now_ms + self.timing.finalize_ms;
                 return;
             }
             round.finalizing = false;
         }
         round.wake_ms = now_ms + round.interval_ms;
-        // No election has a negative number.
+        // Elections have no negative numbers.
         if !self.electorate.has_voter(held.vote.leader) || held.election_epoch < 0 {
             return;
         }
@@ -265,7 +273,7 @@ impl Election {
     fn count_looking(&mut self, now_ms: i64, from: ServerId, held: Held, wants: &mut Vec<Want>) {
         let can_lead = self.can_lead(held.vote.leader);
         let Some(round) = &mut self.round else { return };
-        // A server without a history cannot weigh votes, and its own weighs nothing.
+        // A server without a history cannot compare votes, and its own vote does not count.
         if round.own.zxid == Zxid::NONE || held.vote.zxid == Zxid::NONE || held.election_epoch < self.clock {
             return;
         }
@@ -292,7 +300,7 @@ impl Election {
         let Some(round) = &mut self.round else { return };
         let leader = held.vote.leader;
         let clock_fits = held.election_epoch == self.clock;
-        // A leader has to say so itself; of this server's own leadership only this round's voters can know.
+        // A leader must say so itself. Whether this server leads can only be known from the votes of this round.
         let leads = |votes: &BTreeMap<ServerId, Held>| match leader == self.me {
             true => clock_fits,
             false => votes.get(&leader).is_some_and(|vote| vote.state == ServerState::Leading),
@@ -352,7 +360,7 @@ fn message(vote: Vote, election_epoch: i64, state: ServerState, electorate: &Ele
     out.into()
 }
 
-/// Whether those who agree with `wanted` are a quorum of every configuration that counts.
+/// Whether the servers that agree with `wanted` are a quorum in every configuration that counts.
 fn agreed(electorate: &Electorate, votes: &BTreeMap<ServerId, Held>, wanted: &Held) -> bool {
     let has = |server: ServerId| votes.get(&server).is_some_and(|vote| wanted.agrees(vote));
     electorate.both().all(|members| members.verifier().contains_quorum_by(has))

@@ -1,4 +1,4 @@
-//! The first message of an election connection: who dials, and where it can be dialled. Mirrors
+//! The first message of an election connection: which server connects, and its election addresses. Mirrors
 //! `QuorumCnxManager.InitialMessage`.
 
 use thiserror::Error;
@@ -9,22 +9,22 @@ use crate::types::ServerId;
 /// Most bytes of the addresses.
 pub const MAX_ADDRESSES: usize = 2048;
 
-/// With one address.
+/// The form with one address.
 const V1: i64 = -0x10000;
 
-/// With several, joined by `|`.
+/// The form with several addresses, joined by `|`.
 const V2: i64 = -0xffff;
 
-/// A hello that is refused: its connection has to be closed.
+/// Why a hello is refused: its connection must be closed.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum HelloError {
-    /// A first number that names no known form.
+    /// The first number is not that of a known form.
     #[error("a hello of version {0}, which is not known")]
     Version(i64),
     /// A length that the addresses cannot have.
     #[error("a hello with {0} bytes of addresses, not 1 to {MAX_ADDRESSES}")]
     Length(i32),
-    /// Something else than host:port.
+    /// An address is not of the form host:port.
     #[error("a hello with the address {0:?}, which is not host:port")]
     Address(String),
 }
@@ -32,16 +32,16 @@ pub enum HelloError {
 /// Where a server listens for election connections.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct ElectionAddress {
-    /// Name or address; an IPv6 address without brackets.
+    /// Host name or address; an IPv6 address without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
-/// The three forms a hello can have.
+/// The addresses in a hello, which has three forms.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub enum Addresses {
-    /// Before 3.5: the server's id alone.
+    /// Before 3.5: only the server's id.
     Unsaid,
     /// One address.
     One(ElectionAddress),
@@ -49,17 +49,18 @@ pub enum Addresses {
     Several(Vec<ElectionAddress>),
 }
 
-/// Who dials.
+/// The first message.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Hello {
-    /// The server. `i64::MAX` is an observer of old releases; Apache numbers these from -1 down.
+    /// The server that connects. `i64::MAX` is an observer of an old release; Apache numbers these from -1 downwards.
     pub server: ServerId,
-    /// What it says about itself. It proves nothing: only the addresses of members are dialled.
+    /// The addresses it claims to have. They prove nothing: only the configured addresses of members are connected to.
     pub addresses: Addresses,
 }
 
 impl Hello {
-    /// Reads a hello from the first bytes of a connection: it and the bytes it takes, or `None` when it is not whole yet.
+    /// Reads a hello from the first bytes of a connection and returns it with its length, or `None` if it is
+    /// incomplete.
     ///
     /// # Errors
     /// [`HelloError`]
@@ -88,7 +89,7 @@ impl Hello {
         Ok(Some((Hello { server: ServerId(server), addresses }, r.position())))
     }
 
-    /// Appends the hello. It has to leave in one write: Apache refuses one whose addresses come in two parts.
+    /// Appends the hello. It must be sent with one write: Apache refuses one whose addresses arrive in two parts.
     pub fn put(&self, out: &mut Vec<u8>) {
         let (version, addresses) = match &self.addresses {
             Addresses::Unsaid => return out.put_i64(self.server.0),

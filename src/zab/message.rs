@@ -1,47 +1,47 @@
-//! What learners and leaders say, one enum for each direction, read from and written to [`Packet`]s. Every field keeps its
-//! place in the order of the wire, so that what was read is written back to the same bytes. Mirrors `Leader`, `LearnerHandler`,
-//! `Learner`, `LearnerInfo`.
+//! The messages between learners and leader, one enum for each direction, read from and written to [`Packet`]s. Fields
+//! are kept in the order of the protocol, so that what was read can be written back to the same bytes. Mirrors
+//! `Leader`, `LearnerHandler`, `Learner`, `LearnerInfo`.
 
 use super::packet::{Packet, PacketError, kind};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::{Cxid, Epoch, Id, Op, ServerId, SessionId, Zxid};
 
-/// The version of this protocol that learners and leaders name to each other.
+/// The protocol version that learners and leaders send each other.
 pub const PROTOCOL_VERSION: i32 = 0x10000;
 
-/// What an older learner, which names none, speaks.
+/// The version of an old learner, which sends none.
 const OLDEST_PROTOCOL: i32 = 1;
 
-/// Bytes of a session and its time-out in a PING's answer.
+/// Bytes of a session and its timeout in the answer to a PING.
 const TOUCH: usize = 12;
 
-/// A learner's introduction. Fields at its end may be missing, from the last to the first, and bytes that nobody knows may
-/// follow: Apache's leader ignores them.
+/// A learner's introduction. The last fields may be missing, and unknown bytes may follow; Apache's leader ignores
+/// them.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct LearnerInfo<'a> {
-    /// The learner. Without it a leader gives it a negative number.
+    /// The learner's id. A learner without one gets a negative number from the leader.
     pub server: Option<ServerId>,
-    /// [`PROTOCOL_VERSION`], or older.
+    /// [`PROTOCOL_VERSION`] or an older version.
     pub protocol: Option<i32>,
     /// The version of the configuration that the learner has activated. A leader refuses one that is newer than its own.
     pub config_version: Option<Zxid>,
-    /// What stands behind.
+    /// Unknown bytes at the end.
     pub extra: &'a [u8],
 }
 
 impl<'a> LearnerInfo<'a> {
-    /// What a server of this release says.
+    /// The introduction of a server of this release.
     pub fn new(server: ServerId, config_version: Zxid) -> LearnerInfo<'a> {
         let protocol = Some(PROTOCOL_VERSION);
         LearnerInfo { server: Some(server), protocol, config_version: Some(config_version), extra: &[] }
     }
 
-    /// The protocol, whether it was named or not.
+    /// The protocol version, also if it was not sent.
     pub fn protocol(&self) -> i32 {
         self.protocol.unwrap_or(OLDEST_PROTOCOL)
     }
 
-    /// Reads as far as whole fields go; the rest is `extra`. Never fails, as on Apache.
+    /// Reads as many complete fields as there are; the rest is `extra`. Never fails, as on Apache.
     fn read(data: Option<&'a [u8]>) -> LearnerInfo<'a> {
         let data = data.unwrap_or_default();
         let mut r = Reader::new(data);
@@ -62,12 +62,12 @@ impl<'a> LearnerInfo<'a> {
     }
 }
 
-/// The sessions a learner has heard of since the last PING, with their time-outs in milliseconds.
+/// The sessions from which a learner has heard since the last PING, with their timeouts in milliseconds.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Touched<'a>(&'a [u8]);
 
 impl<'a> Touched<'a> {
-    /// Of bytes that hold whole entries.
+    /// Reads the entries; the bytes must be a whole number of them.
     fn read(data: Option<&'a [u8]>) -> Result<Touched<'a>, PacketError> {
         let data = data.unwrap_or_default();
         if data.len().is_multiple_of(TOUCH) {
@@ -77,7 +77,7 @@ impl<'a> Touched<'a> {
         Err(PacketError::Field { kind: kind::PING, error: JuteError::Truncated { at: data.len(), missing } })
     }
 
-    /// Writes `sessions` into `room`, for [`FromLearner::Ping`].
+    /// Encodes `sessions` into `room`, for [`FromLearner::Ping`].
     pub fn write(room: &'a mut Vec<u8>, sessions: impl IntoIterator<Item = (SessionId, i32)>) -> Touched<'a> {
         room.clear();
         for (session, timeout_ms) in sessions {
@@ -87,7 +87,7 @@ impl<'a> Touched<'a> {
         Touched(room)
     }
 
-    /// One after another.
+    /// The entries, in order.
     pub fn iter(self) -> impl ExactSizeIterator<Item = (SessionId, i32)> + use<'a> {
         self.0.as_chunks::<TOUCH>().0.iter().map(|[a, b, c, d, e, f, g, h, timeout @ ..]| {
             (SessionId(i64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])), i32::from_be_bytes(*timeout))
@@ -95,39 +95,39 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// A client's request on its way to the leader.
+/// A client's request that a learner forwards to the leader.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Forwarded<'a> {
     /// The client's session.
     pub session: SessionId,
-    /// The client's number for the request; 0 for the creation of a session.
+    /// The client's number for the request; 0 for createSession.
     pub cxid: Cxid,
     /// The opcode.
     pub op: Op,
     /// The request record, as the client sent it.
     pub body: &'a [u8],
-    /// Who the client is; null for the creation of a session.
+    /// The client's identities; null for createSession.
     pub identities: Option<Vec<Id>>,
 }
 
-/// What a learner says to a leader.
+/// A message of a learner to a leader.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub enum FromLearner<'a> {
     /// FOLLOWERINFO or OBSERVERINFO: the first packet.
     Info {
         /// Whether it is OBSERVERINFO.
         observer: bool,
-        /// The accepted epoch in the upper half.
+        /// The zxid with the accepted epoch in its upper half.
         accepted: Zxid,
-        /// Who it is.
+        /// The introduction.
         info: LearnerInfo<'a>,
     },
     /// ACKEPOCH.
     AckEpoch {
         /// The last zxid of the learner's history.
         last: Zxid,
-        /// The epoch of that history. `None` (-1 on the wire) when the learner had accepted the new epoch before: such an answer counts for
-        /// no quorum.
+        /// The epoch of that history. `None` (-1 on the wire) if the learner had accepted the new epoch before; such an
+        /// answer does not count for a quorum.
         current: Option<Epoch>,
     },
     /// ACK: of NEWLEADER, of UPTODATE, of a proposal.
@@ -136,39 +136,39 @@ pub enum FromLearner<'a> {
     Ping {
         /// The PING's own zxid.
         zxid: Zxid,
-        /// Sessions heard of.
+        /// The sessions heard from.
         touched: Touched<'a>,
     },
-    /// REVALIDATE: a client came with this session.
+    /// REVALIDATE: a client wants to resume this session.
     Revalidate {
         /// The session.
         session: SessionId,
-        /// Its time-out in milliseconds.
+        /// The session's timeout in milliseconds.
         timeout_ms: i32,
     },
     /// REQUEST.
     Request(Forwarded<'a>),
-    /// A type that learners do not send. Apache's leader warns and goes on.
+    /// A type that learners do not send. Apache's leader logs a warning and continues.
     Unknown(i32),
 }
 
-/// What a leader says to a learner.
+/// A message of a leader to a learner.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum FromLeader<'a> {
-    /// LEADERINFO: the epoch that begins.
+    /// LEADERINFO: the new epoch.
     LeaderInfo {
         /// The epoch.
         epoch: Epoch,
-        /// The leader's protocol.
+        /// The leader's protocol version.
         protocol: i32,
-        /// Bytes behind it, which Apache's learners ignore.
+        /// Bytes after it, which Apache's learners ignore.
         extra: &'a [u8],
     },
     /// DIFF up to this zxid.
     Diff(Zxid),
     /// TRUNC to this zxid.
     Trunc(Zxid),
-    /// SNAP: a state of this zxid follows the packet as a stream of its own.
+    /// SNAP: the state as of this zxid follows the packet as a stream of its own.
     Snap(Zxid),
     /// NEWLEADER.
     NewLeader {
@@ -183,7 +183,7 @@ pub enum FromLeader<'a> {
     Proposal {
         /// The transaction's zxid.
         zxid: Zxid,
-        /// Header, transaction, digest: the log's record.
+        /// Header, transaction and digest, as in a log record.
         txn: &'a [u8],
     },
     /// COMMIT.
@@ -192,7 +192,7 @@ pub enum FromLeader<'a> {
     CommitAndActivate {
         /// The reconfig's zxid.
         zxid: Zxid,
-        /// Who leads from now on.
+        /// The server that leads from now on.
         designated: ServerId,
     },
     /// INFORM.
@@ -206,27 +206,27 @@ pub enum FromLeader<'a> {
     InformAndActivate {
         /// The reconfig's zxid.
         zxid: Zxid,
-        /// Who leads from now on.
+        /// The server that leads from now on.
         designated: ServerId,
         /// As in a proposal.
         txn: &'a [u8],
     },
-    /// PING; the zxid is the last one proposed.
+    /// PING; the zxid is that of the last proposal.
     Ping(Zxid),
     /// The answer to a REVALIDATE.
     Revalidate {
         /// The session.
         session: SessionId,
-        /// Whether it lives, and belongs to the learner from now on.
+        /// Whether the session exists and now belongs to the learner.
         valid: bool,
     },
-    /// SYNC: for the oldest sync request that was not answered yet.
+    /// SYNC: the answer to the oldest unanswered sync request.
     Sync,
-    /// A type that leaders do not send. Apache's learner warns and goes on.
+    /// A type that leaders do not send. Apache's learner logs a warning and continues.
     Unknown(i32),
 }
 
-/// The zxid field of packets in which it means nothing, but for SYNC.
+/// The zxid field of packets in which it has no meaning, except SYNC.
 const NO_ZXID: Zxid = Zxid::NONE;
 
 /// A packet without data.
@@ -234,16 +234,16 @@ fn bare<'a>(kind: i32, zxid: Zxid) -> Packet<'a> {
     Packet { kind, zxid, data: None, identities: None }
 }
 
-/// The data of a packet that cannot be without.
+/// The data of a packet that must have data.
 fn data<'a>(packet: &Packet<'a>) -> Result<&'a [u8], PacketError> {
     packet.data.ok_or(PacketError::Missing { kind: packet.kind, what: "data" })
 }
 
 impl<'a> FromLearner<'a> {
-    /// Reads a packet that came from a learner. Bytes behind known fields are ignored, as on Apache.
+    /// Reads a packet from a learner. As on Apache, bytes after the known fields are ignored.
     ///
     /// # Errors
-    /// [`PacketError`]: the connection has to be closed.
+    /// [`PacketError`]: the connection must be closed.
     pub fn read(packet: Packet<'a>) -> Result<FromLearner<'a>, PacketError> {
         let kind = packet.kind;
         let field = |error| PacketError::Field { kind, error };
@@ -274,10 +274,10 @@ impl<'a> FromLearner<'a> {
         })
     }
 
-    /// Appends the packet as it goes over the wire.
+    /// Appends the packet as it is sent.
     ///
     /// # Panics
-    /// For [`FromLearner::Unknown`]: nobody sends one.
+    /// For [`FromLearner::Unknown`], which is never sent.
     pub fn put(&self, out: &mut Vec<u8>) {
         let mut room = Vec::new();
         let packet = match self {
@@ -314,10 +314,10 @@ impl<'a> FromLearner<'a> {
 }
 
 impl<'a> FromLeader<'a> {
-    /// Reads a packet that came from a leader. Bytes behind known fields are ignored, as on Apache.
+    /// Reads a packet from a leader. As on Apache, bytes after the known fields are ignored.
     ///
     /// # Errors
-    /// [`PacketError`]: the connection has to be closed.
+    /// [`PacketError`]: the connection must be closed.
     pub fn read(packet: &Packet<'a>) -> Result<FromLeader<'a>, PacketError> {
         let (kind, zxid) = (packet.kind, packet.zxid);
         let field = |error| PacketError::Field { kind, error };
@@ -355,10 +355,10 @@ impl<'a> FromLeader<'a> {
         })
     }
 
-    /// Appends the packet as it goes over the wire.
+    /// Appends the packet as it is sent.
     ///
     /// # Panics
-    /// For [`FromLeader::Unknown`]: nobody sends one.
+    /// For [`FromLeader::Unknown`], which is never sent.
     pub fn put(&self, out: &mut Vec<u8>) {
         let mut room = Vec::new();
         let packet = match *self {

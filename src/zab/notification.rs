@@ -1,4 +1,4 @@
-//! The one message of an election: my state and my vote. Mirrors `FastLeaderElection.buildMsg` and `WorkerReceiver`.
+//! The message of an election: the sender's state and vote. Mirrors `FastLeaderElection.buildMsg` and `WorkerReceiver`.
 
 use thiserror::Error;
 
@@ -6,44 +6,44 @@ use super::vote::{Held, ServerState, Vote};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::{Epoch, ServerId, Zxid};
 
-/// Most bytes of a message on an election connection (`QuorumCnxManager.PACKETMAXSIZE`). Longer ones, and those of length 0,
+/// Most bytes of a message on an election connection (`QuorumCnxManager.PACKETMAXSIZE`). Longer messages and empty ones
 /// end the connection.
 pub const MAX_NOTIFICATION: usize = 512 << 10;
 
-/// The version that this release writes: with the configuration's text.
+/// The version that this release writes: it contains the configuration's text.
 pub const NOTIFICATION_VERSION: i32 = 2;
 
 /// Bytes of a notification before 3.4, which has no peer epoch.
 const WITHOUT_PEER_EPOCH: usize = 28;
 
-/// Bytes of a notification before 3.5, which has no version. What stands there instead is padding.
+/// Bytes of a notification before 3.5, which has no version; any bytes in its place are padding.
 const WITHOUT_VERSION: usize = 40;
 
-/// Why a message is no notification. It is passed over; its connection stays.
+/// Why a message is not a valid notification. It is ignored; its connection stays open.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum NotificationError {
-    /// Shorter than any.
+    /// It is shorter than any notification.
     #[error("a notification of {0} bytes, fewer than 28")]
     Short(usize),
-    /// A state that no server has.
+    /// An unknown state.
     #[error("a notification of a server in state {0}")]
     State(i32),
-    /// A field that is not there, or the length of the configuration beyond the message.
+    /// A field is missing, or the configuration's length exceeds the message.
     #[error("a notification that cannot be read: {0}")]
     Field(#[from] JuteError),
 }
 
-/// What one server tells another.
+/// A notification.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Notification {
-    /// Vote, election and state of the sender.
+    /// The sender's vote, election and state.
     pub held: Held,
-    /// The text of the sender's configuration, the newest it has seen; `None` from those before 3.5.
+    /// The text of the newest configuration that the sender has seen; `None` from servers before 3.5.
     pub config: Option<String>,
 }
 
 impl Notification {
-    /// Reads the bytes of one message, without its length. Bytes behind the last field are ignored, as on Apache.
+    /// Reads one message, without its length. As on Apache, bytes after the last field are ignored.
     ///
     /// # Errors
     /// [`NotificationError`]
@@ -63,14 +63,14 @@ impl Notification {
         Ok(Notification { held: Held { vote, election_epoch, state, version }, config })
     }
 
-    /// The version of the sender's configuration, if it said one.
+    /// The version of the sender's configuration, if it was sent.
     pub fn config_version(&self) -> Option<Zxid> {
         let mut lines = self.config.as_deref().unwrap_or_default().lines();
         let version = lines.find_map(|line| line.trim().strip_prefix("version="))?;
         i64::from_str_radix(version.trim(), 16).ok().map(Zxid)
     }
 
-    /// Appends the message with its length in front, as it goes over the wire: always in this release's version.
+    /// Appends the message with its length, as it is sent; always in this release's version.
     pub fn put(out: &mut Vec<u8>, vote: &Vote, election_epoch: i64, state: ServerState, config: &str) {
         let begin = out.begin_frame();
         out.put_i32(state as i32);
@@ -90,11 +90,11 @@ fn read_config(r: &mut Reader<'_>) -> Result<String, JuteError> {
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
-/// Cuts the first message out of what came over an election connection: the message and the bytes it takes, or `None` when it
-/// is not whole yet.
+/// The first message in the bytes of an election connection and the number of bytes it takes, or `None` if it is
+/// incomplete.
 ///
 /// # Errors
-/// The length field, when no message has such a length: the connection has to be closed.
+/// The length field, if no message can have such a length: the connection must be closed.
 pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, i32> {
     let Some(len) = bytes.first_chunk().map(|len| i32::from_be_bytes(*len)) else { return Ok(None) };
     match usize::try_from(len) {

@@ -1,5 +1,5 @@
-//! The envelope of everything a leader and its learners say to each other, and how it is cut out of a byte stream. Mirrors
-//! `QuorumPacket`. There is no length in front: a packet's end is known only from its fields.
+//! The packets between a leader and its learners, and how they are separated in a byte stream. Mirrors `QuorumPacket`.
+//! A packet does not begin with its length: its end is known only from its fields.
 
 use thiserror::Error;
 
@@ -13,49 +13,49 @@ pub mod kind {
     pub const REQUEST: i32 = 1;
     /// The leader proposes a transaction to a follower.
     pub const PROPOSAL: i32 = 2;
-    /// A learner has everything up to here on its disk.
+    /// A learner has logged everything up to this zxid durably.
     pub const ACK: i32 = 3;
-    /// A quorum has the proposal.
+    /// A quorum has acknowledged the proposal.
     pub const COMMIT: i32 = 4;
-    /// The leader asks whether a learner lives; the answer brings the sessions that were heard of.
+    /// The leader checks that a learner is alive; the answer contains the sessions it heard from.
     pub const PING: i32 = 5;
-    /// Is this session alive, and is it now with me?
+    /// A learner asks whether a session exists, and takes it over.
     pub const REVALIDATE: i32 = 6;
-    /// Everything that was outstanding when the sync was asked for is committed.
+    /// Everything that was outstanding when the sync was requested is committed.
     pub const SYNC: i32 = 7;
     /// A committed transaction for an observer.
     pub const INFORM: i32 = 8;
-    /// Commits a reconfig and puts it in force.
+    /// Commits a reconfig and activates it.
     pub const COMMITANDACTIVATE: i32 = 9;
-    /// The history is complete: the epoch begins.
+    /// The learner now has the complete history: the epoch begins.
     pub const NEWLEADER: i32 = 10;
     /// A participant introduces itself.
     pub const FOLLOWERINFO: i32 = 11;
     /// A learner may serve clients.
     pub const UPTODATE: i32 = 12;
-    /// What a learner misses follows as proposals and commits.
+    /// The missing transactions follow as proposals and commits.
     pub const DIFF: i32 = 13;
-    /// A learner has too much: cut behind this zxid.
+    /// The learner must cut its log after this zxid.
     pub const TRUNC: i32 = 14;
-    /// The whole state follows.
+    /// A complete snapshot follows.
     pub const SNAP: i32 = 15;
     /// An observer introduces itself.
     pub const OBSERVERINFO: i32 = 16;
     /// The leader names the new epoch.
     pub const LEADERINFO: i32 = 17;
-    /// A learner promises to take nothing from older epochs.
+    /// A learner promises to accept nothing from older epochs.
     pub const ACKEPOCH: i32 = 18;
     /// A committed reconfig for an observer.
     pub const INFORMANDACTIVATE: i32 = 19;
 }
 
-/// Identities a REQUEST may carry. A connection has a few; a client adds some by `addauth`.
+/// Most identities in a REQUEST. A connection has a few; a client can add more with `addauth`.
 pub const MAX_IDENTITIES: usize = 1 << 16;
 
 /// Bytes of a packet without data and identities: type, zxid, two lengths.
 const EMPTY: usize = 20;
 
-/// What was wrong with a packet. Its connection has to be closed: where the next one begins is not known.
+/// What is wrong with a packet. Its connection must be closed, because it is not known where the next packet begins.
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 pub enum PacketError {
     /// A field that cannot be read.
@@ -66,16 +66,16 @@ pub enum PacketError {
         /// What is wrong with the field.
         error: JuteError,
     },
-    /// More than a packet may hold.
+    /// A field is longer than allowed.
     #[error("a {name} packet has {what} of {len}, more than {limit} are not taken", name = name(*kind))]
     TooLong {
         /// The packet's type number.
         kind: i32,
-        /// Of which field.
+        /// The field.
         what: &'static str,
-        /// What its length field says.
+        /// The value of its length field.
         len: i32,
-        /// The most that is taken.
+        /// The longest that is accepted.
         limit: usize,
     },
     /// A length below -1, or a missing part.
@@ -88,7 +88,7 @@ pub enum PacketError {
     },
 }
 
-/// The name of a packet type, as ZooKeeper's documentation and logs have it.
+/// The name of a packet type, as in ZooKeeper's documentation and logs.
 pub fn name(kind: i32) -> &'static str {
     const NAMES: [&str; 19] = [
         "REQUEST",
@@ -114,36 +114,36 @@ pub fn name(kind: i32) -> &'static str {
     usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind.wrapping_sub(1))).copied().unwrap_or("unknown")
 }
 
-/// One packet. What `data` means depends on `kind`: see [`super::message`].
+/// One packet. The meaning of `data` depends on `kind`: see [`super::message`].
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub struct Packet<'a> {
     /// The type number, see [`kind`].
     pub kind: i32,
-    /// A zxid, or what the packet type puts in its place (-1 where it means nothing).
+    /// A zxid, or what this type of packet has in its place (-1 if the field has no meaning).
     pub zxid: Zxid,
     /// The body; `None` is a null buffer, which is not the same as an empty one.
     pub data: Option<&'a [u8]>,
-    /// Who the client of a REQUEST is; `None` is a null vector.
+    /// The identities of the client in a REQUEST; `None` is a null vector.
     pub identities: Option<Vec<Id>>,
 }
 
 /// What the first bytes of a stream are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split<'a> {
-    /// A whole packet, and how many bytes it takes.
+    /// A complete packet, and the number of bytes it takes.
     Whole(Packet<'a>, usize),
-    /// A part of one: nothing can be said before at least so many bytes are there, counted from the packet's first.
+    /// An incomplete packet: at least this many bytes, counted from its first, are needed.
     Need(usize),
 }
 
-/// Cuts the first packet out of `bytes`. `limit` bounds its data and, apart from these, its identities, in bytes: ZooKeeper
-/// takes `jute.maxbuffer` plus `zookeeper.jute.maxbuffer.extrasize`. Both are judged by the length fields, before the
-/// bytes themselves have come.
+/// The first packet in `bytes`. `limit` is the most bytes of its data and also, separately, of its identities: in
+/// ZooKeeper it is `jute.maxbuffer` plus `zookeeper.jute.maxbuffer.extrasize`. Both are checked by the length fields,
+/// before the bytes themselves have arrived.
 ///
 /// # Errors
-/// [`PacketError`]: the connection has to be closed.
+/// [`PacketError`]: the connection must be closed.
 pub fn split(bytes: &[u8], limit: usize) -> Result<Split<'_>, PacketError> {
-    // Shorter than the shortest packet: no need to look.
+    // Shorter than the shortest packet.
     if bytes.len() < EMPTY {
         return Ok(Split::Need(EMPTY));
     }
@@ -173,7 +173,7 @@ fn read<'a>(r: &mut Reader<'a>, kind: i32, limit: usize) -> Result<Packet<'a>, P
     Ok(Packet { kind, zxid, data, identities })
 }
 
-/// A length field as a number of bytes or elements; -1 is null.
+/// A length field as a number of bytes or elements; -1 means null.
 fn bounded(len: i32, limit: usize, kind: i32, what: &'static str) -> Result<Option<usize>, PacketError> {
     match usize::try_from(len) {
         Err(_) if len == -1 => Ok(None),
@@ -184,7 +184,7 @@ fn bounded(len: i32, limit: usize, kind: i32, what: &'static str) -> Result<Opti
 }
 
 fn read_identities(r: &mut Reader<'_>, kind: i32, count: usize, limit: usize) -> Result<Vec<Id>, PacketError> {
-    // Nothing is allocated for identities that have not come: a vector grows with what is there.
+    // Nothing is allocated for identities that have not arrived: the vector grows with those that are there.
     let mut identities = Vec::new();
     let begin = r.position();
     for _ in 0..count {
@@ -199,7 +199,7 @@ fn read_identities(r: &mut Reader<'_>, kind: i32, count: usize, limit: usize) ->
     Ok(identities)
 }
 
-/// The reader behind the next string, whose length is judged before its bytes are waited for.
+/// The reader after the next string, whose length is checked before its bytes are waited for.
 fn after_string<'a>(mut r: Reader<'a>, kind: i32, limit: usize) -> Result<Reader<'a>, PacketError> {
     let field = |error| PacketError::Field { kind, error };
     if let Some(len) = bounded(r.i32().map_err(field)?, limit, kind, "an identity")? {
@@ -209,7 +209,7 @@ fn after_string<'a>(mut r: Reader<'a>, kind: i32, limit: usize) -> Result<Reader
 }
 
 impl Packet<'_> {
-    /// Appends the packet as it goes over the wire.
+    /// Appends the packet as it is sent.
     pub fn put(&self, out: &mut Vec<u8>) {
         out.reserve(EMPTY + self.data.map_or(0, <[u8]>::len));
         out.put_i32(self.kind);
@@ -277,12 +277,12 @@ mod tests {
         bytes[12..16].copy_from_slice(&(-1i32).to_be_bytes());
         bytes[16..20].copy_from_slice(&i32::MAX.to_be_bytes());
         assert!(matches!(split(&bytes, LIMIT), Err(PacketError::TooLong { what: "a list of identities", .. })));
-        // Many identities, none of which has come: only the first is waited for.
+        // Many identities, none of which has arrived: only the first is waited for.
         bytes[16..20].copy_from_slice(&60_000i32.to_be_bytes());
         assert_eq!(split(&bytes, LIMIT), Ok(Split::Need(24)));
         bytes.put_i32(1001);
         assert!(matches!(split(&bytes, LIMIT), Err(PacketError::TooLong { what: "an identity", len: 1001, .. })));
-        // Each is short enough, all together are not.
+        // Each is short enough, but not all together.
         bytes.truncate(20);
         (0..200).for_each(|_| put_id(&mut bytes, &Id::new("x", "y")));
         assert!(matches!(split(&bytes, LIMIT), Err(PacketError::TooLong { what: "identities", .. })));

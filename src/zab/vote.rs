@@ -2,16 +2,16 @@
 
 use crate::types::{Epoch, ServerId, Zxid};
 
-/// What a server says it is doing. The numbers are those of notifications.
+/// The state of a server. The numbers are those in notifications.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum ServerState {
-    /// It elects.
+    /// It takes part in an election.
     Looking = 0,
     /// It follows the leader it voted for.
     Following = 1,
     /// It leads.
     Leading = 2,
-    /// It follows without a vote.
+    /// It follows the leader but does not vote.
     Observing = 3,
 }
 
@@ -23,44 +23,46 @@ impl ServerState {
     }
 }
 
-/// Who shall lead, and why: the newest history wins, then the larger server id.
+/// A vote: the server that should lead, and the reason. The newest history wins, then the higher server id.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Vote {
-    /// The candidate. `i64::MIN` is nobody: what a server says that does not vote.
+    /// The candidate. `i64::MIN` is nobody: servers that do not vote send this.
     pub leader: ServerId,
     /// The last zxid of the candidate's log.
     pub zxid: Zxid,
-    /// The epoch of the candidate's history. Once a leader is established, its epoch.
+    /// The epoch of the candidate's history; when a leader is established, the leader's epoch.
     pub peer_epoch: Epoch,
 }
 
 impl Vote {
-    /// What a server says that has no vote of its own: an observer.
+    /// The vote that a server without a vote of its own sends: an observer.
     pub const NOBODY: Vote = Vote { leader: ServerId(i64::MIN), zxid: Zxid(i64::MIN), peer_epoch: Epoch(i64::MIN) };
 
-    /// Whether this vote beats `other`: greater epoch, then greater zxid, then greater server id. `can_lead` tells whether
-    /// this vote's candidate may be elected at all (its weight is not 0); without it no vote is better.
+    /// Whether this vote beats `other`: by higher epoch, then higher zxid, then higher server id. `can_lead` says
+    /// whether this vote's candidate may be elected (its weight is not 0); if not, the vote beats none.
     pub fn beats(&self, other: &Vote, can_lead: bool) -> bool {
         can_lead && (self.peer_epoch, self.zxid, self.leader) > (other.peer_epoch, other.zxid, other.leader)
     }
 }
 
-/// A vote as a server holds it: with the election it is of and the state of its owner.
+/// A vote together with its owner's election and state.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Held {
     /// The vote.
     pub vote: Vote,
-    /// The number of the election at its owner (its logical clock).
+    /// The number of the owner's election (its logical clock).
     pub election_epoch: i64,
-    /// What its owner does.
+    /// The owner's state.
     pub state: ServerState,
-    /// The version of the notification that brought it; 0 for those before 3.5, which knew no peer epoch after an election.
+    /// The version of the notification that contained it; 0 for those before 3.5, which had no peer epoch after an
+    /// election.
     pub version: i32,
 }
 
 impl Held {
-    /// Whether two servers want the same. While one of them looks, everything has to be equal. Between servers that have
-    /// settled, zxid and election are of the past: the leader counts, and its epoch, unless one of the two is too old to say it.
+    /// Whether two servers agree. If one of them is still looking, everything must be equal. If both have a leader,
+    /// zxid and election no longer matter: only the leader and its epoch count, and the epoch only if neither is too
+    /// old to send it.
     pub fn agrees(&self, other: &Held) -> bool {
         if self.state == ServerState::Looking || other.state == ServerState::Looking {
             return self.vote == other.vote && self.election_epoch == other.election_epoch;
@@ -111,7 +113,7 @@ mod tests {
         assert!(mine.agrees(&other(vote(3, 0, 1), 2)));
         assert!(!mine.agrees(&other(vote(3, 0, 2), 2)));
         assert!(!mine.agrees(&other(vote(2, 7, 1), 2)));
-        // One says no epoch.
+        // One of them sends no epoch.
         assert!(mine.agrees(&other(vote(3, 0, 2), 0)));
         assert!(!mine.agrees(&other(vote(2, 0, 2), 0)));
         let old = Held { version: 0, ..mine };

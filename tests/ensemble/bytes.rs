@@ -1,4 +1,5 @@
-//! Every recorded message is read, and written back to the same bytes; no part of one, and none that was changed, does harm.
+//! Every recorded message must be decoded and encoded to the same bytes. Incomplete and changed messages must do no
+//! harm.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +15,14 @@ use zabra::zab::notification::{self, Notification};
 use zabra::zab::packet::{Split, split};
 use zabra::zab::vote::{ServerState, Vote};
 
-/// Apache's default for a packet: `jute.maxbuffer`, and as much again.
+/// Apache's default limit of a packet: twice `jute.maxbuffer`.
 const LIMIT: usize = 2 * 0xf_ffff;
 
-/// What stands at the end of a SNAP's stream.
+/// The end of a SNAP's stream.
 const SIGNATURE: &str = "BenWasHere";
 
-/// Reads the first message of `bytes` and writes it: the bytes that were written, and how many were read. `None` when it is not
-/// whole, `Err` when it is refused.
+/// Decodes the first message in `bytes` and encodes it again; returns the bytes and how many were read. `None` if it is
+/// incomplete, `Err` if it is refused.
 fn again(kind: Kind, bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     let mut out = Vec::new();
     let taken = match kind {
@@ -35,7 +36,7 @@ fn again(kind: Kind, bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
                 return Ok(None);
             };
             let Notification { held, config } = Notification::read(message).map_err(|e| e.to_string())?;
-            // Those of old releases are read and never written.
+            // Messages of old releases are decoded but never encoded.
             let Some(config) = config else { return Ok(Some((bytes[..taken].to_vec(), taken))) };
             Notification::put(&mut out, &held.vote, held.election_epoch, held.state, &config);
             taken
@@ -72,7 +73,7 @@ fn again(kind: Kind, bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     Ok(Some((out, taken)))
 }
 
-/// A snapshot's contents, in the order in which they came.
+/// The contents of a snapshot, in order.
 #[derive(Default)]
 struct State {
     sessions: Vec<(SessionId, i32)>,
@@ -138,7 +139,8 @@ fn every_packet_type_was_recorded() {
     assert_eq!(kinds, (1..=19).collect());
 }
 
-/// A message that is not whole is waited for, never taken for another one; one that was changed is read, refused or waited for.
+/// An incomplete message is waited for and never taken for another one. A changed one is decoded, refused or waited
+/// for.
 #[test]
 fn parts_and_changed_messages_do_no_harm() {
     for message in messages().filter(|m| m.kind != Kind::State && m.bytes.len() < 400) {
@@ -157,7 +159,7 @@ fn parts_and_changed_messages_do_no_harm() {
     }
 }
 
-/// What the first messages of a first start mean.
+/// The meaning of the first messages of a first start.
 #[test]
 fn a_first_start_is_understood() {
     let walk = walks().into_iter().find(|w| w.name == "election-first-start-of-three").expect("the walk");

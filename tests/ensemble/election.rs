@@ -1,4 +1,4 @@
-//! Elections: those that Apache servers held, with one of ours in the place of each, and many made-up ones.
+//! Elections: those recorded from Apache servers, with one of ours in place of each, and many simulated ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn read(message: &[u8]) -> Notification {
     Notification::read(body).expect("a notification")
 }
 
-/// One of ours in the place of a server of a walk.
+/// One of our servers in place of a recorded one.
 struct Stand {
     election: Election,
     wants: Vec<Want>,
@@ -61,8 +61,8 @@ impl Stand {
     }
 }
 
-/// Replays a walk for one server. Everything that Apache's server said in it has to be among what ours says to the same server, and
-/// nothing that ours says while Apache's was silent for good may be about another leader.
+/// Replays a recording for one server. Everything that Apache's server sent must be among what ours sends to the same
+/// server. Nothing that ours sends after Apache's has stopped sending may be about another leader.
 fn replay(walk: &Walk, me: ServerId) {
     let electorate = electorate(walk.config.iter().map(String::as_str));
     let role = electorate.members.get(me).map_or(Role::Participant, |member| member.role);
@@ -91,7 +91,7 @@ fn replay(walk: &Walk, me: ServerId) {
         stand.settle();
     }
     stand.until(begin + 60_000);
-    // Once more with the established epoch, so that answers given before Apache's were recorded are there as well.
+    // Once more with the established epoch, to include answers that Apache's server gave before the recording began.
     for message in walk.messages.iter().filter(|m| m.kind == Kind::Notification && m.to == Some(me)) {
         let from = message.from.expect("a server");
         stand.election.heard(begin + 60_000, from, &read(&message.bytes), &mut stand.wants);
@@ -99,7 +99,7 @@ fn replay(walk: &Walk, me: ServerId) {
     }
     for message in walk.messages.iter().filter(|m| m.kind == Kind::Notification && m.from == Some(me)) {
         let to = message.to.expect("a server");
-        // Apache pairs the ports of several addresses in the order of their hashes: that text is its alone.
+        // Apache pairs the ports of several addresses in the order of a hash table; no other server produces that text.
         let same = |told: &Vec<u8>| match walk.name.as_str() {
             "election-multi-address" => read(told).held == read(&message.bytes).held,
             _ => *told == message.bytes,
@@ -136,7 +136,7 @@ fn first_starts_of_apache_servers_go_the_same_way_with_one_of_ours() {
     assert_eq!(replayed, 12);
 }
 
-/// A server's answers to what is asked of it after the election.
+/// How a server answers questions after the election, depending on who asks.
 #[test]
 fn who_asks_is_answered_as_its_kind_is() {
     let lines = ["server.1=a:1:2", "server.2=b:1:2", "server.3=c:1:2", "server.4=d:1:2:observer"];
@@ -145,7 +145,7 @@ fn who_asks_is_answered_as_its_kind_is() {
     stand.election.start(0, candidate, &mut stand.wants);
     stand.settle();
     let own = stand.told[&ServerId(1)].first().cloned().expect("told");
-    // A voter of an older round is corrected, one of the same round is only counted.
+    // A voter of an older round is corrected; one of the same round is only counted.
     let mut late = read(&own);
     late.held.election_epoch = 0;
     let ask = |stand: &mut Stand, from, said: &Notification| {
@@ -159,7 +159,7 @@ fn who_asks_is_answered_as_its_kind_is() {
         (proposal.vote, proposal.election_epoch, proposal.state),
         (read(&own).held.vote, 1, ServerState::Looking)
     );
-    // An observer and a stranger are told the last outcome, here still the own vote.
+    // An observer and an unknown server get the last result, here still the own vote.
     for from in [4, 9] {
         let answer = ask(&mut stand, from, &late).expect("an answer");
         assert_eq!((answer.vote.leader, answer.election_epoch, answer.state), (ServerId(2), 1, ServerState::Looking));
@@ -168,7 +168,7 @@ fn who_asks_is_answered_as_its_kind_is() {
     stand.until(1000);
     assert_eq!(stand.elected.len(), 1);
     stand.election.established(Epoch(2));
-    // Now whoever looks is told who leads; who does not look, only if it has no vote.
+    // Now every server that looks is told who leads; others only if they have no vote.
     let answer = ask(&mut stand, 1, &late).expect("an answer");
     assert_eq!((answer.state, answer.vote.peer_epoch, answer.vote.zxid), (ServerState::Leading, Epoch(2), Zxid(7)));
     let mut follows = late.clone();
@@ -177,7 +177,7 @@ fn who_asks_is_answered_as_its_kind_is() {
     assert!(ask(&mut stand, 4, &follows).is_some());
 }
 
-/// What server 2 makes of votes of the others.
+/// Server 2, which receives votes of the others.
 struct Two(Stand);
 
 impl Two {
@@ -210,7 +210,7 @@ impl Two {
 #[test]
 fn a_leader_has_to_say_that_it_leads() {
     let mut two = Two::new(Zxid(0));
-    // Those who followed 3 speak, 3 itself is dead or has not heard of it.
+    // Servers that followed 3 send notifications; 3 itself is dead or has not learned of its election.
     two.hears(1, 1, ServerState::Following, 3, 0, 7);
     two.hears(2, 3, ServerState::Following, 3, 0, 7);
     assert_eq!(two.elected(), None);
@@ -229,7 +229,7 @@ fn the_end_waits_for_votes_that_may_be_better() {
     two.hears(1, 1, ServerState::Looking, 2, 5, 1);
     two.0.until(200);
     assert_eq!(two.elected(), None, "a quorum, and 200 ms are not over");
-    // Not better: the wait begins again.
+    // Not better: the wait starts again.
     two.hears(200, 1, ServerState::Looking, 1, 4, 1);
     two.0.until(399);
     assert_eq!(two.elected(), None);
@@ -249,12 +249,12 @@ fn what_does_not_count_changes_nothing() {
         two.0.until(1000);
         assert_eq!(two.elected(), Some((2, 1)), "{from} {leader} {zxid} {election_epoch}");
     }
-    // Observers have no say in who leads.
+    // Observers do not decide who leads.
     let mut two = Two::new(Zxid(5));
     two.hears(1, 1, ServerState::Observing, 3, 9, 1);
     two.hears(2, 3, ServerState::Observing, 3, 9, 1);
     assert_eq!(two.elected(), None);
-    // A newer round begins from the own vote, whatever was better before.
+    // A newer round begins with the own vote, whatever vote was better before.
     let mut two = Two::among(5, Zxid(5));
     two.hears(1, 3, ServerState::Looking, 3, 9, 1);
     two.hears(2, 1, ServerState::Looking, 1, 4, 4);
@@ -262,7 +262,7 @@ fn what_does_not_count_changes_nothing() {
     two.hears(4, 4, ServerState::Looking, 2, 5, 4);
     two.0.until(1000);
     assert_eq!(two.elected(), Some((2, 4)));
-    // A server without a history takes part in no vote.
+    // A server without a history does not vote.
     let mut two = Two::new(Zxid::NONE);
     two.hears(1, 3, ServerState::Looking, 3, 9, 1);
     two.hears(2, 1, ServerState::Looking, 3, 9, 1);
@@ -286,14 +286,14 @@ fn a_newer_configuration_is_taken_in_first() {
     let said = Notification { held, config: Some(text.to_owned()) };
     election.heard(1, ServerId(1), &said, &mut wants);
     assert_eq!(wants, [Want::Adopt(text.to_owned())]);
-    // It could not be read: the vote counts all the same.
+    // The configuration could not be parsed: the vote counts all the same.
     wants.clear();
     election.heard(1, ServerId(1), &Notification { config: None, ..said }, &mut wants);
     let Some(Want::Tell { to: ServerId(1), message }) = wants.first() else { panic!("{wants:?}") };
     assert_eq!(read(message).held.vote, vote);
 }
 
-/// Many servers, links that are slow, and cut for a while.
+/// Many servers, with slow links that are sometimes cut.
 struct World {
     rng: fastrand::Rng,
     now_ms: i64,
@@ -307,7 +307,7 @@ struct World {
 struct Server {
     election: Election,
     candidate: Candidate,
-    /// Since when it has been following or leading.
+    /// The time since when it has been following or leading.
     since_ms: i64,
 }
 
@@ -358,7 +358,8 @@ impl World {
         }
     }
 
-    /// A leader whom no quorum follows and a follower whose leader does not lead give up after a while, as discovery makes them.
+    /// A leader without a quorum of followers, and a follower whose leader does not lead, give up after a while, as in
+    /// ZooKeeper's discovery phase.
     fn give_up(&mut self) {
         let follows = |server: &Server| server.election.current().vote.leader;
         let settled = |server: &Server| server.election.state() != ServerState::Looking;
@@ -399,7 +400,7 @@ impl World {
         self.give_up();
     }
 
-    /// The leader, if every running server has settled for the same and it leads.
+    /// The leader, if all running servers agree on it and it leads.
     fn leader(&self) -> Option<ServerId> {
         let mut leaders = self
             .servers
@@ -446,7 +447,7 @@ fn made_up(seed: u64) {
     };
     let behind = world.servers.keys().filter(|id| own(&world, **id) <= own(&world, leader)).count();
     assert!(behind >= quorum, "seed {seed}: {leader:?} leads and only {behind} have no newer history");
-    // Whoever comes late follows, whatever it has.
+    // A server that comes late follows, whatever history it has.
     for id in order.iter().skip(early) {
         world.boot(*id);
         assert_eq!(world.settle(seed), leader, "seed {seed}: {id:?} came late");

@@ -1,4 +1,4 @@
-//! Servers among each other.
+//! Tests of the communication between servers.
 
 mod bytes;
 mod election;

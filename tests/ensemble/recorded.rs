@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use zabra::types::ServerId;
 
-/// What a line holds.
+/// The kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum Kind {
     Hello,
@@ -17,22 +17,22 @@ pub enum Kind {
     End,
 }
 
-/// One message of a walk.
+/// One message of a recording.
 pub struct Message {
-    /// File and line, for messages of a failed test.
+    /// File and line, for error messages.
     pub place: String,
-    /// Milliseconds since the first message of the file, where they were recorded.
+    /// Milliseconds since the first message of the file, if they were recorded.
     pub at_ms: Option<f64>,
-    /// Who says it; `None` for a connection that was closed before its server had said who it is.
+    /// The sender; `None` for a connection that was closed before its server had sent its id.
     pub from: Option<ServerId>,
-    /// To whom.
+    /// The receiver.
     pub to: Option<ServerId>,
     pub kind: Kind,
     /// Empty for [`Kind::End`].
     pub bytes: Vec<u8>,
 }
 
-/// One file.
+/// One recording.
 pub struct Walk {
     pub name: String,
     /// The lines of the servers' configuration.

@@ -1,4 +1,4 @@
-//! A client's end of a connection: what it asks for, and what it was told.
+//! A client's end of a connection: the requests it sends and what it receives.
 
 use std::collections::VecDeque;
 
@@ -14,18 +14,18 @@ use super::show;
 
 /// One connection.
 pub struct Client {
-    /// What the script calls it.
+    /// Its name in the script.
     pub name: String,
     pub member: i64,
     pub shard: usize,
     pub conn: ConnId,
-    /// Negotiated by its handshake.
+    /// The session and the negotiated timeout.
     pub session: Option<(SessionId, i32)>,
     pub last_zxid: Zxid,
     pub next_xid: i32,
-    /// Number and opcode of what is not answered.
+    /// Xid and opcode of the unanswered requests.
     asked: VecDeque<(i32, Op)>,
-    /// Bytes of the server that are no whole frame yet.
+    /// The beginning of an incomplete frame.
     inbox: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Client {
         bytes
     }
 
-    /// Takes bytes of the server: what they say, a line for each frame.
+    /// Receives bytes from the server; returns their content as text, one line per frame.
     pub fn read(&mut self, bytes: &[u8]) -> Vec<String> {
         self.inbox.extend_from_slice(bytes);
         let mut lines = Vec::new();
@@ -106,7 +106,7 @@ impl Client {
     }
 }
 
-/// What stands behind the header of a reply.
+/// The part of a reply after its header, as text.
 fn body(op: Op, r: &mut Reader<'_>) -> Result<String, JuteError> {
     let said = match op {
         Op::CREATE | Op::SYNC => r.string()?.into_owned(),

@@ -1,10 +1,10 @@
-//! A command's words: what a script can say.
+//! The words of a command in a script.
 
 use zabra::proto::multi::{MultiOp, MultiReadOp};
 use zabra::proto::request::{CreateRequest, Request, SetWatches, Text};
 use zabra::types::{Acl, CreateMode, Epoch, Id, Op, Zxid};
 
-/// The words of a command, each taken once. Those with `=` are found by name, the others come in order.
+/// The words of a command; each is used once. Those with `=` are found by name, the others are used in order.
 pub struct Args<'a> {
     line: &'a str,
     words: Vec<&'a str>,
@@ -25,13 +25,13 @@ impl<'a> Args<'a> {
         self.next().unwrap_or_else(|| panic!("`{}` names no {what}", self.line))
     }
 
-    /// Whether this word is there.
+    /// Whether the command has this word.
     pub fn flag(&mut self, word: &str) -> bool {
         let at = self.words.iter().position(|w| *w == word);
         at.map(|at| self.words.remove(at)).is_some()
     }
 
-    /// What stands behind `name=`.
+    /// The value of `name=`.
     pub fn value(&mut self, name: &str) -> Option<&'a str> {
         let at = self.words.iter().position(|w| w.split_once('=').is_some_and(|(n, _)| n == name))?;
         self.words.remove(at).split_once('=').map(|(_, value)| value)
@@ -54,16 +54,16 @@ impl<'a> Args<'a> {
         self.value(name).map_or_else(Vec::new, |v| v.split(',').map(str::to_owned).collect())
     }
 
-    /// All words were understood.
+    /// Checks that all words were used.
     ///
     /// # Panics
-    /// If some are left.
+    /// If some were not.
     pub fn end(self) {
         assert!(self.words.is_empty(), "`{}`: nothing is known of {:?}", self.line, self.words);
     }
 }
 
-/// The opcode and the body of a request, in the words of `send`.
+/// Opcode and body of the request that `send` describes.
 pub fn request<'a>(what: &str, args: &mut Args<'a>) -> (Op, Request<'a>) {
     match what {
         "create" | "create2" => create(args, if what == "create" { Op::CREATE } else { Op::CREATE2 }),
@@ -127,7 +127,7 @@ fn version(args: &mut Args<'_>) -> i32 {
     args.number("version").map_or(-1, |v| v as i32)
 }
 
-/// `acl=scheme:id:perms`, the permissions a number.
+/// `acl=scheme:id:perms`, with the permissions as a number.
 fn acl(args: &mut Args<'_>) -> Option<Vec<Acl>> {
     let value = args.value("acl")?;
     let parts: Vec<&str> = value.split(':').collect();
@@ -154,7 +154,7 @@ fn create<'a>(args: &mut Args<'a>, code: Op) -> (Op, Request<'a>) {
     (code, Request::Create(CreateRequest { path, data, acl, flags, ttl_ms }))
 }
 
-/// Operations with a `;` between them.
+/// Operations separated by `;`.
 fn multi<'a>(args: &mut Args<'a>) -> Vec<MultiOp<'a>> {
     let words = std::mem::take(&mut args.words);
     let operation = |words: &[&'a str]| {

@@ -1,5 +1,5 @@
-//! What a member's turns run over: a tree that one thread shares, sockets and mailboxes of memory. Each writes down what it is
-//! told to do.
+//! What a member's turns run on: a tree for a single thread, and sockets and mailboxes in memory. Each writes what
+//! happens to the journal.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,14 +20,14 @@ use zabra::watch::Interest;
 use super::journal::Journal;
 use super::show;
 
-/// What connections are called.
+/// The names of connections.
 pub type Names = std::collections::BTreeMap<ConnId, String>;
 
 fn name(names: &Names, conn: ConnId) -> String {
     names.get(&conn).cloned().unwrap_or_else(|| format!("connection {conn}"))
 }
 
-/// The tree and what the cores say about it.
+/// The tree, and the cores' coordination about it.
 pub struct SharedTree {
     pub tree: RefCell<Tree>,
     pub cursors: Vec<Cell<Zxid>>,
@@ -35,7 +35,7 @@ pub struct SharedTree {
     pub journal: Journal,
 }
 
-/// A guard that says when it is dropped.
+/// A lock guard that writes to the journal when it is dropped.
 pub struct Held<G> {
     guard: G,
     who: String,
@@ -167,7 +167,7 @@ impl Sockets for Wires<'_> {
     }
 }
 
-/// The way from a shard to the other cores.
+/// How a shard reaches the other cores.
 pub struct ShardLinks<'a> {
     pub number: usize,
     pub stream: &'a mut VecDeque<ToShard>,
@@ -226,9 +226,9 @@ impl shard::turn::Links for ShardLinks<'_> {
     }
 }
 
-/// The way from the peer core to everybody else.
+/// How the peer core reaches all others.
 pub struct PeerLinks<'a> {
-    /// What log and snapshot writer told.
+    /// Events of the log and of the writer of snapshots.
     pub events: &'a mut VecDeque<peer::Input>,
     pub to_peer: &'a mut VecDeque<ToPeer>,
     pub streams: &'a mut Vec<VecDeque<ToShard>>,
@@ -236,7 +236,7 @@ pub struct PeerLinks<'a> {
     pub parts: &'a mut VecDeque<SnapshotPart>,
     pub names: &'a Names,
     pub journal: Journal,
-    /// Streams that were sent something since the last ring.
+    /// Streams that were sent something since the shards were last woken.
     pub rung: Vec<bool>,
 }
 

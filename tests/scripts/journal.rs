@@ -1,17 +1,17 @@
-//! What was said and done, in the order in which it was.
+//! A journal of everything that happened, in order.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// One thing.
+/// One entry.
 pub enum Item {
-    /// Something between the parts of a server, or a step of one.
+    /// A message between parts of a server, or a step of one part.
     Said(String),
-    /// Bytes were handed to the sockets for this connection: at this place of the list of all that were in this turn.
+    /// Bytes were passed to the sockets. The number is their index in the list of all those of this turn.
     Sent(usize),
 }
 
-/// Everybody writes into the same one.
+/// The journal; all parts write into the same one.
 #[derive(Clone, Default)]
 pub struct Journal {
     items: Rc<RefCell<Vec<Item>>>,
@@ -19,7 +19,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Whether locks, cursors and wake-ups are written down too.
+    /// Whether locks, cursors and wake-ups are recorded too.
     pub fn set_steps(&self, on: bool) {
         self.steps.set(on);
     }
@@ -28,7 +28,7 @@ impl Journal {
         self.items.borrow_mut().push(Item::Said(what));
     }
 
-    /// A step that is only of interest where its place between others is.
+    /// Records a step that only matters for its position between others.
     pub fn step(&self, what: impl FnOnce() -> String) {
         if self.steps.get() {
             self.say(what());

@@ -1,4 +1,4 @@
-//! One server: the turns of its cores, its log and its snapshot writer, each step a call.
+//! One server: the turns of its cores, its log and its writer of snapshots; each step is a call.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,23 +28,23 @@ use super::doubles::{Arrival, Names, PeerLinks, ShardLinks, SharedTree, Wires};
 use super::journal::Journal;
 use super::show;
 
-/// `tickTime`, milliseconds.
+/// `tickTime` in milliseconds.
 const TICK_MS: i32 = 2000;
 
 pub struct Member {
     tree: SharedTree,
     peer: PeerTurn,
     shards: Vec<ShardTurn>,
-    /// What a shard has not taken from its stream.
+    /// Messages on each shard's stream that it has not read.
     streams: Vec<VecDeque<ToShard>>,
-    /// What happened on a shard's sockets since its last turn.
+    /// What happened on each shard's sockets since its last turn.
     arrivals: Vec<Vec<Arrival>>,
     to_peer: VecDeque<ToPeer>,
     log: Log<LogWriter<TestDisk>>,
     batches: VecDeque<Batch>,
     snapshotter: Snapshotter<TestDisk>,
     parts: VecDeque<SnapshotPart>,
-    /// What log and snapshot writer told and the peer has not heard.
+    /// Events of the log and of the writer of snapshots that the peer has not handled.
     events: VecDeque<peer::Input>,
     names: Names,
     next_conn: u64,
@@ -122,7 +122,7 @@ impl Member {
         self.arrivals[shard].push(arrival);
     }
 
-    /// A shard's turn: what it sent to whom.
+    /// One turn of a shard; returns what it sent on which connection.
     pub fn shard_turn(&mut self, number: usize, now: Now) -> Vec<(ConnId, Vec<u8>)> {
         let Member { shards, streams, arrivals, tree, to_peer, names, journal, .. } = self;
         let arrivals = std::mem::take(&mut arrivals[number]);
@@ -144,7 +144,7 @@ impl Member {
         (peer, tree, PeerLinks { events, to_peer, streams, log: batches, parts, names, journal, rung })
     }
 
-    /// The log thread works until it has nothing to do, or `once`: until it has done something with its disk.
+    /// Runs the log thread until it has nothing to do or, with `once`, until it has done one disk operation.
     pub fn sync_log(&mut self, now: Now, once: bool) {
         let mut told = Vec::new();
         loop {
@@ -180,7 +180,7 @@ impl Member {
         }
     }
 
-    /// The snapshot thread writes what it was given.
+    /// Runs the snapshot thread until everything it was given is written.
     pub fn write_snapshot(&mut self, now: Now) {
         while let Some(part) = self.parts.pop_front() {
             let Some(event) = self.snapshotter.take(now, part).expect("this disk has no faults") else { continue };
@@ -192,12 +192,12 @@ impl Member {
         }
     }
 
-    /// Somebody else than a shard, the log or the snapshot's writer tells the peer something.
+    /// Sends the peer an input that comes neither from a shard, nor the log, nor the writer of snapshots.
     pub fn tell(&mut self, input: peer::Input) {
         self.events.push_back(input);
     }
 
-    /// Whether nothing is left to do but wait for clients and clocks.
+    /// Whether nothing is left to do except to wait for clients and timers.
     pub fn is_idle(&self) -> bool {
         self.peer.peer().is_idle()
             && self.events.is_empty()
@@ -210,14 +210,14 @@ impl Member {
             && self.shards.iter().all(|s| !s.shard().has_ready())
     }
 
-    /// The invariants of all machines.
+    /// Checks the invariants of all state machines.
     pub fn check(&self) {
         self.peer.check(&self.tree.tree.borrow());
         self.shards.iter().for_each(ShardTurn::check);
         self.log.check();
     }
 
-    /// How far everything is.
+    /// The state of everything, as text.
     pub fn show(&self, now: Now) -> Vec<String> {
         let tree = self.tree.tree.borrow();
         let status = self.peer.peer().status(&tree, true);
@@ -238,7 +238,7 @@ impl Member {
         lines
     }
 
-    /// A znode, without a client's asking.
+    /// A znode as text, without a client's request.
     pub fn node(&self, path: &str) -> String {
         let tree = self.tree.tree.borrow();
         let node = tree.get(path);

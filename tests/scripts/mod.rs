@@ -1,8 +1,9 @@
-//! Tests that read as text: the shipped turns of shards and peer core and the shipped log, driven by the commands of a file, with
-//! everything they say to clients and to each other written below each command. `README.md` in this folder is the language.
+//! Tests that can be read as text: the commands in a file drive the shipped turns of shards and peer core and the
+//! shipped log, and below each command stands what they send to clients and to each other. `README.md` in this folder
+//! explains the language.
 //!
-//! A line that begins with `> ` is a command. Comments (`#`) and empty lines stay as they are. All other lines are what the
-//! commands showed: `UPDATE_EXPECT=1 cargo test --test zabra scripts::` writes them again.
+//! A line that begins with `> ` is a command. Comments (`#`) and empty lines are kept. All other lines are the output
+//! of the commands: `UPDATE_EXPECT=1 cargo test --test zabra scripts::` writes them again.
 
 mod client;
 mod command;
@@ -57,7 +58,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts")
 }
 
-/// Says which line of a script was run when something panicked.
+/// When something panics, says which line of the script was being run.
 struct Running<'a> {
     script: &'a str,
     line: usize,
@@ -72,7 +73,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Runs a script and compares what it shows with what its file says.
+/// Runs a script and compares its output with the file.
 fn run(name: &str) {
     let script = format!("{}.txt", name.replace('_', "-"));
     let path = folder().join(&script);

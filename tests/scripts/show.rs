@@ -1,4 +1,4 @@
-//! Numbers and records as a reader wants to see them.
+//! Numbers and records as readable text.
 
 use zabra::jute::Reader;
 use zabra::peer::{Append, SnapshotPart};

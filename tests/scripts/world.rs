@@ -1,4 +1,4 @@
-//! Members, connections and a clock, and the commands that move them.
+//! Members, connections and a clock, and the commands that control them.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::doubles::Arrival;
 use super::journal::{Item, Journal};
 use super::member::Member;
 
-/// The member that a command means which names none.
+/// The member of a command that names none.
 const DEFAULT: i64 = 1;
 
-/// Everything of a script.
+/// The state of a script.
 pub struct World {
     now: Now,
     members: BTreeMap<i64, Member>,
@@ -37,7 +37,7 @@ impl Default for World {
 }
 
 impl World {
-    /// Does what a line says. Returns what was shown.
+    /// Runs a command and returns its output.
     pub fn command(&mut self, line: &str) -> Vec<String> {
         let mut args = Args::new(line);
         let first = args.need("command");
@@ -165,7 +165,7 @@ impl World {
         lines
     }
 
-    /// What was written down since the last time. `sent` are the bytes that clients of member `id` got meanwhile.
+    /// What was recorded since the last call. `sent` are the bytes that clients of member `id` got meanwhile.
     fn said(&mut self, id: i64, sent: &[(zabra::types::ConnId, Vec<u8>)]) -> Vec<String> {
         let mut lines = Vec::new();
         for item in self.journal.take() {
@@ -181,7 +181,7 @@ impl World {
         lines
     }
 
-    /// Turns, syncs and writes until nobody has anything to do. Shows only what clients get.
+    /// Makes turns, syncs and writes until nobody has anything to do. Shows only what clients get.
     fn settle(&mut self) -> Vec<String> {
         let mut lines = self.said(DEFAULT, &[]);
         for _ in 0..100 {
