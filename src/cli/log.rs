@@ -12,7 +12,7 @@ use crate::runtime::disk::{FsDir, SyncMethod};
 use crate::txnlog::disk::Dir;
 use crate::txnlog::names::{list_logs, parse_log_name};
 use crate::txnlog::record::Damage;
-use crate::txnlog::recovery::follows;
+use crate::txnlog::record::follows;
 use crate::txnlog::scan::{End, LogReader};
 use crate::types::Zxid;
 

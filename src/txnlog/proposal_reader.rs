@@ -6,7 +6,7 @@ use std::io;
 
 use super::disk::Dir;
 use super::names::{LogFile, list_logs};
-use super::recovery::follows;
+use super::record::follows;
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
 

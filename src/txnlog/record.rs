@@ -297,6 +297,25 @@ pub fn is_logged(op: Op) -> bool {
         || matches!(op, Op::CREATE_SESSION | Op::CLOSE_SESSION)
 }
 
+/// Whether this record may come next, after the last one read.
+pub fn follows(record: &Record<'_>, base: Zxid, seen: Option<Zxid>) -> bool {
+    let z = record.header.zxid;
+    let last = seen.map_or(base, |s| s.max(base));
+    if z <= last {
+        return false;
+    }
+    match record.trailer {
+        // Zabra's trailer names the record before. After a snapshot that no log leads to, that record may be older than
+        // the snapshot.
+        Some(t) if seen.is_some_and(|s| s >= base) => Some(t.prev) == seen,
+        Some(t) => t.prev <= base,
+        // Apache's records do not name it, but in an epoch zxids are consecutive, and a leader's first transaction has
+        // counter 1.
+        None if z.epoch() == last.epoch() => z.0 == last.0 + 1,
+        None => z.counter() == 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,10 +4,8 @@
 //! One rule is not Apache's: a history that cannot be shown to be complete is never served. What a crash may have torn
 //! is cut off and reported. Anything else that is missing or damaged is an error that names the file and the position.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
-
-use thiserror::Error;
 
 use super::compress;
 use super::disk::Dir;
@@ -15,195 +13,19 @@ use super::names::{
     Compression, LogFile, SNAPSHOT_TMP_PREFIX, SnapshotFile, list_logs, list_snapshots, parse_log_name,
     parse_snapshot_name,
 };
-use super::record::{Damage, FILE_HEADER, Record};
+use super::record::FILE_HEADER;
+pub use super::recovered::{Builder, Cut, DigestMismatch, Logged, Recovered, RecoveryOptions, Replica, Report};
+pub use super::recovery_error::RecoveryError;
+use super::recovery_error::io_error;
 use super::replay::Replay;
 use super::rewrite_tail::{self, FileEnd};
-use super::scan::{End, LogReader};
+use super::scan::LogReader;
 use super::snapshot::{self, ZxidDigest};
 use super::snapshot_read::{self, Node, Sink, Tail};
-use crate::txn::{Txn, TxnHeader};
 use crate::types::{Acl, AclId, SessionId, Zxid};
 
 /// Most snapshots that are tried, newest first, as in ZooKeeper.
 const MAX_SNAPSHOTS_TRIED: usize = 100;
-
-/// A state to which transactions are applied.
-pub trait Replica {
-    /// Applies one transaction. Replay may apply a transaction that the state already contains, which must do no harm.
-    fn apply(&mut self, header: &TxnHeader, txn: &Txn);
-    /// The current digest; `None` if digests are off.
-    fn digest(&self) -> Option<u64>;
-}
-
-/// Builds a [`Replica`] from a snapshot.
-pub trait Builder: Sized {
-    /// The type of the state.
-    type Replica: Replica;
-    /// An ACL list of the snapshot.
-    fn acl(&mut self, id: AclId, list: Vec<Acl>) -> Result<(), String>;
-    /// A node of the snapshot.
-    fn node(&mut self, node: Node<'_>) -> Result<(), String>;
-    /// The state as of `zxid`.
-    fn finish(self, zxid: Zxid) -> Result<Self::Replica, String>;
-    /// The state before any transaction, for a start without a snapshot.
-    fn fresh(self) -> Self::Replica;
-}
-
-/// Settings of recovery.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RecoveryOptions {
-    /// `snapshot.trust.empty`: logs without a snapshot are applied to an empty tree (an upgrade from 3.4).
-    pub trust_empty_snapshot: bool,
-    /// An empty directory becomes a new database: because of `db.autocreate`, or because a file named `initialize` was
-    /// there, which the caller removes.
-    pub may_create: bool,
-    /// `digest.enabled`: the digests in the log are checked.
-    pub verify_digests: bool,
-    /// `commitLogCount`: how many of the last transactions are kept for followers that synchronise.
-    pub keep_last: usize,
-}
-
-impl Default for RecoveryOptions {
-    fn default() -> RecoveryOptions {
-        RecoveryOptions { trust_empty_snapshot: false, may_create: true, verify_digests: true, keep_last: 500 }
-    }
-}
-
-/// An end of a file that was cut off because a crash had torn it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct Cut {
-    pub file: String,
-    /// The file was cut at this offset, or removed if it had no whole record.
-    pub at: u64,
-    /// Number of bytes cut off.
-    pub bytes: u64,
-    pub damage: Damage,
-    /// Number of whole records in what was cut off. They were written in the batch that the crash tore, so they were
-    /// never acknowledged.
-    pub unsynced_records: u32,
-    pub removed: bool,
-}
-
-/// A digest that differs from the one in the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct DigestMismatch {
-    pub zxid: Zxid,
-    pub stored: u64,
-    pub computed: u64,
-}
-
-/// What recovery did, for the server's log and the metrics.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Report {
-    /// The file name of the snapshot that was loaded.
-    pub snapshot: Option<String>,
-    /// Newer snapshots that could not be used, with the reasons.
-    pub bad_snapshots: Vec<(String, String)>,
-    /// Number of transactions applied.
-    pub replayed: u64,
-    /// Number of log bytes read.
-    pub log_bytes: u64,
-    /// Those without Zabra's trailer, which Apache wrote.
-    pub foreign: u64,
-    /// What was cut off.
-    pub cuts: Vec<Cut>,
-    /// The first digests that differed.
-    pub digest_mismatches: Vec<DigestMismatch>,
-    /// Number of digests that differed.
-    pub digest_mismatch_count: u64,
-    /// The digest after every 128th zxid that was replayed, as the four-letter word `hash` lists them; the newest 1024.
-    pub logged_digests: VecDeque<(Zxid, u64)>,
-    /// The snapshot records a digest for this zxid, but the log ends before it: the end of the log may be missing.
-    pub digest_not_reached: Option<Zxid>,
-}
-
-/// One transaction as in a PROPOSAL: header, transaction, digest.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct Logged {
-    pub zxid: Zxid,
-    pub payload: Vec<u8>,
-}
-
-/// The recovered state.
-#[derive(Debug)]
-pub struct Recovered<R> {
-    /// The tree or other state.
-    pub state: R,
-    /// Every open session with its timeout in milliseconds.
-    pub sessions: HashMap<SessionId, i32>,
-    /// The zxid of the last transaction; [`Zxid::NONE`] if the directory is empty and may not become a new database.
-    pub last: Zxid,
-    /// The directory was empty: the caller must write a first snapshot before it serves.
-    pub fresh: bool,
-    /// The last transactions, oldest first.
-    pub tail: VecDeque<Logged>,
-    /// What was done.
-    pub report: Report,
-}
-
-const REPAIR: &str = "Nothing was changed. In an ensemble: move this server's version-2 directories away and let it sync \
-                      from the leader. Alone: restore the file from a backup; `zabra log verify` shows what is readable.";
-
-/// Why a data directory cannot be served.
-#[derive(Debug, Error)]
-#[allow(missing_docs)]
-pub enum RecoveryError {
-    #[error("{path}: {error}")]
-    Io { path: String, error: io::Error },
-    #[error("Log directory has snapshot files. Check if dataLogDir and dataDir configuration is correct. ({path})")]
-    SnapshotsInLogDir { path: String },
-    #[error("Snapshot directory has log files. Check if dataLogDir and dataDir configuration is correct. ({path})")]
-    LogsInSnapDir { path: String },
-    #[error(
-        "No snapshot found, but there are log entries in {path}. Restore the snapshots; only when upgrading from 3.4 set \
-         snapshot.trust.empty=true for one start."
-    )]
-    LogsWithoutSnapshot { path: String },
-    #[error("Not able to find valid snapshots in {path}: {}. {REPAIR}", list(.tried))]
-    NoValidSnapshot { path: String, tried: Vec<(String, String)> },
-    #[error("{file}: {damage} at byte {at}, and {} {REPAIR}", proof(.later))]
-    Corrupt { file: String, at: u64, damage: Damage, later: Option<(u64, Zxid)> },
-    #[error(
-        "{file}: at byte {at} transaction {found} follows {after}{}: transactions between them are missing, a log file may be \
-         gone. {REPAIR}",
-        stated(.prev)
-    )]
-    Hole { file: String, at: u64, after: Zxid, found: Zxid, prev: Option<Zxid> },
-    #[error("{file} begins with transaction {found}, which is not what its name says: was it renamed? {REPAIR}")]
-    Misnamed { file: String, found: Zxid },
-    #[error("{file}: transaction {zxid} at byte {at} cannot be read: {what}. {REPAIR}")]
-    Unreadable { file: String, at: u64, zxid: Zxid, what: String },
-    #[error(
-        "{snapshot} cannot be used ({reason}), and the log ends at {last}, before it: transactions are missing. If this \
-         server was being synced when it stopped, the file may be removed. {REPAIR}"
-    )]
-    EndsBeforeSnapshot { snapshot: String, reason: String, last: Zxid },
-    #[error(
-        "{file}: the bytes from {from} on are not the same when they are read again. The disk lost a write, or somebody \
-         writes to the file. Nothing was served; start again, and look for I/O errors in the kernel log."
-    )]
-    Changed { file: String, from: u64 },
-}
-
-fn list(tried: &[(String, String)]) -> String {
-    tried.iter().map(|(name, why)| format!("{name} ({why})")).collect::<Vec<_>>().join(", ")
-}
-
-fn proof(later: &Option<(u64, Zxid)>) -> String {
-    match later {
-        Some((at, zxid)) => {
-            format!("what follows at byte {at} (transaction {zxid}) shows that these bytes had been durable.")
-        }
-        None => "these bytes had been durable.".to_owned(),
-    }
-}
-
-fn stated(prev: &Option<Zxid>) -> String {
-    prev.map(|p| format!(" but was written after {p}")).unwrap_or_default()
-}
 
 /// Recovers from `snap` (`dataDir/version-2`) and `log` (`dataLogDir/version-2`); pass two handles of the same
 /// directory if they are the same. Torn ends are cut off on the disk, and unfinished snapshots removed, only after
@@ -297,10 +119,6 @@ fn is_begun<D: Dir>(snap: &D, file: &SnapshotFile) -> Result<bool, RecoveryError
 /// empty file is not evidence of that.
 fn ahead(bad: &[(String, String)], last: Zxid) -> Option<(String, String)> {
     bad.iter().find(|(name, _)| parse_snapshot_name(name).is_some_and(|(z, _)| z > last)).cloned()
-}
-
-pub(super) fn io_error(path: String, error: io::Error) -> RecoveryError {
-    RecoveryError::Io { path, error }
 }
 
 /// Checks for exchanged or changed `dataDir` and `dataLogDir`, which would look like an empty database.
@@ -420,41 +238,4 @@ fn make_durable<D: Dir>(
     rewrite_tail::make_durable(log, &ends)?;
     snap.sync_dir().map_err(|e| io_error(snap.path(), e))?;
     log.sync_dir().map_err(|e| io_error(log.path(), e))
-}
-
-/// Turns the end of a file into a [`Cut`] if it is torn; an error if the file is damaged.
-pub(super) fn cut_of(file: &LogFile, end: &End) -> Result<Option<Cut>, RecoveryError> {
-    let cut = |at, bytes, damage: &Damage, unsynced_records| {
-        Some(Cut { file: file.name.clone(), at, bytes, damage: damage.clone(), unsynced_records, removed: false })
-    };
-    match end {
-        End::Clean { at } if *at <= FILE_HEADER.len() as u64 => Ok(cut(*at, 0, &Damage::Zeros, 0)),
-        End::Clean { .. } => Ok(None),
-        End::Torn { at, damage, until, unsynced_records } => {
-            assert!(until >= at, "{}: garbage from {at} to {until}", file.name);
-            Ok(cut(*at, until - at, damage, *unsynced_records))
-        }
-        End::Corrupt { at, damage, later } => {
-            Err(RecoveryError::Corrupt { file: file.name.clone(), at: *at, damage: damage.clone(), later: *later })
-        }
-    }
-}
-
-/// Whether this record may come next, after the last one read.
-pub fn follows(record: &Record<'_>, base: Zxid, seen: Option<Zxid>) -> bool {
-    let z = record.header.zxid;
-    let last = seen.map_or(base, |s| s.max(base));
-    if z <= last {
-        return false;
-    }
-    match record.trailer {
-        // Zabra's trailer names the record before. After a snapshot that no log leads to, that record may be older than
-        // the snapshot.
-        Some(t) if seen.is_some_and(|s| s >= base) => Some(t.prev) == seen,
-        Some(t) => t.prev <= base,
-        // Apache's records do not name it, but in an epoch zxids are consecutive, and a leader's first transaction has
-        // counter 1.
-        None if z.epoch() == last.epoch() => z.0 == last.0 + 1,
-        None => z.counter() == 1,
-    }
 }

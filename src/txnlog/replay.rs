@@ -5,10 +5,9 @@ use std::collections::{HashMap, VecDeque};
 
 use super::disk::Dir;
 use super::names::LogFile;
-use super::record::{Damage, Record};
-use super::recovery::{
-    Cut, DigestMismatch, Logged, Recovered, RecoveryError, RecoveryOptions, Replica, Report, cut_of, follows, io_error,
-};
+use super::record::{Damage, FILE_HEADER, Record, follows};
+use super::recovered::{Cut, DigestMismatch, Logged, Recovered, RecoveryOptions, Replica, Report};
+use super::recovery_error::{RecoveryError, io_error};
 use super::rewrite_tail::FileEnd;
 use super::scan::{End, LogReader};
 use super::snapshot::ZxidDigest;
@@ -29,6 +28,24 @@ fn has_records<D: Dir>(dir: &D, file: &LogFile) -> Result<bool, RecoveryError> {
     let failed = |e| io_error(format!("{}/{}", dir.path(), file.name), e);
     let mut log = LogReader::open(dir, &file.name).map_err(failed)?;
     Ok(log.next_record().map_err(failed)?.is_some())
+}
+
+/// Turns the end of a file into a [`Cut`] if it is torn; an error if the file is damaged.
+fn cut_of(file: &LogFile, end: &End) -> Result<Option<Cut>, RecoveryError> {
+    let cut = |at, bytes, damage: &Damage, unsynced_records| {
+        Some(Cut { file: file.name.clone(), at, bytes, damage: damage.clone(), unsynced_records, removed: false })
+    };
+    match end {
+        End::Clean { at } if *at <= FILE_HEADER.len() as u64 => Ok(cut(*at, 0, &Damage::Zeros, 0)),
+        End::Clean { .. } => Ok(None),
+        End::Torn { at, damage, until, unsynced_records } => {
+            assert!(until >= at, "{}: garbage from {at} to {until}", file.name);
+            Ok(cut(*at, until - at, damage, *unsynced_records))
+        }
+        End::Corrupt { at, damage, later } => {
+            Err(RecoveryError::Corrupt { file: file.name.clone(), at: *at, damage: damage.clone(), later: *later })
+        }
+    }
 }
 
 /// Applies the logs to a state.

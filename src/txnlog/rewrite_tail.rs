@@ -13,7 +13,7 @@
 use super::disk::Dir;
 use super::end_mark::{self, Mark};
 use super::record::FILE_HEADER;
-use super::recovery::{RecoveryError, io_error};
+use super::recovery_error::{RecoveryError, io_error};
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
 

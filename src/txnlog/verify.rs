@@ -8,8 +8,7 @@ use std::io;
 
 use super::disk::Dir;
 use super::names::{LogFile, SnapshotFile, list_logs, parse_snapshot_name};
-use super::record::Record;
-use super::recovery::follows;
+use super::record::{Record, follows};
 use super::scan::{End, LogReader};
 use super::snapshot_read::{Node, Sink, SnapshotError, Tail, read_file};
 use crate::types::{Acl, AclId, SessionId, Zxid};
