@@ -93,18 +93,25 @@ pub(super) fn open_dir(path: &Path) -> Result<FsDir, Trouble> {
     FsDir::open(path, false, SyncMethod::Fdatasync).map_err(|e| Trouble::Argument(e.to_string()))
 }
 
+/// An error unless `path` is a file that has a place on a disk. `hint` says what to name instead.
+pub(super) fn check_file(path: &Path, hint: &str) -> Result<(), Trouble> {
+    let what = match path.metadata() {
+        Ok(meta) if meta.is_file() => return Ok(()),
+        Ok(meta) if meta.is_dir() => "it is a directory".to_owned(),
+        Ok(_) => "it is not a regular file".to_owned(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    Err(Trouble::Argument(format!("{}: {what}: {hint}", path.display())))
+}
+
 /// The directory, and the log files that the argument means, oldest first.
 fn open(path: &Path) -> Result<(FsDir, Vec<String>), Trouble> {
     if !path.is_dir() {
         let (Some(name), Some(parent)) = (path.file_name().and_then(|n| n.to_str()), path.parent()) else {
             return Err(Trouble::Argument(format!("{}: name a log file or a directory", path.display())));
         };
-        if !path.is_file() {
-            return Err(Trouble::Argument(format!(
-                "{}: there is no such file: name a log file or a directory",
-                path.display()
-            )));
-        }
+        check_file(path, "name a log file or a directory")?;
         return Ok((open_dir(parent)?, vec![name.to_string()]));
     }
     let inner = path.join("version-2");
@@ -116,7 +123,19 @@ fn open(path: &Path) -> Result<(FsDir, Vec<String>), Trouble> {
     Ok((dir, logs.into_iter().map(|l| l.name).collect()))
 }
 
+/// An error for a single file without even the header of a log: there is nothing in it to look at. Among others it is what a
+/// crash left.
+fn refuse_nothing<D: Dir>(dir: &D, names: &[String]) -> Result<(), Trouble> {
+    let [name] = names else { return Ok(()) };
+    let log = open_log(dir, name)?;
+    match log.end() {
+        Some(End::Torn { .. }) => Err(Trouble::Argument(format!("{}/{name}: {}", dir.path(), end_words(log.end())))),
+        _ => Ok(()),
+    }
+}
+
 fn dump_all<D: Dir>(dir: &D, names: &[String], out: &mut impl Write) -> Result<(), Trouble> {
+    refuse_nothing(dir, names)?;
     for name in names {
         if names.len() > 1 {
             writeln!(out, "{name}:").map_err(Trouble::Output)?;
@@ -130,9 +149,14 @@ fn damaged<D: Dir>(dir: &D, name: &str, what: impl std::fmt::Display) -> Trouble
     Trouble::Damaged(format!("{}/{name}: {what}", dir.path()))
 }
 
-/// Opens a log. If a file neither has a log's header nor its name, the argument is wrong and the log not damaged.
+/// Opens a log. If a file neither has a log's header nor its name, or this user may not read it, the argument is wrong
+/// and the log not damaged.
 fn open_log<D: Dir>(dir: &D, name: &str) -> Result<LogReader<D::Reader>, Trouble> {
-    let log = LogReader::open(dir, name).map_err(|e| damaged(dir, name, e))?;
+    let wrong_argument = [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound, io::ErrorKind::InvalidInput];
+    let log = LogReader::open(dir, name).map_err(|e| match e.kind() {
+        kind if wrong_argument.contains(&kind) => Trouble::Argument(e.to_string()),
+        _ => damaged(dir, name, e),
+    })?;
     if log.end().is_some() && parse_log_name(name).is_none() {
         return Err(Trouble::Argument(format!("{}/{name}: {}: name a log file", dir.path(), Damage::FileHeader)));
     }
@@ -164,6 +188,7 @@ fn end_words(end: Option<&End>) -> String {
     match end {
         None => "the end was not reached".into(),
         Some(End::Clean { at }) => format!("ends at byte {at}"),
+        Some(End::Torn { at: 0, .. }) => "empty: a crash ended its making, and the next start removes it".into(),
         Some(End::Torn { at, damage, until, unsynced_records }) => {
             let lost = match unsynced_records {
                 0 => String::new(),
@@ -194,6 +219,7 @@ struct Seen {
 
 fn verify_all<D: Dir>(dir: &D, names: &[String], out: &mut impl Write) -> Result<(), Trouble> {
     let mut seen = Seen::default();
+    refuse_nothing(dir, names)?;
     for name in names {
         verify(dir, name, &mut seen, out)?;
     }
@@ -331,9 +357,16 @@ mod tests {
             let error = verified(&named).expect_err("must fail");
             assert!(error.contains("Damaged") && error.contains(what), "{error}");
         }
-        std::fs::write(&named, b"").expect("written");
-        let text = verified(&named).expect("left by a crash");
-        assert!(text.contains("no transactions"), "{text}");
+        for bytes in [&b""[..], b"ZKLG", &[0; 8192]] {
+            std::fs::write(&named, bytes).expect("written");
+            let error = verified(&named).expect_err("there is nothing in it");
+            assert!(error.contains("Argument") && error.contains("log.1: empty: a crash ended its making"), "{error}");
+        }
+        // Behind others it is what a crash left, and no fault.
+        let temp = logs();
+        std::fs::write(temp.path().join("version-2/log.7"), b"").expect("written");
+        let text = verified(temp.path()).expect("is whole");
+        assert!(text.contains("log.7: no transactions, empty: a crash ended"), "{text}");
     }
 
     #[test]

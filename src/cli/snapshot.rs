@@ -1,5 +1,6 @@
 //! `zabra snapshot dump|verify`. Mirrors `SnapshotFormatter`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 
 use super::date;
-use super::log::{Trouble, open_dir, report};
+use super::log::{Trouble, check_file, open_dir, report};
 use crate::config::ExitCode;
 use crate::tree::{Tree, TreeLoader, TreeOptions};
 use crate::txn::TxnDigest;
@@ -72,13 +73,15 @@ struct Snapshot {
 /// Collects the parts of a snapshot while it is read.
 struct Loading {
     tree: TreeLoader,
-    sessions: Vec<(SessionId, i32)>,
+    sessions: BTreeMap<SessionId, i32>,
 }
 
 impl Sink for Loading {
     fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), String> {
-        self.sessions.push((id, timeout_ms));
-        Ok(())
+        match self.sessions.insert(id, timeout_ms) {
+            Some(_) => Err(format!("session {id} is in the snapshot twice")),
+            None => Ok(()),
+        }
     }
 
     fn acl(&mut self, id: AclId, list: Vec<Acl>) -> Result<(), String> {
@@ -96,20 +99,17 @@ fn load(file: &Path) -> Result<Snapshot, Trouble> {
         let what = "is not named snapshot.<zxid>, with .gz or .snappy if compressed: name a snapshot file";
         return Err(Trouble::Argument(format!("{}: {what}", file.display())));
     };
-    if !file.is_file() {
-        return Err(Trouble::Argument(format!("{}: there is no such file: name a snapshot file", file.display())));
-    }
+    check_file(file, "name a snapshot file")?;
     let dir = open_dir(file.parent().unwrap_or(Path::new(".")))?;
     let reader = dir.open(name).map_err(|e| Trouble::Argument(e.to_string()))?;
     // Tells TTL znodes from ephemerals, whatever the server's settings are.
     let extended = ExtendedTypes { enabled: true, emulate_353: false };
     let tree = TreeLoader::new(TreeOptions { extended, digest_enabled: true });
-    let mut loading = Loading { tree, sessions: Vec::new() };
+    let mut loading = Loading { tree, sessions: BTreeMap::new() };
     let damaged = |what: String| Trouble::Damaged(format!("{}: {what}", file.display()));
     let tail = read_file(reader, zxid, compression, &mut loading).map_err(|e| damaged(e.to_string()))?;
     let tree = loading.tree.finish(zxid).map_err(|e| damaged(e.to_string()))?;
-    loading.sessions.sort();
-    Ok(Snapshot { tree, sessions: loading.sessions, tail, zxid })
+    Ok(Snapshot { tree, sessions: loading.sessions.into_iter().collect(), tail, zxid })
 }
 
 fn verify(s: &Snapshot, file: &Path, out: &mut impl Write) -> Result<(), Trouble> {

@@ -128,8 +128,8 @@ impl<R: disk::Reader> Read for Unpacker<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self {
             Unpacker::Plain(r) => r.read(out),
-            Unpacker::Gzip(r) => r.read(out),
-            Unpacker::Snappy(r) => r.read(out),
+            Unpacker::Gzip(r) => r.read(out).map_err(|e| explained("gzip", &e)),
+            Unpacker::Snappy(r) => r.read(out).map_err(|e| explained("snappy", &e)),
         }
     }
 }
@@ -197,6 +197,16 @@ impl<R: Read> SnappyReader<R> {
         self.from += n;
         Ok(n)
     }
+}
+
+/// An error of the packing, or of the disk below it, in words that name the packing.
+fn explained(packing: &str, e: &io::Error) -> io::Error {
+    let what = match e.kind() {
+        io::ErrorKind::UnexpectedEof => format!("the {packing} stream ends too early"),
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => format!("the {packing} stream is damaged: {e}"),
+        _ => e.to_string(),
+    };
+    io::Error::new(e.kind(), what)
 }
 
 fn bad(what: &str) -> io::Error {

@@ -80,6 +80,14 @@ pub trait Writer: io::Write + Send {
 pub trait Reader: io::Read + Send {
     /// The file's length when it was opened.
     fn len(&self) -> u64;
+    /// Skips bytes from the current place on that the file system knows to be zeros because it keeps no blocks for them (a hole);
+    /// returns how many. Where nobody knows, none.
+    ///
+    /// # Errors
+    /// The disk's.
+    fn skip_hole(&mut self) -> io::Result<u64> {
+        Ok(0)
+    }
     /// Whether the file is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -150,8 +150,10 @@ struct Loading<B> {
 
 impl<B: Builder> Sink for Loading<B> {
     fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), String> {
-        self.sessions.insert(id, timeout_ms);
-        Ok(())
+        match self.sessions.insert(id, timeout_ms) {
+            Some(_) => Err(format!("session {id} is in the snapshot twice")),
+            None => Ok(()),
+        }
     }
     fn acl(&mut self, id: AclId, list: Vec<Acl>) -> Result<(), String> {
         self.builder.acl(id, list)

@@ -15,6 +15,9 @@ use crate::types::Zxid;
 const READ_SIZE: usize = 1 << 20;
 /// Space is allocated ahead in multiples of this, by Zabra, and by Apache unless `preAllocSize` is unusual.
 const BLOCK: u64 = 4096;
+/// Zeros that are read before the file system is asked for the end of them: more than anybody allocates ahead, so that no log of a
+/// server depends on its word, and few enough that a file of terabytes without a byte in it is judged at once.
+const HOLE_FROM: u64 = 256 << 20;
 /// Longest record that is searched for after damage. This limits the memory that wrong lengths can ask for.
 const MAX_SOUGHT: u64 = 128 << 20;
 /// Most bytes that are checksummed while searching for records after damage; beyond this the damage counts as
@@ -382,6 +385,7 @@ impl<R: DiskReader> LogReader<R> {
     /// Moves to the next byte that is not zero and returns its offset; `None` at the end of the file. Keeps a few bytes
     /// before it in the buffer.
     fn skip_zeros(&mut self) -> io::Result<Option<u64>> {
+        let began = self.at;
         loop {
             let n = self.fill(16)?;
             if n == 0 {
@@ -395,6 +399,12 @@ impl<R: DiskReader> LogReader<R> {
                 None if n as u64 == self.len - self.at => return Ok(None),
                 // Keep some bytes, so that stepping back stays inside the buffer.
                 None => self.advance(n - 8),
+            }
+            if self.at - began >= HOLE_FROM {
+                // What is in the buffer is zeros too, so it stands for as many bytes before the hole's end.
+                self.at += self.file.skip_hole()?;
+                // It may have grown meanwhile.
+                self.len = self.len.max(self.at + self.window().len() as u64);
             }
         }
     }

@@ -19,4 +19,5 @@ mod snapshots;
 mod start;
 mod stop_and_kill;
 mod throttle;
+mod verify;
 mod words;

@@ -6,7 +6,8 @@ use super::{FsSegment, FsWriter, NEW_SEGMENT, SyncMethod, named, removal, set_le
 use crate::runtime::start_error::StartError;
 use crate::txnlog::disk::{Dir, Reader, Segment};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -241,6 +242,24 @@ impl Reader for FsReader {
     fn len(&self) -> u64 {
         self.len
     }
+
+    fn skip_hole(&mut self) -> io::Result<u64> {
+        let here = named(self.buffer.stream_position(), &self.path, "see where it is read")?;
+        let at = libc::off_t::try_from(here).map_err(io::Error::other)?;
+        // SAFETY: no pointers; the descriptor is open.
+        let data = unsafe { libc::lseek(self.buffer.get_ref().as_raw_fd(), at, libc::SEEK_DATA) };
+        let data = match u64::try_from(data) {
+            Ok(data) => data,
+            Err(_) => match io::Error::last_os_error() {
+                // There are no more bytes but zeros.
+                e if e.raw_os_error() == Some(libc::ENXIO) => self.len.max(here),
+                e if e.raw_os_error() == Some(libc::EINVAL) => here,
+                e => return named(Err(e), &self.path, "look for data"),
+            },
+        };
+        named(self.buffer.seek(SeekFrom::Start(data)), &self.path, "go on reading")?;
+        Ok(data - here)
+    }
 }
 
 #[cfg(test)]
@@ -301,6 +320,33 @@ mod tests {
         d.remove("snapshot.5").unwrap();
         d.sync_dir().unwrap();
         assert_eq!(d.list().unwrap(), []);
+    }
+
+    #[test]
+    fn a_hole_is_skipped_to_the_data_behind_it() {
+        let tmp = tempfile::tempdir().unwrap();
+        let d = open(tmp.path(), SyncMethod::default());
+        const HOLE: u64 = 1 << 30;
+        let file = File::create(tmp.path().join("log.1")).unwrap();
+        file.write_all_at(b"begin", 0).unwrap();
+        file.write_all_at(b"data", HOLE + 17).unwrap();
+        file.set_len(3 * HOLE).unwrap();
+        let mut r = d.open("log.1").unwrap();
+        let mut five = [0; 5];
+        r.read_exact(&mut five).unwrap();
+        // Data has to be read.
+        let mut at = 5 + r.skip_hole().unwrap();
+        assert!(at <= 4096 * 16, "{at}");
+        r.read_exact(&mut [0; 65536]).unwrap();
+        at += 65536 + r.skip_hole().unwrap();
+        // A block is data as a whole.
+        assert!(at <= HOLE + 17 && at > HOLE - 65536, "{at}");
+        let mut rest = vec![0; 1 << 20];
+        r.read_exact(&mut rest).unwrap();
+        let found = (HOLE + 17 - at) as usize;
+        assert!(rest[..found].iter().all(|b| *b == 0) && rest[found..].starts_with(b"data\0"));
+        at += rest.len() as u64;
+        assert_eq!((at + r.skip_hole().unwrap(), r.read(&mut five).unwrap()), (3 * HOLE, 0));
     }
 
     #[test]
