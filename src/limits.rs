@@ -66,6 +66,10 @@ pub const IMAGE_BACKLOG: usize = 512 << 10;
 /// Most snapshot requests of administrators that may wait at the same time.
 pub const SNAPSHOTS_ASKED: usize = 64;
 
+/// Most watches or ephemerals that a core lists at once for an administrator. Longer lists are made in pieces, with the
+/// core's other work between them.
+pub const LIST_PIECE: usize = 4096;
+
 /// Most requests that the peer core takes in one turn.
 pub const SUBMIT_BURST: usize = 4096;
 

@@ -119,8 +119,6 @@ pub struct PeerStatus {
     pub global_sessions: usize,
     /// Times of expiry (monotonic milliseconds) with the sessions that expire then; empty unless requested.
     pub expiry: Vec<(i64, Vec<SessionId>)>,
-    /// Empty unless requested.
-    pub ephemerals: Vec<(SessionId, Vec<String>)>,
     pub last_snapshot: Option<Finished>,
     pub quotas: Vec<QuotaState>,
 }
@@ -140,14 +138,7 @@ impl Peer {
     /// The figures as they are now. `with_sessions` lists expiries and ephemerals too, which takes time with every session.
     pub fn status(&self, tree: &Tree, with_sessions: bool) -> PeerStatus {
         let Role::Leading(leading) = &self.role;
-        let mut ephemerals = Vec::new();
-        let mut expiry = Vec::new();
-        if with_sessions {
-            let mut owners: Vec<SessionId> = tree.ephemeral_owners().collect();
-            owners.sort_unstable();
-            ephemerals = owners.into_iter().map(|s| (s, tree.ephemerals_of(s).collect())).collect();
-            expiry = leading.tracker.by_expiry().into_iter().collect();
-        }
+        let expiry = if with_sessions { leading.tracker.by_expiry().into_iter().collect() } else { Vec::new() };
         PeerStatus {
             stats: self.stats.clone(),
             prep: leading.prep_status(),
@@ -159,7 +150,6 @@ impl Peer {
             digest: tree.digest(),
             global_sessions: self.sessions.len(),
             expiry,
-            ephemerals,
             last_snapshot: self.imaging.last,
             quotas: tree.all_quotas().collect(),
         }

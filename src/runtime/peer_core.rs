@@ -10,6 +10,7 @@ use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::Receiver;
 use super::shared::{PeerCommand, PeerMail, ShardMail, Shared};
 use super::snapshot_requests::SnapshotRequests;
+use crate::limits;
 use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
 use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
@@ -86,6 +87,9 @@ impl PeerCore {
                 PeerCommand::Status { with_sessions, reply } => {
                     // The administrator may have stopped waiting.
                     let _ = reply.send(self.turn.peer().status(&shared.tree.read(), with_sessions));
+                }
+                PeerCommand::Ephemerals { after, reply } => {
+                    let _ = reply.send(shared.tree.read().list_ephemerals(after, limits::LIST_PIECE));
                 }
                 PeerCommand::ResetStats => self.turn.peer_mut().reset_stats(),
                 PeerCommand::Stop => return None,

@@ -73,7 +73,10 @@ impl ShardCore {
         for command in mail.commands.drain(..) {
             match command {
                 // The administrator may have stopped waiting.
-                ShardCommand::Status { detail, reply } => drop(reply.send(turn.shard().status(detail))),
+                ShardCommand::Status { with_connections, reply } => {
+                    drop(reply.send(turn.shard().status(with_connections)));
+                }
+                ShardCommand::Watches { from, reply } => drop(reply.send(turn.shard().list_watches(from))),
                 ShardCommand::ResetStats { metrics } => turn.shard_mut().reset_stats(metrics),
                 ShardCommand::ResetConnectionStats => turn.shard_mut().reset_connection_stats(),
                 ShardCommand::Stop => return None,

@@ -12,9 +12,10 @@ use super::snapshot_requests::SnapshotReply;
 use super::tree_cell::TreeCell;
 use crate::peer::Input;
 use crate::peer::status::PeerStatus;
-use crate::shard::status::{Detail, ShardStatus};
+use crate::shard::status::{ShardStatus, WatchPiece};
 use crate::shard::turn::Letter;
-use crate::types::{ConnId, ShardId, Zxid};
+use crate::tree::{EphemeralPiece, EphemeralPlace};
+use crate::types::{ConnId, SessionId, ShardId, Zxid};
 
 /// A message to a shard's core.
 pub enum ShardMail {
@@ -28,10 +29,17 @@ pub enum ShardMail {
 pub enum ShardCommand {
     /// Report the state.
     Status {
-        /// What to include.
-        detail: Detail,
+        /// Include the connections.
+        with_connections: bool,
         /// Receives the answer.
         reply: channel::Sender<ShardStatus>,
+    },
+    /// Report a piece of the list of watches.
+    Watches {
+        /// Where it begins.
+        from: usize,
+        /// Receives the answer.
+        reply: channel::Sender<WatchPiece>,
     },
     /// `srst`.
     ResetStats {
@@ -61,10 +69,17 @@ pub enum PeerMail {
 pub enum PeerCommand {
     /// Report the state.
     Status {
-        /// Include sessions and ephemerals.
+        /// Include the sessions.
         with_sessions: bool,
         /// Receives the answer.
         reply: channel::Sender<PeerStatus>,
+    },
+    /// Report a piece of the list of ephemerals.
+    Ephemerals {
+        /// The last one of the piece before.
+        after: Option<EphemeralPlace>,
+        /// Receives the answer.
+        reply: channel::Sender<EphemeralPiece>,
     },
     /// `srst`, for the counters of the metrics.
     ResetStats,
@@ -149,11 +164,59 @@ impl Shared {
     ///
     /// # Errors
     /// A core does not answer in time.
-    pub fn shard_statuses(&self, detail: Detail) -> Result<Vec<ShardStatus>, NoAnswer> {
+    pub fn shard_statuses(&self, with_connections: bool) -> Result<Vec<ShardStatus>, NoAnswer> {
         let (reply, answers) = channel::unbounded();
-        self.command_shards(|| ShardCommand::Status { detail, reply: reply.clone() });
+        self.command_shards(|| ShardCommand::Status { with_connections, reply: reply.clone() });
         let receive = |_| answers.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE));
         self.shards.iter().map(receive).collect()
+    }
+
+    /// Every watch of every shard as (session, path), sorted. Watches that come or go meanwhile may be missing.
+    ///
+    /// # Errors
+    /// A core does not answer in time.
+    pub fn watches(&self) -> Result<Vec<(SessionId, String)>, NoAnswer> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let (reply, answer) = channel::bounded(1);
+                shard.send(ShardMail::Command(ShardCommand::Watches { from, reply }));
+                let piece = answer.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE))?;
+                all.extend(piece.watches);
+                next = piece.next;
+            }
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// Every ephemeral, by session; of one session in the order of their creation (those of one multi by path).
+    ///
+    /// # Errors
+    /// The peer core does not answer in time.
+    pub fn ephemerals(&self) -> Result<Vec<(SessionId, Vec<String>)>, NoAnswer> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let (reply, answer) = channel::bounded(1);
+            self.command_peer(PeerCommand::Ephemerals { after, reply });
+            let piece = answer.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE))?;
+            all.extend(piece.ephemerals);
+            after = piece.last;
+            if after.is_none() {
+                break;
+            }
+        }
+        all.sort_unstable();
+        let mut by_session: Vec<(SessionId, Vec<String>)> = Vec::new();
+        for (session, _, path) in all {
+            match by_session.last_mut() {
+                Some((last, paths)) if *last == session => paths.push(path),
+                _ => by_session.push((session, vec![path])),
+            }
+        }
+        Ok(by_session)
     }
 
     /// Checks that every core answers.
@@ -163,7 +226,7 @@ impl Shared {
     pub fn pulse(&self, patience: Duration) -> Result<(), NoAnswer> {
         let deadline = Instant::now() + patience;
         let (reply, shards) = channel::unbounded();
-        self.command_shards(|| ShardCommand::Status { detail: Detail::default(), reply: reply.clone() });
+        self.command_shards(|| ShardCommand::Status { with_connections: false, reply: reply.clone() });
         let (reply, peer) = channel::bounded(1);
         self.command_peer(PeerCommand::Status { with_sessions: false, reply });
         for _ in &self.shards {

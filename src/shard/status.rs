@@ -294,13 +294,13 @@ pub struct ConnStatus {
     pub heard_ms: i64,
 }
 
-/// The long lists to include in a status. Making them delays the shard's clients a little.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Detail {
-    /// Every connection.
-    pub connections: bool,
-    /// Every watch.
-    pub watches: bool,
+/// A piece of the list of all watches of a shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WatchPiece {
+    /// (session, path), in no particular order.
+    pub watches: Vec<(SessionId, String)>,
+    /// Where the next piece begins; `None` behind the last.
+    pub next: Option<usize>,
 }
 
 /// The state of a shard.
@@ -312,15 +312,13 @@ pub struct ShardStatus {
     pub connection_count: usize,
     /// Empty unless requested.
     pub connections: Vec<ConnStatus>,
-    /// (session, path) of each watch; empty unless requested.
-    pub watches: Vec<(SessionId, String)>,
     pub watch_count: usize,
     pub watch_summary: Summary,
 }
 
 impl Shard {
-    /// The current state of this shard.
-    pub fn status(&self, detail: Detail) -> ShardStatus {
+    /// The current state of this shard, with its connections if requested.
+    pub fn status(&self, with_connections: bool) -> ShardStatus {
         let alive = || self.conns.iter().filter(|(_, c)| c.phase != Phase::Ended);
         let mut stats = self.stats.clone();
         // Nobody said how long they took: the simulator's turns take no time.
@@ -330,8 +328,7 @@ impl Shard {
             stats,
             outstanding: self.outstanding,
             connection_count: alive().count(),
-            connections: if detail.connections { self.list_connections() } else { Vec::new() },
-            watches: if detail.watches { self.list_watches() } else { Vec::new() },
+            connections: if with_connections { self.list_connections() } else { Vec::new() },
             watch_count: self.watches.watch_count(),
             watch_summary: self.watches.summary(),
         }

@@ -2,10 +2,12 @@
 //! `DataTree.setWatches`.
 
 use super::Shard;
+use super::status::WatchPiece;
+use crate::limits;
 use crate::proto::reply::put_event;
 use crate::proto::request::SetWatches;
 use crate::tree::Tree;
-use crate::types::{ConnId, SessionId, Zxid};
+use crate::types::{ConnId, Zxid};
 use crate::watch::setwatches::{Listed, Replay, decide};
 use crate::watch::{Kind, WatcherType};
 
@@ -70,14 +72,11 @@ impl Shard {
         }
     }
 
-    /// All watches as (session, path), in no particular order.
-    pub(super) fn list_watches(&self) -> Vec<(SessionId, String)> {
-        let mut all = Vec::new();
-        for (conn, paths) in self.watches.by_conn() {
-            if let Some(c) = self.conns.get(conn) {
-                all.extend(paths.map(|path| (c.session, path.to_owned())));
-            }
-        }
-        all
+    /// A piece of the list of all watches, beginning at `from` (0: the first): see [`crate::watch::WatchTable::piece`].
+    pub fn list_watches(&self, from: usize) -> WatchPiece {
+        let (piece, next) = self.watches.piece(from, limits::LIST_PIECE);
+        let session = |conn| self.conns.get(conn).map(|c| c.session);
+        let watches = piece.filter_map(|(conn, path)| Some((session(conn)?, path.to_owned()))).collect();
+        WatchPiece { watches, next }
     }
 }

@@ -1,6 +1,7 @@
 //! Which ephemeral znodes each session owns. Mirrors `DataTree.ephemerals`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::types::{SessionId, Zxid};
 
@@ -53,6 +54,18 @@ impl Owned {
         }
     }
 
+    /// Those behind `after` in order; all of them without one.
+    fn behind(&self, after: Option<(Zxid, u32)>) -> impl Iterator<Item = (Zxid, u32)> + '_ {
+        let (few, many) = match self {
+            Owned::Few(v) => (Some(v[after.map_or(0, |a| v.partition_point(|k| *k <= a))..].iter()), None),
+            Owned::Many(set) => {
+                let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+                (None, Some(set.range((begin, Bound::Unbounded))))
+            }
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten()).copied()
+    }
+
     fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         let (few, many) = match self {
             Owned::Few(v) => (Some(v.iter()), None),
@@ -60,6 +73,29 @@ impl Owned {
         };
         few.into_iter().flatten().chain(many.into_iter().flatten()).map(|k| k.1)
     }
+}
+
+/// Where an ephemeral stands in the list of all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EphemeralPlace {
+    session: SessionId,
+    czxid: Zxid,
+    pub(super) slot: u32,
+}
+
+impl EphemeralPlace {
+    pub(super) fn owner(self) -> (SessionId, Zxid) {
+        (self.session, self.czxid)
+    }
+}
+
+/// A piece of the list of all ephemerals.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EphemeralPiece {
+    /// Owner, the transaction that created it, path.
+    pub ephemerals: Vec<(SessionId, Zxid, String)>,
+    /// What the next piece comes after; `None`: there is none.
+    pub last: Option<EphemeralPlace>,
 }
 
 /// All sessions that own something.
@@ -97,6 +133,15 @@ impl Ephemerals {
         self.by_session.get(&session).into_iter().flat_map(Owned::slots)
     }
 
+    /// Those behind `after`, by session, transaction and slot; all of them without one.
+    pub(super) fn behind(&self, after: Option<EphemeralPlace>) -> impl Iterator<Item = EphemeralPlace> + '_ {
+        let begin = after.map_or(SessionId(i64::MIN), |a| a.session);
+        self.by_session.range(begin..).flat_map(move |(&session, owned)| {
+            let after = after.filter(|a| a.session == session).map(|a| (a.czxid, a.slot));
+            owned.behind(after).map(move |(czxid, slot)| EphemeralPlace { session, czxid, slot })
+        })
+    }
+
     /// Sessions that own at least one, ascending.
     pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.by_session.keys().copied()
@@ -122,6 +167,23 @@ mod tests {
         e.remove(SessionId(3), Zxid(7), 5);
         assert_eq!(e.of(SessionId(3)).count(), 0);
         assert_eq!(e.sessions().count(), 1);
+    }
+
+    #[test]
+    fn the_list_goes_on_behind_any_place_whatever_happened_to_it() {
+        let mut e = Ephemerals::default();
+        for session in [-4, 0, 7] {
+            (0..130u32).for_each(|i| e.insert(SessionId(session), Zxid(i64::from(i / 2)), 1000 + i));
+        }
+        e.insert(SessionId(3), Zxid(1), 5);
+        let all: Vec<EphemeralPlace> = e.behind(None).collect();
+        assert_eq!(all.len(), 391);
+        for (i, place) in all.iter().enumerate() {
+            assert!(e.behind(Some(*place)).eq(all[i + 1..].iter().copied()));
+        }
+        let at = all[200];
+        e.remove(at.session, at.czxid, at.slot);
+        assert!(e.behind(Some(at)).eq(all[201..].iter().copied()));
     }
 
     #[test]

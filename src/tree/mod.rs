@@ -20,6 +20,7 @@ mod slab;
 use std::collections::BTreeSet;
 
 pub use apply::{Applied, SubApplied};
+pub use ephemerals::{EphemeralPiece, EphemeralPlace};
 pub use image::{ImageHead, ImageId};
 pub use loader::{LoadError, TreeLoader};
 pub use quota::{QuotaState, StatsTrack};

@@ -4,6 +4,7 @@ use crate::types::acl::SharedAcl;
 use crate::types::stat::owner::{self, Kind};
 use crate::types::{Acl, SessionId, Stat, StatPersisted};
 
+use super::ephemerals::{EphemeralPiece, EphemeralPlace};
 use super::node::{Node, ROOT};
 use super::{Record, Tree, node_size};
 
@@ -123,6 +124,14 @@ impl Tree {
             self.ephemerals.of(s).map(|slot| (self.slab.get(slot).stat.czxid, self.path_of(slot))).collect();
         owned.sort();
         owned.into_iter().map(|(_, path)| path)
+    }
+
+    /// A piece of the list of all ephemerals: `most` of those behind `after`, or the first ones.
+    pub fn list_ephemerals(&self, after: Option<EphemeralPlace>, most: usize) -> EphemeralPiece {
+        let places: Vec<EphemeralPlace> = self.ephemerals.behind(after).take(most).collect();
+        let named = |p: &EphemeralPlace| (p.owner().0, p.owner().1, self.path_of(p.slot));
+        let last = if places.len() < most { None } else { places.last().copied() };
+        EphemeralPiece { ephemerals: places.iter().map(named).collect(), last }
     }
 
     /// How many of them there are.

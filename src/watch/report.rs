@@ -3,7 +3,7 @@
 
 use super::interest::SLOTS;
 use super::link::SHORT;
-use super::table::{List, NIL, Watch, WatchTable};
+use super::table::{NIL, WatchTable};
 use super::{Kind, Modes};
 use crate::types::ConnId;
 
@@ -29,20 +29,15 @@ impl WatchTable {
         Summary { connections: self.data_conns, paths: self.data_paths, watches: self.count[Kind::Data as usize] }
     }
 
-    /// For `wchp`: every path watched in the data table, with its connections in order of registration.
-    pub fn by_path(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = ConnId>)> {
-        self.paths.iter().filter(|(_, e)| e.lists[Kind::Data as usize].len > 0).map(|(_, e)| {
-            let conns = self.along_path(e.lists[Kind::Data as usize]).map(|w| self.conns[w.conn as usize].id);
-            (&*e.text, conns)
-        })
-    }
-
-    /// For `wchc`: every connection with watches in the data table, with its paths in order of registration.
-    pub fn by_conn(&self) -> impl Iterator<Item = (ConnId, impl Iterator<Item = &str>)> {
-        self.conns.iter().filter(|c| c.data > 0).map(|c| {
-            let data = self.along_conn(c.watches).filter(|w| w.kind == Kind::Data);
-            (c.id, data.map(|w| &*self.paths.get(w.path).text))
-        })
+    /// A piece of the list of all watches in the data table, for `wchp` and `wchc`: `most` records from place `from` on, and
+    /// the place where the next piece begins. `None`: it was the last. A watch that stays is in exactly one piece, whatever
+    /// happens to others between the pieces.
+    pub fn piece(&self, from: usize, most: usize) -> (impl Iterator<Item = (ConnId, &str)>, Option<usize>) {
+        let end = from.saturating_add(most).min(self.watches.len());
+        let records = self.watches[from.min(end)..end].iter();
+        let data = records.filter(|w| w.kind == Kind::Data && !w.modes.is_empty());
+        let listed = data.map(|w| (self.conns[w.conn as usize].id, &*self.paths.get(w.path).text));
+        (listed, (end < self.watches.len()).then_some(end))
     }
 
     /// Asserts the table's invariants: lists, indexes, counters and interest bits agree. Walks over everything.
@@ -113,15 +108,5 @@ impl WatchTable {
         assert_eq!(seen, self.watch_count());
         assert_eq!(self.conn_index.len() + self.free_conns.len(), self.conns.len());
         assert_eq!(self.conns.iter().filter(|c| c.data > 0).count(), self.data_conns);
-    }
-
-    fn along_path(&self, list: List) -> impl Iterator<Item = &Watch> {
-        let first = self.watches.get(list.head as usize);
-        std::iter::successors(first, |w| self.watches.get(w.path_next as usize))
-    }
-
-    fn along_conn(&self, list: List) -> impl Iterator<Item = &Watch> {
-        let first = self.watches.get(list.head as usize);
-        std::iter::successors(first, |w| self.watches.get(w.conn_next as usize))
     }
 }

@@ -406,10 +406,17 @@ mod tests {
         t.add(Kind::Child, "/c", ConnId(3));
         assert_eq!(t.summary(), Summary { connections: 2, paths: 2, watches: 3 });
         assert_eq!(t.watch_count(), 4);
-        let by_path: Vec<_> = t.by_path().map(|(p, c)| (p, c.map(|c| c.0).collect::<Vec<_>>())).collect();
-        assert_eq!(by_path, [("/a", vec![1, 2]), ("/b", vec![1])]);
-        let by_conn: Vec<_> = t.by_conn().map(|(c, p)| (c.0, p.collect::<Vec<_>>())).collect();
-        assert_eq!(by_conn, [(1, vec!["/a", "/b"]), (2, vec!["/a"])]);
+        let piece = |from, most| {
+            let (piece, next) = t.piece(from, most);
+            (piece.map(|(conn, path)| (conn.0, path)).collect::<Vec<_>>(), next)
+        };
+        assert_eq!(piece(0, 2), (vec![(1, "/a"), (1, "/b")], Some(2)));
+        assert_eq!(piece(2, 2), (vec![(2, "/a")], None));
+        assert_eq!(piece(9, 2), (vec![], None));
+        // What comes and goes between two pieces does not move the others.
+        t.remove_conn(ConnId(1));
+        let (rest, next) = t.piece(2, 2);
+        assert_eq!((rest.map(|(conn, path)| (conn.0, path)).collect::<Vec<_>>(), next), (vec![(2, "/a")], None));
     }
 
     #[test]

@@ -1,5 +1,12 @@
 //! Four-letter words sent to a running server.
 
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use zabra::proto::request::{Request, SetWatches};
+use zabra::types::Op;
+
 use super::server::{Home, Server};
 use super::wire::{Client, Raw};
 
@@ -99,6 +106,58 @@ fn what_starting_took_is_shown_until_srst() {
     let server = home.start();
     // The log was replayed after the first snapshot was loaded.
     assert_eq!(counts(&server), ["1", "1", "0", "1", "1"]);
+    server.stop();
+}
+
+/// Arms watches on these znodes, which are not there.
+fn watch(client: &mut Client, paths: &[String]) {
+    for some in paths.chunks(4000) {
+        let watches = SetWatches { exist: some.to_vec(), ..SetWatches::default() };
+        let body = Request::SetWatches(watches).body(Op::SET_WATCHES);
+        assert_eq!(client.call(Op::SET_WATCHES, &body).err, 0);
+    }
+}
+
+/// The kernel takes megabytes of an answer at once and holds them for as long as the reader makes progress. Meanwhile others are
+/// answered.
+#[test]
+fn a_slow_reader_gets_all_of_a_huge_list_and_nobody_waits_for_it() {
+    let home = Home::new("4lw.commands.whitelist=*");
+    let server = home.start();
+    let mut client = Client::connect(server.addr());
+    let paths: Vec<String> = (0..24_000).map(|i| format!("/{}{i:05}", "watched-".repeat(25))).collect();
+    watch(&mut client, &paths);
+    assert_eq!(server.word("wchs"), "1 connections watching 24000 paths\nTotal watches:24000\n");
+    let want: String = paths.iter().map(|path| format!("{path}\n\t0x{:x}\n", client.session.0)).collect();
+    let want = want + "\n";
+
+    let mut raw = Raw::connect(server.addr());
+    let window: libc::c_int = 16 << 10;
+    // SAFETY: the socket is open, and the value is as long as is said.
+    let done = unsafe {
+        let value = (&raw const window).cast();
+        let len = size_of_val(&window) as libc::socklen_t;
+        libc::setsockopt(raw.stream().as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, value, len)
+    };
+    assert_eq!(done, 0);
+    raw.send(b"wchp").expect("sent");
+    let (mut got, mut piece) = (Vec::new(), vec![0; 32 << 10]);
+    // The rest fits into the kernel's buffers: it is read for longer than a client that takes nothing is waited for.
+    let slowly = want.len() - (3 << 20);
+    loop {
+        let n = raw.stream().read(&mut piece).expect("FIN comes behind all of it, no reset");
+        if n == 0 {
+            break;
+        }
+        got.extend_from_slice(&piece[..n]);
+        if got.len() > slowly {
+            std::thread::sleep(Duration::from_millis(70));
+            assert_eq!(server.word("ruok"), "imok");
+            assert!(server.word("stat").contains("Mode: standalone"));
+        }
+    }
+    assert_eq!(got.len(), want.len());
+    assert!(got == want.as_bytes(), "what arrived is not the list of watches");
     server.stop();
 }
 

@@ -155,7 +155,7 @@ fn dump(r: &Report) -> Value {
     let ids = |ids: &[crate::types::SessionId]| Value::from(ids.iter().map(|s| s.0).collect::<Vec<_>>());
     let expiry: Fields = r.peer.expiry.iter().map(|(ms, sessions)| (ms.to_string(), ids(sessions))).collect();
     let ephemerals: Fields =
-        r.peer.ephemerals.iter().map(|(session, paths)| (session.0.to_string(), paths.clone().into())).collect();
+        r.ephemerals.iter().map(|(session, paths)| (session.0.to_string(), paths.clone().into())).collect();
     json!({"expiry_time_to_session_ids": expiry, "session_id_to_ephemeral_paths": ephemerals})
 }
 
@@ -242,18 +242,18 @@ fn system_properties(r: &Report) -> Value {
 /// Session ids as decimals, each with its paths.
 fn watches(r: &Report) -> Value {
     let mut f = Fields::new();
-    for (session, path) in r.watches() {
-        push(&mut f, session.0.to_string(), path.into());
+    for (session, path) in &r.watches {
+        push(&mut f, session.0.to_string(), path.as_str().into());
     }
     json!({"session_id_to_watched_paths": f})
 }
 
 fn watches_by_path(r: &Report) -> Value {
-    let mut all = r.watches();
-    all.sort_unstable_by_key(|(session, path)| (*path, *session));
+    let mut all: Vec<_> = r.watches.iter().map(|(session, path)| (path, session)).collect();
+    all.sort_unstable();
     let mut f = Fields::new();
-    for (session, path) in all {
-        push(&mut f, path.to_owned(), session.0.into());
+    for (path, session) in all {
+        push(&mut f, path.clone(), session.0.into());
     }
     json!({"path_to_session_ids": f})
 }

@@ -148,8 +148,8 @@ fn dump(r: &Report) -> String {
         put!(t, "{} expire at {}:\n", ids.len(), java::date(r.wall_of(*mono_ms)));
         ids.iter().for_each(|id| put!(t, "\t{id}\n"));
     }
-    put!(t, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", r.peer.ephemerals.len());
-    for (session, paths) in &r.peer.ephemerals {
+    put!(t, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", r.ephemerals.len());
+    for (session, paths) in &r.ephemerals {
         put!(t, "{session}:\n");
         paths.iter().for_each(|path| put!(t, "\t{path}\n"));
     }
@@ -190,7 +190,7 @@ fn wchs(r: &Report) -> String {
 fn wchc(r: &Report) -> String {
     let mut t = String::new();
     let mut last = None;
-    for (session, path) in r.watches() {
+    for (session, path) in &r.watches {
         if last != Some(session) {
             put!(t, "{session}\n");
             last = Some(session);
@@ -203,7 +203,7 @@ fn wchc(r: &Report) -> String {
 
 fn wchp(r: &Report) -> String {
     let mut t = String::new();
-    let mut by_path: Vec<_> = r.watches().into_iter().map(|(session, path)| (path, session)).collect();
+    let mut by_path: Vec<_> = r.watches.iter().map(|(session, path)| (path, session)).collect();
     by_path.sort_unstable();
     let mut last = None;
     for (path, session) in by_path {

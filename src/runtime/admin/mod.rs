@@ -1,8 +1,8 @@
 //! What operators and their tools ask the server: four-letter words, the HTTP admin server, metrics, health. Mirrors
 //! `FourLetterCommands`, `JettyAdminServer` and the metrics providers.
 //!
-//! Everything is answered from a [`report::Report`], which the cores give over their mailboxes, on two threads of its own:
-//! one answers words, one speaks HTTP. Neither touches what a core owns.
+//! Everything is answered from a [`report::Report`], which the cores give over their mailboxes, on threads of
+//! their own: three answer words, one speaks HTTP. None touches what a core owns.
 
 mod authorize;
 mod commands;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{self, Receiver};
 
 pub use report::Startup;
 
@@ -37,6 +37,7 @@ use super::start_error::StartError;
 use super::threads;
 use crate::config::{Config, ExitCode};
 use listener::BoundedListener;
+use report::Length;
 use state::AdminState;
 
 /// Starts both threads.
@@ -51,7 +52,28 @@ pub fn start(
 ) -> Result<(), StartError> {
     let state = Arc::new(AdminState::new(config, shared, startup));
     start_http(&state)?;
-    spawn("words", move || words.iter().for_each(|request| state.answer(&request)))
+    start_words(state, words)
+}
+
+/// Answers words: short ones at once, those with lists on threads of their own, so that nobody waits for a longer answer than
+/// his own.
+fn start_words(state: Arc<AdminState>, words: Receiver<WordRequest>) -> Result<(), StartError> {
+    let list_thread = |name| {
+        let (to, requests) = channel::unbounded::<WordRequest>();
+        let state = state.clone();
+        spawn(name, move || requests.iter().for_each(|request| state.answer(&request))).map(|()| to)
+    };
+    let (connections, long) = (list_thread("words-conns")?, list_thread("words-lists")?);
+    spawn("words", move || {
+        for request in words {
+            // The threads for lists live as long as the process.
+            match four_letter::wanted(request.word).length() {
+                Length::Short => state.answer(&request),
+                Length::Connections => drop(connections.send(request)),
+                Length::Long => drop(long.send(request)),
+            }
+        }
+    })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {

@@ -10,9 +10,20 @@ use crate::config::Config;
 use crate::peer::status::PeerStatus;
 use crate::runtime::clock::Clock;
 use crate::runtime::shared::{NoAnswer, Shared};
-use crate::shard::status::{ConnStatus, Detail, ResettableStats, ShardStats, ShardStatus};
+use crate::shard::status::{ConnStatus, ResettableStats, ShardStats, ShardStatus};
 use crate::types::{Distribution, Now, SessionId};
 use crate::watch::Summary;
+
+/// How long the lists of a report may be. Reports of one kind wait for each other, and not for those of another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Length {
+    /// No lists.
+    Short,
+    /// As many lines as there are connections.
+    Connections,
+    /// As many as there are watches, sessions or ephemerals.
+    Long,
+}
 
 /// Which long lists a report has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,6 +38,19 @@ pub(super) struct Wanted {
     pub(super) sessions: bool,
 }
 
+impl Wanted {
+    /// How long the lists may be.
+    pub(super) fn length(self) -> Length {
+        match self {
+            Wanted { watches: true, .. } | Wanted { watch_paths: true, .. } | Wanted { sessions: true, .. } => {
+                Length::Long
+            }
+            Wanted { connections: true, .. } => Length::Connections,
+            _ => Length::Short,
+        }
+    }
+}
+
 /// With more watches than this, a path watched on several shards is counted once for each of them: telling them apart would
 /// hold up clients.
 const FEW_WATCHES: usize = 100_000;
@@ -39,6 +63,10 @@ pub(super) struct Report {
     pub(super) config: Arc<Config>,
     pub(super) shards: Vec<ShardStatus>,
     pub(super) peer: PeerStatus,
+    /// (session, path), sorted: only when asked for.
+    pub(super) watches: Vec<(SessionId, String)>,
+    /// Only when asked for.
+    pub(super) ephemerals: Vec<(SessionId, Vec<String>)>,
     pub(super) host: Host,
     pub(super) process: Option<Process>,
     pub(super) control: Figures,
@@ -87,19 +115,20 @@ impl Report {
         wanted: Wanted,
         control: Figures,
     ) -> Result<Report, NoAnswer> {
-        let detail = Detail { connections: wanted.connections, watches: wanted.watches };
-        let mut shards = shared.shard_statuses(detail)?;
-        if wanted.watch_paths && shards.len() > 1 && shards.iter().map(|s| s.watch_count).sum::<usize>() <= FEW_WATCHES
-        {
-            shards = shared.shard_statuses(Detail { watches: true, ..detail })?;
-        }
+        let shards = shared.shard_statuses(wanted.connections)?;
+        let watches: usize = shards.iter().map(|s| s.watch_count).sum();
+        let tell_paths_apart = wanted.watch_paths && shards.len() > 1 && watches <= FEW_WATCHES;
+        let watches = if wanted.watches || tell_paths_apart { shared.watches()? } else { Vec::new() };
         let peer = shared.peer_status(wanted.sessions)?;
+        let ephemerals = if wanted.sessions { shared.ephemerals()? } else { Vec::new() };
         let host = Host::look(&config.data_dir.join("version-2"), &config.data_log_dir.join("version-2"));
         Ok(Report {
             now: Clock::now(),
             config: config.clone(),
             shards,
             peer,
+            watches,
+            ephemerals,
             host,
             process: Process::look(),
             control,
@@ -134,14 +163,6 @@ impl Report {
         self.shards.iter().map(|s| s.connection_count).sum()
     }
 
-    /// Every watch as (session, path), sorted: sessions and paths once each are left to the caller.
-    pub(super) fn watches(&self) -> Vec<(SessionId, &str)> {
-        let mut all: Vec<(SessionId, &str)> =
-            self.shards.iter().flat_map(|s| s.watches.iter().map(|(id, path)| (*id, path.as_str()))).collect();
-        all.sort_unstable();
-        all
-    }
-
     /// `wchs`: the figures of all shards together.
     pub(super) fn watch_summary(&self) -> Summary {
         let mut all = Summary::default();
@@ -150,10 +171,8 @@ impl Report {
             all.paths += s.paths;
             all.watches += s.watches;
         }
-        if self.shards.len() > 1 && self.shards.iter().any(|s| !s.watches.is_empty()) {
-            let paths: HashSet<&str> =
-                self.shards.iter().flat_map(|s| s.watches.iter().map(|(_, p)| p.as_str())).collect();
-            all.paths = paths.len();
+        if self.shards.len() > 1 && !self.watches.is_empty() {
+            all.paths = self.watches.iter().map(|(_, path)| path).collect::<HashSet<_>>().len();
         }
         all
     }

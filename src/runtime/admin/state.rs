@@ -43,10 +43,8 @@ pub(super) struct AdminState {
     pub(super) snapshots_failed: AtomicU64,
     /// When the last `snapshot` command was taken.
     pub(super) last_snapshot: Mutex<Option<Instant>>,
-    /// HTTP asks the cores one question at a time; what takes a list of everything has a queue of its own, so that it holds up
-    /// nobody else.
-    asking: Arc<tokio::sync::Mutex<()>>,
-    asking_lists: Arc<tokio::sync::Mutex<()>>,
+    /// HTTP asks the cores one question of each [`Length`] at a time: long lists do not hold up short answers.
+    asking: [Arc<tokio::sync::Mutex<()>>; 3],
     /// Places for threads that wait for cores or read a snapshot for HTTP.
     threads: Arc<Semaphore>,
     /// What the cores said when they were last asked whether they turn, and when. Good for all who wait for it.
@@ -65,8 +63,7 @@ impl AdminState {
             snapshots_limited: AtomicU64::new(0),
             snapshots_failed: AtomicU64::new(0),
             last_snapshot: Mutex::default(),
-            asking: Arc::default(),
-            asking_lists: Arc::default(),
+            asking: Default::default(),
             threads: Arc::new(Semaphore::new(THREADS)),
             pulse: tokio::sync::Mutex::default(),
         }
@@ -161,7 +158,7 @@ impl AdminState {
         wanted: Wanted,
         make: impl FnOnce(Report) -> T + Send + 'static,
     ) -> Result<T, String> {
-        let queue = if wanted == Wanted::default() { &self.asking } else { &self.asking_lists };
+        let queue = &self.asking[wanted.length() as usize];
         let Ok(asking) = timeout(PATIENCE, queue.clone().lock_owned()).await else {
             return Err(format!("others have been waiting for the server for {PATIENCE:?}"));
         };

@@ -101,13 +101,11 @@ fn stats() -> ShardStats {
 }
 
 fn shard() -> ShardStatus {
-    let watches = ["/words/n002", "/words/n003", "/words/none"].map(|p| (B, p.to_owned()));
     ShardStatus {
         stats: stats(),
         outstanding: 0,
         connection_count: 3,
         connections: connections(),
-        watches: watches.to_vec(),
         watch_count: 4,
         watch_summary: Summary { connections: 1, paths: 3, watches: 3 },
     }
@@ -141,7 +139,6 @@ fn peer() -> PeerStatus {
         digest: 5,
         global_sessions: 2,
         expiry: vec![(3_232_500, vec![A]), (3_233_000, vec![B])],
-        ephemerals: vec![(A, vec!["/words/e1".into(), "/words/e2".into()]), (B, vec!["/words/b1".into()])],
         last_snapshot: None,
         quotas: vec![QuotaState {
             prefix: "/words".into(),
@@ -157,6 +154,8 @@ fn report() -> Report {
         config: Arc::new(config()),
         shards: vec![shard()],
         peer: peer(),
+        watches: ["/words/n002", "/words/n003", "/words/none"].map(|p| (B, p.to_owned())).to_vec(),
+        ephemerals: vec![(A, vec!["/words/e1".into(), "/words/e2".into()]), (B, vec!["/words/b1".into()])],
         process: Some(Process {
             cpu_seconds: 1.88,
             start_seconds: 1_795_218_576.5,

@@ -12,7 +12,6 @@ use zabra::proto::four_letter::WORDS;
 use zabra::proto::reply::put_reply;
 use zabra::session::throttle::LargeRequests;
 use zabra::shard::gate::{RequestThrottle, Throttles};
-use zabra::shard::status::Detail;
 use zabra::shard::{CloseHow, Input, Outbox, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
@@ -155,7 +154,7 @@ impl World {
 
     /// Number of unanswered requests.
     pub(crate) fn outstanding(&self) -> usize {
-        self.shard.status(Detail::default()).outstanding
+        self.shard.status(false).outstanding
     }
 
     pub(crate) fn after(&mut self, ms: i64) {

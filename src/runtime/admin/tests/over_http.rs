@@ -18,10 +18,13 @@ use crate::peer::SnapshotRefused;
 use crate::peer::status::Finished;
 use crate::runtime::conn_limits::ConnLimits;
 use crate::runtime::mailbox::{Bell, mailbox};
-use crate::runtime::shared::{PeerCommand, PeerMail, ShardCommand, ShardMail, Shared};
+use crate::runtime::shared::{PeerCommand, PeerMail, ShardCommand, ShardMail, Shared, WordRequest};
 use crate::runtime::tree_cell::TreeCell;
-use crate::tree::{Tree, TreeOptions};
+use crate::shard::status::WatchPiece;
+use crate::shard::turn::Letter;
+use crate::tree::{EphemeralPiece, Tree, TreeOptions};
 use crate::types::stat::owner::ExtendedTypes;
+use crate::types::{ConnId, SessionId, ShardId};
 use crate::watch::Interest;
 
 /// What the thread heard.
@@ -31,19 +34,38 @@ struct Heard {
     snapshots: AtomicU64,
     refuses: AtomicBool,
     deaf: AtomicBool,
+    /// The watches are listed when the test says so.
+    holds: AtomicBool,
+    held: Mutex<Vec<channel::Sender<WatchPiece>>>,
+    words: Mutex<Vec<(ConnId, String)>>,
 }
 
 struct Site {
     admin: SocketAddr,
     prometheus: SocketAddr,
+    words: channel::Sender<WordRequest>,
     heard: Arc<Heard>,
     data: tempfile::TempDir,
+}
+
+/// Four watches in pieces of three.
+fn watches(from: usize) -> WatchPiece {
+    let all = ["/c", "/a", "/d", "/b"].map(|path| (SessionId(1), path.to_owned()));
+    let next = from + 3;
+    WatchPiece { watches: all.into_iter().skip(from).take(3).collect(), next: (next < 4).then_some(next) }
 }
 
 fn answer_shard_mail(letter: ShardMail, heard: &Heard) {
     match letter {
         // Nobody may be waiting any more.
         ShardMail::Command(ShardCommand::Status { reply, .. }) => drop(reply.send(super::shard())),
+        ShardMail::Command(ShardCommand::Watches { reply, .. }) if heard.holds.load(Ordering::SeqCst) => {
+            heard.held.lock().unwrap().push(reply);
+        }
+        ShardMail::Command(ShardCommand::Watches { from, reply }) => drop(reply.send(watches(from))),
+        ShardMail::Letter(Letter::WordAnswer { conn, text }) => {
+            heard.words.lock().unwrap().push((conn, String::from_utf8(text).unwrap()));
+        }
         ShardMail::Command(ShardCommand::ResetStats { .. } | ShardCommand::ResetConnectionStats) => {
             heard.resets.fetch_add(1, Ordering::SeqCst);
         }
@@ -60,6 +82,9 @@ fn answer_peer_mail(
     match letter {
         // Nobody may be waiting any more.
         PeerMail::Command(PeerCommand::Status { reply, .. }) => drop(reply.send(peer.lock().unwrap().clone())),
+        PeerMail::Command(PeerCommand::Ephemerals { reply, .. }) => {
+            drop(reply.send(EphemeralPiece { ephemerals: Vec::new(), last: None }));
+        }
         PeerMail::Command(PeerCommand::ResetStats) => {
             heard.resets.fetch_add(1, Ordering::SeqCst);
         }
@@ -130,11 +155,13 @@ impl Site {
         };
         let (admin, a) = port(http::admin(state.clone()));
         let (prometheus, p) = port(http::prometheus(state.clone()));
+        let (words, requests) = channel::unbounded();
+        super::super::start_words(state.clone(), requests).unwrap();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(super::super::serve(vec![a, p], idle, state));
         });
-        Site { admin, prometheus, heard, data }
+        Site { admin, prometheus, words, heard, data }
     }
 
     /// Status line, headers in lower case, body.
@@ -229,6 +256,51 @@ fn health_and_metrics() {
     }
     let (status, body) = site.get("/commands/ruok");
     assert_eq!((status.as_str(), body), ("200 OK", plain("ruok", &format!("\"{NOT_SERVING}\""))));
+}
+
+/// Waits until `ready` says so.
+fn wait_until(what: &str, ready: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !ready() {
+        assert!(std::time::Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// While the watches are being listed for some, shorter answers are given to others, over the words as over HTTP.
+#[test]
+fn nobody_waits_for_a_longer_list_than_his_own() {
+    let site = Site::open(|_| ());
+    site.heard.holds.store(true, Ordering::SeqCst);
+    let ask = |conn, word| {
+        let request = WordRequest { shard: ShardId(0), conn: ConnId(conn), word, argument: 0 };
+        site.words.send(request).unwrap();
+    };
+    let answer = |conn| {
+        let words = site.heard.words.lock().unwrap();
+        words.iter().find(|(c, _)| *c == ConnId(conn)).map(|(_, text)| text.clone())
+    };
+    (1..=3).for_each(|conn| ask(conn, "wchp"));
+    let mut listing = TcpStream::connect(site.admin).unwrap();
+    listing.write_all(b"GET /commands/wchp HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    wait_until("both ask for the watches", || site.heard.held.lock().unwrap().len() == 2);
+    for (conn, word) in [(11, "ruok"), (12, "mntr"), (13, "srvr"), (14, "cons"), (15, "stat")] {
+        ask(conn, word);
+        wait_until(word, || answer(conn).is_some());
+    }
+    for command in ["ruok", "monitor", "connections", "stats"] {
+        assert_eq!(site.get(&format!("/commands/{command}")).0, "200 OK", "{command}");
+    }
+    assert_eq!((1..=3).find_map(answer), None);
+    site.heard.holds.store(false, Ordering::SeqCst);
+    site.heard.held.lock().unwrap().drain(..).for_each(|reply| reply.send(watches(0)).unwrap());
+    for conn in 1..=3 {
+        wait_until("wchp", || answer(conn).is_some());
+        assert_eq!(answer(conn).unwrap(), "/a\n\t0x1\n/b\n\t0x1\n/c\n\t0x1\n/d\n\t0x1\n\n");
+    }
+    let mut all = String::new();
+    listing.read_to_string(&mut all).unwrap();
+    assert!(all.contains("\"/b\" : [ 1 ]"), "{all}");
 }
 
 #[test]
