@@ -9,13 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Starts `command` in a session of its own, without standard input, and appends its output to `out`.
+/// Starts `command` in a session of its own, with nothing to read and its output added to `out`. It ignores SIGHUP, as what
+/// zkServer.sh starts with nohup does.
 pub(super) fn spawn(command: &mut Command, out: &Path) -> io::Result<Child> {
     let file = File::options().create(true).append(true).open(out)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    // SAFETY: setsid is async-signal-safe and touches no memory; nothing else runs between fork and exec.
+    // SAFETY: signal and setsid are async-signal-safe and touch no memory; they are all that runs between fork and exec.
     unsafe {
-        command.pre_exec(|| if libc::setsid() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) });
+        command.pre_exec(|| {
+            let is_ignored = libc::signal(libc::SIGHUP, libc::SIG_IGN) != libc::SIG_ERR;
+            if is_ignored && libc::setsid() != -1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
     }
     command.spawn()
 }

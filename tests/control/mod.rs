@@ -86,6 +86,32 @@ fn a_server_is_started_asked_restarted_and_stopped() {
     assert_eq!((code, out), (0, none));
 }
 
+/// A terminal that goes away ends nothing that was started in the background, whoever started it.
+#[test]
+fn a_server_that_was_started_ignores_sighup_and_tells_its_state() {
+    let site = Site::new("");
+    let (code, _, err) = site.run("start");
+    assert_eq!(code, 0, "{err}");
+    let pid: i32 = std::fs::read_to_string(site.pid_file()).expect("a pid file").parse().expect("a number");
+    let out = || {
+        let files = std::fs::read_dir(site.dir.path().join("data")).expect("there").filter_map(Result::ok);
+        let out = files.map(|f| f.path()).find(|p| p.extension().is_some_and(|e| e == "out")).expect("its output");
+        std::fs::read_to_string(out).expect("text")
+    };
+    for signal in [libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: sends a signal to the server of this test.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+    // It comes behind the other signal.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !out().contains("core 0: ") {
+        assert!(std::time::Instant::now() < end, "{}", out());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(site.run("status").0, 0, "{}", out());
+    assert_eq!(site.run("stop").0, 0);
+}
+
 /// A pipe that nobody reads any more.
 fn broken_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
