@@ -1,7 +1,6 @@
 //! Where output goes: to the process's streams, to the line editor while it waits for input, or into memory in tests.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,8 +13,8 @@ pub(crate) struct Console {
 struct Shared {
     out: Mutex<Box<dyn Write + Send>>,
     err: Mutex<Box<dyn Write + Send>>,
-    /// A write failed: nobody reads the output any more.
-    broken: AtomicBool,
+    /// The first error of the output stream: it takes nothing any more.
+    lost: Mutex<Option<io::Error>>,
     /// Passes text to the line editor while it controls the terminal.
     editor: Mutex<Option<SyncSender<String>>>,
 }
@@ -27,28 +26,28 @@ impl Console {
     }
 
     fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Console {
-        let shared = Shared {
-            out: Mutex::new(out),
-            err: Mutex::new(err),
-            broken: AtomicBool::new(false),
-            editor: Mutex::new(None),
-        };
+        let shared =
+            Shared { out: Mutex::new(out), err: Mutex::new(err), lost: Mutex::new(None), editor: Mutex::new(None) };
         Console { shared: Arc::new(shared) }
     }
 
     /// Writes text without a line break.
     pub(crate) fn out(&self, text: &str) {
-        self.write(&self.shared.out, text);
+        let mut stream = lock(&self.shared.out);
+        if let Err(e) = stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+            lock(&self.shared.lost).get_or_insert(e);
+        }
     }
 
     /// Writes a line to the output stream.
     pub(crate) fn out_line(&self, text: &str) {
-        self.write(&self.shared.out, &format!("{text}\n"));
+        self.out(&format!("{text}\n"));
     }
 
-    /// Writes a line to the error stream.
+    /// Writes a line to the error stream; an error of that stream is ignored.
     pub(crate) fn err_line(&self, text: &str) {
-        self.write(&self.shared.err, &format!("{text}\n"));
+        let mut stream = lock(&self.shared.err);
+        let _ = stream.write_all(format!("{text}\n").as_bytes()).and_then(|()| stream.flush());
     }
 
     /// Writes text that the user did not ask for, such as an event; while the user is typing it appears above the
@@ -66,16 +65,14 @@ impl Console {
         *lock(&self.shared.editor) = printer;
     }
 
-    /// Whether a write failed, so that more output is useless.
+    /// Whether a write to the output stream failed, so that more output is useless.
     pub(crate) fn is_broken(&self) -> bool {
-        self.shared.broken.load(Ordering::Relaxed)
+        lock(&self.shared.lost).is_some()
     }
 
-    fn write(&self, stream: &Mutex<Box<dyn Write + Send>>, text: &str) {
-        let mut stream = lock(stream);
-        if stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_err() {
-            self.shared.broken.store(true, Ordering::Relaxed);
-        }
+    /// The error that lost output. `None` also if the reader closed its end: it has read enough.
+    pub(crate) fn lost(&self) -> Option<io::Error> {
+        lock(&self.shared.lost).take().filter(|e| e.kind() != io::ErrorKind::BrokenPipe)
     }
 }
 
@@ -129,10 +126,10 @@ mod captured {
 mod tests {
     use super::*;
 
-    struct Gone;
-    impl Write for Gone {
+    struct Fails(io::ErrorKind);
+    impl Write for Fails {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+            Err(self.0.into())
         }
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
@@ -141,11 +138,14 @@ mod tests {
 
     #[test]
     fn a_lost_reader_is_noticed() {
-        let c = Console::new(Box::new(Gone), Box::new(io::sink()));
-        c.err_line("fine");
-        assert!(!c.is_broken());
-        c.out("lost");
-        assert!(c.is_broken());
+        for (kind, is_lost) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
+            let c = Console::new(Box::new(Fails(kind)), Box::new(Fails(kind)));
+            c.err_line("nobody can be told");
+            assert!(!c.is_broken());
+            c.out("lost");
+            assert!(c.is_broken());
+            assert_eq!(c.lost().is_some(), is_lost, "{kind}");
+        }
     }
 
     #[test]

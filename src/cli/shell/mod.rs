@@ -51,12 +51,18 @@ impl SharedClient {
 }
 
 /// Runs one command, or all commands from the terminal or standard input. The exit code is that of the last command (1
-/// for a failure, 127 for an unknown command), or 1 if the shell could not start. As in zkCli, only `quit` and `close`
-/// close the session on the server; otherwise the session and its ephemerals live until it times out.
+/// for a failure, 127 for an unknown command), or 1 if the shell could not start or write its output. As in zkCli, only
+/// `quit` and `close` close the session on the server; otherwise the session and its ephemerals live until it times out.
 pub fn run(args: ShellArgs) -> ExitCode {
     let console = Console::process();
     match start(&args.args, &console) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => match console.lost() {
+            Some(e) => {
+                console.err_line(&format!("zabra: standard output: {e}"));
+                ExitCode::FAILURE
+            }
+            None => ExitCode::from(code),
+        },
         Err(message) => {
             console.err_line(&message);
             ExitCode::FAILURE
