@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::notification::Notification;
 use super::vote::{Held, ServerState, Vote};
-use crate::quorum::{Members, Role};
+use crate::quorum::{Member, Members, Role};
 use crate::types::{Epoch, ServerId, Zxid};
 
 /// The waiting times of an election, in milliseconds.
@@ -44,6 +44,18 @@ impl Electorate {
     fn both(&self) -> impl Iterator<Item = &Members> {
         let next = self.next.as_ref().filter(|next| next.version() > self.members.version());
         std::iter::once(&self.members).chain(next).map(Arc::as_ref)
+    }
+
+    /// A server, as the configuration in force has it, or else the next one.
+    pub fn member(&self, server: ServerId) -> Option<&Member> {
+        self.all_of(server).next()
+    }
+
+    /// A server as each configuration has it, the one in force first.
+    pub fn all_of(&self, server: ServerId) -> impl Iterator<Item = &Member> {
+        let next = self.next.as_ref().and_then(|next| next.get(server));
+        let members = self.members.get(server);
+        members.into_iter().chain(next.filter(move |next| members != Some(next)))
     }
 
     /// Whether a server votes in one of the configurations. Messages of other servers do not count, and neither do

@@ -11,7 +11,7 @@ use zabra::zab::notification::{self, Notification};
 use zabra::zab::vote::{Held, ServerState, Vote};
 
 /// The members of `server.N=` lines.
-fn electorate<'a>(lines: impl IntoIterator<Item = &'a str>) -> Electorate {
+pub fn electorate<'a>(lines: impl IntoIterator<Item = &'a str>) -> Electorate {
     let members: BTreeMap<_, _> = lines
         .into_iter()
         .filter_map(|line| {
@@ -22,7 +22,7 @@ fn electorate<'a>(lines: impl IntoIterator<Item = &'a str>) -> Electorate {
     Electorate { members: Arc::new(Members::majority(members, Zxid::ZERO).expect("members")), next: None }
 }
 
-fn read(message: &[u8]) -> Notification {
+pub fn read(message: &[u8]) -> Notification {
     let (body, taken) = notification::split(message).expect("a length").expect("a whole message");
     assert_eq!(taken, message.len());
     Notification::read(body).expect("a notification")

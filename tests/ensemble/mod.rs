@@ -2,4 +2,5 @@
 
 mod bytes;
 mod election;
+mod links;
 mod recorded;
