@@ -13,8 +13,6 @@ mod fifo;
 mod frames;
 pub mod gate;
 mod handshake;
-#[cfg(test)]
-mod order_tests;
 mod read;
 pub mod status;
 #[cfg(test)]

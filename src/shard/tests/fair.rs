@@ -25,10 +25,7 @@ fn with_big(len: usize) -> World {
 }
 
 fn get_big(xid: i32) -> Vec<u8> {
-    let mut body = Vec::new();
-    body.put_string("/big");
-    body.push(0);
-    frame(xid, Op::GET_DATA, &body)
+    request(xid, Op::GET_DATA, &Request::GetData { path: "/big".into(), watch: false })
 }
 
 fn xids(w: &mut World, conn: u64) -> Vec<i32> {

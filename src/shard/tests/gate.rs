@@ -137,7 +137,7 @@ fn close_session_and_pings_are_executed_however_late() {
     let mut w = World::gated(|t| (t.max_requests, t.op_wait_ms) = (1, 50));
     (1..=2).for_each(|conn| w.open(conn));
     w.set(1, 1);
-    w.data(2, &[set(1, 0), frame(-2, Op::PING, &[]), close_session(2)].concat());
+    w.data(2, &[set(1, 0), ping(), close_session(2)].concat());
     w.after(1000);
     w.answer();
     assert_eq!(w.replies(2), [(1, THROTTLED), (-2, OK)]);

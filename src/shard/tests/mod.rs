@@ -3,20 +3,22 @@
 mod backlog;
 mod fair;
 mod gate;
+mod order;
 mod throttles;
 
 use std::sync::Arc;
 
 use super::gate::{RequestThrottle, Throttles};
 use super::{CloseHow, Input, Outbox, Shard, ShardOptions};
-use crate::jute::Put;
+use crate::jute::Reader;
 use crate::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use crate::proto::reply::put_reply;
-use crate::proto::request::RequestHeader;
-use crate::proto::{ConnectRequest, ConnectResponse};
+use crate::proto::request::{Request, xid};
+use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader};
 use crate::session::throttle::Admitted;
 use crate::tree::{Tree, TreeOptions};
-use crate::types::{ConnId, ErrorCode, Now, Op, Origin, SessionId, ShardId, Zxid};
+use crate::txn::{Txn, TxnHeader};
+use crate::types::{ConnId, Cxid, ErrorCode, Now, Op, Origin, SessionId, ShardId, Zxid};
 use crate::watch::{Interest, WatchTable};
 
 const TIMEOUT_MS: i32 = 4000;
@@ -112,8 +114,12 @@ impl World {
         assert_eq!(ConnectResponse::read(&hello[4..]).expect("a handshake").session, session);
     }
 
+    /// Something was applied that changes no znode, and the stream tells of it.
     fn applied(&mut self, conn: u64, outcome: Outcome) {
         self.zxid += 1;
+        let header =
+            TxnHeader { session: SessionId(1), cxid: Cxid(0), zxid: Zxid(self.zxid), time_ms: 0, op: Op::ERROR };
+        self.tree.apply(&header, &Txn::Error { err: ErrorCode::NoNode.code() }, &mut |_| ());
         let entry = Entry { zxid: Zxid(self.zxid), outcome: Some((ConnId(conn), outcome)), events: Arc::from([]) };
         self.step(Input::Stream(ToShard::Applied(entry)));
         self.turn();
@@ -136,7 +142,7 @@ impl World {
     }
 
     fn ping(&mut self, conn: u64) {
-        self.data(conn, &frame(-2, Op::PING, &[]));
+        self.data(conn, &ping());
     }
 
     /// Applies and answers the oldest write in the pipeline.
@@ -157,42 +163,37 @@ impl World {
     fn replies(&mut self, conn: u64) -> Vec<(i32, i32)> {
         let mut bytes = Vec::new();
         self.shard.take_output(ConnId(conn), &mut bytes);
-        let mut rest = &bytes[..];
+        let mut r = Reader::new(&bytes);
         let mut replies = Vec::new();
-        let int = |b: &[u8]| i32::from_be_bytes(*b.first_chunk().expect("four bytes"));
-        while !rest.is_empty() {
-            replies.push((int(&rest[4..]), int(&rest[16..])));
-            rest = &rest[4 + int(rest) as usize..];
+        while !r.is_empty() {
+            let frame = r.buffer().expect("a frame").expect("one with a length");
+            let header = ReplyHeader::read(&mut Reader::new(frame)).expect("a header");
+            replies.push((header.xid, header.err));
         }
         replies
     }
 }
 
-fn frame(xid: i32, op: Op, body: &[u8]) -> Vec<u8> {
+fn request(xid: i32, op: Op, request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    let frame = out.begin_frame();
-    RequestHeader { xid, op }.put(&mut out);
-    out.extend_from_slice(body);
-    out.end_frame(frame);
+    request.put_framed(xid, op, &mut out);
     out
 }
 
 /// A setData of `len` bytes: a frame of 24 + `len` bytes after its length.
 fn set(xid: i32, len: usize) -> Vec<u8> {
-    let mut body = Vec::new();
-    body.put_string("/zoo");
-    body.put_buffer(Some(&vec![b'x'; len]));
-    body.put_i32(-1);
-    frame(xid, Op::SET_DATA, &body)
+    let data = vec![b'x'; len];
+    request(xid, Op::SET_DATA, &Request::SetData { path: "/zoo".into(), data: Some(&data), version: -1 })
 }
 
 fn get(xid: i32) -> Vec<u8> {
-    let mut body = Vec::new();
-    body.put_string("/");
-    body.push(0);
-    frame(xid, Op::GET_DATA, &body)
+    request(xid, Op::GET_DATA, &Request::GetData { path: "/".into(), watch: false })
+}
+
+fn ping() -> Vec<u8> {
+    request(xid::PING, Op::PING, &Request::Ping)
 }
 
 fn close_session(xid: i32) -> Vec<u8> {
-    frame(xid, Op::CLOSE_SESSION, &[])
+    request(xid, Op::CLOSE_SESSION, &Request::CloseSession)
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::Providers;
+use crate::proto::request::put_auth;
 use crate::session::throttle::{LargeRequests, SharedConnectionThrottle, ThrottleSettings};
 
 #[test]
@@ -60,10 +61,8 @@ fn large_writes_are_counted_until_they_are_applied() {
 #[test]
 fn large_reads_are_counted_while_they_wait() {
     let mut w = with_large(300);
-    let mut body = Vec::new();
-    body.put_string(&format!("/{}", "p".repeat(150)));
-    body.push(0);
-    let exists = frame(2, Op::EXISTS, &body);
+    let path = format!("/{}", "p".repeat(150));
+    let exists = request(2, Op::EXISTS, &Request::Exists { path: path.into(), watch: false });
     w.data(1, &set(1, 0));
     w.data(1, &exists);
     assert_eq!(large(&w).in_work(), exists.len() as i64 - 4);
@@ -101,7 +100,7 @@ fn over_the_outstanding_limit_only_whoever_has_something_outstanding_waits() {
     assert_eq!(w.in_pipeline(), [(1, 1), (2, 1), (3, 1)]);
     w.ping(2);
     w.data(2, &close_session(2));
-    w.data(3, &frame(-8, Op::SET_WATCHES, &[0; 20]));
+    w.data(3, &request(xid::SET_WATCHES, Op::SET_WATCHES, &Request::SetWatches(Default::default())));
     assert_eq!(w.in_pipeline(), [(1, 1), (2, 1), (3, 1), (2, 2)], "pings and closeSession pass");
     w.answer();
     assert_eq!(w.in_pipeline(), [(2, 1), (3, 1), (2, 2), (1, 2)], "its own answer lets it go on");
@@ -119,11 +118,9 @@ fn names_of_ensembles_are_counted() {
     let mut w = World::new(|o| o.auth = Arc::new(auth));
     w.open(1);
     let packet = |name: &[u8]| {
-        let mut body = Vec::new();
-        body.put_i32(0);
-        body.put_string("ensemble");
-        body.put_buffer(Some(name));
-        frame(-4, Op::AUTH, &body)
+        let mut packet = Vec::new();
+        put_auth(&mut packet, "ensemble", Some(name));
+        packet
     };
     w.data(1, &packet(b"blue"));
     w.data(1, &packet(b""));
