@@ -32,10 +32,12 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn) else { return };
         match ids {
             Ok(new) => {
+                assert!(c.auth.last().is_some_and(|id| id.scheme == "ip"), "{conn} has lost its address");
                 // The address stays last, which is how Java's set happens to be ordered.
                 let mut all: Vec<Id> = c.auth.to_vec();
                 let at = all.len() - 1;
                 all.splice(at..at, new.into_iter().filter(|id| !c.auth.contains(id)));
+                assert!(all.len() >= c.auth.len(), "{conn} has lost an identity");
                 c.auth = Arc::from(all);
                 put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
                 c.replied(now, header.op, header.xid, 0);
@@ -95,6 +97,7 @@ impl Shard {
 
     pub(super) fn refuse_unauthenticated(&mut self, conn: ConnId, header: RequestHeader, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
+        assert!(!self.options.enforced_schemes.is_empty(), "{conn} is refused though no scheme is enforced");
         tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, "closing: enforce.auth.schemes is not satisfied");
         put_reply(&mut c.out, header.xid, Zxid::ZERO, ErrorCode::SessionClosedRequireSaslAuth);
         self.stats.replied(0, 20);

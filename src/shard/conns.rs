@@ -54,9 +54,20 @@ impl Conns {
 
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Conn> {
         self.get(conn)?;
-        let (_, c) = *self.slots[slot(conn)].take()?;
+        let (number, c) = *self.slots[slot(conn)].take()?;
+        assert_eq!(number, conn, "another connection was removed");
+        assert!(self.len > 0, "{conn} is removed from none");
         self.len -= 1;
         Some(c)
+    }
+
+    /// Its invariants.
+    pub(super) fn check(&self) {
+        assert_eq!(self.iter().count(), self.len, "connections");
+        assert!(
+            self.slots.iter().enumerate().all(|(at, s)| s.as_ref().is_none_or(|s| slot(s.0) == at)),
+            "a wrong slot"
+        );
     }
 
     /// All connections, in the order of their slots.

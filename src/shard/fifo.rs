@@ -1,15 +1,19 @@
 //! Keeps a session's replies in order with the stream of applied transactions: rules S3 and S4. Mirrors
 //! `CommitProcessor`.
+//!
+//! What is asserted for every single request is so in debug builds only, for each costs a get 0.1 %: the simulator and all tests
+//! run these. What a turn or a connection does now and then is asserted in every build.
 
 use super::conn::{Pending, Phase};
 use super::{CloseHow, Outbox, Shard};
+use crate::jute::Reader;
 use crate::limits;
 use crate::pipeline::messages::{Entry, Outcome, ToShard};
-use crate::proto::reply::put_event;
+use crate::proto::reply::{ReplyHeader, put_event};
 use crate::proto::request::RequestHeader;
 use crate::tree::Tree;
 use crate::types::acl::permits;
-use crate::types::{ConnId, Now, Op, Zxid, perms};
+use crate::types::{ConnId, Now, Op, SessionId, Zxid, perms};
 
 impl Shard {
     pub(super) fn stream(&mut self, now: Now, message: ToShard, out: &mut Outbox) {
@@ -52,8 +56,17 @@ impl Shard {
         let Some(Pending::Write { xid, op, arrived_ns, bytes }) = c.fifo.pop_front() else {
             panic!("a write of connection {conn} was applied at {zxid} out of its turn");
         };
+        assert!(c.phase == Phase::Open || c.phase == Phase::Ended, "a write of {conn} in {:?} is answered", c.phase);
+        assert!(c.last_zxid < *zxid, "{conn} is answered at {zxid} behind an answer at {}", c.last_zxid);
+        debug_assert!(belongs(reply, xid, *zxid), "the reply to another write than {xid} at {zxid} of {conn}");
+        debug_assert!(c.fifo_bytes >= bytes as usize, "{conn} has fewer bytes of requests than one of them");
+        debug_assert!(self.outstanding > c.fifo.len(), "{conn} has more requests than the shard");
         c.fifo_bytes -= bytes as usize;
         self.outstanding -= 1;
+        assert!(
+            !c.is_mute || c.phase == Phase::Ended,
+            "{conn} is served and one of its requests was left without an answer"
+        );
         // A connection whose session has ended gets no more replies, with one exception: a client that closes a session
         // which has expired meanwhile gets that reply, unless an earlier request of it was left without a reply.
         if c.phase == Phase::Ended && (c.is_mute || op != Op::CLOSE_SESSION || c.last_op == Op::CLOSE_SESSION) {
@@ -77,6 +90,7 @@ impl Shard {
     /// Sends the events to every watcher that may read the node.
     fn fire(&mut self, entry: &Entry, out: &mut Outbox) {
         for event in entry.events.iter() {
+            debug_assert!(event.path.starts_with('/'), "an event of {:?}", event.path);
             self.fired.clear();
             self.watches.fire(event.event, &event.path, &mut self.fired);
             if self.fired.is_empty() {
@@ -92,12 +106,16 @@ impl Shard {
                 if c.phase != Phase::Open || !may_read {
                     continue;
                 }
+                // For each watcher, of whom there may be thousands: in debug builds only.
+                debug_assert!(c.last_zxid < entry.zxid, "{conn} is told of {} behind {}", entry.zxid, c.last_zxid);
+                debug_assert!(c.session != SessionId::NONE, "{conn} watches without a session");
                 c.out.extend_from_slice(&self.scratch);
                 c.sent += 1;
                 self.stats.since_reset.packets_sent += 1;
                 told += 1;
                 self.mark_dirty(conn, out);
             }
+            assert!(told <= fired.len() as u64, "{told} of {} watchers were told", fired.len());
             if told > 0 {
                 self.stats.watch_events[event.event as usize].record(told);
                 self.stats.watch_bytes += told * (self.scratch.len() - 4) as u64;
@@ -121,6 +139,8 @@ impl Shard {
             self.call_large(now);
         }
         self.turn_replies = 0;
+        assert!(self.stalled <= self.outstanding, "{} of {} requests are stalled", self.stalled, self.outstanding);
+        assert!(!self.gate_is_serving(), "a turn begins while a connection is let through the gate");
         let mut ready = std::mem::take(&mut self.ready);
         for conn in ready.drain(..) {
             if let Some(c) = self.conns.get_mut(conn) {
@@ -143,11 +163,15 @@ impl Shard {
             if !matches!(c.fifo.front(), Some(Pending::Read { .. })) {
                 return;
             }
+            debug_assert!(c.waiting_reads > 0, "{conn} has a read waiting and counts none");
+            debug_assert!(c.waiting_reads <= c.fifo.len(), "{conn} has more reads than requests");
             // Reads that stand before a write must not wait for the client to read, because the reply to that write
             // must come after theirs.
             if c.is_full(self.options.bounds.out_high_water) && c.fifo.len() == c.waiting_reads {
+                assert!(!c.stalled, "{conn} is counted as stalled twice");
                 c.stalled = true;
                 self.stalled += c.fifo.len();
+                assert!(self.stalled <= self.outstanding, "{} of {} requests stall", self.stalled, self.outstanding);
                 return;
             }
             if self.turn_replies > limits::TURN_REPLIES && c.is_bulky() && c.fifo.len() == c.waiting_reads {
@@ -157,6 +181,9 @@ impl Shard {
             let Some(Pending::Read { xid, op, body, reply, arrived_ns, throttled, large }) = c.fifo.pop_front() else {
                 return;
             };
+            debug_assert!(c.waiting_bytes >= reply, "{conn} waits for fewer bytes than one of its replies");
+            debug_assert!(c.fifo_bytes >= body.len(), "{conn} has fewer bytes of requests than one of them");
+            debug_assert!(self.outstanding > c.fifo.len(), "{conn} has more requests than the shard");
             c.waiting_reads -= 1;
             c.waiting_bytes -= reply;
             c.fifo_bytes -= body.len();
@@ -179,8 +206,22 @@ impl Shard {
         }
     }
 
+    /// What holds between two turns, told by numbers that are at hand: looked at in every build. [`Shard::check`] counts again.
+    pub(super) fn check_counts(&self) {
+        assert!(self.stalled <= self.outstanding, "{} of {} requests are stalled", self.stalled, self.outstanding);
+        assert!(self.conns.len() > 0 || self.outstanding == 0, "{} requests of no connection", self.outstanding);
+        assert!(self.conns.len() >= self.large.len(), "more large writes wait than there are connections");
+        assert!(!self.gate_is_serving(), "a turn ends while a connection is let through the gate");
+    }
+
     /// Whether the next turn has work even if no socket becomes ready and no message arrives.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty() || self.gate_has_room()
     }
+}
+
+/// Whether a framed reply, if there is one, answers this request with this stamp.
+fn belongs(reply: &[u8], xid: i32, zxid: Zxid) -> bool {
+    let Some(header) = reply.get(4..) else { return reply.is_empty() };
+    ReplyHeader::read(&mut Reader::new(header)).is_ok_and(|h| h.xid == xid && h.zxid == zxid)
 }

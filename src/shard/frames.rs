@@ -1,5 +1,7 @@
 //! Turns the byte stream of a connection into frames, and frames into requests. Mirrors `NIOServerCnxn.doIO` and
 //! `ZooKeeperServer.processPacket`.
+//!
+//! What is asserted for every single request is so in debug builds only, as in `fifo`.
 
 use bytes::{Bytes, BytesMut};
 
@@ -13,7 +15,7 @@ use crate::pipeline::messages::ToPeer;
 use crate::proto::four_letter;
 use crate::proto::request::{RequestHeader, is_write};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, SessionId};
 
 /// Bytes of a request's header.
 const HEADER_LEN: usize = 8;
@@ -36,7 +38,9 @@ impl Bodies {
             self.0 = BytesMut::with_capacity(Bodies::CHUNK);
         }
         self.0.extend_from_slice(body);
-        self.0.split().freeze()
+        let kept = self.0.split().freeze();
+        debug_assert_eq!(kept.len(), body.len(), "a body is kept with another's");
+        kept
     }
 }
 
@@ -80,6 +84,7 @@ impl Shard {
         let nothing_kept = c.input.is_empty();
         if nothing_kept && self.may_decode(conn) {
             let used = self.decode(now, conn, bytes, tree, out);
+            assert!(used <= bytes.len(), "{used} of {} bytes of {conn} were decoded", bytes.len());
             self.keep(conn, &bytes[used..]);
             self.remember_arrivals(now, conn);
         } else {
@@ -101,6 +106,7 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn) else { return };
         let mut input = std::mem::take(&mut c.input);
         let used = self.decode(now, conn, &input, tree, out);
+        assert!(used <= input.len(), "{used} of {} kept bytes of {conn} were decoded", input.len());
         if used == input.len() {
             // An idle connection keeps no buffer.
             return;
@@ -110,6 +116,7 @@ impl Shard {
             input.shrink_to(limits::KEPT_CAPACITY);
         }
         if let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase != Phase::Ended) {
+            assert!(c.input.is_empty(), "{conn} got {} bytes while others were decoded", c.input.len());
             c.input = input;
         }
     }
@@ -140,6 +147,7 @@ impl Shard {
         let Some(c) = self.conns.get_mut(conn) else { return };
         let pause = !decodes && c.input.len() > self.options.bounds.in_high_water;
         if pause != c.paused && c.phase != Phase::Ended {
+            assert!(!pause || c.phase != Phase::Fresh, "{conn} is not read before its handshake");
             c.paused = pause;
             out.pause.push((conn, pause));
         }
@@ -183,6 +191,7 @@ impl Shard {
                     break;
                 }
                 Next::Frame(len) => {
+                    debug_assert!(len <= max, "a frame of {len} bytes of {conn}, more than {max}");
                     let frame = &rest[4..4 + len];
                     if fresh {
                         used += 4 + len;
@@ -236,6 +245,8 @@ impl Shard {
             taken = 12;
         }
         let c = self.conns.get_mut(conn)?;
+        assert_eq!(c.phase, Phase::Fresh, "{conn} says {word} behind its handshake");
+        assert!(c.fifo.is_empty() && c.session == SessionId::NONE, "{conn} says {word} in a session");
         c.phase = Phase::Word;
         c.received += 1;
         self.stats.since_reset.packets_received += 1;
@@ -284,6 +295,13 @@ impl Shard {
         let origin = self.origin(conn);
         let arrived_ns = late.arrived_ns(now);
         let Some(c) = self.conns.get_mut(conn) else { return };
+        debug_assert_eq!(c.phase, Phase::Open, "{conn} writes outside a session");
+        debug_assert!(c.session != SessionId::NONE, "{conn} writes without a session");
+        debug_assert!(is_write(header.op), "{} of {conn} is submitted as a write", header.op);
+        debug_assert!(
+            !matches!(c.fifo.front(), Some(Pending::Read { .. })),
+            "{conn} submits a write before a read that could be answered"
+        );
         let behind_read = c.waiting_reads > 0;
         self.stalled -= c.unstall();
         c.fifo.push_back(Pending::Write { xid: header.xid, op: header.op, arrived_ns, bytes: body.len() as u32 });
@@ -316,7 +334,12 @@ impl Shard {
         let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), false, out) else { return };
         let arrived_ns = late.arrived_ns(now);
         let Some(c) = self.conns.get_mut(conn) else { return };
+        debug_assert_eq!(c.phase, Phase::Open, "{conn} reads outside a session");
         if !c.fifo.is_empty() {
+            assert!(
+                matches!(c.fifo.front(), Some(Pending::Write { .. })),
+                "{conn} reads behind a read that waits for nothing"
+            );
             self.stalled -= c.unstall();
             c.waiting_reads += 1;
             let (RequestHeader { xid, op }, throttled) = (header, late.throttled);

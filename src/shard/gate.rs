@@ -78,6 +78,7 @@ pub struct Queued {
 
 impl Queued {
     pub(super) fn add(&mut self, bytes: usize, now_ms: i64) {
+        assert!(self.arrivals.back().is_none_or(|(_, last)| *last <= now_ms), "bytes come before those before them");
         self.bytes += bytes;
         let full = self.arrivals.len() >= ARRIVALS;
         match self.arrivals.back_mut() {
@@ -93,6 +94,7 @@ impl Queued {
 
     /// Removes the records of the first `bytes` bytes.
     pub(super) fn consume(&mut self, mut bytes: usize) {
+        assert!(bytes <= self.bytes, "{bytes} bytes are taken of {} that wait", self.bytes);
         self.bytes -= bytes;
         while let Some(first) = self.arrivals.front_mut() {
             if first.0 > bytes {
@@ -132,8 +134,11 @@ impl Gate {
 
     /// Checks the invariants; `waiting` are the connections whose state says that they wait.
     pub(super) fn check(&self, mut waiting: impl Iterator<Item = ConnId>) {
-        assert!(self.served.is_none());
-        assert!(waiting.all(|conn| self.queue.iter().filter(|c| **c == conn).count() == 1));
+        assert!(self.served.is_none(), "a connection is let through between two steps");
+        assert!(
+            waiting.all(|conn| self.queue.iter().filter(|c| **c == conn).count() == 1),
+            "a connection waits at the gate and is not in its queue once"
+        );
     }
 }
 
@@ -159,6 +164,7 @@ impl Shard {
     /// Number of requests in the pipeline. Reads that only wait for their own client to read its replies do not count,
     /// so they delay nobody else.
     pub(super) fn in_process(&self) -> usize {
+        debug_assert!(self.stalled <= self.outstanding, "{} of {} are stalled", self.stalled, self.outstanding);
         self.outstanding - self.stalled
     }
 
@@ -202,6 +208,7 @@ impl Shard {
     /// Calls the connections whose large writes wait, as long as there is room.
     pub(super) fn call_large(&mut self, now: Now) {
         let Some(large) = &self.options.throttles.large else { return };
+        assert!(!self.gate_is_serving(), "large writes are called while the gate is open");
         // The writes of the connections called in this loop are not counted in the limit yet.
         let mut called = 0;
         while let Some(conn) = self.large.front().copied() {
@@ -213,6 +220,7 @@ impl Shard {
             called += len;
             self.large.pop_front();
             if let Some(c) = self.conns.get_mut(conn) {
+                assert!(c.waits_large, "{conn} is called and did not wait");
                 c.waits_large = false;
                 c.called = true;
                 self.ready.push(conn);
@@ -225,6 +233,7 @@ impl Shard {
     /// Puts a connection into the queue that belongs to its reason for waiting.
     pub(super) fn begin_wait(&mut self, now: Now, conn: ConnId, why: Wait) {
         let Some(c) = self.conns.get_mut(conn) else { return };
+        assert_eq!(c.phase, Phase::Open, "{conn} waits outside a session");
         match why {
             // It goes on when its reads are answered.
             Wait::Reads => {}
@@ -295,6 +304,7 @@ impl Shard {
     fn serve(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
         let Some(queued) = self.conns.get_mut(conn).and_then(|c| c.gate.take()) else { return };
         let eof = queued.eof;
+        assert!(self.gate.served.is_none(), "two connections are let through at a time");
         self.gate.served = Some(queued);
         self.decode_kept(now, conn, tree, out);
         self.gate.served = None;
@@ -338,7 +348,8 @@ impl Shard {
             }
             self.stats.stale_requests += 1;
         }
-        self.stats.throttle_queue.record(waited_ms.max(0) as u64 * 1000);
+        assert!(waited_ms >= 0, "{conn} waited for {waited_ms} ms");
+        self.stats.throttle_queue.record(waited_ms as u64 * 1000);
         let may_refuse = settings.op_wait_ms > 0 && !is_exempt(header.op);
         if !may_refuse || waited_ms <= settings.op_wait_ms {
             return false;
@@ -438,6 +449,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Some(c) = self.conns.get_mut(conn) else { return };
+        assert!(c.last_zxid <= tree.last_zxid(), "{conn} is answered behind an answer at {}", c.last_zxid);
         let before = c.out.len();
         put_reply(&mut c.out, header.xid, tree.last_zxid(), ErrorCode::ThrottledOp);
         let len = c.out.len() - before;

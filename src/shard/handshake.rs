@@ -20,6 +20,9 @@ impl Shard {
         };
         let shard = self.options.id;
         let Some(c) = self.conns.get_mut(conn) else { return };
+        assert_eq!(c.phase, Phase::Fresh, "{conn} shakes hands twice");
+        assert_eq!(c.session, SessionId::NONE, "{conn} has a session before its handshake");
+        assert!(c.fifo.is_empty(), "{conn} has requests before its handshake");
         c.received += 1;
         c.heard_ms = now.mono_ms;
         c.read_only = request.read_only;
@@ -44,6 +47,7 @@ impl Shard {
             return;
         }
         let (least, most) = self.options.session_timeout_ms;
+        assert!(least <= most, "sessions last {least} to {most} ms");
         let timeout_ms = request.timeout_ms.clamp(least, most);
         c.phase = Phase::Handshake;
         c.timeout_ms = timeout_ms;
@@ -63,6 +67,9 @@ impl Shard {
     /// The session exists: requests that the client sent right after its handshake may be decoded now.
     pub(super) fn session_up(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Handshake) else { return };
+        assert!(session != SessionId::NONE, "{conn} gets no session, and is told so otherwise");
+        assert!(c.fifo.is_empty(), "{conn} has requests before its session");
+        assert!(c.out.is_empty() && !c.is_dirty, "{conn} was told something before its session");
         c.phase = Phase::Open;
         c.session = session;
         c.timeout_ms = timeout_ms;
@@ -79,6 +86,8 @@ impl Shard {
     /// Tells the client that its session does not exist any more, and closes the connection.
     pub(super) fn session_refused(&mut self, conn: ConnId, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
+        assert!(matches!(c.phase, Phase::Handshake | Phase::Ended), "{conn} in {:?} is refused a session", c.phase);
+        assert_eq!(c.session, SessionId::NONE, "{conn} is refused a session and has one");
         ConnectResponse::expired(c.read_only.map(|_| false)).put(&mut c.out);
         c.sent += 1;
         self.stats.since_reset.packets_sent += 1;

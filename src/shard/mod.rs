@@ -252,6 +252,7 @@ impl Shard {
     /// Moves a connection's output into `to`.
     pub fn take_output(&mut self, conn: ConnId, to: &mut Vec<u8>) {
         let Some(c) = self.conns.get_mut(conn) else { return };
+        debug_assert!(c.is_dirty || c.out.is_empty(), "{conn} has bytes to send that nobody was told of");
         c.is_dirty = false;
         if c.out.len() > self.options.bounds.out_high_water {
             // It stopped answering. It continues in the next turn, unless the socket then reports a backlog.
@@ -270,6 +271,7 @@ impl Shard {
     }
 
     fn accepted(&mut self, now: Now, conn: ConnId, peer: SocketAddr) {
+        assert!(self.fresh.back().is_none_or(|(since, _)| *since <= now.mono_ms), "the clock fell to {}", now.mono_ms);
         self.stats.connections_accepted += 1;
         self.fresh.push_back((now.mono_ms, conn));
         self.conns.insert(conn, Conn::new(peer, now));
@@ -277,6 +279,9 @@ impl Shard {
 
     fn disconnected(&mut self, conn: ConnId, out: &mut Outbox) {
         let Some(mut c) = self.conns.remove(conn) else { return };
+        assert!(self.outstanding >= c.fifo.len(), "{conn} has more requests than the shard");
+        assert!(c.waiting_reads <= c.fifo.len(), "{conn} has more reads than requests");
+        assert!(!c.stalled || self.stalled >= c.fifo.len(), "{conn} has more stalled requests than the shard");
         self.outstanding -= c.fifo.len();
         if self.throttled.len() > 2 * self.conns.len() {
             // As long as the limit is exceeded, nothing else removes these.
@@ -324,6 +329,7 @@ impl Shard {
 
     fn word_answer(&mut self, conn: ConnId, text: &[u8], out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
+        assert!(matches!(c.phase, Phase::Word | Phase::Ended), "{conn} in {:?} is answered a word", c.phase);
         c.out.extend_from_slice(text);
         self.stats.since_reset.packets_sent += 1;
         self.mark_dirty(conn, out);
@@ -354,6 +360,8 @@ impl Shard {
         self.next_touch_ms = now.mono_ms + self.options.touch_interval_ms;
         for conn in self.touched.drain(..) {
             if let Some(c) = self.conns.get_mut(conn).filter(|c| c.touched) {
+                assert!(c.session != SessionId::NONE, "{conn} was heard of and has no session");
+                assert!(c.heard_ms <= now.mono_ms, "{conn} was heard of at {}, it is {}", c.heard_ms, now.mono_ms);
                 c.touched = false;
                 out.to_peer.push(ToPeer::Touch { session: c.session, heard_ms: c.heard_ms });
             }
@@ -397,19 +405,41 @@ impl Shard {
 
     /// Checks the invariants.
     pub fn check(&self) {
-        assert_eq!(self.outstanding, self.conns.values().map(|c| c.fifo.len()).sum::<usize>());
-        for c in self.conns.values() {
-            assert_eq!(c.waiting_reads, c.fifo.iter().filter(|p| matches!(p, conn::Pending::Read { .. })).count());
-            assert_eq!(c.fifo_bytes, c.fifo.iter().map(conn::Pending::bytes).sum::<usize>());
-            assert_eq!(c.waiting_bytes, c.fifo.iter().map(conn::Pending::reply).sum::<usize>());
+        self.conns.check();
+        self.check_counts();
+        for (conn, c) in self.conns.iter() {
+            self.check_conn(conn, c);
         }
+        let requests = self.conns.values().map(|c| c.fifo.len()).sum::<usize>();
+        assert_eq!(self.outstanding, requests, "requests that are not answered");
+        let stalled = self.conns.values().filter(|c| c.stalled).map(|c| c.fifo.len()).sum::<usize>();
+        assert_eq!(self.stalled, stalled, "requests that wait for their own clients");
         assert!(self.throttled.len() <= 3 * self.conns.len() + 1, "{} throttled connections", self.throttled.len());
-        let stalled = self.conns.values().filter(|c| c.stalled);
-        assert_eq!(self.stalled, stalled.map(|c| c.fifo.len()).sum::<usize>());
         self.gate.check(self.conns.iter().filter(|(_, c)| c.gate.is_some()).map(|(conn, _)| conn));
+        assert!(self.fresh.iter().is_sorted_by_key(|(since, _)| since), "new connections are out of order");
         for (session, conn) in &self.sessions {
-            assert!(self.conns.get(*conn).is_none_or(|c| c.session == *session || c.phase == Phase::Ended));
+            let is_its = |c: &Conn| c.session == *session || c.phase == Phase::Ended;
+            assert!(self.conns.get(*conn).is_none_or(is_its), "{conn} has another session than {session}");
         }
         self.watches.check();
+    }
+
+    fn check_conn(&self, conn: ConnId, c: &Conn) {
+        let reads = c.fifo.iter().filter(|p| matches!(p, conn::Pending::Read { .. })).count();
+        assert_eq!(c.waiting_reads, reads, "reads of {conn} that wait");
+        let bytes = c.fifo.iter().map(conn::Pending::bytes).sum::<usize>();
+        assert_eq!(c.fifo_bytes, bytes, "bytes of requests of {conn}");
+        let replies = c.fifo.iter().map(conn::Pending::reply).sum::<usize>();
+        assert_eq!(c.waiting_bytes, replies, "bytes that the reads of {conn} wait for");
+        let is_in_session = matches!(c.phase, Phase::Open | Phase::Ended);
+        assert!(is_in_session || c.session == SessionId::NONE, "{conn} in {:?} has a session", c.phase);
+        assert!(is_in_session || c.fifo.is_empty(), "{conn} in {:?} has requests", c.phase);
+        assert!(c.phase != Phase::Open || c.session != SessionId::NONE, "{conn} is served without a session");
+        assert!(c.phase != Phase::Ended || c.input.is_empty(), "{conn} ends and has bytes to decode");
+        assert!(!c.is_mute || c.phase == Phase::Ended, "{conn} is served and is not answered");
+        assert!(!c.stalled || reads == c.fifo.len(), "{conn} has a write that waits for its client");
+        assert!(!c.waits_large || self.large.contains(&conn), "nobody calls the large write of {conn}");
+        assert!(!c.deferred || self.ready.contains(&conn), "nobody goes on with {conn}");
+        assert!(c.is_dirty || c.out.is_empty(), "{conn} has bytes to send that nobody was told of");
     }
 }

@@ -8,7 +8,7 @@ use crate::limits;
 use crate::pipeline::prep::acl::masked;
 use crate::proto::multi::{MultiHeader, MultiOp, MultiReadOp, MultiResult, put_multi_error, read_multi};
 use crate::proto::reply::{put_reply, put_reply_header};
-use crate::proto::request::{Request, RequestHeader, xid};
+use crate::proto::request::{Request, RequestHeader, is_write, xid};
 use crate::proto::response::{put_acl, put_children, put_client_infos, put_data};
 use crate::tree::{Tree, Znode};
 use crate::types::acl::permits;
@@ -45,6 +45,8 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let zxid = tree.last_zxid();
+        // For every read: in debug builds only, as in `fifo`.
+        debug_assert!(!is_write(header.op) || is_nobodys(header.op), "{} of {conn} is answered as a read", header.op);
         // The reply to a ping has the special xid of pings, whatever xid the ping had.
         let header = if header.op == Op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
         let Some(c) = self.conns.get_mut(conn) else { return };
@@ -95,10 +97,13 @@ impl Shard {
                 }
             }
         }
+        debug_assert_eq!(tree.last_zxid(), zxid, "the tree moved under a read");
+        debug_assert!(reply.len() >= start + 20, "{} of {conn} is answered without a header", header.op);
         let len = reply.len() - start;
         self.give_back(conn, &mut reply);
         let latency_ms = (now.mono_ns.saturating_sub(arrived_ns) / 1_000_000) as i64;
         if let Some(c) = self.conns.get_mut(conn) {
+            assert!(c.last_zxid <= zxid, "{conn} is answered at {zxid} behind an answer at {}", c.last_zxid);
             c.last_zxid = zxid;
             c.last_reply = len;
             c.replied(now, header.op, header.xid, latency_ms);
@@ -120,7 +125,7 @@ impl Shard {
 
     fn give_back(&mut self, conn: ConnId, reply: &mut Vec<u8>) {
         if let Some(c) = self.conns.get_mut(conn) {
-            debug_assert!(c.out.is_empty());
+            debug_assert!(c.out.is_empty(), "{conn} was told something while a reply was written");
             c.out = std::mem::take(reply);
         }
     }
@@ -295,6 +300,11 @@ fn children(reply: &mut Vec<u8>, node: &Znode<'_>) {
     let name = node.children().next().map_or(0, str::len);
     reply.reserve((node.num_children().max(0) as usize).saturating_mul(4 + name).min(limits::OUT_HIGH_WATER));
     put_children(reply, node.num_children(), node.children());
+}
+
+/// Writes that no client may ask for: they are answered as what nobody knows.
+fn is_nobodys(op: Op) -> bool {
+    matches!(op, Op::CREATE_SESSION | Op::DELETE_CONTAINER)
 }
 
 fn found(answer: Option<bool>) -> Result<(), ErrorCode> {

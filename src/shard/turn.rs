@@ -106,6 +106,7 @@ pub struct ShardTurn {
 impl ShardTurn {
     /// A new shard that has made no turn yet.
     pub fn new(shard: Shard) -> ShardTurn {
+        assert_eq!(shard.weight(), 0, "a shard that has done something already");
         ShardTurn { shard, out: Outbox::default(), cursor: Zxid::NONE, streamed: Zxid::NONE, unchecked: 0 }
     }
 
@@ -131,7 +132,8 @@ impl ShardTurn {
         }
         self.send(now, &tree, sockets);
         self.end(now, &tree, sockets);
-        debug_assert_eq!(tree.last_zxid(), target, "the tree changed during a turn");
+        assert_eq!(tree.last_zxid(), target, "the tree changed during a turn");
+        assert!(self.streamed <= target, "{} was told of, {target} is what is answered at", self.streamed);
         // Moved before the tree is released, so that the peer core, which locks it next, sees how far this shard is.
         self.cursor = target;
         links.moved_on(target);
@@ -225,6 +227,7 @@ impl ShardTurn {
     /// In debug builds, checks the invariants from time to time: often enough to cost about as much as the turns
     /// themselves.
     fn check_now_and_then(&mut self) {
+        self.shard.check_counts();
         if cfg!(debug_assertions) {
             self.unchecked += 1;
             if self.unchecked * 64 > self.shard.weight() {
@@ -238,7 +241,9 @@ impl ShardTurn {
     pub fn check(&self) {
         assert!(self.streamed <= self.cursor, "{} was sent to a shard that is at {}", self.streamed, self.cursor);
         let Outbox { dirty, to_peer, close, pause, words } = &self.out;
-        assert!(dirty.is_empty() && to_peer.is_empty() && close.is_empty() && pause.is_empty() && words.is_empty());
+        assert!(dirty.is_empty() && close.is_empty(), "a turn left {dirty:?} to be sent and {close:?} to be ended");
+        assert!(to_peer.is_empty(), "a turn left {} messages for the peer core", to_peer.len());
+        assert!(pause.is_empty() && words.is_empty(), "a turn left {pause:?} and {words:?}");
         self.shard.check();
     }
 

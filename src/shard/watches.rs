@@ -13,10 +13,12 @@ use crate::watch::{Kind, WatcherType};
 
 impl Shard {
     pub(super) fn watch_data(&mut self, conn: ConnId, path: &str) {
+        debug_assert!(self.conns.get(conn).is_some(), "{conn} is gone and watches {path}");
         self.watches.add(Kind::Data, path, conn);
     }
 
     pub(super) fn watch_children(&mut self, conn: ConnId, path: &str) {
+        debug_assert!(self.conns.get(conn).is_some(), "{conn} is gone and watches the children of {path}");
         self.watches.add(Kind::Child, path, conn);
     }
 
@@ -54,6 +56,7 @@ impl Shard {
                         let Some(c) = self.conns.get_mut(conn) else { return };
                         let before = c.out.len();
                         put_event(&mut c.out, Zxid::NONE, event, path);
+                        assert!(c.out.len() > before + 4, "{conn} is told nothing of {path}");
                         self.stats.watch_bytes += (c.out.len() - before - 4) as u64;
                         c.sent += 1;
                         self.stats.since_reset.packets_sent += 1;

@@ -82,6 +82,8 @@ impl<'a> AuthPacket<'a> {
 
     /// Appends the token as it is sent.
     pub fn put(&self, out: &mut Vec<u8>) {
+        let len = self.token.map_or(0, <[u8]>::len);
+        assert!(len <= MAX_TOKEN, "a SASL token of {len} bytes, more than {MAX_TOKEN} are not taken");
         out.put_i64(MAGIC);
         out.put_i32(self.status as i32);
         out.put_buffer(self.token);

@@ -192,6 +192,7 @@ impl Election {
             self.current.vote = Vote { leader: self.me, zxid: last, peer_epoch: epoch };
         }
         self.clock = self.clock.saturating_add(1);
+        assert!(self.clock > 0, "an election begins with the number {}", self.clock);
         let interval_ms = self.timing.min_interval_ms;
         self.round = Some(Round {
             role,
@@ -206,6 +207,7 @@ impl Election {
         });
         self.tell_all(wants);
         self.hear_own(now_ms, wants);
+        self.check_in_debug_builds();
     }
 
     /// A notification from server `from`.
@@ -233,6 +235,7 @@ impl Election {
         }
         self.count(now_ms, from, held, wants);
         self.hear_own(now_ms, wants);
+        self.check_in_debug_builds();
     }
 
     /// Time has passed. `delivered`: whether all messages for at least one server were sent.
@@ -250,6 +253,30 @@ impl Election {
         } else {
             wants.push(Want::Connect);
         }
+        self.check_in_debug_builds();
+    }
+
+    /// Checks the invariants. Walks all votes.
+    pub fn check(&self) {
+        assert!(self.clock >= 0, "an election has the number {}", self.clock);
+        let Some(round) = &self.round else {
+            let is_first = self.current.election_epoch < 0;
+            assert_eq!(self.current.state == ServerState::Looking, is_first, "{:?} outside an election", self.current);
+            return;
+        };
+        assert!(self.clock > 0, "votes are counted of the election {}", self.clock);
+        let is_of_round = |held: &Held| held.election_epoch == self.clock;
+        assert!(round.received.values().all(is_of_round), "a vote of another election is counted in {}", self.clock);
+        let is_settled = |held: &Held| matches!(held.state, ServerState::Following | ServerState::Leading);
+        assert!(round.settled.values().all(is_settled), "a server that is still looking counts as settled");
+        assert!(round.interval_ms > 0, "an election repeats every {} ms", round.interval_ms);
+    }
+
+    /// The walk over all votes is too much for every message in a release build.
+    fn check_in_debug_builds(&self) {
+        if cfg!(debug_assertions) {
+            self.check();
+        }
     }
 
     fn hear_own(&mut self, now_ms: i64, wants: &mut Vec<Want>) {
@@ -260,6 +287,7 @@ impl Election {
 
     /// Counts a vote during a round.
     fn count(&mut self, now_ms: i64, from: ServerId, held: Held, wants: &mut Vec<Want>) {
+        assert!(self.electorate.has_voter(from), "a vote of {from:?}, who does not vote, is counted");
         let can_lead = self.can_lead(held.vote.leader);
         let Some(round) = &mut self.round else { return };
         if round.finalizing {
@@ -299,6 +327,7 @@ impl Election {
             self.tell_all(wants);
         }
         let Some(round) = &mut self.round else { return };
+        assert_eq!(held.election_epoch, self.clock, "a vote of {from:?} is counted in another election");
         round.received.insert(from, Held { version: 0, ..held });
         let (vote, election_epoch) = (round.proposal, self.clock);
         let wanted = Held { vote, election_epoch, state: ServerState::Looking, version: 0 };
@@ -309,6 +338,7 @@ impl Election {
     }
 
     fn count_settled(&mut self, from: ServerId, held: Held, wants: &mut Vec<Want>) {
+        assert!(held.state != ServerState::Looking, "{from:?} is looking and counts as settled");
         let Some(round) = &mut self.round else { return };
         let leader = held.vote.leader;
         let clock_fits = held.election_epoch == self.clock;
@@ -332,6 +362,7 @@ impl Election {
     }
 
     fn end(&mut self, vote: Vote, election_epoch: i64, wants: &mut Vec<Want>) {
+        assert!(election_epoch >= 0, "the election {election_epoch} ends");
         let Some(round) = self.round.take() else { return };
         let state = match round.role {
             _ if vote.leader == self.me => ServerState::Leading,

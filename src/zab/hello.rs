@@ -92,7 +92,10 @@ impl Hello {
     /// Appends the hello. It must be sent with one write: Apache refuses one whose addresses arrive in two parts.
     pub fn put(&self, out: &mut Vec<u8>) {
         let (version, addresses) = match &self.addresses {
-            Addresses::Unsaid => return out.put_i64(self.server.0),
+            Addresses::Unsaid => {
+                assert!(self.server.0 >= 0, "{:?} would be read as the version of a hello", self.server);
+                return out.put_i64(self.server.0);
+            }
             Addresses::One(address) => (V1, std::slice::from_ref(address)),
             Addresses::Several(addresses) => (V2, &addresses[..]),
         };
@@ -107,6 +110,7 @@ impl Hello {
 
 fn text(address: &ElectionAddress) -> String {
     let ElectionAddress { host, port } = address;
+    assert!(!host.is_empty() && !host.contains('|'), "{host:?} would be read as no address, or as two");
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

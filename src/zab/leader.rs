@@ -40,7 +40,9 @@ impl Leader {
     /// The leader of an ensemble of one.
     pub fn alone(me: ServerId, last: Zxid) -> Leader {
         let voters = Majority::new([me].into()).expect("one voter is there");
-        Leader::new(me, Verifier::Majority(voters), last)
+        let leader = Leader::new(me, Verifier::Majority(voters), last);
+        assert!(leader.is_alone(), "{me:?} is no quorum of itself");
+        leader
     }
 
     /// The newest zxid handed out, or the epoch's zeroth when nothing was proposed in it.
@@ -67,6 +69,7 @@ impl Leader {
         assert!(self.last_proposed.precedes(zxid), "{zxid} is proposed behind {}", self.last_proposed);
         assert!(zxid.epoch() == self.last_proposed.epoch() && zxid.counter() > 0, "{zxid} is no zxid for a proposal");
         self.last_proposed = zxid;
+        assert!(self.last_committed < zxid, "{zxid} is proposed and committed already");
         Ok(zxid)
     }
 
@@ -82,6 +85,7 @@ impl Leader {
         let first = Zxid::new(epoch, 0);
         assert!(first > self.last_proposed, "the epoch falls from {} to {first}", self.last_proposed);
         self.last_proposed = first;
+        assert!(!self.is_exhausted(), "an epoch begins without zxids at {first}");
         epoch
     }
 
@@ -97,6 +101,7 @@ impl Leader {
     pub fn ack(&mut self, from: ServerId, zxid: Zxid) -> Option<Zxid> {
         assert!(zxid <= self.last_proposed, "ack of {zxid} by {from:?}, but only {} was proposed", self.last_proposed);
         assert!(self.verifier.voters().contains(&from), "ack of {zxid} by {from:?}, who does not vote");
+        assert!(zxid >= Zxid::ZERO, "ack of {zxid} by {from:?}, which is no transaction");
         let known = self.acked.entry(from).or_insert(Zxid::ZERO);
         if zxid <= *known {
             return None;
@@ -122,6 +127,8 @@ impl Leader {
     /// Its invariants.
     pub fn check(&self) {
         self.verifier.check();
+        assert!(self.verifier.voters().contains(&self.me), "{:?} leads, but does not vote any more", self.me);
+        assert!(self.last_committed >= Zxid::ZERO, "{} is committed", self.last_committed);
         assert!(self.last_committed <= self.last_proposed, "{} > {}", self.last_committed, self.last_proposed);
         assert!(self.acked.values().all(|z| *z <= self.last_proposed), "an ack of what was not proposed");
         assert!(self.acked.keys().all(|server| self.verifier.voters().contains(server)), "an ack that does not count");

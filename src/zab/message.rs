@@ -55,6 +55,13 @@ impl<'a> LearnerInfo<'a> {
         let gap = (self.server.is_none() && self.protocol.is_some())
             || (self.protocol.is_none() && self.config_version.is_some());
         assert!(!gap, "{self:?} has a field behind a missing one");
+        // As long as the next field is missing, what stands behind must be too short for it.
+        let missing = match (self.server, self.protocol, self.config_version) {
+            (None, ..) | (.., Some(_), None) => 8,
+            (_, None, _) => 4,
+            _ => usize::MAX,
+        };
+        assert!(self.extra.len() < missing, "{self:?} would be read with a field more");
         self.server.iter().for_each(|server| out.put_i64(server.0));
         self.protocol.iter().for_each(|protocol| out.put_i32(*protocol));
         self.config_version.iter().for_each(|version| out.put_i64(version.0));
@@ -84,11 +91,13 @@ impl<'a> Touched<'a> {
             room.put_i64(session.0);
             room.put_i32(timeout_ms);
         }
+        assert!(room.len().is_multiple_of(TOUCH), "sessions of {} bytes", room.len());
         Touched(room)
     }
 
     /// The entries, in order.
     pub fn iter(self) -> impl ExactSizeIterator<Item = (SessionId, i32)> + use<'a> {
+        debug_assert!(self.0.len().is_multiple_of(TOUCH), "a part of a session would be passed over");
         self.0.as_chunks::<TOUCH>().0.iter().map(|[a, b, c, d, e, f, g, h, timeout @ ..]| {
             (SessionId(i64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h])), i32::from_be_bytes(*timeout))
         })
@@ -363,6 +372,7 @@ impl<'a> FromLeader<'a> {
         let mut room = Vec::new();
         let packet = match *self {
             FromLeader::LeaderInfo { epoch, protocol, extra } => {
+                assert_eq!(Zxid::new(epoch, 0).epoch(), epoch, "an epoch that does not fit into a zxid");
                 room.put_i32(protocol);
                 room.extend_from_slice(extra);
                 Packet { data: Some(&room), ..bare(kind::LEADERINFO, Zxid::new(epoch, 0)) }

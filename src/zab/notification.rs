@@ -72,6 +72,7 @@ impl Notification {
 
     /// Appends the message with its length, as it is sent; always in this release's version.
     pub fn put(out: &mut Vec<u8>, vote: &Vote, election_epoch: i64, state: ServerState, config: &str) {
+        assert!(config.len() < MAX_NOTIFICATION, "a configuration of {} bytes", config.len());
         let begin = out.begin_frame();
         out.put_i32(state as i32);
         out.put_i64(vote.leader.0);

@@ -150,8 +150,15 @@ pub fn split(bytes: &[u8], limit: usize) -> Result<Split<'_>, PacketError> {
     let mut r = Reader::new(bytes);
     let kind = bytes.first_chunk().map_or(0, |b| i32::from_be_bytes(*b));
     match read(&mut r, kind, limit) {
-        Ok(packet) => Ok(Split::Whole(packet, r.position())),
+        Ok(packet) => {
+            let taken = r.position();
+            assert!((EMPTY..=bytes.len()).contains(&taken), "a packet takes {taken} of {} bytes", bytes.len());
+            assert!(packet.data.is_none_or(|data| data.len() <= limit), "a packet with more data than {limit} bytes");
+            Ok(Split::Whole(packet, taken))
+        }
         Err(PacketError::Field { error: JuteError::Truncated { missing, .. }, .. }) => {
+            // Or the same bytes would be looked at again and again.
+            assert!(missing > 0, "a packet misses nothing and is not whole");
             Ok(Split::Need(bytes.len() + missing))
         }
         Err(e) => Err(e),
@@ -211,6 +218,7 @@ fn after_string<'a>(mut r: Reader<'a>, kind: i32, limit: usize) -> Result<Reader
 impl Packet<'_> {
     /// Appends the packet as it is sent.
     pub fn put(&self, out: &mut Vec<u8>) {
+        let begin = out.len();
         out.reserve(EMPTY + self.data.map_or(0, <[u8]>::len));
         out.put_i32(self.kind);
         out.put_i64(self.zxid.0);
@@ -223,6 +231,7 @@ impl Packet<'_> {
                 identities.iter().for_each(|id| put_id(out, id));
             }
         }
+        assert!(out.len() >= begin + EMPTY, "a packet of {} bytes", out.len() - begin);
     }
 }
 

@@ -218,6 +218,35 @@ fn threads_of_the_server_are_started_where_a_refusal_is_an_error() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Parts where order is everything, and how many assertions each must have for 1,000 lines that are shipped.
+const ASSERTIONS: [(&str, usize); 4] = [("peer", 30), ("shard", 30), ("txnlog", 30), ("zab", 30)];
+
+/// Lines with an assertion among those that are shipped, and all that are.
+fn assertions(path: &Path, text: &str) -> (usize, usize) {
+    let shipped: Vec<&str> = text.lines().take(tests_begin(path, text).unwrap_or(usize::MAX)).map(str::trim).collect();
+    let kinds = ["assert!(", "assert_eq!(", "assert_ne!("];
+    // `debug_` may stand before each.
+    let is_one = |line: &&&str| !line.starts_with("//") && kinds.iter().any(|kind| line.contains(kind));
+    (shipped.iter().filter(is_one).count(), shipped.len())
+}
+
+#[test]
+fn where_order_matters_it_is_asserted() {
+    for (name, floor) in ASSERTIONS {
+        let (mut count, mut lines) = (0, 0);
+        for path in sources().into_iter().filter(|p| part(p) == name) {
+            let (asserts, of) = assertions(&path, &fs::read_to_string(&path).unwrap());
+            (count, lines) = (count + asserts, lines + of);
+        }
+        let least = (lines * floor).div_ceil(1000);
+        assert!(count >= least, "src/{name} has {count} assertions in {lines} lines: {least} are wanted");
+    }
+    let text =
+        "assert!(a, \"b\");\n// assert!(c);\n  debug_assert_eq!(d, e);\n#[cfg(test)]\nmod tests {\n assert!(f);\n";
+    assert_eq!(assertions(Path::new("a.rs"), text), (2, 3));
+    assert_eq!(assertions(Path::new("a_tests.rs"), text), (0, 0));
+}
+
 #[test]
 fn only_runtime_and_config_touch_the_world() {
     let banned = ["std::fs", "std::net::Tcp", "std::thread", "Instant::now", "SystemTime::now", "glommio::"];
