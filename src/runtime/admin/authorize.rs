@@ -1,5 +1,5 @@
-//! Who may take or restore snapshots over HTTP: `Authorization: <scheme> <proof>`, checked against the root's ACL. Mirrors
-//! `Commands.handleAuthentication` and `handleAuthorization`.
+//! Checks who may take or restore snapshots over HTTP: the header `Authorization: <scheme> <proof>` must give every
+//! permission on the root znode. Mirrors `Commands.handleAuthentication` and `handleAuthorization`.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::runtime::settings;
 use crate::types::acl::{host_address, permits};
 use crate::types::{Acl, Id, perms};
 
-/// Why not.
+/// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub(super) enum Refusal {
     #[error("Auth info is missing for the command")]
@@ -33,7 +33,7 @@ impl Refusal {
     }
 }
 
-/// Every permission on the root is needed, or to be the administrator.
+/// Checks that the client is the super user or has every permission on the root znode.
 pub(super) fn may_administer(state: &AdminState, proof: Option<&HeaderValue>, from: SocketAddr) -> Result<(), Refusal> {
     let ids = identities(&settings::providers(&state.config), proof, from)?;
     if state.config.auth.skip_acl {
@@ -44,7 +44,7 @@ pub(super) fn may_administer(state: &AdminState, proof: Option<&HeaderValue>, fr
     if holds_all(root.as_ref().and_then(|n| n.acl()), &ids) { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
-/// ZooKeeper asks for any permission; its documentation, and we, for all of them.
+/// ZooKeeper requires any one permission; its documentation requires all of them, and so do we.
 fn holds_all(acl: Option<&[Acl]>, ids: &[Id]) -> bool {
     [perms::READ, perms::WRITE, perms::CREATE, perms::DELETE, perms::ADMIN].iter().all(|p| permits(acl, ids, *p))
 }

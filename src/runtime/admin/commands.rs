@@ -1,5 +1,5 @@
-//! The admin server's commands: names, and their answers as JSON with ZooKeeper's keys in ZooKeeper's order. Mirrors
-//! `admin.Commands`.
+//! The commands of the admin server: their names, and their answers as JSON with ZooKeeper's keys in ZooKeeper's order.
+//! Mirrors `admin.Commands`.
 
 use serde_json::{Map, Value, json};
 
@@ -10,10 +10,10 @@ use super::metrics::{self, Number};
 use super::report::{Report, Wanted, or_minus_one};
 use crate::shard::status::ConnStatus;
 
-/// An answer without its last two keys.
+/// The fields of an answer without the last two, `command` and `error`.
 pub(super) type Fields = Map<String, Value>;
 
-/// Names in the order of the list page, with their other names.
+/// The commands in the order of the list page, each with its aliases.
 const NAMES: [(&str, &[&str]); 28] = [
     ("configuration", &["conf", "config"]),
     ("connection_stat_reset", &["crst"]),
@@ -45,17 +45,17 @@ const NAMES: [(&str, &[&str]); 28] = [
     ("zabstate", &[]),
 ];
 
-/// The command a name or another name stands for.
+/// The command that a name or an alias stands for.
 pub(super) fn resolve(name: &str) -> Option<&'static str> {
     NAMES.iter().find(|(primary, others)| *primary == name || others.contains(&name)).map(|(primary, _)| *primary)
 }
 
-/// The list of commands as HTML.
+/// The HTML page that lists the commands.
 pub(super) fn list(command_url: &str) -> String {
     NAMES.iter().map(|(name, _)| format!("<a href=\"{command_url}/{name}\">{name}</a>\n<br/>\n")).collect()
 }
 
-/// Which lists a command's answer needs.
+/// The lists that the answer of a command needs.
 pub(super) fn wanted(command: &str) -> Wanted {
     Wanted {
         connections: matches!(command, "connections" | "stats"),
@@ -65,7 +65,7 @@ pub(super) fn wanted(command: &str) -> Wanted {
     }
 }
 
-/// The answer of a command that only shows something; `None` for one that does something or does not exist.
+/// The answer of a command that changes nothing; `None` for other commands.
 pub(super) fn answer(command: &str, r: &Report) -> Option<Fields> {
     let value = match command {
         "configuration" => configuration(r),
@@ -121,7 +121,7 @@ fn configuration(r: &Report) -> Value {
     })
 }
 
-/// What `stats` shows of a connection.
+/// The fields of a connection that `stats` shows.
 fn brief(c: &ConnStatus) -> Fields {
     let mut f = Fields::new();
     f.insert("remote_socket_address".into(), java::socket_address(&c.peer).into());
@@ -161,14 +161,14 @@ fn dump(r: &Report) -> Value {
 
 fn hash(r: &Report) -> Value {
     let digest = |d: &crate::peer::status::ZxidDigest| {
-        // A Java long.
+        // Java prints it as a signed number.
         json!({"zxid": d.zxid.0, "digest": d.digest as i64, "digest_version": d.version})
     };
     json!({"digests": r.peer.stats.digests.iter().map(digest).collect::<Vec<_>>()})
 }
 
 fn last_snapshot(r: &Report) -> Value {
-    // Of this process, otherwise the file that was found at the start, or any older one.
+    // The last snapshot of this process, otherwise the newest file.
     let (zxid, timestamp) = match &r.peer.last_snapshot {
         Some(s) => (s.zxid.0, s.at_wall_ms / 1000),
         None => host::newest_snapshot(&r.config.data_dir.join("version-2")).map_or((-1, -1), |(zxid, s)| (zxid.0, s)),
@@ -183,7 +183,7 @@ fn monitor(r: &Report) -> Value {
     for (key, value) in metrics::flat(r) {
         let value = match value {
             Number::Whole(n) => n.into(),
-            // JSON has no such number.
+            // JSON has no NaN; Jackson writes it as a string.
             Number::Decimal(d) if d.is_nan() => "NaN".into(),
             Number::Decimal(d) => d.into(),
         };
@@ -239,7 +239,7 @@ fn system_properties(r: &Report) -> Value {
     Value::Object(r.config.properties.iter().map(|(k, v)| (k.clone(), shown(k, v).into())).collect())
 }
 
-/// Session ids as decimals, each with its paths.
+/// Session ids in decimal, each with its watched paths.
 fn watches(r: &Report) -> Value {
     let mut f = Fields::new();
     for (session, path) in &r.watches {
@@ -265,7 +265,7 @@ fn push(f: &mut Fields, key: String, item: Value) {
     }
 }
 
-/// Stands for a value that would help an attacker: unlike ZooKeeper's admin server, ours shows no password and no hash of one.
+/// Shown instead of passwords and their hashes, which ZooKeeper's admin server does show.
 const SECRET: &str = "********";
 
 fn is_secret(key: &str) -> bool {
@@ -273,7 +273,7 @@ fn is_secret(key: &str) -> bool {
     key.contains("superdigest") || key.contains("passwd") || key.contains("password")
 }
 
-/// A configuration file's text with the values of secret keys hidden.
+/// The text of a configuration file without the values of secret keys.
 fn without_secrets(text: &str) -> String {
     let line = |line: &str| match line.split_once(['=', ':']) {
         Some((key, _)) if is_secret(key) && !line.trim_start().starts_with(['#', '!']) => {

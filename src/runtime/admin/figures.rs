@@ -1,8 +1,8 @@
-//! Every metric: its name, what it means, and its value in a report. One list for `mntr`, `/commands/monitor` and
-//! Prometheus, in the order `mntr` shows them. Mirrors `ServerMetrics` and the gauges of `ServerStats`.
+//! All metrics: name, help text, and value in a report. `mntr`, `/commands/monitor` and Prometheus share this list, in
+//! the order of `mntr`. Mirrors `ServerMetrics` and the gauges of `ServerStats`.
 //!
-//! What ZooKeeper measures and this server does not have (its queues between threads, its cache of replies, Netty, the JVM) is
-//! there as what it is: a counter at 0, a summary without observations.
+//! Metrics of parts that only ZooKeeper has (queues between threads, the response cache, Netty, the JVM) are listed as
+//! counters at 0 and summaries without observations.
 
 use super::report::{Report, Startup, or_minus_one};
 use crate::shard::status::{Latencies, ShardStats};
@@ -12,25 +12,25 @@ use crate::types::{Distribution, EventType, Namespaces};
 /// A metric's value.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge(i64),
-    /// The same, with a fraction.
+    /// A gauge with a fraction.
     Fraction(f64),
-    /// Only goes up.
+    /// A value that only grows.
     Counter(u64),
-    /// The same, with a fraction.
+    /// A counter with a fraction.
     FractionCounter(f64),
     /// One gauge per namespace.
     Gauges(Vec<(String, i64)>),
     /// One counter per namespace.
     Counters(Vec<(String, u64)>),
-    /// Average, bounds, count, sum, and a median for Prometheus.
+    /// Average, minimum, maximum, count and sum; for Prometheus also a median.
     Summary(Distribution),
-    /// The same of microseconds, shown as milliseconds.
+    /// A summary of microseconds, shown in milliseconds.
     Duration(Distribution),
     /// A summary per namespace.
     Summaries(Vec<(String, Distribution)>),
-    /// Latencies with percentiles, shown as milliseconds.
+    /// Latencies with percentiles, shown in milliseconds.
     Percentiles(Box<Latencies>),
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Figure {
     pub(super) value: Value,
 }
 
-/// A report with what several metrics need put together.
+/// A report, and sums over its shards that several metrics need.
 struct Sums<'r> {
     r: &'r Report,
     all: ShardStats,
@@ -51,14 +51,14 @@ struct Sums<'r> {
 type Read = fn(&Sums<'_>) -> Value;
 type Row = (&'static str, &'static str, Read);
 
-/// All metrics, in order.
+/// All metrics, in the order of `mntr`.
 pub(super) fn figures(r: &Report) -> Vec<Figure> {
     let sums = Sums { r, all: r.shard_stats() };
     let rows = GAUGES.iter().chain(COUNTERS).chain(SUMMARIES).chain(PERCENTILES).chain(BY_NAMESPACE);
     rows.map(|(name, help, read)| Figure { name, help, value: read(&sums) }).collect()
 }
 
-/// What Prometheus shows besides: names that its clients give in every language.
+/// The standard metrics of a process, for Prometheus only. Its client libraries use these names in every language.
 pub(super) fn process_figures(r: &Report) -> Vec<Figure> {
     let Some(p) = r.process else { return Vec::new() };
     let whole = |n: u64| Value::Gauge(n as i64);
@@ -98,14 +98,14 @@ fn of_startup(s: &Sums<'_>, pick: fn(&Startup) -> &Distribution) -> Value {
     Value::Summary(pick(&s.r.control.startup).clone())
 }
 
-/// The first snapshot of a new database is written before the peer core counts any.
+/// The first snapshot of a new database is written before the peer core starts to count snapshots.
 fn snapshot_times(s: &Sums<'_>) -> Value {
     let mut all = s.r.peer.stats.snapshot_ms.clone();
     all.merge(&s.r.control.startup.first_snapshot_ms);
     Value::Summary(all)
 }
 
-/// Limit or usage of every quota, summed by the first element of its path.
+/// Limit or usage of all quotas, summed by namespace.
 fn quotas(s: &Sums<'_>, pick: fn(&StatsTrack, bool) -> i64, usage: bool) -> Value {
     let mut all: Vec<(String, i64)> = Vec::new();
     for q in &s.r.peer.quotas {
@@ -123,7 +123,7 @@ fn quotas(s: &Sums<'_>, pick: fn(&StatsTrack, bool) -> i64, usage: bool) -> Valu
     Value::Gauges(all)
 }
 
-/// Of the two limits the hard one counts, where there is one.
+/// The limit is the hard limit if there is one, otherwise the soft limit.
 fn count_of(t: &StatsTrack, usage: bool) -> i64 {
     if !usage && t.count_hard_limit() > -1 { t.count_hard_limit() } else { t.count() }
 }
@@ -132,7 +132,7 @@ fn bytes_of(t: &StatsTrack, usage: bool) -> i64 {
     if !usage && t.byte_hard_limit() > -1 { t.byte_hard_limit() } else { t.bytes() }
 }
 
-/// How often something happened, by namespace.
+/// One counter per namespace.
 fn counts(n: &Namespaces) -> Value {
     Value::Counters(n.sorted().into_iter().map(|(name, values)| (name.to_owned(), values.tally().count)).collect())
 }

@@ -1,4 +1,4 @@
-//! The four-letter words' texts, byte for byte as ZooKeeper's. Mirrors `server.command.*`.
+//! The texts of the four-letter words, byte for byte as in ZooKeeper. Mirrors `server.command.*`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::config::MetricsProvider;
 use crate::shard::status::ConnStatus;
 use crate::types::Op;
 
-/// Which lists a word's text needs.
+/// The lists that the text of a word needs.
 pub(super) fn wanted(word: &str) -> Wanted {
     Wanted {
         connections: matches!(word, "cons" | "stat" | "dump"),
@@ -21,7 +21,7 @@ pub(super) fn wanted(word: &str) -> Wanted {
     }
 }
 
-/// The text of a word that only shows something; `None` for one that does something or does not exist.
+/// The text of a word that changes nothing; `None` for other words.
 pub(super) fn text(word: &str, r: &Report) -> Option<String> {
     Some(match word {
         "conf" => conf(r),
@@ -43,9 +43,9 @@ pub(super) fn text(word: &str, r: &Report) -> Option<String> {
     })
 }
 
-/// What a word that changes something says when it is done.
+/// The answer to `crst`.
 pub(super) const RESET_CONNECTIONS: &str = "Connection stats reset.\n";
-/// See [`RESET_CONNECTIONS`].
+/// The answer to `srst`.
 pub(super) const RESET_SERVER: &str = "Server stats reset.\n";
 
 // Writing to a `String` cannot fail.
@@ -72,7 +72,7 @@ fn conf(r: &Report) -> String {
     t
 }
 
-/// One connection's line without its end; `brief` is what `stat` shows.
+/// The line of a connection without its line break; `stat` shows the `brief` form.
 fn connection(c: &ConnStatus, brief: bool) -> String {
     let mut t = String::new();
     put!(t, " /{}[{}]", java::socket_address(&c.peer), i32::from(c.reading));
@@ -95,7 +95,7 @@ pub(super) fn last_op(c: &ConnStatus) -> &'static str {
     if c.last_op == Op::NOTIFICATION { "NA" } else { c.last_op.short_name() }
 }
 
-/// A connection's mean latency is a whole number in ZooKeeper.
+/// The mean latency of a connection, which is a whole number in ZooKeeper.
 pub(super) fn whole_average(c: &ConnStatus) -> i64 {
     if c.latency.count == 0 { 0 } else { c.latency.total_ms / c.latency.count as i64 }
 }
@@ -167,7 +167,7 @@ fn dump(r: &Report) -> String {
     t
 }
 
-/// When a connection that stays silent is closed, rounded up to the interval ZooKeeper sorts them by.
+/// When a silent connection is closed, rounded up to the interval by which ZooKeeper sorts connections.
 fn connection_expiry(r: &Report, c: &ConnStatus) -> i64 {
     let interval = i64::from(r.config.client.sessionless_timeout_ms).max(1);
     let timeout = if c.session.0 == 0 { interval } else { i64::from(c.timeout_ms) };
@@ -233,8 +233,8 @@ fn mntr(r: &Report) -> String {
     t
 }
 
-/// A key in which nothing ends it that a reader of `mntr` splits or quotes by: a namespace may have any character. Blanks, quotes,
-/// backslashes and percent signs of a name are percent-encoded. Prometheus' keys quote names already.
+/// A key that no reader of `mntr` splits or unquotes. A namespace may contain any character, so blanks, quotes,
+/// backslashes and percent signs are percent-encoded. The keys of Prometheus already quote namespaces.
 fn on_one_line<'k>(r: &Report, key: &'k str) -> Cow<'k, str> {
     let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\\' | '%');
     if r.config.metrics.provider == MetricsProvider::Prometheus || !key.contains(ends) {

@@ -1,4 +1,4 @@
-//! What the operating system says about this process and host: file descriptors, sizes of directories, memory, names.
+//! What the operating system knows of this process and host: file descriptors, sizes of directories, memory, names.
 //! Mirrors `Environment`, `OSMXBean` and `ZooKeeperServer.getDirSize`.
 
 use std::ffi::CStr;
@@ -10,13 +10,13 @@ use super::java;
 use crate::txnlog::names::parse_snapshot_name;
 use crate::types::Zxid;
 
-/// The protocol level and semantics this server has; tools read the number.
+/// The version of ZooKeeper that this server is compatible with. Tools parse it.
 const LEVEL: &str = "3.9.5";
 
-/// What Java prints for a property that is not there.
+/// What Java prints for a missing property.
 const NONE: &str = "<NA>";
 
-/// `3.9.5-zabra-0.1.0, built on 2026-02-11 20:18 UTC`: ZooKeeper's level, then ours.
+/// `3.9.5-zabra-0.1.0, built on 2026-02-11 20:18 UTC`: ZooKeeper's version, then ours.
 pub(super) fn version() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
@@ -24,7 +24,7 @@ pub(super) fn version() -> &'static str {
     })
 }
 
-/// When this executable was built: what the builder set, otherwise when its file was written.
+/// When this executable was built: the time that the builder set, otherwise the time of the file.
 fn built_s() -> i64 {
     let told = option_env!("SOURCE_DATE_EPOCH").and_then(|s| s.parse().ok());
     told.unwrap_or_else(|| {
@@ -33,19 +33,19 @@ fn built_s() -> i64 {
     })
 }
 
-/// The host's figures a report shows.
+/// The host's part of a report.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Host {
-    /// Bytes in the snapshots' directory.
+    /// Bytes in the directory of the snapshots.
     pub(super) data_dir_size: u64,
-    /// Bytes in the logs' directory.
+    /// Bytes in the directory of the logs.
     pub(super) log_dir_size: u64,
     pub(super) open_fds: i64,
     pub(super) max_fds: i64,
 }
 
 impl Host {
-    /// Looks.
+    /// Reads the current values.
     pub(super) fn look(data: &Path, logs: &Path) -> Host {
         let data_dir_size = dir_size(data);
         let log_dir_size = if data == logs { data_dir_size } else { dir_size(logs) };
@@ -53,7 +53,7 @@ impl Host {
     }
 }
 
-/// Length of all files below `path`; what vanishes meanwhile (a purge) or is not readable counts nothing, as in Java.
+/// The length of all files below `path`. Files that vanish meanwhile (a purge) or cannot be read count 0, as in Java.
 fn dir_size(path: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else { return 0 };
     entries
@@ -77,9 +77,9 @@ pub(super) fn newest_snapshot(dir: &Path) -> Option<(Zxid, i64)> {
     Some((zxid, written.as_secs() as i64))
 }
 
-/// -1 where it cannot be found out, as ZooKeeper answers.
+/// -1 if unknown, as in ZooKeeper.
 fn open_fds() -> i64 {
-    // The directory itself is open while it is counted.
+    // The directory itself is open while the entries are counted.
     std::fs::read_dir("/proc/self/fd").map_or(-1, |d| (d.count() as i64 - 1).max(0))
 }
 
@@ -94,7 +94,8 @@ fn max_fds() -> i64 {
     }
 }
 
-/// `envi`: names and values, in ZooKeeper's order. What only a Java VM has is `<NA>`; memory is the host's.
+/// The names and values of `envi`, in ZooKeeper's order. Values that only a Java VM has are `<NA>`; memory is the
+/// host's.
 pub(super) fn environment() -> Vec<(&'static str, String)> {
     let (release, name) = uname();
     let dir = std::env::current_dir().map_or_else(|_| NONE.to_owned(), |d| d.display().to_string());
@@ -134,7 +135,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
-/// The number, where nothing says the name: looking it up would ask name services.
+/// The user's name if it is root, otherwise the number: a look-up could ask name services.
 fn user_name() -> String {
     // SAFETY: cannot fail and touches nothing.
     match unsafe { libc::geteuid() } {

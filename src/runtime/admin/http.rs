@@ -1,8 +1,8 @@
-//! The admin server: commands over HTTP, health for orchestrators, and the port Prometheus scrapes. Mirrors
+//! The admin server: commands over HTTP, health checks for orchestrators, and the port that Prometheus scrapes. Mirrors
 //! `JettyAdminServer` and `PrometheusMetricsProvider`'s server.
 //!
-//! Besides ZooKeeper's commands the admin port answers `/livez` (the cores turn) and `/readyz` (clients are served), with 200
-//! or 503 and a line of text.
+//! Besides ZooKeeper's commands the admin port answers `/livez` (the cores make turns) and `/readyz` (clients are
+//! served) with 200 or 503 and a line of text.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use super::responses::{answer, not_allowed, text};
 use super::state::{AdminState, NOT_SERVING};
 use super::{authorize, metrics, snapshot};
 
-/// Requests of Prometheus go here.
+/// The path that Prometheus scrapes.
 const METRICS: &str = "/metrics";
 
 /// The routes of the admin port.
 pub(super) fn admin(state: Arc<AdminState>) -> Router {
-    // `commandURL` may be any path, and Jetty takes the rest of it as the command's name as it stands: no patterns.
+    // `commandURL` may be any path, and the rest of a path is the name of a command, so there are no patterns.
     Router::new().fallback(serve).with_state(state)
 }
 
@@ -82,7 +82,7 @@ async fn serve(
     }
 }
 
-/// A standalone server that answers serves: being live and being ready are the same until there is an ensemble.
+/// A standalone server that answers also serves, so live and ready are the same until there are ensembles.
 async fn health(state: Arc<AdminState>, otherwise: &str) -> Response {
     match state.pulse().await {
         Ok(()) => text(StatusCode::OK, "ok\n".into()),

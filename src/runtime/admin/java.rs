@@ -1,4 +1,4 @@
-//! How Java prints what tools parse: decimals, dates, addresses. Mirrors `Double.toString`, `Date.toString`,
+//! Text as Java prints it, because tools parse it: decimals, dates, addresses. Mirrors `Double.toString`, `Date.toString`,
 //! `InetSocketAddress.toString`.
 
 use std::ffi::CStr;
@@ -23,12 +23,12 @@ pub(super) fn double(v: f64) -> String {
     if digits.contains('.') { format!("{digits}E{exponent}") } else { format!("{digits}.0E{exponent}") }
 }
 
-/// A mean rounded half up to four digits, as every average is shown.
+/// A value rounded half up to four decimal places, as ZooKeeper shows averages.
 pub(super) fn rounded(v: f64) -> f64 {
     (v * 10_000.0).round() / 10_000.0
 }
 
-/// A moment as `Date.toString` writes it, in the zone of this host: `Sat Nov 21 00:00:11 UTC 2026`.
+/// A time as `Date.toString` writes it, in the time zone of this host: `Sat Nov 21 00:00:11 UTC 2026`.
 pub(super) fn date(wall_ms: i64) -> String {
     let seconds: libc::time_t = wall_ms.div_euclid(1000);
     // SAFETY: all zeroes is a valid `tm`, and `localtime_r` fills it; its zone name is static.
@@ -43,7 +43,7 @@ pub(super) fn date(wall_ms: i64) -> String {
     };
     const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    // A zone without a name is UTC to Java.
+    // Java calls a zone without a name UTC.
     let zone = if zone.is_empty() || zone == "GMT" && tm.tm_gmtoff == 0 { "UTC" } else { zone.as_str() };
     format!(
         "{} {} {:02} {:02}:{:02}:{:02} {zone} {}",
@@ -57,7 +57,7 @@ pub(super) fn date(wall_ms: i64) -> String {
     )
 }
 
-/// `2026-02-11 20:18 UTC`, as the build date is written.
+/// A time in the form of the build date: `2026-02-11 20:18 UTC`.
 pub(super) fn build_date(wall_s: i64) -> String {
     let seconds: libc::time_t = wall_s;
     // SAFETY: as in `date`.
@@ -72,7 +72,7 @@ pub(super) fn build_date(wall_s: i64) -> String {
     format!("{year:04}-{:02}-{:02} {:02}:{:02} UTC", tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min)
 }
 
-/// `127.0.0.1:54321`, `[0:0:0:0:0:0:0:1]:54321`: Java does not shorten an IPv6 address.
+/// `127.0.0.1:54321`, `[0:0:0:0:0:0:0:1]:54321`: Java does not shorten IPv6 addresses.
 pub(super) fn socket_address(a: &SocketAddr) -> String {
     match a.ip().to_canonical() {
         IpAddr::V4(ip) => format!("{ip}:{}", a.port()),

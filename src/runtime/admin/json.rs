@@ -1,10 +1,10 @@
-//! JSON as the admin server prints it: Jackson's indented form, Java's decimals.
+//! JSON as ZooKeeper's admin server prints it: indented as by Jackson, with decimals as in Java.
 
 use serde_json::Value;
 
 use super::java;
 
-/// `{\n  "key" : value\n}`: objects on lines of their own, arrays on the line they begin on.
+/// `{\n  "key" : value\n}`: every field of an object on a line of its own, arrays on one line.
 pub(super) fn print(v: &Value) -> String {
     let mut out = String::new();
     put(&mut out, v, 0);

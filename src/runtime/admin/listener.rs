@@ -1,5 +1,5 @@
-//! The listening side of the HTTP ports: a bounded number of connections, of which an idle one gives way to a new one. Plays the part
-//! of Jetty's `ServerConnector`.
+//! The listening side of the HTTP ports: the number of connections is bounded, and an idle one is closed for a new one.
+//! Plays the part of Jetty's `ServerConnector`.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,14 +20,14 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::types::CLIENT_LOG;
 
-/// Connections of one port at a time. A new one beyond that closes the one that has been idle for longest; only when none is idle
-/// it waits.
+/// Most connections of one port. A new one beyond that closes the connection that has been idle for longest, and waits
+/// only if none is idle.
 pub(super) const CONNECTIONS: usize = 64;
 
-/// How long accepting rests after an error such as "too many open files".
+/// How long to accept no connections after an error such as "too many open files".
 const REST: Duration = Duration::from_secs(1);
 
-/// Binds a port, in a way that a restart does not have to wait for old connections.
+/// Binds a port so that a restart does not have to wait for old connections.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -46,10 +46,10 @@ pub(super) struct BoundedListener {
 }
 
 impl BoundedListener {
-    /// Takes over a bound port; connections are closed when nothing moves for `idle`.
+    /// Takes over a bound port. Connections on which no byte moves for `idle` are closed.
     ///
     /// # Errors
-    /// The runtime does not take it.
+    /// The runtime does not accept the socket.
     pub(super) fn new(listener: std::net::TcpListener, idle: Duration) -> io::Result<BoundedListener> {
         Ok(BoundedListener { listener: TcpListener::from_std(listener)?, idle, table: Arc::default() })
     }
@@ -83,7 +83,7 @@ impl Listener for BoundedListener {
 #[derive(Default)]
 struct Table {
     places: Mutex<Places>,
-    /// Rung when a connection ends or becomes idle.
+    /// Notified when a connection ends or becomes idle.
     changed: Notify,
 }
 
@@ -93,11 +93,11 @@ struct Places {
     taken: HashMap<u64, Place>,
 }
 
-/// What is known of a connection.
+/// The state of a connection.
 struct Place {
     /// Requests that are being answered.
     busy: usize,
-    /// When its client was last given something: it may be accepted, answered, or take some of a long answer.
+    /// When the client was last accepted, answered, or took some bytes of an answer.
     served: Instant,
     /// Dropped to end the connection.
     keep: Option<oneshot::Sender<()>>,
@@ -111,7 +111,7 @@ impl Table {
     /// Returns when there is room for a connection.
     async fn make_room(&self) {
         if self.places().is_full() {
-            // What the connections before have sent is looked at first: accepting must not outrun it.
+            // Reads first what the other connections have sent, so that accepting does not outrun it.
             yield_now().await;
         }
         while !self.places().make_room() {
@@ -125,7 +125,7 @@ impl Places {
         self.taken.values().filter(|p| p.keep.is_some()).count() >= CONNECTIONS
     }
 
-    /// Whether there is room, perhaps because the one that was idle for longest is told to end.
+    /// Whether there is room for a connection. If needed, tells the one that has been idle for longest to end.
     fn make_room(&mut self) -> bool {
         if !self.is_full() {
             return true;
@@ -135,7 +135,7 @@ impl Places {
     }
 }
 
-/// A connection's place in the table; given back when it is dropped.
+/// A connection's place in the table, which is freed on drop.
 struct Ticket {
     number: u64,
     table: Arc<Table>,
@@ -171,7 +171,7 @@ impl Drop for Ticket {
     }
 }
 
-/// Who is connected.
+/// The client of a connection.
 #[derive(Clone)]
 pub(super) struct From {
     pub(super) address: SocketAddr,
@@ -179,7 +179,7 @@ pub(super) struct From {
 }
 
 impl From {
-    /// Keeps the connection from giving way until the result is dropped.
+    /// The connection is not closed for another one until the result is dropped.
     pub(super) fn busy(&self) -> Busy {
         self.ticket.with(|p| p.busy += 1);
         Busy(self.ticket.clone())
@@ -192,7 +192,7 @@ impl Connected<IncomingStream<'_, BoundedListener>> for From {
     }
 }
 
-/// A request is being answered.
+/// A request that is being answered.
 pub(super) struct Busy(Arc<Ticket>);
 
 impl Drop for Busy {
@@ -205,7 +205,7 @@ impl Drop for Busy {
     }
 }
 
-/// A connection that ends when nothing moves for too long, or when another one needs its place.
+/// A connection that ends when no byte moves for too long, or when another one needs its place.
 pub(super) struct IdleStream {
     stream: TcpStream,
     idle: Duration,
@@ -220,7 +220,7 @@ impl IdleStream {
         IdleStream { stream, idle, patience: Box::pin(sleep(idle)), ended, ticket }
     }
 
-    /// Passes on what the stream did; waiting is counted, moving starts the count again.
+    /// Passes on the result of the stream. The time-out starts again whenever bytes moved.
     fn timed<T>(&mut self, cx: &mut Context<'_>, did: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if did.is_ready() {
             self.patience.as_mut().reset(Instant::now() + self.idle);
@@ -234,7 +234,7 @@ impl IdleStream {
             if !self.ticket.is_busy() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            // Its client waits for us.
+            // The client waits for an answer, so it is not idle.
             self.patience.as_mut().reset(Instant::now() + self.idle);
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         assert!(table.places().make_room(), "the second is idle");
         let ended: Vec<usize> = (0..all.len()).filter(|i| is_ended(&mut all[*i].1)).collect();
         assert_eq!(ended, [1]);
-        // It was told to end, so there is room for one, whether or not it has ended.
+        // It was told to end, so there is room, even if it has not ended yet.
         assert!(table.places().make_room());
         let new = Ticket::new(&table);
         let all_busy: Vec<Busy> = all[2..].iter().map(|(t, _)| from(t).busy()).chain([from(&new.0).busy()]).collect();

@@ -1,4 +1,4 @@
-//! The metrics as text: the flat names of `mntr` and `/commands/monitor`, and Prometheus' format. Mirrors
+//! The metrics as text: as keys and values for `mntr` and `/commands/monitor`, and in Prometheus' format. Mirrors
 //! `DefaultMetricsProvider.dump` and `PrometheusMetricsProvider`.
 
 use super::figures::{Figure, Value, figures, process_figures};
@@ -23,7 +23,7 @@ impl std::fmt::Display for Number {
     }
 }
 
-/// Keys and values of `/commands/monitor` and, behind `zk_`, of `mntr`. The provider decides what they look like.
+/// The keys and values of `/commands/monitor`, and of `mntr` after `zk_`. Their form depends on the metrics provider.
 pub(super) fn flat(r: &Report) -> Vec<(String, Number)> {
     if r.config.metrics.provider == MetricsProvider::Prometheus {
         let families = families(r);
@@ -37,7 +37,7 @@ pub(super) fn flat(r: &Report) -> Vec<(String, Number)> {
     out
 }
 
-/// The percentiles' names and parts.
+/// The percentiles of the default provider.
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
 
 fn put_flat(out: &mut Vec<(String, Number)>, name: &str, value: Value) {
@@ -77,14 +77,14 @@ fn summary(out: &mut Vec<(String, Number)>, name: &str, t: Tally) {
     }
 }
 
-/// Prometheus' text format 0.0.4: of the samples in `names` only, if there are any. Counters have no `_total`, summaries have
-/// quantiles of the last minutes, namespaces are the label `key`, as ZooKeeper 3.9 exports them.
+/// The metrics in Prometheus' text format 0.0.4; only the samples in `names` unless it is empty. As in ZooKeeper 3.9,
+/// counters have no `_total`, summaries have quantiles of the last minutes, and the namespace is the label `key`.
 pub(super) fn prometheus(r: &Report, names: &[String]) -> String {
     let mut text = String::with_capacity(48 << 10);
     for Family { name, help, kind, samples } in families(r) {
         let is_wanted = |s: &&Sample| names.is_empty() || names.contains(&s.name);
         let wanted: Vec<&Sample> = samples.iter().filter(is_wanted).collect();
-        // A metric by namespace has no samples before there is a namespace.
+        // A metric by namespace may have no samples yet.
         if names.is_empty() || !wanted.is_empty() {
             text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
             wanted.iter().for_each(|s| text += &format!("{} {}\n", s.key(), java::double(s.value)));
@@ -93,7 +93,7 @@ pub(super) fn prometheus(r: &Report, names: &[String]) -> String {
     text
 }
 
-/// A metric as Prometheus sees it.
+/// A metric with its samples.
 struct Family {
     name: &'static str,
     help: &'static str,
@@ -112,7 +112,7 @@ impl Sample {
         Sample { name: name.to_owned(), labels: Vec::new(), value }
     }
 
-    /// The name with its labels. A namespace may have any character: those that would end a label are escaped.
+    /// The name with its labels. Characters of a namespace that would end the label are escaped.
     fn key(&self) -> String {
         let Sample { name, labels, .. } = self;
         if labels.is_empty() {
@@ -124,7 +124,7 @@ impl Sample {
     }
 }
 
-/// Every metric, quantiles since the earlier report if there is one.
+/// All metrics. Quantiles are of the time since the earlier report, if there is one.
 fn families(r: &Report) -> Vec<Family> {
     let mut earlier = r.earlier.as_deref().map(figures).unwrap_or_default().into_iter();
     let mut all: Vec<Family> =
@@ -133,7 +133,7 @@ fn families(r: &Report) -> Vec<Family> {
     all
 }
 
-/// The quantiles of a summary, and of one with percentiles.
+/// The quantiles of ZooKeeper's basic and advanced summaries.
 const MEDIAN: &[f64] = &[0.5];
 const QUANTILES: &[f64] = &[0.5, 0.9, 0.99];
 
@@ -193,10 +193,10 @@ fn family(Figure { name, help, value }: Figure, earlier: Option<&Value>) -> Fami
     Family { name, help, kind, samples }
 }
 
-/// What a summary's samples are made of.
+/// The source of the samples of a summary.
 struct Summary<'a> {
     quantiles: &'static [f64],
-    /// What is counted is so many times finer than what is shown.
+    /// Values are divided by this number.
     unit: f64,
     now: &'a Distribution,
     earlier: Option<&'a Distribution>,

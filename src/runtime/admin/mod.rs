@@ -1,8 +1,8 @@
-//! What operators and their tools ask the server: four-letter words, the HTTP admin server, metrics, health. Mirrors
+//! The answers for operators and their tools: four-letter words, the HTTP admin server, metrics, health checks. Mirrors
 //! `FourLetterCommands`, `JettyAdminServer` and the metrics providers.
 //!
-//! Everything is answered from a [`report::Report`], which the cores give over their mailboxes, on threads of
-//! their own: three answer words, one speaks HTTP. None touches what a core owns.
+//! Every answer is made from a [`report::Report`], for which the cores are asked through their mailboxes. Three threads
+//! answer words, and one serves HTTP. None of them accesses the state of a core.
 
 mod authorize;
 mod commands;
@@ -40,10 +40,10 @@ use listener::BoundedListener;
 use report::Length;
 use state::AdminState;
 
-/// Starts both threads.
+/// Starts the threads.
 ///
 /// # Errors
-/// A thread cannot be made, or a port that is required cannot be bound.
+/// A thread cannot be started, or a required port cannot be bound.
 pub fn start(
     config: Arc<Config>,
     shared: Arc<Shared>,
@@ -55,8 +55,8 @@ pub fn start(
     start_words(state, words)
 }
 
-/// Answers words: short ones at once, those with lists on threads of their own, so that nobody waits for a longer answer than
-/// his own.
+/// Starts the threads that answer words. Words with lists have threads of their own, so nobody waits for a list longer
+/// than his own.
 fn start_words(state: Arc<AdminState>, words: Receiver<WordRequest>) -> Result<(), StartError> {
     let list_thread = |name| {
         let (to, requests) = channel::unbounded::<WordRequest>();
@@ -66,7 +66,7 @@ fn start_words(state: Arc<AdminState>, words: Receiver<WordRequest>) -> Result<(
     let (connections, long) = (list_thread("words-conns")?, list_thread("words-lists")?);
     spawn("words", move || {
         for request in words {
-            // The threads for lists live as long as the process.
+            // The threads for lists run as long as the process.
             match four_letter::wanted(request.word).length() {
                 Length::Short => state.answer(&request),
                 Length::Connections => drop(connections.send(request)),
@@ -80,7 +80,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StartErr
     threads::start(name, run).map(drop).map_err(|e| StartError::new(ExitCode::Unexpected, e))
 }
 
-/// Binds the ports that are wanted, and serves them on a thread.
+/// Binds the configured ports, and serves them on a thread.
 fn start_http(state: &Arc<AdminState>) -> Result<(), StartError> {
     let mut ports: Vec<(std::net::TcpListener, Router)> = Vec::new();
     let admin = &state.config.admin;
@@ -123,13 +123,16 @@ fn start_http(state: &Arc<AdminState>) -> Result<(), StartError> {
     spawn("admin", move || runtime.block_on(serve(ports, idle, state)))
 }
 
-/// Keeps how it is now and then: see [`window`].
+/// Keeps a report from time to time: see [`window`].
 async fn keep_reports(state: Arc<AdminState>) {
     loop {
         tokio::time::sleep(window::SLICE).await;
         match state.gather(report::Wanted::default(), |report| report).await {
             Ok(report) => state.window.keep(report),
-            Err(why) => tracing::warn!(why, "quantiles are of a longer time than usual: the cores cannot be asked"),
+            Err(why) => tracing::warn!(
+                why,
+                "the cores do not answer: quantiles of metrics cover a longer time than ten minutes"
+            ),
         }
     }
 }
@@ -146,8 +149,8 @@ async fn serve(ports: Vec<(std::net::TcpListener, Router)>, idle: Duration, stat
         }));
     }
     for task in tasks {
-        // They only end when something is wrong with the runtime itself. Awaited outside the macro, which evaluates nothing
-        // when logging is off.
+        // A task only ends if the runtime itself fails. It is awaited outside the macro, which evaluates nothing when
+        // logging is off.
         let result = task.await;
         tracing::error!(?result, "an HTTP port is no longer served");
     }

@@ -1,9 +1,9 @@
-//! What the operating system counts for this process, as Prometheus' clients of every language export it. Mirrors
+//! The standard metrics of a process, as Prometheus' client libraries export them in every language. Mirrors
 //! `StandardExports` of the client that ZooKeeper uses.
 
 use std::fs::read_to_string;
 
-/// The process' figures.
+/// The metrics of this process.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Process {
     /// User and system time of all threads.
@@ -15,7 +15,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Looks. `None` where `/proc` does not tell.
+    /// Reads the current values; `None` if `/proc` does not have them.
     pub(super) fn look() -> Option<Process> {
         let (own, host) = (read_to_string("/proc/self/stat").ok()?, read_to_string("/proc/stat").ok()?);
         // SAFETY: asks for two constants of the system and touches nothing.
@@ -23,9 +23,9 @@ impl Process {
         Process::read(&own, &host, u64::try_from(hertz).ok()?, u64::try_from(page).ok()?)
     }
 
-    /// Of the texts of `/proc/self/stat` and `/proc/stat`; `hertz` ticks make a second.
+    /// Parses the texts of `/proc/self/stat` and `/proc/stat`, with `hertz` ticks per second.
     fn read(own: &str, host: &str, hertz: u64, page: u64) -> Option<Process> {
-        // The name may hold blanks and brackets; behind its last bracket the third field begins.
+        // The name may contain blanks and brackets. The third field follows its last bracket.
         let fields: Vec<&str> = own.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         let booted: u64 = host.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;

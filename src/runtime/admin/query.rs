@@ -1,17 +1,17 @@
-//! The arguments behind the `?` of a request.
+//! The arguments after the `?` of a URL.
 
-/// The value of `key`, as it is written.
+/// The value of `key`, not decoded.
 pub(super) fn argument<'q>(query: &'q str, key: &str) -> Option<&'q str> {
     query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// Every value of `key`, decoded; both parts may be percent-encoded.
+/// All values of `key`, decoded. Keys and values may be percent-encoded.
 pub(super) fn values(query: &str, key: &str) -> Vec<String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(k, _)| decoded(k) == key).map(|(_, v)| decoded(v)).collect()
 }
 
-/// `%5B` is `[` and `+` a blank; what is no such escape stays as it is.
+/// Decodes `%5B` as `[` and `+` as a blank. Other text is not changed.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

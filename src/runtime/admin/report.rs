@@ -1,5 +1,4 @@
-//! Everything the words, the admin commands and the metrics show, gathered at one moment. Formatting it is done elsewhere and
-//! touches nothing.
+//! The data that words, admin commands and metrics show, gathered at one moment. Other modules format it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,27 +13,27 @@ use crate::shard::status::{ConnStatus, ResettableStats, ShardStats, ShardStatus}
 use crate::types::{Distribution, Now, SessionId};
 use crate::watch::Summary;
 
-/// How long the lists of a report may be. Reports of one kind wait for each other, and not for those of another.
+/// How long the lists of a report may be. Reports only wait for reports of the same length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Length {
     /// No lists.
     Short,
-    /// As many lines as there are connections.
+    /// A list of connections.
     Connections,
-    /// As many as there are watches, sessions or ephemerals.
+    /// Lists of watches, sessions or ephemerals.
     Long,
 }
 
-/// Which long lists a report has.
+/// The lists that a report includes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Wanted {
     /// Every connection.
     pub(super) connections: bool,
     /// Every watch.
     pub(super) watches: bool,
-    /// The number of different watched paths, which takes a list of every watch when there are several shards.
+    /// The number of different watched paths. With several shards it takes a list of all watches.
     pub(super) watch_paths: bool,
-    /// Every expiry and every ephemeral.
+    /// Every session with its time of expiry, and every ephemeral.
     pub(super) sessions: bool,
 }
 
@@ -51,45 +50,46 @@ impl Wanted {
     }
 }
 
-/// With more watches than this, a path watched on several shards is counted once for each of them: telling them apart would
-/// hold up clients.
+/// With more watches than this, a path that is watched on several shards is counted once for each of them, because
+/// finding the different paths would delay clients.
 const FEW_WATCHES: usize = 100_000;
 
-/// The server at one moment. The shards are asked together and the peer core after them: figures of different cores may be
-/// some requests apart.
+/// The state of the server. The shards are asked first and then the peer core, so values of different cores may be some
+/// requests apart.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) now: Now,
     pub(super) config: Arc<Config>,
     pub(super) shards: Vec<ShardStatus>,
     pub(super) peer: PeerStatus,
-    /// (session, path), sorted: only when asked for.
+    /// (session, path), sorted; empty unless requested.
     pub(super) watches: Vec<(SessionId, String)>,
-    /// Only when asked for.
+    /// Empty unless requested.
     pub(super) ephemerals: Vec<(SessionId, Vec<String>)>,
     pub(super) host: Host,
     pub(super) process: Option<Process>,
     pub(super) control: Figures,
-    /// How it was some minutes ago: quantiles are those of the time since then. `None`: of all the time.
+    /// The state some minutes ago: quantiles are of the time since then. `None`: since the start.
     pub(super) earlier: Option<Arc<Report>>,
 }
 
-/// What the control thread knows itself.
+/// Values that the admin server itself keeps.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Figures {
-    /// Stored and shown; nothing is traced by it.
+    /// Stored and shown, with no other effect.
     pub(super) trace_mask: i64,
     /// `snapshot` commands refused for coming too fast.
     pub(super) snapshots_limited: u64,
-    /// Those that failed.
+    /// `snapshot` commands that failed.
     pub(super) snapshots_failed: u64,
     /// Connections refused by a limit.
     pub(super) connections_refused: u64,
-    /// What starting took.
+    /// How long the start took.
     pub(super) startup: Startup,
 }
 
-/// How long the parts of starting took, and what they read: one value each, none of what was not done, and none after `srst`.
+/// How long the parts of the start took, and how much they read. Each has one value, or none if the part was not done,
+/// and none after `srst`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Startup {
     /// Milliseconds for opening the directories and loading snapshot and logs.
@@ -105,10 +105,10 @@ pub struct Startup {
 }
 
 impl Report {
-    /// Asks every core. Waits for a stuck core only so long.
+    /// Asks every core.
     ///
     /// # Errors
-    /// A core does not answer.
+    /// A core does not answer in time.
     pub(super) fn gather(
         shared: &Shared,
         config: &Arc<Config>,
@@ -136,34 +136,34 @@ impl Report {
         })
     }
 
-    /// The counters of all shards together.
+    /// The sums of the counters of all shards.
     pub(super) fn shard_stats(&self) -> ShardStats {
         let mut all = ShardStats::default();
         self.shards.iter().for_each(|s| all.merge(&s.stats));
         all
     }
 
-    /// What `srst` resets, over all shards.
+    /// The counters that `srst` resets, summed over all shards.
     pub(super) fn since_reset(&self) -> ResettableStats {
         self.shard_stats().since_reset
     }
 
-    /// Requests that were taken and are not answered.
+    /// Requests that are not answered yet.
     pub(super) fn outstanding(&self) -> usize {
         self.shards.iter().map(|s| s.outstanding).sum()
     }
 
-    /// All connections, shard after shard, in order of arrival on each.
+    /// All connections by shard, in the order they were accepted.
     pub(super) fn connections(&self) -> impl Iterator<Item = &ConnStatus> {
         self.shards.iter().flat_map(|s| &s.connections)
     }
 
-    /// How many there are, listed or not.
+    /// The number of connections.
     pub(super) fn connection_count(&self) -> usize {
         self.shards.iter().map(|s| s.connection_count).sum()
     }
 
-    /// `wchs`: the figures of all shards together.
+    /// The values of `wchs`, over all shards.
     pub(super) fn watch_summary(&self) -> Summary {
         let mut all = Summary::default();
         for s in self.shards.iter().map(|s| &s.watch_summary) {
@@ -177,7 +177,7 @@ impl Report {
         all
     }
 
-    /// The wall time of a moment on the monotonic clock.
+    /// Converts a monotonic time to wall time.
     pub(super) fn wall_of(&self, mono_ms: i64) -> i64 {
         self.now.wall_ms.saturating_add(mono_ms.saturating_sub(self.now.mono_ms))
     }
@@ -193,7 +193,7 @@ impl Report {
     }
 }
 
-/// 0 stands for "none yet", which ZooKeeper shows as -1.
+/// ZooKeeper shows -1 for a size that is not known yet, which is 0 here.
 pub(super) fn or_minus_one(size: i64) -> i64 {
     if size == 0 { -1 } else { size }
 }

@@ -1,4 +1,4 @@
-//! The forms that answers over HTTP have.
+//! The forms of HTTP responses.
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::commands::Fields;
 use super::json;
 
-/// Fields, then the two keys that every answer has, unless the fields say the error themselves.
+/// The fields, followed by `command` and `error`, which every answer has.
 pub(super) fn answer(status: StatusCode, command: &str, mut fields: Fields, error: Option<String>) -> Response {
     fields.insert("command".into(), command.into());
     if !fields.contains_key("error") {
@@ -19,12 +19,12 @@ pub(super) fn answer(status: StatusCode, command: &str, mut fields: Fields, erro
     (status, [(CONTENT_TYPE, kind)], json::print(&Value::Object(fields))).into_response()
 }
 
-/// A line of text.
+/// A response with plain text.
 pub(super) fn text(status: StatusCode, body: String) -> Response {
     (status, [(CONTENT_TYPE, HeaderValue::from_static("text/plain;charset=utf-8"))], Body::from(body)).into_response()
 }
 
-/// The wrong method.
+/// The response to a wrong method.
 pub(super) fn not_allowed(allowed: &'static str) -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, HeaderValue::from_static(allowed))]).into_response()
 }

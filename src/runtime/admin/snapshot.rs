@@ -1,4 +1,4 @@
-//! The `snapshot` command: takes one and sends the file. Mirrors `Commands.SnapshotCommand`.
+//! The `snapshot` command: takes a snapshot and sends the file. Mirrors `Commands.SnapshotCommand`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -27,14 +27,14 @@ use crate::types::{CLIENT_LOG, Zxid};
 
 const COMMAND: &str = "snapshot";
 
-/// How long a snapshot may take.
+/// How long to wait for a snapshot.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Bytes read from the file at a time, and pieces read ahead of a slow client.
+/// Bytes that are read from the file at once, and pieces that are read ahead of a slow client.
 const PIECE: usize = 64 << 10;
 const PIECES: usize = 4;
 
-/// Takes a snapshot and, unless `streaming=false`, answers with it. The caller has checked who asks.
+/// Takes a snapshot and, unless `streaming=false`, sends it. The caller has checked the authorization.
 pub(super) async fn serve(state: Arc<AdminState>, query: &str) -> Response {
     if !state.config.admin.snapshot {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "Snapshot command is disabled (admin.snapshot.enabled)");
@@ -65,7 +65,7 @@ fn refuse(status: StatusCode, why: &str) -> Response {
     answer(status, COMMAND, Fields::new(), Some(why.to_owned()))
 }
 
-/// One command per interval; those refused do not count.
+/// Allows one command per interval; refused commands do not count.
 fn is_due(state: &AdminState) -> bool {
     let interval = Duration::from_millis(state.config.admin.rate_limit_ms.max(0) as u64);
     let mut last = state.last_snapshot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -76,7 +76,8 @@ fn is_due(state: &AdminState) -> bool {
     due
 }
 
-/// Waits for a snapshot that holds everything applied when it was asked for, and opens its file before a purge can remove it.
+/// Waits for a snapshot with everything that was applied at the time of the request, and opens its file before a purge
+/// can remove it.
 async fn take(state: &AdminState) -> Result<(Zxid, File), String> {
     let (reply, answer) = oneshot::channel();
     state.shared.snapshot(reply);
@@ -108,7 +109,7 @@ async fn send(state: &AdminState, zxid: Zxid, file: File, streaming: bool) -> io
     Ok(response)
 }
 
-/// Ends with the file, with an error (which breaks off the answer), or when nobody listens any more.
+/// Ends at the end of the file, with an error (which aborts the response), or when the client is gone.
 fn read(mut file: File, to: &mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let mut piece = vec![0; PIECE];
@@ -121,7 +122,7 @@ fn read(mut file: File, to: &mpsc::Sender<io::Result<Bytes>>) {
                 }
             }
             Err(e) => {
-                // Nobody may be listening any more.
+                // The client may be gone.
                 let _ = to.blocking_send(Err(e));
                 return;
             }

@@ -1,4 +1,4 @@
-//! What the admin server and the four-letter words know, and how they ask the cores.
+//! The state shared by the admin server and the four-letter words, and how they ask the cores.
 
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,43 +16,43 @@ use crate::runtime::shared::{NoAnswer, PeerCommand, ShardCommand, Shared, WordRe
 use crate::runtime::threads;
 use crate::types::CLIENT_LOG;
 
-/// ZooKeeper's trace mask after the start; kept and shown, and nothing else.
+/// ZooKeeper's trace mask after the start. It is only kept and shown.
 const TRACE_MASK: i64 = 0b1_0011_0010;
 
-/// What is said instead of an answer when a core is stuck.
+/// The answer when a core is stuck.
 pub(super) const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
 
-/// Threads that wait at once: as many as there may be connections, so that none waits for another.
+/// Most threads that wait at the same time: one for each connection that there may be.
 const THREADS: usize = 2 * listener::CONNECTIONS;
 
-/// How long a question waits for those before it.
+/// How long a request waits for the requests before it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a health check waits for the cores: orchestrators wait for a second.
+/// How long a health check waits for the cores. Orchestrators wait for a second.
 const PULSE_PATIENCE: Duration = Duration::from_millis(900);
 
-/// What the threads of the admin server and of the words share.
+/// The state that the threads of the admin server and of the words share.
 pub(super) struct AdminState {
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<Config>,
     startup: Mutex<Startup>,
-    /// Only Prometheus' quantiles need it.
+    /// Used only for the quantiles of Prometheus.
     pub(super) window: Window,
     pub(super) trace_mask: AtomicI64,
     pub(super) snapshots_limited: AtomicU64,
     pub(super) snapshots_failed: AtomicU64,
-    /// When the last `snapshot` command was taken.
+    /// When the last `snapshot` command was accepted.
     pub(super) last_snapshot: Mutex<Option<Instant>>,
-    /// HTTP asks the cores one question of each [`Length`] at a time: long lists do not hold up short answers.
+    /// One HTTP request of each [`Length`] asks the cores at a time, so long lists do not delay short answers.
     asking: [Arc<tokio::sync::Mutex<()>>; 3],
-    /// Places for threads that wait for cores or read a snapshot for HTTP.
+    /// Permits for threads that wait for cores or read a snapshot for HTTP.
     threads: Arc<Semaphore>,
-    /// What the cores said when they were last asked whether they turn, and when. Good for all who wait for it.
+    /// When the cores were last asked whether they make turns, and the result. It answers all requests that wait for it.
     pulse: tokio::sync::Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
 impl AdminState {
-    /// Nothing has been asked yet.
+    /// The state before the first request.
     pub(super) fn new(config: Arc<Config>, shared: Arc<Shared>, startup: Startup) -> AdminState {
         AdminState {
             shared,
@@ -69,7 +69,7 @@ impl AdminState {
         }
     }
 
-    /// Whether the Prometheus port is wanted.
+    /// Whether Prometheus is the metrics provider.
     pub(super) fn wants_prometheus(&self) -> bool {
         self.config.metrics.provider == MetricsProvider::Prometheus
     }
@@ -112,11 +112,11 @@ impl AdminState {
             _ => {}
         }
         let report = self.report(four_letter::wanted(word))?;
-        // Shards only pass on words of `proto::four_letter::WORDS`; all are here.
+        // Shards pass on words of `proto::four_letter::WORDS` only, and all of these are known.
         Ok(four_letter::text(word, &report).unwrap_or_else(|| format!("{word} is not a command\n")))
     }
 
-    /// Metrics begin again with `srst`, unless Prometheus reads them: its counters never fall.
+    /// Resets what `srst` resets: also the metrics, unless Prometheus reads them, because its counters must not fall.
     pub(super) fn reset_stats(&self) {
         let metrics = !self.wants_prometheus();
         self.shared.command_shards(|| ShardCommand::ResetStats { metrics });
@@ -130,10 +130,10 @@ impl AdminState {
         self.shared.command_shards(|| ShardCommand::ResetConnectionStats);
     }
 
-    /// Starts what may wait on a thread of its own. tokio's pool for that ends the process when no thread can be had.
+    /// Runs a function that may block on a thread of its own. tokio's pool panics when no thread can be started.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// No thread can be started.
     pub(super) async fn start_thread(&self, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let place = self.threads.clone().acquire_owned().await.map_err(io::Error::other)?;
         let run = move || {
@@ -143,16 +143,16 @@ impl AdminState {
         threads::start("admin-ask", run).map(drop)
     }
 
-    /// Runs what may wait on a thread of its own, and waits for what it gives.
+    /// The same, and waits for the result.
     async fn on_a_thread<T: Send + 'static>(&self, run: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
         let (tell, told) = oneshot::channel();
-        // Nobody may be waiting any more.
+        // The client may be gone.
         self.start_thread(move || drop(tell.send(run()))).await.map_err(|e| e.to_string())?;
         told.await.map_err(|e| format!("the answer could not be made: {e}"))
     }
 
-    /// Asks the cores and makes an answer of what they say, on a thread that may wait for them: an answer may be long. `Err`: they
-    /// did not answer in time.
+    /// Asks the cores and makes an answer from their report, on a thread of its own, because that may take long. `Err`:
+    /// they did not answer in time.
     pub(super) async fn gather<T: Send + 'static>(
         self: &Arc<AdminState>,
         wanted: Wanted,
@@ -171,7 +171,7 @@ impl AdminState {
         self.on_a_thread(ask).await?
     }
 
-    /// Whether every core turns, told within a second. However many ask at once, the cores are asked once.
+    /// Whether every core makes turns; answers within a second. Requests at the same time ask the cores once.
     pub(super) async fn pulse(&self) -> Result<(), String> {
         let arrived = Instant::now();
         let mut last = self.pulse.lock().await;

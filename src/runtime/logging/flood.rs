@@ -1,7 +1,7 @@
-//! Floods of log lines. A client can provoke as many lines as it likes: by handshakes that are none, by connections over a limit.
-//! Of each kind [`LINES`] are written in a [`WINDOW`]; what comes on top is counted and told in one line.
+//! Limits floods of log lines. A client can cause any number of lines, with invalid handshakes or with connections above a
+//! limit. Of each kind, [`LINES`] are written in a [`WINDOW`]; the others are counted, and one line gives their number.
 //!
-//! The lines a client can provoke are those with the target [`CLIENT_LOG`]. A kind is a place in the source.
+//! Lines that a client can cause have the target [`CLIENT_LOG`]. All lines of one place in the source are one kind.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,13 +15,13 @@ use tracing_subscriber::layer::Context;
 
 use crate::types::CLIENT_LOG;
 
-/// Lines of a kind in a [`WINDOW`].
+/// Most lines of a kind in a [`WINDOW`].
 const LINES: u64 = 10;
 
-/// How long they are counted together.
+/// The time in which lines of a kind are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What was seen of one kind since its window began.
+/// The counts of a kind since its window began.
 struct Kind {
     since: Instant,
     written: u64,
@@ -38,12 +38,12 @@ struct LeftOut {
     message: String,
 }
 
-/// The kinds of which something came lately.
+/// The kinds with an open window.
 #[derive(Default)]
 pub(super) struct Flood(Mutex<HashMap<Identifier, Kind>>);
 
 impl Flood {
-    /// Whether a line of this kind is written. `message` is called for the first that is not.
+    /// Whether to write a line of this kind. `message` is called for the first line that is left out.
     fn admit(&self, now: Instant, kind: Identifier, level: Level, message: impl FnOnce() -> String) -> bool {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Kind { since: now, written: 0, left_out: 0, level, message: String::new() };
@@ -59,7 +59,7 @@ impl Flood {
         false
     }
 
-    /// Ends the windows that are over, and says of which kinds lines were left out.
+    /// Closes the windows that are over, and returns the kinds of which lines were left out.
     fn end_windows(&self, now: Instant) -> Vec<LeftOut> {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = Vec::new();
@@ -74,11 +74,11 @@ impl Flood {
         told
     }
 
-    /// Logs what was left out in the windows that are over. To be called now and then.
+    /// Logs how many lines were left out in the windows that are over. Call it from time to time.
     pub(super) fn tell(&self, now: Instant) {
         for LeftOut { lines, level, message } in self.end_windows(now) {
             let seconds = WINDOW.as_secs();
-            // A level is part of a place in the source.
+            // The macros take the level from the place in the source.
             match level {
                 Level::ERROR => tracing::error!("{lines} more like this in {seconds} s: {message}"),
                 Level::WARN => tracing::warn!("{lines} more like this in {seconds} s: {message}"),
@@ -88,13 +88,13 @@ impl Flood {
         }
     }
 
-    /// The same for the windows that are not over, before the process ends.
+    /// The same for all windows, before the process ends.
     pub(super) fn tell_all(&self) {
         self.tell(Instant::now() + WINDOW);
     }
 }
 
-/// Holds lines back before they are formatted.
+/// Leaves lines out before they are formatted.
 pub(super) struct Layer(pub(super) std::sync::Arc<Flood>);
 
 impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
@@ -112,7 +112,7 @@ impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
     }
 }
 
-/// A line's text without its fields.
+/// The message of a line without its fields.
 struct Message(String);
 
 impl Visit for Message {
@@ -161,7 +161,7 @@ mod tests {
             assert_eq!((counts, lines.len()), ([LINES as usize, 5, 50], LINES as usize + 55));
             flood.tell_all();
             assert_eq!(*written.0.lock().unwrap(), ["2990 more like this in 10 s: refused"]);
-            // A new window: written again, and nothing is told twice.
+            // In a new window lines are written again, and nothing is logged twice.
             refused(1);
             flood.tell(Instant::now() + WINDOW * 2);
             assert_eq!(written.0.lock().unwrap()[1..], ["refused"]);

@@ -1,9 +1,9 @@
 //! The server's log on standard error. ZooKeeper leaves this to logback.
 //!
-//! A server must outlive whoever reads its log. So no thread but one ever writes to standard error: the others put their
-//! lines into a bounded queue ([`writer`]). When nobody reads, lines are dropped and counted; when the reader is gone or the disk
-//! is full, the server serves on. And no client can fill the log: of the lines that clients provoke only a few of each kind are
-//! written, the others are counted ([`flood`]).
+//! The server must not depend on the reader of its log. So only one thread writes to standard error: the others put lines
+//! into a bounded queue ([`writer`]). If nobody reads, lines are dropped and counted; if the reader is gone or the disk
+//! is full, the server continues. Clients cannot fill the log: of the lines that clients can cause, only a few of each
+//! kind are written, and the others are counted ([`flood`]).
 
 mod flood;
 mod writer;
@@ -21,7 +21,7 @@ use super::threads;
 use flood::Flood;
 use writer::Queue;
 
-/// How long the end of the process waits for the log.
+/// How long the end of the process waits for the log to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The log of this process, once [`start`] has been called.
@@ -30,15 +30,15 @@ static LOG: OnceLock<(Queue, Arc<Flood>)> = OnceLock::new();
 /// Why there is no log.
 #[derive(Debug, Error)]
 pub enum StartLogError {
-    /// Its thread cannot be had.
+    /// Its thread cannot be started.
     #[error("{0}")]
     Thread(io::Error),
-    /// It was started before: a bug of ours.
+    /// It was started before, which is a bug.
     #[error("the log was started before")]
     Twice,
 }
 
-/// Starts the log: what `filter` lets through goes to standard error, coloured if `ansi`. A panic is told there too.
+/// Starts the log. Lines that pass `filter` go to standard error, in colour if `ansi`. Panics are logged there too.
 ///
 /// # Errors
 /// The log was started before, or its thread cannot be made.
@@ -46,7 +46,8 @@ pub fn start(filter: EnvFilter, ansi: bool) -> Result<(), StartLogError> {
     let flood = Arc::new(Flood::default());
     let queue = writer::start(flood.clone()).map_err(StartLogError::Thread)?;
     let lines = queue.clone();
-    // Without `log_internal_errors(false)` an error would be told on standard error, which panics when that is broken.
+    // `log_internal_errors(false)`: otherwise the layer reports errors with `eprintln!`, which panics if standard error
+    // is broken.
     let format =
         tracing_subscriber::fmt::layer().with_ansi(ansi).log_internal_errors(false).with_writer(move || lines.clone());
     let layers = tracing_subscriber::registry().with(filter).with(format).with(flood::Layer(flood.clone()));
@@ -59,8 +60,8 @@ pub fn start(filter: EnvFilter, ansi: bool) -> Result<(), StartLogError> {
     Ok(())
 }
 
-/// Writes `text` to standard error behind what was logged before. Waits a second at most, and never fails: nobody may be
-/// reading, and whoever calls this has something more important to do than to be heard.
+/// Writes `text` to standard error after the lines logged before. Waits at most a second, and never fails: what the
+/// caller does next is more important than this text.
 pub fn say(text: &str) {
     let deadline = Instant::now() + PATIENCE;
     match LOG.get() {
@@ -69,24 +70,25 @@ pub fn say(text: &str) {
     }
 }
 
-/// Tells how many lines were left out so far, and waits until all is written, a second at most.
+/// Logs how many lines were left out, and waits until everything is written, at most a second.
 pub fn finish() {
     if let Some((queue, flood)) = LOG.get() {
         flood.tell_all();
-        // False: nobody reads, and there is nobody to be told.
+        // False means that nobody reads, so there is nobody to tell.
         let _ = queue.flush(Instant::now() + PATIENCE);
     }
 }
 
-/// Writes one line to standard output. A thread of its own does it: a full pipe stops nobody else, a closed one is no error.
+/// Writes one line to standard output, on a thread of its own: a full pipe blocks nothing else, and a closed pipe is no
+/// error.
 ///
 /// # Errors
-/// No thread can be had.
+/// No thread can be started.
 pub fn announce(line: String) -> io::Result<()> {
     let write = move || {
         use std::io::Write;
         let mut out = std::io::stdout().lock();
-        // Nobody may be listening.
+        // An error means that nobody reads.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     };
     threads::start("announce", write).map(drop)

@@ -1,4 +1,4 @@
-//! The thread that writes the log, and the bounded queue before it.
+//! The thread that writes the log, and its bounded queue.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,16 +13,16 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use super::flood::Flood;
 use crate::runtime::{signal_mask, threads};
 
-/// Lines that wait for the writer. With [`LINE_BYTES`] this bounds the memory of a log that nobody reads: 16 MiB at the very most.
+/// Most lines that wait for the writer. With [`LINE_BYTES`] this bounds the memory of a log that nobody reads to 16 MiB.
 const QUEUE_LINES: usize = 4096;
 
-/// A longer line is cut.
+/// Most bytes of a line; longer lines are cut.
 const LINE_BYTES: usize = 4096;
 
-/// What stands at the end of a line that was cut.
+/// The end of a line that was cut.
 const CUT: &[u8] = b"... (cut)\n";
 
-/// How often the writer looks whether lines were left out.
+/// How often the writer checks whether lines were left out.
 const LOOK: Duration = Duration::from_secs(1);
 
 const STDERR: libc::c_int = 2;
@@ -33,7 +33,7 @@ enum Item {
     Flush(Sender<()>),
 }
 
-/// Where lines go. Clones are the same queue.
+/// The queue of lines. Clones share it.
 #[derive(Clone)]
 pub(super) struct Queue {
     items: Sender<Item>,
@@ -46,28 +46,28 @@ impl Queue {
         (Queue { items, dropped: Arc::default() }, waiting)
     }
 
-    /// Takes a line, or counts it as dropped. Never waits.
+    /// Adds a line, or counts it as dropped. Never waits.
     fn put(&self, line: &[u8]) {
         if self.items.try_send(Item::Line(cut(line))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes a text whole and waits until it is written, until `deadline`.
+    /// Adds a text that is not cut, and waits until it is written, at most until `deadline`.
     pub(super) fn say(&self, text: &[u8], deadline: Instant) {
         if self.items.send_deadline(Item::Line(text.to_vec()), deadline).is_ok() {
             self.flush(deadline);
         }
     }
 
-    /// Waits until everything before is written, until `deadline`. Whether it is.
+    /// Waits until all lines before are written, at most until `deadline`. Returns whether they are.
     pub(super) fn flush(&self, deadline: Instant) -> bool {
         let (done, wait) = channel::bounded(1);
         self.items.send_deadline(Item::Flush(done), deadline).is_ok() && wait.recv_deadline(deadline).is_ok()
     }
 }
 
-/// tracing writes a line in one call.
+/// tracing writes each line in one call.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
@@ -83,7 +83,7 @@ fn cut(line: &[u8]) -> Vec<u8> {
     if line.len() <= LINE_BYTES {
         return line.to_vec();
     }
-    // Not in the middle of a character.
+    // Never in the middle of a character.
     let mut end = LINE_BYTES - CUT.len();
     while line[end] & 0xc0 == 0x80 {
         end -= 1;
@@ -99,13 +99,13 @@ pub(super) fn start(flood: Arc<Flood>) -> io::Result<Queue> {
     Ok(queue)
 }
 
-/// Standard error without the standard library's lock: whoever waits for a reader must not hold what others may want.
+/// Standard error without the standard library's lock, which must not be held while waiting for a reader.
 fn stderr() -> impl Write {
     // SAFETY: the descriptor is standard error's for as long as the process lives, and is never closed here.
     BlockingStderr(ManuallyDrop::new(unsafe { File::from_raw_fd(STDERR) }))
 }
 
-/// Waits also where whoever started the server made its end of the pipe not block.
+/// Waits for room even if the parent process made its end of the pipe non-blocking.
 struct BlockingStderr(ManuallyDrop<File>);
 
 impl Write for BlockingStderr {
@@ -134,7 +134,7 @@ fn run(waiting: &Receiver<Item>, dropped: &AtomicU64, flood: &Flood, mut out: im
             }
             Ok(Item::Flush(done)) => {
                 tell_lost(&mut out, &mut unwritten, dropped);
-                // Whoever asked may have given up.
+                // The other side may have given up.
                 let _ = done.send(());
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -142,14 +142,14 @@ fn run(waiting: &Receiver<Item>, dropped: &AtomicU64, flood: &Flood, mut out: im
         }
         if Instant::now() >= look {
             tell_lost(&mut out, &mut unwritten, dropped);
-            // These go through the queue like every other line, and this thread never waits for it.
+            // These lines go through the queue like others. This thread never waits for the queue.
             flood.tell(Instant::now());
             look = Instant::now() + LOOK;
         }
     }
 }
 
-/// Says how many lines were lost since it was said last, if that can be written.
+/// Writes how many lines were lost since the last such message, if it can be written.
 fn tell_lost(out: &mut impl Write, unwritten: &mut u64, dropped: &AtomicU64) {
     *unwritten += dropped.swap(0, Ordering::Relaxed);
     if *unwritten > 0 {
@@ -160,16 +160,16 @@ fn tell_lost(out: &mut impl Write, unwritten: &mut u64, dropped: &AtomicU64) {
     }
 }
 
-/// Waits until standard error has room or its other end is gone; -1 ms: as long as it takes.
+/// Waits until standard error has room or its reader is gone; -1 ms means no limit.
 fn await_room(timeout_ms: libc::c_int) -> bool {
     let mut fd = libc::pollfd { fd: STDERR, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid record.
     unsafe { libc::poll(&mut fd, 1, timeout_ms) > 0 }
 }
 
-/// Writes what can be written until `deadline` without the thread: before it runs, and in commands that have none.
+/// Writes as much as possible until `deadline` without the thread, for use before it is started.
 pub(super) fn write_until(text: &[u8], deadline: Instant) {
-    /// A pipe that has room has room for as much (`PIPE_BUF`).
+    /// A pipe that is ready has room for this many bytes (`PIPE_BUF`).
     const PIECE: usize = 4096;
     for piece in text.chunks(PIECE) {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis() as libc::c_int;
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    /// Takes what it is allowed to take, for ever the same as a pipe: the test gives leave for each write.
+    /// Behaves like a pipe: each write waits until the test permits it.
     #[derive(Clone)]
     struct Reader {
         leave: Receiver<io::Result<()>>,
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn what_nobody_reads_is_dropped_and_counted_and_nobody_waits() {
         let (queue, leave, taken) = running();
-        // One line may be on its way out already.
+        // One line may already be taken from the queue.
         (0..QUEUE_LINES + 101).for_each(|i| queue.put(format!("line {i}\n").as_bytes()));
         assert!(!queue.flush(Instant::now() + Duration::from_millis(20)), "a stalled reader is not waited for");
         drop(leave);
