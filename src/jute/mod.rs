@@ -2,9 +2,11 @@
 //! input. Mirrors `BinaryInputArchive` and `BinaryOutputArchive`.
 
 pub mod acl;
+pub mod chunk;
 pub mod read;
 pub mod stat;
 pub mod write;
 
+pub use chunk::Chunk;
 pub use read::{JuteError, Reader};
 pub use write::Put;

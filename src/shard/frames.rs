@@ -3,7 +3,7 @@
 //!
 //! What is asserted for every single request is so in debug builds only, as in `fifo`.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::conn::{Conn, Pending, Phase};
 use super::gate::{Late, Wait};
@@ -19,30 +19,6 @@ use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, SessionId};
 
 /// Bytes of a request's header.
 const HEADER_LEN: usize = 8;
-
-/// Copies of the bodies of writes, kept until they are applied. Many share one allocation.
-#[derive(Default)]
-pub(super) struct Bodies(BytesMut);
-
-impl Bodies {
-    /// Bytes allocated at a time. A single body keeps the whole allocation alive, but only until it is applied.
-    const CHUNK: usize = 64 << 10;
-    /// A body longer than this has an allocation of its own.
-    const LONG: usize = 4 << 10;
-
-    fn keep(&mut self, body: &[u8]) -> Bytes {
-        if body.len() > Bodies::LONG {
-            return Bytes::copy_from_slice(body);
-        }
-        if self.0.capacity() < body.len() {
-            self.0 = BytesMut::with_capacity(Bodies::CHUNK);
-        }
-        self.0.extend_from_slice(body);
-        let kept = self.0.split().freeze();
-        debug_assert_eq!(kept.len(), body.len(), "a body is kept with another's");
-        kept
-    }
-}
 
 /// What the next bytes of a connection are.
 enum Next {
@@ -82,7 +58,7 @@ impl Shard {
             c.hear(now, conn, &mut self.touched);
         }
         let nothing_kept = c.input.is_empty();
-        if nothing_kept && self.may_decode(conn) {
+        if nothing_kept {
             let used = self.decode(now, conn, bytes, tree, out);
             assert!(used <= bytes.len(), "{used} of {} bytes of {conn} were decoded", bytes.len());
             self.keep(conn, &bytes[used..]);
@@ -96,7 +72,7 @@ impl Shard {
 
     /// Decodes the kept input as far as the limits allow.
     pub(super) fn decode_kept(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
-        if self.may_decode(conn) {
+        if self.conns.get(conn).is_some_and(|c| !c.input.is_empty() && self.may_decode(c)) {
             self.decode_input(now, conn, tree, out);
         }
         self.remember_arrivals(now, conn);
@@ -122,6 +98,9 @@ impl Shard {
     }
 
     fn keep(&mut self, conn: ConnId, rest: &[u8]) {
+        if rest.is_empty() {
+            return;
+        }
         if let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase != Phase::Ended) {
             c.input.extend_from_slice(rest);
         }
@@ -129,19 +108,21 @@ impl Shard {
 
     /// Stops or resumes reading the socket, depending on how much input waits undecoded.
     pub(super) fn hold_back(&mut self, conn: ConnId, out: &mut Outbox) {
-        let mut decodes = self.may_decode(conn);
-        if decodes && let Some(c) = self.conns.get(conn) {
-            // Only a complete request can wait at the throttler or for other large requests. The rest of an incomplete
-            // one must still be read.
-            decodes = match c.input.get(4..).and_then(|first| self.wait(c, first)) {
+        let Some(c) = self.conns.get(conn) else { return };
+        if c.input.is_empty() && !c.paused {
+            // No input waits, which is the usual case.
+            return;
+        }
+        // Only a complete request can wait at the throttler or for other large requests. The rest of an incomplete
+        // one must still be read.
+        let decodes = self.may_decode(c)
+            && match c.input.get(4..).and_then(|first| self.wait(c, first)) {
                 None => true,
                 Some(Wait::Gate) => c.gate.is_none(),
                 Some(Wait::Large) => !c.waits_large,
                 Some(Wait::Reads | Wait::Outstanding) => false,
             };
-        }
-        let had_its_share = self.conns.get(conn).is_some_and(|c| !c.input.is_empty() && self.had_its_share(c));
-        if had_its_share {
+        if !c.input.is_empty() && self.had_its_share(c) {
             self.defer(conn);
         }
         let Some(c) = self.conns.get_mut(conn) else { return };
@@ -153,8 +134,8 @@ impl Shard {
         }
     }
 
-    fn may_decode(&self, conn: ConnId) -> bool {
-        let Some(c) = self.conns.get(conn) else { return false };
+    #[inline]
+    fn may_decode(&self, c: &Conn) -> bool {
         let bounds = &self.options.bounds;
         match c.phase {
             Phase::Fresh => true,
@@ -178,33 +159,35 @@ impl Shard {
     /// Decodes frames from the front of `bytes`; returns how many bytes were used.
     fn decode(&mut self, now: Now, conn: ConnId, bytes: &[u8], tree: &Tree, out: &mut Outbox) -> usize {
         let mut used = 0;
-        while self.may_decode(conn) {
+        while let Some(c) = self.conns.get(conn).filter(|c| self.may_decode(c)) {
             let rest = &bytes[used..];
-            let fresh = self.conns.get(conn).is_some_and(|c| c.phase == Phase::Fresh);
+            let fresh = c.phase == Phase::Fresh;
+            let max = if fresh { limits::MAX_CONNECT_FRAME } else { self.options.max_frame };
+            let next = next(rest, max);
+            if let (false, Next::Frame(len)) = (fresh, &next) {
+                debug_assert!(*len <= max, "a frame of {len} bytes of {conn}, more than {max}");
+                let frame = &rest[4..4 + len];
+                if let Some(why) = self.wait(c, frame) {
+                    self.begin_wait(now, conn, why);
+                    break;
+                }
+                used += 4 + len;
+                let waited_ms = self.waited_ms(now, used);
+                self.request(now, conn, frame, waited_ms, tree, out);
+                continue;
+            }
             if fresh && let Some(taken) = self.word(conn, rest, out) {
                 return used + taken;
             }
-            let max = if fresh { limits::MAX_CONNECT_FRAME } else { self.options.max_frame };
-            match next(rest, max) {
+            match next {
                 Next::Incomplete(len) => {
                     self.announce(conn, len, out);
                     break;
                 }
                 Next::Frame(len) => {
                     debug_assert!(len <= max, "a frame of {len} bytes of {conn}, more than {max}");
-                    let frame = &rest[4..4 + len];
-                    if fresh {
-                        used += 4 + len;
-                        self.connect(now, conn, frame, tree, out);
-                        continue;
-                    }
-                    if let Some(why) = self.conns.get(conn).and_then(|c| self.wait(c, frame)) {
-                        self.begin_wait(now, conn, why);
-                        break;
-                    }
                     used += 4 + len;
-                    let waited_ms = self.waited_ms(now, used);
-                    self.request(now, conn, frame, waited_ms, tree, out);
+                    self.connect(now, conn, &rest[4..4 + len], tree, out);
                 }
                 Next::Bad(len) => {
                     self.refuse_length(conn, len, fresh, out);
@@ -387,19 +370,6 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bodies_share_chunks_and_long_ones_do_not() {
-        let mut bodies = Bodies::default();
-        let kept: Vec<Bytes> = (0..100u8).map(|n| bodies.keep(&vec![n; 1 + usize::from(n) * 41])).collect();
-        for (n, body) in kept.iter().enumerate() {
-            assert_eq!((body.len(), body.iter().all(|b| usize::from(*b) == n)), (1 + n * 41, true));
-        }
-        assert_eq!(kept[1].as_ptr(), kept[0].as_ptr().wrapping_add(1));
-        assert!(bodies.keep(&[]).is_empty());
-        assert!(bodies.0.capacity() <= Bodies::CHUNK);
-        assert_eq!(bodies.keep(&vec![7; Bodies::LONG + 1]).len(), Bodies::LONG + 1);
-    }
 
     #[test]
     fn lengths() {

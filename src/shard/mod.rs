@@ -27,6 +27,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::auth::Providers;
+use crate::jute::Chunk;
 use crate::limits;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::tree::Tree;
@@ -34,7 +35,6 @@ use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
 use crate::watch::WatchTable;
 use conn::{Conn, Phase};
 use conns::Conns;
-use frames::Bodies;
 use gate::{Gate, Throttles};
 use status::ShardStats;
 
@@ -196,7 +196,8 @@ pub struct Shard {
     stats: ShardStats,
     fired: Vec<ConnId>,
     scratch: Vec<u8>,
-    bodies: Bodies,
+    /// Where the bodies of writes are until they are applied.
+    bodies: Chunk,
 }
 
 impl Shard {
@@ -222,7 +223,7 @@ impl Shard {
             stats: ShardStats::default(),
             fired: Vec::new(),
             scratch: Vec::new(),
-            bodies: Bodies::default(),
+            bodies: Chunk::default(),
         }
     }
 

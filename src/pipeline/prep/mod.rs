@@ -34,6 +34,7 @@ use self::outstanding::{Outstanding, SessionChange};
 use self::sequence::SequenceCounters;
 pub use self::state::{QuotaState, Record, Sessions, State};
 use crate::auth::Providers;
+use crate::jute::Chunk;
 use crate::proto::Request;
 use crate::tree::digest;
 use crate::txn::{Txn, TxnDigest, TxnHeader};
@@ -153,7 +154,15 @@ pub struct Prep {
     outstanding: Outstanding,
     counters: SequenceCounters,
     quota_refusals: Namespaces,
+    records: Records,
     last: Zxid,
+}
+
+/// Where records are encoded, and where the encoded ones are until they are logged.
+#[derive(Debug, Default)]
+struct Records {
+    scratch: Vec<u8>,
+    chunk: Chunk,
 }
 
 impl Prep {
@@ -164,6 +173,7 @@ impl Prep {
             outstanding: Outstanding::default(),
             counters: SequenceCounters::new(),
             quota_refusals: Namespaces::default(),
+            records: Records::default(),
             last: Zxid(i64::MIN),
         }
     }
@@ -195,6 +205,7 @@ impl Prep {
             out: &mut self.outstanding,
             counters: &mut self.counters,
             quota_refusals: &mut self.quota_refusals,
+            records: &mut self.records,
             now,
             state,
             sessions,
@@ -205,15 +216,15 @@ impl Prep {
         match step.run() {
             Ok((op, txn)) => {
                 let digest = step.digest_after(&txn);
-                let mut proposal = encode(TxnHeader { op, ..header }, txn, digest, request);
-                proposal.prefix_crc = step.prefix_crc;
+                let header = TxnHeader { op, ..header };
+                let record = step.records.encode(&header, &txn, digest, request.body.len());
                 // A record that is too long to be read back must not be proposed: every server would stop at it, each
                 // time it starts.
-                if proposal.record.len() <= step.options.max_txn_bytes {
-                    step.confirm(op);
-                    return proposal;
+                if record.len() > step.options.max_txn_bytes {
+                    return step.refuse(ErrorCode::MarshallingError);
                 }
-                step.refuse(ErrorCode::MarshallingError)
+                step.confirm(op);
+                Proposal { header, txn, digest, prefix_crc: step.prefix_crc, record, op: request.op }
             }
             Err(code) => step.refuse(code),
         }
@@ -250,15 +261,19 @@ impl Prep {
     }
 }
 
-fn encode(header: TxnHeader, txn: Txn, digest: Option<TxnDigest>, request: &WriteRequest) -> Proposal {
-    let mut out = Vec::with_capacity(request.body.len() + 96);
-    header.put(&mut out);
-    txn.put(&mut out);
-    if let Some(digest) = digest {
-        digest.put(&mut out);
+impl Records {
+    /// `body` is how long the request is: a record is seldom much longer.
+    fn encode(&mut self, header: &TxnHeader, txn: &Txn, digest: Option<TxnDigest>, body: usize) -> Bytes {
+        let out = &mut self.scratch;
+        out.clear();
+        out.reserve(body + 96);
+        header.put(out);
+        txn.put(out);
+        if let Some(digest) = digest {
+            digest.put(out);
+        }
+        if out.len() > Chunk::LONG { Bytes::from(std::mem::take(out)) } else { self.chunk.keep(out) }
     }
-    let record = Bytes::from(out);
-    Proposal { header, txn, digest, prefix_crc: None, record, op: request.op }
 }
 
 /// The opcode and transaction that a request becomes, or the error.
@@ -270,6 +285,7 @@ struct Step<'a, T: State, S: Sessions> {
     out: &'a mut Outstanding,
     counters: &'a mut SequenceCounters,
     quota_refusals: &'a mut Namespaces,
+    records: &'a mut Records,
     now: Now,
     state: &'a T,
     sessions: &'a S,
@@ -307,7 +323,9 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         self.out.roll_back();
         let txn = Txn::Error { err: code.code() };
         let digest = self.digest_after(&txn);
-        encode(TxnHeader { op: Op::ERROR, ..self.header }, txn, digest, self.request)
+        let header = TxnHeader { op: Op::ERROR, ..self.header };
+        let record = self.records.encode(&header, &txn, digest, 0);
+        Proposal { header, txn, digest, prefix_crc: None, record, op: self.request.op }
     }
 
     fn digest_after(&self, txn: &Txn) -> Option<TxnDigest> {
