@@ -101,8 +101,8 @@ impl PeerTurn {
         self.append(links);
     }
 
-    /// Runs one turn: handles what has arrived, then applies what is committed. Returns whether there was work, or
-    /// whether the turn must be repeated without sleeping.
+    /// Runs one turn: handles what has arrived, then applies what is committed. Returns whether there is work left that the
+    /// links will not announce. Then the turn must be repeated without sleeping.
     pub fn turn<L: Links + Streams>(&mut self, now: Now, tree: &impl TreeAccess, links: &mut L) -> bool {
         let heard = self.hear(now, tree, links);
         let applied = self.apply(tree, links);
@@ -112,11 +112,11 @@ impl PeerTurn {
             links.snapshot(part);
         }
         self.out.snapshot_answers.drain(..).for_each(|answer| links.snapshot_answer(answer));
-        let busy = heard + applied + made > 0;
-        // If something is committed but not applied now, it waits for a shard.
-        let waits = !busy && self.peer.has_work();
+        let went_on = heard + applied + made > 0;
+        let more = self.peer.has_work();
         self.check_now_and_then(tree);
-        tree.peer_waits(waits) || busy
+        // If something is committed but nothing was done in this turn, it waits for a shard.
+        tree.peer_waits(more && !went_on) || (more && went_on)
     }
 
     /// Handles a burst of inputs while the tree is locked for reading. Proposals go to the log in groups: the disk

@@ -104,7 +104,7 @@ impl PeerCore {
         local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
     ) -> (&'a mut PeerTurn, PeerLinks<'a>) {
         let PeerCore { turn, mail, log, snapshots, rung } = self;
-        (turn, PeerLinks { mail, log, snapshots, rung, shared, local })
+        (turn, PeerLinks { mail, log, snapshots, rung, shared, heard_log: false, local })
     }
 
     /// The inbox for a shard on the same core.
@@ -130,14 +130,18 @@ struct PeerLinks<'a> {
     snapshots: &'a channel::Sender<SnapshotPart>,
     rung: &'a mut u64,
     shared: &'a Shared,
+    /// Everything that the log had to say when this turn began was taken.
+    heard_log: bool,
     local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
 }
 
 impl Links for PeerLinks<'_> {
     fn next(&mut self) -> Option<Input> {
-        while let Some(event) = self.mail.log.pop() {
-            if let Some(input) = Input::from_log(event) {
-                return Some(input);
+        while !self.heard_log {
+            match self.mail.log.pop().map(Input::from_log) {
+                Some(Some(input)) => return Some(input),
+                Some(None) => {}
+                None => self.heard_log = true,
             }
         }
         if let Some(message) = self.mail.local.pop_front() {

@@ -128,6 +128,12 @@ impl Links for ShardLinks<'_> {
 
     fn submit(&mut self, messages: &mut Vec<ToPeer>) {
         match &mut self.peer {
+            // The whole list changes hands: the peer has taken what it was given in the turn before.
+            Some(inbox) if inbox.is_empty() => {
+                let empty = std::mem::take(*inbox);
+                **inbox = std::mem::take(messages).into();
+                *messages = empty.into();
+            }
             Some(inbox) => inbox.extend(messages.drain(..)),
             None => {
                 let mail = messages.drain(..).map(|message| PeerMail::Input(Input::FromShard(message)));
@@ -158,10 +164,10 @@ impl ClientSockets<'_> {
 }
 
 impl Sockets for ClientSockets<'_> {
-    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize {
+    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) {
         let ClientSockets { net, clients, shared } = self;
         let Clients { addresses, refused } = &mut **clients;
-        let events = net.reap(&mut |event| match event {
+        net.reap(&mut |event| match event {
             NetEvent::Data { conn, bytes } => f(SocketEvent::Data { conn, bytes }),
             NetEvent::Accepted { conn, peer, .. } => match shared.conn_limits.admit(peer.ip()) {
                 Ok(()) => {
@@ -186,7 +192,6 @@ impl Sockets for ClientSockets<'_> {
         for conn in refused.drain(..) {
             net.close(conn, Close::Graceful);
         }
-        events
     }
 
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {

@@ -13,9 +13,9 @@ use crate::types::{ConnId, Now, Zxid};
 
 /// The connections of one core.
 pub trait Sockets {
-    /// Passes everything that arrived since the last call to `f`, without waiting, and returns the number of events.
-    /// Bytes of one connection come in order. What a paused connection sends comes after it is resumed.
-    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize;
+    /// Passes everything that arrived since the last call to `f`, without waiting. Bytes of one connection come in order.
+    /// What a paused connection sends comes after it is resumed.
+    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>));
     /// The buffer to which bytes for a connection are appended. If the connection is gone, a buffer that is discarded.
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8>;
     /// Number of appended bytes that the operating system has not taken.
@@ -113,8 +113,8 @@ impl ShardTurn {
     /// Runs one turn. While `tree` lives, the tree cannot change. It must be taken before the first message is, so that
     /// no read sees a transaction that is not on the stream yet, and it is released after the cursor has moved.
     ///
-    /// Returns whether there was work, or whether there is work left that no socket, message or timer will announce.
-    /// Then the next turn must follow without sleeping.
+    /// Returns whether there is work left that no socket, message or timer will announce. Then the next turn must follow
+    /// without sleeping.
     pub fn turn<T: Deref<Target = Tree>>(
         &mut self,
         now: Now,
@@ -123,10 +123,10 @@ impl ShardTurn {
         links: &mut impl Links,
     ) -> bool {
         let target = tree.last_zxid();
-        assert!(target >= self.cursor, "the tree went back from {} to {target}", self.cursor);
-        let letters = self.drain(now, &tree, links);
+        assert!(target >= self.cursor, "the tree fell from {} to {target}", self.cursor);
+        self.drain(now, &tree, links);
         self.shard.handle(now, Input::Drained, &tree, &mut self.out);
-        let events = self.hear_sockets(now, &tree, sockets);
+        self.hear_sockets(now, &tree, sockets);
         if self.shard.deadline().is_some_and(|at| at <= now.mono_ms) {
             self.shard.handle(now, Input::Tick, &tree, &mut self.out);
         }
@@ -140,15 +140,12 @@ impl ShardTurn {
         drop(tree);
         self.hand_over(sockets, links);
         self.check_now_and_then();
-        letters || events > 0 || self.shard.has_ready()
+        self.shard.has_ready()
     }
 
-    /// Rule S3: everything that the tree shows is on the stream, because the peer core put it there before it released
-    /// the tree (W2).
-    fn drain(&mut self, now: Now, tree: &Tree, links: &mut impl Links) -> bool {
-        let mut any = false;
+    /// S3: everything the tree shows was put on the stream before the writer let go of it (W2).
+    fn drain(&mut self, now: Now, tree: &Tree, links: &mut impl Links) {
         while let Some(letter) = links.next() {
-            any = true;
             match letter {
                 Letter::Stream(message) => {
                     if let ToShard::Applied(entry) = &message {
@@ -164,10 +161,9 @@ impl ShardTurn {
                 }
             }
         }
-        any
     }
 
-    fn hear_sockets(&mut self, now: Now, tree: &Tree, sockets: &mut impl Sockets) -> usize {
+    fn hear_sockets(&mut self, now: Now, tree: &Tree, sockets: &mut impl Sockets) {
         let ShardTurn { shard, out, .. } = self;
         sockets.reap(&mut |event| {
             let input = match event {
@@ -178,7 +174,7 @@ impl ShardTurn {
                 SocketEvent::Writable { conn } => Input::Backlog { conn, bytes: 0 },
             };
             shard.handle(now, input, tree, out);
-        })
+        });
     }
 
     /// Passes the replies to the sockets. A client that does not read gets no further replies until it does.

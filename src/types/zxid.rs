@@ -40,7 +40,8 @@ impl Zxid {
     /// Whether `later` may directly follow `self` in a log: the next counter of the same epoch, or any zxid of a later
     /// epoch.
     pub fn precedes(self, later: Zxid) -> bool {
-        if later.epoch() == self.epoch() { later.0 == self.0 + 1 } else { later.epoch() > self.epoch() }
+        // The last counter's successor is the next epoch's start, which may follow it.
+        later.0 == self.0.wrapping_add(1) || later.epoch() > self.epoch()
     }
 }
 
@@ -70,5 +71,7 @@ mod tests {
         assert!(!z.precedes(Zxid::new(Epoch(3), 9)));
         assert!(z.precedes(Zxid::new(Epoch(5), 1)));
         assert!(!z.precedes(Zxid::new(Epoch(2), 8)));
+        assert!(!z.precedes(z) && !z.precedes(Zxid::new(Epoch(3), 6)));
+        assert!(Zxid::new(Epoch(3), u32::MAX).precedes(Zxid::new(Epoch(4), 0)));
     }
 }

@@ -121,7 +121,7 @@ pub struct Wires<'a> {
 }
 
 impl Sockets for Wires<'_> {
-    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) -> usize {
+    fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) {
         self.journal.step(|| format!("sockets bring {}", self.arrivals.len()));
         for arrival in &self.arrivals {
             f(match arrival {
@@ -131,7 +131,6 @@ impl Sockets for Wires<'_> {
                 Arrival::Gone(conn) => SocketEvent::Closed { conn: *conn },
             });
         }
-        self.arrivals.len()
     }
 
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
