@@ -1,15 +1,15 @@
-//! Short byte strings that live for a short while: one allocation for many.
+//! Copies of short byte strings that live for a short time. Many share one allocation.
 
 use bytes::{Bytes, BytesMut};
 
-/// Where short byte strings are copied to, one behind the other.
+/// An allocation that short byte strings are copied into, one after another.
 #[derive(Debug, Default)]
 pub struct Chunk(BytesMut);
 
 impl Chunk {
-    /// Bytes allocated at once. One string keeps all of them, until it is dropped.
+    /// Bytes allocated at a time. A single string keeps the whole allocation alive until it is dropped.
     pub const LEN: usize = 64 << 10;
-    /// A longer string has an allocation of its own.
+    /// A string longer than this has an allocation of its own.
     pub const LONG: usize = 4 << 10;
 
     /// A copy of `bytes`.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::commit::CommitQueue;
 use super::local::LocalRequest;
 use super::{Outbox, Peer, Role, close};
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
@@ -33,15 +34,19 @@ impl Peer {
         out: &mut Outbox,
     ) -> usize {
         let mut count = 0;
+        // Taken out of `self` for this loop: a transaction is large, so it is applied without moving it.
+        let mut commits = std::mem::replace(&mut self.commits, CommitQueue::new(Zxid::ZERO));
         while count < most {
-            let Some(next) = self.commits.ready() else { break };
+            let Some(next) = commits.ready() else { break };
             let local = self.local.of(&next.header);
             if local.is_some_and(|l| l.behind_read && cursors.cursor(l.shard) < self.told[l.shard.index()]) {
                 break;
             }
-            self.apply_next(tree, interest, out);
+            self.apply_next(next, tree, interest, out);
+            commits.pop();
             count += 1;
         }
+        self.commits = commits;
         if count > 0 {
             let Role::Leading(leading) = &mut self.role;
             leading.applied(tree.last_zxid());
@@ -56,8 +61,7 @@ impl Peer {
         out.to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
     }
 
-    fn apply_next(&mut self, tree: &mut Tree, interest: &Interest, out: &mut Outbox) {
-        let proposal = self.commits.take().expect("a transaction is ready");
+    fn apply_next(&mut self, proposal: &Proposal, tree: &mut Tree, interest: &Interest, out: &mut Outbox) {
         let local = self.local.take(&proposal.header);
         let header = proposal.header;
         let before = tree.last_zxid();
@@ -72,11 +76,11 @@ impl Peer {
             }
         });
         assert_eq!(tree.last_zxid(), header.zxid, "the tree is as of another transaction than was applied");
-        self.check_digest(&proposal, tree);
+        self.check_digest(proposal, tree);
         self.stats.applied(header.zxid, &proposal.txn, tree);
-        let outcome = local.as_ref().map(|local| (local.shard, local.conn, outcome(local, &proposal, &applied)));
+        let outcome = local.as_ref().map(|local| (local.shard, local.conn, outcome(local, proposal, &applied)));
         self.publish(header.zxid, outcome, events, watching, out);
-        self.session_changed(&proposal, local.as_ref(), out);
+        self.session_changed(proposal, local.as_ref(), out);
     }
 
     fn check_digest(&mut self, proposal: &Proposal, tree: &Tree) {

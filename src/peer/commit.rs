@@ -56,13 +56,18 @@ impl CommitQueue {
 
     /// The transaction to apply next, if it is committed and durable.
     pub(super) fn ready(&self) -> Option<&Proposal> {
-        self.waiting.front().filter(|p| p.header.zxid <= self.committed.min(self.durable))
+        self.waiting.front().filter(|p| p.header.zxid <= self.due())
     }
 
-    /// Takes what [`CommitQueue::ready`] showed.
-    pub(super) fn take(&mut self) -> Option<Proposal> {
-        self.ready()?;
-        self.waiting.pop_front()
+    /// The newest transaction that may be applied.
+    fn due(&self) -> Zxid {
+        self.committed.min(self.durable)
+    }
+
+    /// Removes the transaction that [`CommitQueue::ready`] returned, once it is applied.
+    pub(super) fn pop(&mut self) {
+        assert!(self.ready().is_some(), "what is not ready is not applied");
+        self.waiting.pop_front();
     }
 
     /// The newest transaction of this session that is not applied.
@@ -108,18 +113,39 @@ pub(super) enum Said {
 
 /// What waits for a sync, each with the zxid that must be durable first.
 #[derive(Debug, Default)]
-pub struct AfterSync(VecDeque<(Zxid, Said)>);
+pub struct AfterSync(VecDeque<Held>);
+
+/// The same message for each of a run of consecutive zxids.
+#[derive(Debug)]
+struct Held {
+    first: Zxid,
+    last: Zxid,
+    said: Said,
+}
 
 impl AfterSync {
     /// Holds `said` until `zxid` is durable.
     pub(super) fn hold(&mut self, zxid: Zxid, said: Said) {
-        assert!(self.0.back().is_none_or(|(last, _)| *last <= zxid), "{said:?} for {zxid} is held behind a later one");
-        self.0.push_back((zxid, said));
+        if let Some(held) = self.0.back_mut() {
+            assert!(held.last <= zxid, "{said:?} for {zxid} is held behind a later one");
+            if held.said == said && held.last.next() == Some(zxid) {
+                held.last = zxid;
+                return;
+            }
+        }
+        self.0.push_back(Held { first: zxid, last: zxid, said });
     }
 
-    /// The next entry that may be sent, now that everything up to `durable` is durable.
+    /// The next entry that may be sent, now that everything up to `durable` is durable. It stands for all earlier ones of its
+    /// run too.
     pub(super) fn due(&mut self, durable: Zxid) -> Option<(Zxid, Said)> {
-        self.0.pop_front_if(|(zxid, _)| *zxid <= durable)
+        let held = self.0.front_mut().filter(|held| held.first <= durable)?;
+        let due = (held.last.min(durable), held.said);
+        match due.0.next() {
+            Some(next) if next <= held.last => held.first = next,
+            _ => drop(self.0.pop_front()),
+        }
+        Some(due)
     }
 }
 
@@ -135,6 +161,17 @@ mod tests {
         assert_eq!(after.due(Zxid(1)), None);
         assert_eq!((after.due(Zxid(3)), after.due(Zxid(3))), (Some((Zxid(2), Said::OwnAck)), None));
         assert_eq!(after.due(Zxid(4)), Some((Zxid(4), Said::OwnAck)));
+        assert_eq!(after.due(Zxid(9)), None);
+    }
+
+    #[test]
+    fn a_sync_may_end_inside_a_run() {
+        let mut after = AfterSync::default();
+        (5..9).for_each(|zxid| after.hold(Zxid(zxid), Said::OwnAck));
+        assert_eq!(after.due(Zxid(4)), None);
+        assert_eq!((after.due(Zxid(6)), after.due(Zxid(6))), (Some((Zxid(6), Said::OwnAck)), None));
+        after.hold(Zxid(9), Said::OwnAck);
+        assert_eq!((after.due(Zxid(9)), after.due(Zxid(9))), (Some((Zxid(9), Said::OwnAck)), None));
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl Leading {
     }
 
     /// Validates a write. The transaction has the next zxid, also when it says that the write is refused.
+    // Inlined: a proposal is large, and would be copied once more.
+    #[inline(always)]
     fn propose(&mut self, now: Now, request: &WriteRequest, tree: &Tree) -> Proposal {
         let zxid = self.zab.propose().expect("an epoch without zxids ended with the step before");
         let proposal = self.prep.handle(tree, &self.tracker, now, zxid, request);

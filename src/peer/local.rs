@@ -56,8 +56,7 @@ impl LocalRequests {
 
     /// Takes the request that this transaction answers.
     pub(super) fn take(&mut self, header: &TxnHeader) -> Option<LocalRequest> {
-        self.of(header)?;
-        self.0.pop_front()
+        self.0.pop_front_if(|request| request.became(header))
     }
 
     pub(super) fn len(&self) -> usize {

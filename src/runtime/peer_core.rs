@@ -130,7 +130,7 @@ struct PeerLinks<'a> {
     snapshots: &'a channel::Sender<SnapshotPart>,
     rung: &'a mut u64,
     shared: &'a Shared,
-    /// Everything that the log had to say when this turn began was taken.
+    /// The log's mailbox was found empty in this turn; it is not looked at again.
     heard_log: bool,
     local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
 }

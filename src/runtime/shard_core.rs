@@ -128,7 +128,7 @@ impl Links for ShardLinks<'_> {
 
     fn submit(&mut self, messages: &mut Vec<ToPeer>) {
         match &mut self.peer {
-            // The whole list changes hands: the peer has taken what it was given in the turn before.
+            // The peer has taken everything it was given before, so the lists are swapped and no message is moved.
             Some(inbox) if inbox.is_empty() => {
                 let empty = std::mem::take(*inbox);
                 **inbox = std::mem::take(messages).into();

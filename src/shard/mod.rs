@@ -196,7 +196,7 @@ pub struct Shard {
     stats: ShardStats,
     fired: Vec<ConnId>,
     scratch: Vec<u8>,
-    /// Where the bodies of writes are until they are applied.
+    /// Keeps the bodies of writes until they are applied.
     bodies: Chunk,
 }
 

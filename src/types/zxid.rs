@@ -40,7 +40,7 @@ impl Zxid {
     /// Whether `later` may directly follow `self` in a log: the next counter of the same epoch, or any zxid of a later
     /// epoch.
     pub fn precedes(self, later: Zxid) -> bool {
-        // The last counter's successor is the next epoch's start, which may follow it.
+        // The successor of an epoch's last counter is the start of the next epoch, so adding one is right there too.
         later.0 == self.0.wrapping_add(1) || later.epoch() > self.epoch()
     }
 }

@@ -158,7 +158,7 @@ pub struct Prep {
     last: Zxid,
 }
 
-/// Where records are encoded, and where the encoded ones are until they are logged.
+/// Encodes records and keeps them until they are logged.
 #[derive(Debug, Default)]
 struct Records {
     scratch: Vec<u8>,
@@ -262,7 +262,7 @@ impl Prep {
 }
 
 impl Records {
-    /// `body` is how long the request is: a record is seldom much longer.
+    /// `body` is the length of the request; a record is seldom much longer.
     fn encode(&mut self, header: &TxnHeader, txn: &Txn, digest: Option<TxnDigest>, body: usize) -> Bytes {
         let out = &mut self.scratch;
         out.clear();
