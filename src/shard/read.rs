@@ -31,6 +31,25 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
+/// Writes the reply to a read that does not succeed.
+fn put_refusal(reply: &mut Vec<u8>, header: RequestHeader, body: &[u8], zxid: Zxid, refusal: &Refusal) {
+    match refusal {
+        Refusal::Code(code) => {
+            let frame = reply.begin_frame();
+            put_reply_header(reply, header.xid, zxid, *code);
+            if header.op == Op::MULTI_READ
+                && read_multi(&mut Reader::new(body)).is_ok_and(|ops| ops.iter().all(MultiOp::is_readable))
+            {
+                // If a multiRead contains a write, Java notices only after it has begun the list of results;
+                // the reply is the same here.
+                MultiHeader::END.put(reply);
+            }
+            reply.end_frame(frame);
+        }
+        Refusal::Unknown => put_reply(reply, header.xid, Zxid::NONE, ErrorCode::Unimplemented),
+    }
+}
+
 impl Shard {
     /// Answers one read of connection `conn` as of `tree`.
     #[allow(clippy::too_many_arguments)]
@@ -75,27 +94,10 @@ impl Shard {
                 result
             }
         };
-        let mut close = false;
+        let close = matches!(result, Err(Refusal::Unknown));
         if let Err(refusal) = result {
             reply.truncate(start);
-            match refusal {
-                Refusal::Code(code) => {
-                    let frame = reply.begin_frame();
-                    put_reply_header(&mut reply, header.xid, zxid, code);
-                    if header.op == Op::MULTI_READ
-                        && read_multi(&mut Reader::new(body)).is_ok_and(|ops| ops.iter().all(MultiOp::is_readable))
-                    {
-                        // If a multiRead contains a write, Java notices only after it has begun the list of results;
-                        // the reply is the same here.
-                        MultiHeader::END.put(&mut reply);
-                    }
-                    reply.end_frame(frame);
-                }
-                Refusal::Unknown => {
-                    put_reply(&mut reply, header.xid, Zxid::NONE, ErrorCode::Unimplemented);
-                    close = true;
-                }
-            }
+            put_refusal(&mut reply, header, body, zxid, &refusal);
         }
         debug_assert_eq!(tree.last_zxid(), zxid, "the tree moved under a read");
         debug_assert!(reply.len() >= start + 20, "{} of {conn} is answered without a header", header.op);
