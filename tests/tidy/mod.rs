@@ -40,15 +40,20 @@ const NEVER: [(&str, &str); 7] = [
     ("cli", "oracle"),
 ];
 
-const FILE_LINES: usize = 800;
-const FUNCTION_LINES: usize = 100;
+const FILE_LINES: usize = 600;
+const FUNCTION_LINES: usize = 80;
 
 fn sources() -> Vec<PathBuf> {
+    sources_in(&["src"])
+}
+
+/// The Rust files in these folders, but for what was built.
+fn sources_in(folders: &[&str]) -> Vec<PathBuf> {
     fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
         let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
         entries.sort();
         for path in entries {
-            if path.is_dir() {
+            if path.is_dir() && !path.ends_with("target") {
                 walk(&path, out);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 out.push(path);
@@ -56,7 +61,7 @@ fn sources() -> Vec<PathBuf> {
         }
     }
     let mut out = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut out);
+    folders.iter().for_each(|f| walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(f), &mut out));
     out
 }
 
@@ -148,7 +153,7 @@ fn every_part_is_in_the_layer_list() {
 #[test]
 fn files_and_functions_stay_small() {
     let mut wrong = Vec::new();
-    for path in sources() {
+    for path in sources_in(&["src", "tests", "bench", "tools"]) {
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         if lines.len() > FILE_LINES {
@@ -172,12 +177,24 @@ fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
         if !words.contains(&"fn") || line.trim_start().starts_with("//") {
             continue;
         }
+        // A declaration in a trait has no body, and some bodies are on the line of the head.
+        let head = lines[i..].iter().find(|l| l.ends_with('{') || l.ends_with(';') || l.ends_with('}'));
+        if head.is_some_and(|l| !l.ends_with('{')) {
+            continue;
+        }
         let close = format!("{}}}", " ".repeat(indent));
         if let Some(end) = lines[i..].iter().position(|l| *l == close) {
             found.push((i, end + 1));
         }
     }
     found
+}
+
+#[test]
+fn functions_are_told_from_declarations() {
+    let source = "trait A {\n    fn a(&self);\n    fn b(\n        &self,\n    ) -> u8;\n    fn c(&self) {\n    }\n}\nfn d() {\n    x();\n}\n";
+    let lines: Vec<&str> = source.lines().collect();
+    assert_eq!(functions(&lines), [(5, 2), (8, 3)]);
 }
 
 /// Line numbers (from 0) of log calls that a client can cause and that lack `target: CLIENT_LOG`.
