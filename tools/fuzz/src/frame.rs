@@ -7,8 +7,8 @@
 //! * Many connections: any order of bytes, answers, events, ends and time must keep the shard's invariants, everything
 //!   it sends must be complete frames, and when everything is answered nothing may be left waiting.
 
-use zabra::shard::{CloseHow, Input as Step};
-use zabra::types::{ConnId, EventType};
+use zabra::shard::CloseHow;
+use zabra::types::{ConnId, Op};
 
 use crate::input::Input;
 use crate::world::{Asked, World, frames, hello, pieces};
@@ -43,20 +43,19 @@ pub(crate) fn feed(pieces: &[&[u8]], often: bool) -> Seen {
     let mut world = World::new(false);
     world.accept(FIRST);
     for piece in pieces {
-        world.step(Step::Data { conn: FIRST, bytes: piece });
+        world.data(FIRST, piece);
         if often {
             world.settle();
         } else if world.handshake_waits() {
             world.answer();
-            world.step(Step::Drained);
         }
     }
     world.settle();
     Seen {
         sent: world.sent.remove(&FIRST).unwrap_or_default(),
-        asked: world.asked,
         closed: world.closed.get(&FIRST).copied(),
-        words: world.words,
+        words: world.take_words(),
+        asked: world.asked,
     }
 }
 
@@ -114,25 +113,25 @@ fn many(flags: u8, input: &mut Input<'_>) {
                 }
                 open.push(conn);
             }
-            2..=7 => world.step(Step::Data { conn, bytes: input.piece() }),
+            2..=7 => world.data(conn, input.piece()),
             8 => drop(world.answer()),
-            9 => world.step(Step::Drained),
+            9 => drop(world.turn()),
             10 => world.settle(),
             11 => {
-                world.step(Step::Disconnected { conn });
+                world.gone(conn);
                 open.retain(|c| *c != conn);
             }
-            12 => world.step(Step::Eof { conn }),
-            13 => world.step(Step::Backlog { conn, bytes: usize::from(input.u16()) << 12 }),
+            12 => world.eof(conn),
+            13 => world.untaken(conn, usize::from(input.u16()) << 12),
             14 => {
-                let events = [EventType::NodeCreated, EventType::NodeDataChanged, EventType::NodeDeleted];
+                let ops = [Op::CREATE, Op::SET_DATA, Op::DELETE];
                 let paths = ["/a", "/a/b", "/c", "/none"];
-                let (event, path) = (*input.pick(&events), *input.pick(&paths));
-                world.event(event, path);
+                let (op, path) = (*input.pick(&ops), *input.pick(&paths));
+                world.change(op, path);
             }
             _ => {
                 world.after(i64::from(input.u8()) * 17);
-                world.step(Step::Tick);
+                world.turn();
             }
         }
     }
@@ -141,12 +140,12 @@ fn many(flags: u8, input: &mut Input<'_>) {
 
 /// All clients read everything, and everything is answered; what they get must be complete.
 fn finish(world: &mut World, open: &[ConnId]) {
-    for (conn, word, _) in std::mem::take(&mut world.words) {
-        world.step(Step::WordAnswer { conn, text: word.as_bytes() });
+    for (conn, word, _) in world.take_words() {
+        world.word_answer(conn, word.as_bytes());
         world.sent.remove(&conn);
     }
     for conn in open {
-        world.step(Step::Backlog { conn: *conn, bytes: 0 });
+        world.untaken(*conn, 0);
     }
     world.settle();
     for sent in world.sent.values().filter(|s| !s.ends_with(b"whitelist.\n")) {

@@ -13,7 +13,6 @@ use zabra::pipeline::{AfterReply, Prep, PrepOptions, Proposal, WriteRequest, put
 use zabra::proto::ReplyHeader;
 use zabra::proto::Request;
 use zabra::proto::request::{is_write, put_framed_body};
-use zabra::shard::Input as Step;
 use zabra::tree::Tree;
 use zabra::types::{Cxid, Id, Now, Op, Origin, SessionId, Zxid};
 
@@ -139,7 +138,7 @@ fn read(op: Op, flags: u8, body: &[u8]) {
     if bytes.len() > crate::world::MAX_FRAME {
         return;
     }
-    world.step(Step::Data { conn: FIRST, bytes: &bytes });
+    world.data(FIRST, &bytes);
     world.settle();
     let sent = world.sent.remove(&FIRST).unwrap_or_default();
     let answers = frames(&sent).into_iter().filter(|f| f.starts_with(&XID.to_be_bytes())).count();

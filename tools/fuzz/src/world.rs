@@ -1,32 +1,47 @@
-//! A shard and its surroundings: the sockets, the peer core, the tree. The tree does not change. Requests to the peer
-//! core are answered when the fuzz target says so.
+//! A server of one shard, whole and in memory: the shipped turns, a log on a disk without faults, and the connections. Nothing
+//! happens by itself: a target says what arrives, when the peer core hears of it and how time goes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use zabra::jute::Reader;
-use zabra::pipeline::messages::{Entry, Event, Outcome, ToPeer, ToShard};
-use zabra::proto::ConnectRequest;
+use zabra::oracle::memory::{Mail, MemoryLog, MemorySockets, MemoryTree};
+use zabra::oracle::replica::SMALL;
+use zabra::oracle::test_disk::TestDisk;
+use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
+use zabra::peer::{self, Peer, PeerOptions, SweepOptions};
+use zabra::pipeline::PrepOptions;
+use zabra::pipeline::messages::ToPeer;
 use zabra::proto::four_letter::WORDS;
-use zabra::proto::reply::put_reply;
+use zabra::proto::request::CreateRequest;
+use zabra::proto::{ConnectRequest, Request};
 use zabra::session::throttle::LargeRequests;
 use zabra::shard::gate::{RequestThrottle, Throttles};
-use zabra::shard::{CloseHow, Input, Outbox, Shard, ShardOptions};
+use zabra::shard::turn::{Letter, ShardTurn};
+use zabra::shard::{CloseHow, Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
+use zabra::txnlog::log::{Log, RunOptions};
+use zabra::txnlog::writer::LogWriter;
 use zabra::types::stat::owner::ExtendedTypes;
-use zabra::types::{Acl, ConnId, Cxid, ErrorCode, EventType, Id, Now, Op, Origin, SessionId, ShardId, Zxid};
+use zabra::types::{Acl, ConnId, Cxid, Id, Now, Op, Origin, ServerId, SessionId, ShardId, Zxid};
 use zabra::watch::{Interest, WatchTable};
 
 pub(crate) const MAX_FRAME: usize = 4000;
 /// Least and greatest session timeout.
 pub(crate) const TIMEOUT_MS: (i32, i32) = (4000, 40_000);
-/// The session that owns the tree's ephemerals.
+/// The session that is there from the beginning and owns the tree's ephemerals.
 pub(crate) const OWNER: SessionId = SessionId(0x0100_0000_0000_0001);
 pub(crate) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
 
-/// A request of the shard to the peer core.
+const SHARD: ShardId = ShardId(0);
+/// The connection of the client that changes what others watch; nobody else has its slot.
+const OTHER: ConnId = ConnId(9);
+/// Turns in which whatever is under way must come to rest.
+const MOST_TURNS: usize = 10_000;
+
+/// What the shard asked the peer core for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
     NewSession { conn: ConnId, timeout_ms: i32 },
@@ -34,28 +49,44 @@ pub(crate) enum Asked {
     Write { conn: ConnId, session: SessionId, xid: i32, op: Op, body: Bytes },
 }
 
-/// The tree that all worlds share, since it does not change.
-fn shared_tree() -> &'static Tree {
-    static TREE: OnceLock<Tree> = OnceLock::new();
-    TREE.get_or_init(|| {
-        let mut tree = tree();
-        let big = CreateTxn {
-            path: "/big".into(),
-            data: Some(vec![b'x'; 300_000].into()),
-            acl: None,
-            kind: CreateKind::Plain { ephemeral: false },
-            parent_cversion: -1,
-        };
-        let zxid = Zxid(tree.last_zxid().0 + 1);
-        let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid, time_ms: 1000, op: Op::CREATE };
-        assert_eq!(tree.apply(&header, &Txn::Create(big), &mut |_| ()).err, 0);
-        tree
-    })
+impl Asked {
+    fn of(message: &peer::Input) -> Option<Asked> {
+        let peer::Input::FromShard(message) = message else { panic!("a shard submitted {message:?}") };
+        match message {
+            ToPeer::NewSession { conn, timeout_ms, .. } => {
+                Some(Asked::NewSession { conn: *conn, timeout_ms: *timeout_ms })
+            }
+            ToPeer::Resume { conn, session, timeout_ms, passwd_matches, .. } => Some(Asked::Resume {
+                conn: *conn,
+                session: *session,
+                timeout_ms: *timeout_ms,
+                passwd_matches: *passwd_matches,
+            }),
+            ToPeer::Write { request: r, .. } => {
+                let Origin::Local { conn, .. } = r.origin else { panic!("a client's write: {r:?}") };
+                Some(Asked::Write { conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body.clone() })
+            }
+            ToPeer::Touch { .. } => None,
+        }
+    }
 }
 
-/// The zxid of the tree's last transaction.
+/// The tree of every world: a node of every kind, and a large one.
+fn large_tree() -> Tree {
+    static BIG: Bytes = Bytes::from_static(&[b'x'; 300_000]);
+    let mut tree = tree();
+    let kind = CreateKind::Plain { ephemeral: false };
+    let big = CreateTxn { path: "/big".into(), data: Some(BIG.clone()), acl: None, kind, parent_cversion: -1 };
+    let zxid = Zxid(tree.last_zxid().0 + 1);
+    let header = TxnHeader { session: OWNER, cxid: Cxid(0), zxid, time_ms: 1000, op: Op::CREATE };
+    assert_eq!(tree.apply(&header, &Txn::Create(big), &mut |_| ()).err, 0);
+    tree
+}
+
+/// The last transaction that every world begins with.
 pub(crate) fn last_zxid() -> Zxid {
-    shared_tree().last_zxid()
+    static LAST: OnceLock<Zxid> = OnceLock::new();
+    *LAST.get_or_init(|| large_tree().last_zxid())
 }
 
 /// A tree with a node of every kind.
@@ -86,75 +117,88 @@ pub(crate) fn tree() -> Tree {
 }
 
 pub(crate) struct World {
-    shard: Shard,
-    tree: &'static Tree,
     now: Now,
-    out: Outbox,
-    /// Everything that was sent on each connection.
+    tree: MemoryTree,
+    mail: Mail,
+    shard: ShardTurn,
+    sockets: MemorySockets,
+    peer: PeerTurn,
+    log: MemoryLog<LogWriter<TestDisk>>,
+    /// All a connection was sent.
     pub(crate) sent: BTreeMap<ConnId, Vec<u8>>,
-    /// Unanswered requests to the peer core (and whether a read waits before each), and all requests so far.
-    waiting: VecDeque<(Asked, bool)>,
+    /// All that the shard ever asked the peer core for.
     pub(crate) asked: Vec<Asked>,
     /// How connections were closed.
     pub(crate) closed: BTreeMap<ConnId, CloseHow>,
-    /// Four-letter words to answer.
-    pub(crate) words: Vec<(ConnId, &'static str, i64)>,
-    /// The stream was drained since the last answer, so the peer core may apply what waits for a read.
-    is_drained: bool,
-    steps: u32,
-    zxid: i64,
-    sessions: i64,
+}
+
+/// `tight`: the throttles are on and narrow.
+fn shard_options(tight: bool) -> ShardOptions {
+    let mut throttles = Throttles::default();
+    if tight {
+        throttles.large = Some(Arc::new(LargeRequests::new(2000, 500)));
+        throttles.requests = RequestThrottle {
+            max_requests: 3,
+            stall_ms: 100,
+            drop_stale: true,
+            stale_latency_check: true,
+            stale_connection_check: true,
+            op_wait_ms: 50,
+        };
+    }
+    ShardOptions {
+        id: SHARD,
+        max_frame: MAX_FRAME,
+        session_timeout_ms: TIMEOUT_MS,
+        handshake_timeout_ms: 10_000,
+        outstanding_limit: if tight { 5 } else { 1000 },
+        touch_interval_ms: 500,
+        bounds: Default::default(),
+        skip_acl: false,
+        words: WORDS.into_iter().filter(|w| *w != "dump").collect(),
+        enforced_schemes: Vec::new(),
+        auth: Arc::default(),
+        throttles,
+    }
 }
 
 impl World {
-    /// With `tight` the throttles are on, with low limits.
+    /// `tight`: the throttles are on and narrow, and so are the bursts.
     pub(crate) fn new(tight: bool) -> World {
-        let mut throttles = Throttles::default();
-        if tight {
-            throttles.large = Some(Arc::new(LargeRequests::new(2000, 500)));
-            throttles.requests = RequestThrottle {
-                max_requests: 3,
-                stall_ms: 100,
-                drop_stale: true,
-                stale_latency_check: true,
-                stale_connection_check: true,
-                op_wait_ms: 50,
-            };
-        }
-        let options = ShardOptions {
-            id: ShardId(3),
-            max_frame: MAX_FRAME,
-            session_timeout_ms: TIMEOUT_MS,
-            handshake_timeout_ms: 10_000,
-            outstanding_limit: if tight { 5 } else { 1000 },
-            touch_interval_ms: 500,
-            bounds: Default::default(),
-            skip_acl: false,
-            words: WORDS.into_iter().filter(|w| *w != "dump").collect(),
-            enforced_schemes: Vec::new(),
-            auth: Arc::default(),
-            throttles,
+        let now = Now { mono_ms: 50_000, wall_ms: 50_000, mono_ns: 50_000_000_000 };
+        let (tree, interest) = (large_tree(), Arc::new(Interest::new()));
+        let last = tree.last_zxid();
+        let options = PeerOptions {
+            me: ServerId(1),
+            tick_ms: 2000,
+            prep: PrepOptions { extended: EXTENDED, enforce_quota: true, ..PrepOptions::default() },
+            sweep: SweepOptions { interval_ms: 5000, max_per_minute: 10_000, max_never_used_ms: 0 },
+            shards: 1,
         };
+        let bounds = match tight {
+            true => Bounds { submit_burst: 2, append_burst: 1, apply_burst: 1, stream_high_water: 2 },
+            false => Bounds::default(),
+        };
+        let peer = Peer::new(options, &tree, &[(OWNER, TIMEOUT_MS.1)], now);
+        let table = WatchTable::new(SHARD.index(), interest.clone());
+        let log = LogWriter::new(TestDisk::new(), last, SMALL);
         World {
-            shard: Shard::new(options, WatchTable::new(3, Arc::new(Interest::new()))),
-            tree: shared_tree(),
-            now: Now { mono_ms: 50_000, wall_ms: 50_000, mono_ns: 50_000_000_000 },
-            out: Outbox::default(),
+            now,
+            shard: ShardTurn::new(Shard::new(shard_options(tight), table)),
+            sockets: MemorySockets::default(),
+            peer: PeerTurn::new(peer, last, bounds),
+            log: MemoryLog::new(Log::new(log, RunOptions::default(), 0)),
+            tree: MemoryTree::new(tree, 1, interest),
+            mail: Mail::new(1),
             sent: BTreeMap::new(),
-            waiting: VecDeque::new(),
             asked: Vec::new(),
             closed: BTreeMap::new(),
-            words: Vec::new(),
-            is_drained: true,
-            steps: 0,
-            zxid: 1000,
-            sessions: 0,
         }
     }
 
     /// Number of unanswered requests.
     pub(crate) fn outstanding(&self) -> usize {
-        self.shard.status(false).outstanding
+        self.shard.shard().status(false).outstanding
     }
 
     pub(crate) fn after(&mut self, ms: i64) {
@@ -163,112 +207,140 @@ impl World {
         self.now.mono_ns += ms as u64 * 1_000_000;
     }
 
-    /// One turn with one input, as in the runtime: what the shard wants closed is gone at the end of the turn.
-    pub(crate) fn step(&mut self, input: Input<'_>) {
-        self.is_drained |= matches!(input, Input::Drained);
-        self.handle(input);
-        for (conn, how) in std::mem::take(&mut self.out.close) {
-            self.closed.insert(conn, how);
-            self.handle(Input::Disconnected { conn });
+    /// A turn of the shard, with all that has arrived.
+    pub(crate) fn turn(&mut self) -> bool {
+        let World { now, tree, mail, shard, sockets, .. } = self;
+        let before = mail.shards[0].submitted.len();
+        let busy = shard.turn(*now, tree.read(), sockets, &mut mail.of_shard(SHARD, tree));
+        self.asked.extend(mail.shards[0].submitted.iter().skip(before).filter_map(Asked::of));
+        for conn in sockets.conns() {
+            self.sent.entry(conn.id).or_default().append(&mut conn.out);
         }
-    }
-
-    fn handle(&mut self, input: Input<'_>) {
-        self.shard.handle(self.now, input, self.tree, &mut self.out);
-        // The invariants are checked by looking at everything, so not after each step.
-        self.steps += 1;
-        if self.steps.is_multiple_of(16) {
-            self.shard.check();
+        for (mut conn, how) in sockets.take_ended() {
+            self.sent.entry(conn.id).or_default().append(&mut conn.out);
+            self.closed.insert(conn.id, how);
         }
-        for conn in std::mem::take(&mut self.out.dirty) {
-            let mut bytes = Vec::new();
-            self.shard.take_output(conn, &mut bytes);
-            self.sent.entry(conn).or_default().extend(bytes);
-        }
-        for message in std::mem::take(&mut self.out.to_peer) {
-            let behind_read = matches!(message, ToPeer::Write { behind_read: true, .. });
-            let asked = match message {
-                ToPeer::NewSession { conn, timeout_ms, .. } => Asked::NewSession { conn, timeout_ms },
-                ToPeer::Resume { conn, session, timeout_ms, passwd_matches, .. } => {
-                    Asked::Resume { conn, session, timeout_ms, passwd_matches }
-                }
-                ToPeer::Write { request: r, .. } => {
-                    let Origin::Local { conn, .. } = r.origin else { panic!("a client's write: {r:?}") };
-                    Asked::Write { conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body }
-                }
-                ToPeer::Touch { .. } => continue,
-            };
-            self.asked.push(asked.clone());
-            self.waiting.push_back((asked, behind_read));
-        }
-        self.words.append(&mut self.out.words);
-        self.out.pause.clear();
+        busy
     }
 
     pub(crate) fn accept(&mut self, conn: ConnId) {
-        self.step(Input::Accepted { conn, peer: ([10, 0, 0, 1], 5000).into() });
+        self.sockets.accept(conn, ([10, 0, 0, 1], 5000).into());
+        self.turn();
+    }
+
+    pub(crate) fn data(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.sockets.data(conn, Bytes::copy_from_slice(bytes));
+        self.turn();
+    }
+
+    pub(crate) fn eof(&mut self, conn: ConnId) {
+        self.sockets.eof(conn);
+        self.turn();
+    }
+
+    pub(crate) fn gone(&mut self, conn: ConnId) {
+        self.sockets.gone(conn);
+        self.turn();
+    }
+
+    /// The client still has to take so many bytes.
+    pub(crate) fn untaken(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(conn) = self.sockets.conn(conn) {
+            conn.untaken = bytes;
+        }
+        self.turn();
+    }
+
+    /// Four-letter words that wait for their texts.
+    pub(crate) fn take_words(&mut self) -> Vec<(ConnId, &'static str, i64)> {
+        std::mem::take(&mut self.mail.shards[0].words)
+    }
+
+    /// The text of a four-letter word comes.
+    pub(crate) fn word_answer(&mut self, conn: ConnId, text: &[u8]) {
+        self.mail.shards[0].letters.push_back(Letter::WordAnswer { conn, text: text.to_vec() });
+        self.turn();
     }
 
     /// An accepted connection with a session.
     pub(crate) fn open(&mut self, conn: ConnId) {
         self.accept(conn);
-        self.step(Input::Data { conn, bytes: &hello() });
+        self.data(conn, &hello());
         self.settle();
         self.sent.remove(&conn);
         self.asked.clear();
     }
 
-    pub(crate) fn event(&mut self, event: EventType, path: &str) {
-        let events = Arc::from([Event { event, path: Arc::from(path), acl: None }]);
-        self.zxid += 1;
-        self.step(Input::Stream(ToShard::Applied(Entry { zxid: Zxid(self.zxid), outcome: None, events })));
+    /// Another client asks for a change.
+    pub(crate) fn change(&mut self, op: Op, path: &str) {
+        if self.sockets.conn(OTHER).is_none() {
+            self.open(OTHER);
+        }
+        let request = match op {
+            Op::CREATE => {
+                let acl = vec![Acl::world_all()].into();
+                Request::Create(CreateRequest { path: path.into(), data: None, acl, flags: 0, ttl_ms: None })
+            }
+            Op::SET_DATA => Request::SetData { path: path.into(), data: None, version: -1 },
+            _ => Request::Delete { path: path.into(), version: -1 },
+        };
+        let mut bytes = Vec::new();
+        request.put_framed(1, op, &mut bytes);
+        self.data(OTHER, &bytes);
     }
 
     /// Whether the oldest request is about a session.
     pub(crate) fn handshake_waits(&self) -> bool {
-        matches!(self.waiting.front(), Some((Asked::NewSession { .. } | Asked::Resume { .. }, _)))
+        let front = self.mail.shards[0].submitted.front();
+        matches!(front, Some(peer::Input::FromShard(ToPeer::NewSession { .. } | ToPeer::Resume { .. })))
     }
 
-    /// Answers the oldest request; false if there is none.
+    /// The oldest question reaches the peer core and is answered; false if there is none.
     pub(crate) fn answer(&mut self) -> bool {
-        let Some((asked, behind_read)) = self.waiting.pop_front() else { return false };
-        if behind_read && !self.is_drained {
-            self.step(Input::Drained);
-        }
-        self.is_drained = false;
-        let (conn, outcome) = match asked {
-            Asked::NewSession { conn, timeout_ms } => {
-                self.sessions += 1;
-                (conn, Outcome::SessionCreated { session: SessionId(OWNER.0 + self.sessions), timeout_ms })
-            }
-            Asked::Resume { conn, session, timeout_ms, passwd_matches } => {
-                let session = passwd_matches.then_some((session, timeout_ms));
-                self.step(Input::Stream(ToShard::Resumed { conn, session }));
-                return true;
-            }
-            Asked::Write { conn, xid, op, .. } => {
-                let mut reply = Vec::new();
-                put_reply(&mut reply, xid, Zxid(self.zxid + 1), ErrorCode::Ok);
-                (conn, if op == Op::CLOSE_SESSION { Outcome::Closed(reply) } else { Outcome::Reply(reply) })
-            }
-        };
-        self.zxid += 1;
-        let entry = Entry { zxid: Zxid(self.zxid), outcome: Some((conn, outcome)), events: Arc::from([]) };
-        self.step(Input::Stream(ToShard::Applied(entry)));
+        let submitted = &mut self.mail.shards[0].submitted;
+        let questions = submitted.iter().map(Asked::of).collect::<VecDeque<_>>();
+        let Some(at) = questions.iter().position(Option::is_some) else { return false };
+        self.mail.inbox.extend(submitted.drain(..=at));
+        self.rest(false);
         true
     }
 
     /// Answers everything until nothing is left.
     pub(crate) fn settle(&mut self) {
-        loop {
-            let before = (self.asked.len(), self.sent.values().map(Vec::len).sum::<usize>());
-            let answered = self.answer();
-            self.step(Input::Drained);
-            let now = (self.asked.len(), self.sent.values().map(Vec::len).sum::<usize>());
-            if !answered && before == now {
-                return self.shard.check();
+        self.rest(true);
+        self.shard.check();
+        self.peer.check(&self.tree.read());
+        self.log.log().check();
+    }
+
+    /// Everybody takes turns until nothing is left to do: `all` that the shard submits, or what has reached the peer core.
+    fn rest(&mut self, all: bool) {
+        for _ in 0..MOST_TURNS {
+            if all {
+                self.mail.deliver();
+            }
+            let peer = self.peer_turn();
+            let shard = self.turn();
+            let left = all && self.mail.is_for_peer() || !self.mail.told.is_empty() || !self.mail.inbox.is_empty();
+            if !peer && !shard && !left && self.peer.peer().is_idle() && self.log.is_idle() {
+                return;
             }
         }
+        panic!("it never comes to rest");
+    }
+
+    /// A turn of the peer core, behind which the log does what it can.
+    fn peer_turn(&mut self) -> bool {
+        let World { now, tree, mail, peer, log, .. } = self;
+        let busy = peer.turn(*now, tree, mail);
+        mail.appended.drain(..).for_each(|burst| log.send(&burst));
+        let mut events = Vec::new();
+        while !log.is_idle() {
+            log.step(*now, 0, &mut events).expect("a disk without faults");
+        }
+        mail.told.extend(events.into_iter().filter_map(peer::Input::from_log));
+        assert!(mail.snapshot.is_empty() && mail.snapshot_answers.is_empty(), "nobody asked for a snapshot");
+        busy
     }
 }
 
