@@ -103,12 +103,13 @@ fn add(total: &mut Summary, one: &Summary) {
     total.purged += one.purged;
     total.faults += one.faults;
     total.peeks += one.peeks;
+    total.asked += one.asked;
 }
 
 fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
     format!(
         "{seeds} seeds in {:.0} s: {} transactions, {} replies, {} events, {} sessions ({} refused as expired), {} starts, \
-         {} disk faults, {} snapshots, {} files purged, {} recoveries judged",
+         {} disk faults, {} snapshots ({} administrators told), {} files purged, {} recoveries judged",
         took.as_secs_f64(),
         t.txns,
         t.replies,
@@ -118,6 +119,7 @@ fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
         t.restarts,
         t.faults,
         t.snapshots,
+        t.asked,
         t.purged,
         t.peeks
     )

@@ -14,6 +14,7 @@ mod container_manager;
 mod leading;
 mod local;
 mod snapshot;
+pub mod snapshot_requests;
 pub mod status;
 #[cfg(test)]
 mod tests;

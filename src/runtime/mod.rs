@@ -22,7 +22,6 @@ mod shard_core;
 pub mod shared;
 mod signal_mask;
 pub mod signals;
-pub mod snapshot_requests;
 pub mod snapshot_thread;
 mod start_error;
 mod thread_dump;

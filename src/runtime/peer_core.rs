@@ -8,9 +8,9 @@ use crossbeam::channel;
 use super::disk::FsDir;
 use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::Receiver;
-use super::shared::{PeerCommand, PeerMail, ShardMail, Shared};
-use super::snapshot_requests::SnapshotRequests;
+use super::shared::{PeerCommand, PeerMail, ShardMail, Shared, SnapshotReply};
 use crate::limits;
+use crate::peer::snapshot_requests::SnapshotRequests;
 use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
 use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
@@ -35,7 +35,7 @@ struct Mail {
     local: VecDeque<ToPeer>,
     log: Receiver<LogEvent>,
     /// Administrators who wait for a snapshot.
-    snapshots: SnapshotRequests,
+    snapshots: SnapshotRequests<SnapshotReply>,
     /// Commands, handled after the turn.
     commands: Vec<PeerCommand>,
 }
@@ -170,7 +170,9 @@ impl Links for PeerLinks<'_> {
     }
 
     fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
-        self.mail.snapshots.answer(answer);
+        let (reply, result) = self.mail.snapshots.answer(answer);
+        // The administrator may have stopped waiting.
+        let _ = reply.send(result);
     }
 }
 

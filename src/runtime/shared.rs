@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel;
 use crossbeam::utils::CachePadded;
+use tokio::sync::oneshot;
 
 use super::conn_limits::ConnLimits;
 use super::mailbox::Sender;
-use super::snapshot_requests::SnapshotReply;
 use super::tree_cell::TreeCell;
-use crate::peer::Input;
 use crate::peer::status::PeerStatus;
+use crate::peer::{Input, SnapshotRefused};
 use crate::shard::status::{ShardStatus, WatchPiece};
 use crate::shard::turn::Letter;
 use crate::tree::{EphemeralPiece, EphemeralPlace};
@@ -51,6 +51,9 @@ pub enum ShardCommand {
     /// End the loop.
     Stop,
 }
+
+/// Receives the last transaction in the snapshot, once the snapshot is durable.
+pub type SnapshotReply = oneshot::Sender<Result<Zxid, SnapshotRefused>>;
 
 /// A message to the peer core.
 pub enum PeerMail {

@@ -3,8 +3,12 @@
 use std::io;
 
 use super::node;
+use super::process::SnapshotTold;
 use super::world::World;
+use crate::limits;
 use crate::oracle::test_disk::{Fault, TestDisk};
+use crate::peer::SnapshotRefused;
+use crate::txnlog::disk::Dir;
 use crate::txnlog::recovery::RecoveryError;
 use crate::types::{SessionId, Zxid};
 
@@ -29,6 +33,7 @@ impl World {
             22..40 => self.purge(n),
             40..50 => self.peek(n, self.history.exposed()),
             50..56 => self.bit_rot(n),
+            56..70 => self.ask_for_snapshots(n),
             _ => Ok(()),
         }
     }
@@ -126,6 +131,41 @@ impl World {
             self.trace.line(format_args!("purged {removed} files"));
         }
         self.after_disk(n, "purge", outcome.map(drop))
+    }
+
+    /// Administrators ask for a snapshot; sometimes more of them than may wait.
+    fn ask_for_snapshots(&mut self, n: usize) -> Result<(), String> {
+        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
+        let many = if self.rng.u32(..20) == 0 { limits::SNAPSHOTS_ASKED + 2 } else { self.rng.usize(1..3) };
+        self.trace.line(format_args!("{many} ask for a snapshot"));
+        (0..many).for_each(|_| process.ask_for_snapshot());
+        Ok(())
+    }
+
+    /// Checks the answer to an administrator: everything that was applied when the snapshot was asked for must survive a power
+    /// failure from now on, even if the log is lost.
+    pub(super) fn snapshot_told(&mut self, n: usize, told: &SnapshotTold) -> Result<(), String> {
+        self.trace.line(format_args!("told of a snapshot: {told:?}"));
+        let zxid = match told.result {
+            Ok(zxid) => zxid,
+            Err(SnapshotRefused::TooMany) if told.waiting > limits::SNAPSHOTS_ASKED => return Ok(()),
+            Err(e) => return Err(format!("{} wait for a snapshot, and one is told: {e}", told.waiting)),
+        };
+        if zxid < told.applied {
+            return Err(format!("a snapshot of {} was asked for, and one of {zxid} told", told.applied));
+        }
+        self.summary.asked += 1;
+        self.history.expose(zxid);
+        let (mut snap, log) = self.nodes[n].fork_disks();
+        cycle(&snap, &log, self.rng.u64(..));
+        let what = |e| format!("a snapshot of {zxid} was told to be durable, then power fails: {e}");
+        for name in snap.names().iter().filter(|name| name.starts_with("log.")) {
+            snap.remove(name).map_err(|e| what(e.to_string()))?;
+        }
+        let r = node::recover(&mut snap.clone(), &mut snap).map_err(|e| what(e.to_string()))?;
+        let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
+        sessions.sort_unstable();
+        self.history.compare(&r.state, &sessions, zxid).map_err(what)
     }
 
     /// Checks what would happen if power failed now: recovers from a copy of the disks and compares.

@@ -31,6 +31,9 @@
 //!   A flipped bit is refused or does no harm. It may be taken for a torn write only in the last batch of the log, and
 //!   not even there if an end mark follows.
 //! * If the disk fails, the process ends.
+//! * A snapshot that an administrator asked for holds everything that was applied when it was asked for. It is reported
+//!   only when it survives a power failure: it is loaded from a copy of the disk without the logs. A request is refused
+//!   only when too many wait.
 //! * Clients get replies in order. Each byte of a write's reply and every field of a read's reply is what the naive
 //!   tree has at the reply's zxid. That zxid never decreases, not even across reconnects. A read shows no later write
 //!   of its session, and on a new connection it shows all writes that were on their way on the old one. Every watch

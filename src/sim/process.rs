@@ -10,8 +10,9 @@ use std::sync::Arc;
 use crate::jute::Reader;
 use crate::oracle::memory::{Mail, MemoryLog, MemorySockets, MemoryTree};
 use crate::oracle::test_disk::TestDisk;
+use crate::peer::snapshot_requests::SnapshotRequests;
 use crate::peer::turn::{Bounds, PeerTurn, TreeAccess};
-use crate::peer::{self, Append, Peer};
+use crate::peer::{self, Append, Peer, SnapshotRefused};
 use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::ToPeer;
 use crate::shard::turn::ShardTurn;
@@ -62,6 +63,17 @@ pub(super) struct Proposed {
     pub(super) append: Append,
     /// Its cause.
     pub(super) cause: Cause,
+}
+
+/// An answer to an administrator who asked for a snapshot.
+#[derive(Debug)]
+pub(super) struct SnapshotTold {
+    /// The last transaction that was applied when the administrator asked.
+    pub(super) applied: Zxid,
+    /// The answer.
+    pub(super) result: Result<Zxid, SnapshotRefused>,
+    /// How many waited for a snapshot before the turn that answered.
+    pub(super) waiting: usize,
 }
 
 /// What a turn of a shard did to its connections.
@@ -156,6 +168,12 @@ pub(super) struct Process {
     under_way: VecDeque<peer::Input>,
     /// For each message that has reached the peer core and was not handled yet: the cause of proposals it may lead to.
     causes: VecDeque<Option<Cause>>,
+    /// Requests for a snapshot on their way: what was applied when each was made.
+    asking: VecDeque<Zxid>,
+    /// Requests that have reached the peer core, with the same.
+    snapshots: SnapshotRequests<Zxid>,
+    /// The answers since the world last asked.
+    pub(super) snapshots_told: Vec<SnapshotTold>,
     random: fastrand::Rng,
     /// The last durable zxid of each sync since the world last asked.
     pub(super) synced: Vec<Zxid>,
@@ -187,6 +205,9 @@ impl Process {
             snapshotter: parts.snapshotter,
             under_way: VecDeque::new(),
             causes: VecDeque::new(),
+            asking: VecDeque::new(),
+            snapshots: SnapshotRequests::default(),
+            snapshots_told: Vec::new(),
             random: fastrand::Rng::with_seed(!parts.seed),
             synced: Vec::new(),
         }
@@ -244,20 +265,30 @@ impl Process {
         self.mail.peer_is_rung = false;
         self.reach(reached);
         let before = self.mail.inbox.len();
+        let waiting = self.snapshots.len();
         let busy = self.peer.turn(now, &self.tree, &mut self.mail);
         self.mail.peer_is_rung |= busy || self.unheard();
+        for answer in self.mail.snapshot_answers.drain(..) {
+            let (applied, result) = self.snapshots.answer(answer);
+            self.snapshots_told.push(SnapshotTold { applied, result, waiting });
+        }
         self.proposed(before - self.mail.inbox.len())
     }
 
     /// Moves messages to the peer core; those of one mailbox keep their order.
     fn reach(&mut self, reached: Reached) {
-        let Process { mail, under_way, causes, random, .. } = self;
+        let Process { mail, under_way, causes, asking, snapshots, random, .. } = self;
         let mut some = |len: usize| match reached {
             Reached::All => len,
             Reached::Some => random.usize(..=len),
         };
         let told = some(under_way.len());
         mail.told.extend(under_way.drain(..told));
+        let asked = some(asking.len());
+        for applied in asking.drain(..asked) {
+            causes.push_back(None);
+            mail.inbox.push_back(snapshots.ask(applied));
+        }
         let mut left: Vec<usize> = mail.shards.iter().map(|shard| some(shard.submitted.len())).collect();
         let mut order = fastrand::Rng::with_seed(random.u64(..));
         loop {
@@ -287,18 +318,24 @@ impl Process {
                 proposed.push(Proposed { append, cause: cause.unwrap_or(Cause::Server) });
             }
         }
-        assert!(self.mail.snapshot_answers.is_empty(), "nobody asked for a snapshot");
         proposed
     }
 
     /// Whether a message waits in the peer core's mailboxes.
     pub(super) fn unheard(&self) -> bool {
-        !self.under_way.is_empty() || self.mail.is_for_peer()
+        !self.under_way.is_empty() || !self.asking.is_empty() || self.mail.is_for_peer()
     }
 
     /// Whether a timer of the peer core is due.
     pub(super) fn peer_is_due(&self, now: Now) -> bool {
         self.peer.deadline().is_some_and(|at| at <= now.mono_ms)
+    }
+
+    /// An administrator asks for a snapshot of everything that is applied.
+    pub(super) fn ask_for_snapshot(&mut self) {
+        let applied = self.tree().last_zxid();
+        self.asking.push_back(applied);
+        self.mail.peer_is_rung = true;
     }
 
     /// A thread sends an event to the peer core.
@@ -349,6 +386,7 @@ impl Process {
             && !self.unheard()
             && self.log.is_idle()
             && self.mail.snapshot.is_empty()
+            && self.snapshots.is_empty()
             && self.mail.shards.iter().all(|shard| shard.letters.is_empty())
             && self.cores.iter().all(|core| !core.turn.shard().has_ready())
     }

@@ -50,6 +50,8 @@ pub struct Summary {
     pub purged: u64,
     pub faults: u64,
     pub peeks: u64,
+    /// Snapshots that administrators asked for and were told to be durable.
+    pub asked: u64,
 }
 
 /// The whole world. It is written for several servers; today there is one.
@@ -317,7 +319,11 @@ impl World {
         let before = process.tree().last_zxid();
         let proposed = process.peer_turn(now, reached);
         let (last, digest) = (process.tree().last_zxid(), process.tree().digest());
+        let told = std::mem::take(&mut process.snapshots_told);
         self.proposed(&proposed)?;
+        for answer in told {
+            self.snapshot_told(n, &answer)?;
+        }
         if last > before {
             self.trace.line(format_args!("applied up to {last}, digest {digest:#x}"));
             if digest != self.history.digest(last) {

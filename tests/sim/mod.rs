@@ -19,9 +19,11 @@ fn seeds(range: std::ops::Range<u64>) {
         total.snapshots += s.snapshots;
         total.purged += s.purged;
         total.faults += s.faults;
+        total.asked += s.asked;
     }
     assert!(total.txns > 1000 && total.events > 50 && total.restarts > 100, "too little happened: {total:?}");
     assert!(total.snapshots > 20 && total.purged > 20 && total.faults > 50 && total.expired > 0, "{total:?}");
+    assert!(total.asked > 100, "{total:?}");
 }
 
 #[test]
