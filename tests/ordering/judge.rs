@@ -76,7 +76,13 @@ fn read(
     let shown: Vec<(usize, Zxid)> = match c.script[n] {
         Ask::Get(p, _) => vec![(p, seen[0])],
         Ask::GetBoth => vec![(0, seen[0]), (1, seen[1])],
-        Ask::Set(_) | Ask::SetBoth => return Ok(()),
+        Ask::Set(_) | Ask::SetBoth => {
+            let changed = |p: &usize| c.script[n] == Ask::SetBoth || c.script[n] == Ask::Set(*p);
+            return match (0..2).filter(changed).find(|p| armed[*p].is_some()) {
+                Some(p) => Err(format!("write {n} is answered at {zxid} before the event of {p}")),
+                None => Ok(()),
+            };
+        }
     };
     for (p, mzxid) in &shown {
         if at(history, zxid)[*p] != *mzxid {

@@ -25,6 +25,7 @@ pub struct World {
     shards: Vec<ShardTurn>,
     sockets: Vec<MemorySockets>,
     peer: PeerTurn,
+    bounds: Bounds,
     /// The newest zxid in the log, and whether its sync is still to be reported.
     appended: Zxid,
     synced: bool,
@@ -37,6 +38,13 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, shards: usize) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
+        let bounds = bounds(&mut rng);
+        let clients = (0..rng.usize(2..5))
+            .map(|i| {
+                let script = (0..rng.usize(3..14)).map(|_| random_op(&mut rng)).collect();
+                Client::new(ConnId(i as u64 + 1), rng.usize(..shards), script)
+            })
+            .collect();
         let now = Now { mono_ms: 1000, wall_ms: 1_000_000, mono_ns: 1_000_000_000 };
         let mut tree = Tree::new(TreeOptions::default());
         for (i, path) in PATHS.iter().enumerate() {
@@ -56,13 +64,7 @@ impl World {
             sweep: peer::SweepOptions { interval_ms: 0, max_per_minute: 1, max_never_used_ms: 0 },
             shards,
         };
-        let peer = PeerTurn::new(Peer::new(options, &tree, &[], now), last, bounds(&mut rng));
-        let clients = (0..rng.usize(2..5))
-            .map(|i| {
-                let script = (0..rng.usize(3..14)).map(|_| random_op(&mut rng)).collect();
-                Client::new(ConnId(i as u64 + 1), rng.usize(..shards), script)
-            })
-            .collect();
+        let peer = PeerTurn::new(Peer::new(options, &tree, &[], now), last, bounds);
         let shard = |i| ShardTurn::new(Shard::new(options_of(i, seed), WatchTable::new(i, interest.clone())));
         World {
             now,
@@ -75,6 +77,7 @@ impl World {
             rng,
             tree: MemoryTree::new(tree, shards, interest.clone()),
             peer,
+            bounds,
             clients,
             ignore_behind_read: false,
         }
@@ -156,12 +159,14 @@ impl World {
 
     fn peer_turn(&mut self) {
         self.reach();
-        let World { peer, tree, mail, appended, history, now, .. } = self;
+        let World { peer, bounds, tree, mail, appended, history, now, .. } = self;
         peer.turn(*now, tree, mail);
         for append in mail.appended.drain(..).flatten() {
             *appended = append.zxid;
             remember(history, &append.payload);
         }
+        let room = bounds.stream_high_water - 1 + bounds.apply_burst;
+        assert!(mail.shards.iter().all(|shard| shard.letters.len() <= room), "a stream holds more than {room}");
         assert!(mail.snapshot.is_empty() && mail.snapshot_answers.is_empty(), "nobody asked for a snapshot");
     }
 
