@@ -1,11 +1,8 @@
-//! What a member's turns run on: a tree for a single thread, and sockets and mailboxes in memory. Each writes what
-//! happens to the journal.
+//! What a member's turns run on: `oracle::memory`, with everything that goes through it written to the journal.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 
+use zabra::oracle::memory::{self, Mail, MemorySockets, MemoryTree};
 use zabra::peer::apply::Cursors;
 use zabra::peer::turn::{Streams, TreeAccess};
 use zabra::peer::{self, Append, SnapshotAnswer, SnapshotPart};
@@ -13,7 +10,6 @@ use zabra::pipeline::messages::{ToPeer, ToShard};
 use zabra::shard::turn::{Letter, SocketEvent, Sockets};
 use zabra::shard::{self, CloseHow};
 use zabra::tree::Tree;
-use zabra::txnlog::log::Batch;
 use zabra::types::{ConnId, Origin, ShardId, Zxid};
 use zabra::watch::Interest;
 
@@ -28,10 +24,8 @@ fn name(names: &Names, conn: ConnId) -> String {
 }
 
 /// The tree, and the cores' coordination about it.
-pub struct SharedTree {
-    pub tree: RefCell<Tree>,
-    pub cursors: Vec<Cell<Zxid>>,
-    pub interest: Arc<Interest>,
+pub struct TracedTree {
+    pub tree: MemoryTree,
     pub journal: Journal,
 }
 
@@ -69,137 +63,121 @@ impl<G: DerefMut<Target = Tree>> DerefMut for Held<G> {
     }
 }
 
-impl SharedTree {
+impl TracedTree {
     /// For a shard's turn.
-    pub fn hold(&self, shard: usize) -> impl Deref<Target = Tree> + '_ {
-        Held::new(self.tree.borrow(), format!("shard {shard}"), "read", &self.journal)
+    pub fn hold(&self, shard: ShardId) -> impl Deref<Target = Tree> + '_ {
+        Held::new(self.tree.read(), format!("shard {}", shard.0), "read", &self.journal)
     }
 }
 
-impl Cursors for SharedTree {
+impl Cursors for TracedTree {
     fn cursor(&self, shard: ShardId) -> Zxid {
-        self.cursors[shard.index()].get()
+        self.tree.cursor(shard)
     }
 }
 
-impl TreeAccess for SharedTree {
+impl TreeAccess for TracedTree {
     fn read(&self) -> impl Deref<Target = Tree> {
-        self.tree.borrow()
+        self.tree.read()
     }
 
     fn write(&self) -> impl DerefMut<Target = Tree> {
-        Held::new(self.tree.borrow_mut(), "peer".into(), "write", &self.journal)
+        Held::new(self.tree.write(), "peer".into(), "write", &self.journal)
     }
 
     fn interest(&self) -> &Interest {
-        &self.interest
+        self.tree.interest()
     }
 
     fn peer_waits(&self, waits: bool) -> bool {
         if waits {
             self.journal.say("peer waits for a shard".into());
         }
-        false
+        self.tree.peer_waits(waits)
     }
 }
 
-/// What happened to a connection since its shard's last turn.
-pub enum Arrival {
-    Accepted(ConnId),
-    Bytes(ConnId, Vec<u8>),
-    Eof(ConnId),
-    Gone(ConnId),
-}
-
 /// A shard's connections.
-pub struct Wires<'a> {
-    pub arrivals: Vec<Arrival>,
-    /// Bytes for clients, in order.
-    pub sent: Vec<(ConnId, Vec<u8>)>,
+pub struct TracedSockets<'a> {
+    pub sockets: &'a mut MemorySockets,
     pub names: &'a Names,
     pub journal: Journal,
 }
 
-impl Sockets for Wires<'_> {
+impl Sockets for TracedSockets<'_> {
     fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) {
-        self.journal.step(|| format!("sockets bring {}", self.arrivals.len()));
-        for arrival in &self.arrivals {
-            f(match arrival {
-                Arrival::Accepted(conn) => SocketEvent::Accepted { conn: *conn, peer: ([10, 0, 0, 1], 5000).into() },
-                Arrival::Bytes(conn, bytes) => SocketEvent::Data { conn: *conn, bytes },
-                Arrival::Eof(conn) => SocketEvent::Eof { conn: *conn },
-                Arrival::Gone(conn) => SocketEvent::Closed { conn: *conn },
-            });
-        }
+        let mut count = 0;
+        self.sockets.reap(&mut |event| {
+            count += 1;
+            f(event);
+        });
+        self.journal.step(|| format!("sockets bring {count}"));
     }
 
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
-        self.journal.sent(self.sent.len());
-        self.sent.push((conn, Vec::new()));
-        &mut self.sent.last_mut().expect("one was pushed").1
+        self.journal.sent(conn);
+        self.sockets.out(conn)
     }
 
-    /// Clients read at once.
-    fn queued(&self, _: ConnId) -> usize {
-        0
+    fn queued(&self, conn: ConnId) -> usize {
+        self.sockets.queued(conn)
     }
 
     fn want_writable(&mut self, conn: ConnId) {
-        panic!("{} has nothing queued", name(self.names, conn));
+        self.journal.say(format!("{} has much to read", name(self.names, conn)));
+        self.sockets.want_writable(conn);
     }
 
     fn pause(&mut self, conn: ConnId, paused: bool) {
         let how = if paused { "is not read any more" } else { "is read again" };
         self.journal.say(format!("{} {how}", name(self.names, conn)));
+        self.sockets.pause(conn, paused);
     }
 
     fn close(&mut self, conn: ConnId, how: CloseHow) {
-        let how = match how {
+        let said = match how {
             CloseHow::Flush => "closed",
             CloseHow::Abort => "reset",
         };
-        self.journal.say(format!("{} is {how}", name(self.names, conn)));
+        self.journal.say(format!("{} is {said}", name(self.names, conn)));
+        self.sockets.close(conn, how);
     }
 
     fn flush(&mut self) {
         self.journal.step(|| "sockets are flushed".into());
+        self.sockets.flush();
     }
 }
 
 /// How a shard reaches the other cores.
-pub struct ShardLinks<'a> {
-    pub number: usize,
-    pub stream: &'a mut VecDeque<ToShard>,
-    pub tree: &'a SharedTree,
-    pub to_peer: &'a mut VecDeque<ToPeer>,
+pub struct TracedLinks<'a> {
+    pub number: ShardId,
+    pub links: memory::ShardLinks<'a>,
     pub names: &'a Names,
+    pub journal: Journal,
 }
 
-impl shard::turn::Links for ShardLinks<'_> {
+impl shard::turn::Links for TracedLinks<'_> {
     fn next(&mut self) -> Option<Letter> {
-        let message = self.stream.pop_front()?;
-        self.tree.journal.step(|| match &message {
-            ToShard::Applied(entry) => format!("shard {} hears of {}", self.number, show::zxid(entry.zxid)),
-            other => format!("shard {} hears {other:?}", self.number),
+        let letter = self.links.next()?;
+        self.journal.step(|| match &letter {
+            Letter::Stream(ToShard::Applied(entry)) => {
+                format!("shard {} hears of {}", self.number.0, show::zxid(entry.zxid))
+            }
+            other => format!("shard {} hears {other:?}", self.number.0),
         });
-        Some(Letter::Stream(message))
+        Some(letter)
     }
 
     fn moved_on(&mut self, cursor: Zxid) {
-        self.tree.journal.step(|| format!("shard {} has its cursor at {}", self.number, show::zxid(cursor)));
-        self.tree.cursors[self.number].set(cursor);
+        self.journal.step(|| format!("shard {} has its cursor at {}", self.number.0, show::zxid(cursor)));
+        self.links.moved_on(cursor);
     }
 
     fn submit(&mut self, messages: &mut Vec<ToPeer>) {
-        for message in messages.drain(..) {
-            if let ToPeer::Touch { session, heard_ms } = &message {
-                self.tree
-                    .journal
-                    .step(|| format!("shard {} -> peer: session {session} was heard of at {heard_ms}", self.number));
-                self.to_peer.push_back(message);
-                continue;
-            }
-            let said = match &message {
+        for message in messages.iter() {
+            let shard = self.number.0;
+            let said = match message {
                 ToPeer::Write { request, behind_read, .. } => {
                     let Origin::Local { conn, .. } = request.origin else { panic!("{request:?} of no client") };
                     let behind = if *behind_read { ", behind a read" } else { "" };
@@ -213,49 +191,47 @@ impl shard::turn::Links for ShardLinks<'_> {
                     let passwd = if *passwd_matches { "" } else { ", wrong password" };
                     format!("session {session} with {timeout_ms} ms for {}{passwd}", name(self.names, *conn))
                 }
-                ToPeer::Touch { .. } => continue,
+                ToPeer::Touch { session, heard_ms } => {
+                    self.journal
+                        .step(|| format!("shard {shard} -> peer: session {session} was heard of at {heard_ms}"));
+                    continue;
+                }
             };
-            self.tree.journal.say(format!("shard {} -> peer: {said}", self.number));
-            self.to_peer.push_back(message);
+            self.journal.say(format!("shard {shard} -> peer: {said}"));
         }
+        self.links.submit(messages);
     }
 
-    fn word(&mut self, conn: ConnId, word: &'static str, _: i64) {
-        panic!("{} sent the word {word}", name(self.names, conn));
+    fn word(&mut self, conn: ConnId, word: &'static str, argument: i64) {
+        self.journal.say(format!("shard {} -> admin: the word {word} of {}", self.number.0, name(self.names, conn)));
+        self.links.word(conn, word, argument);
     }
 }
 
 /// How the peer core reaches all others.
-pub struct PeerLinks<'a> {
-    /// Events of the log and of the writer of snapshots.
-    pub events: &'a mut VecDeque<peer::Input>,
-    pub to_peer: &'a mut VecDeque<ToPeer>,
-    pub streams: &'a mut Vec<VecDeque<ToShard>>,
-    pub log: &'a mut VecDeque<Batch>,
-    pub parts: &'a mut VecDeque<SnapshotPart>,
+pub struct TracedMail<'a> {
+    pub mail: &'a mut Mail,
     pub names: &'a Names,
     pub journal: Journal,
     /// Streams that were sent something since the shards were last woken.
     pub rung: Vec<bool>,
 }
 
-impl peer::turn::Links for PeerLinks<'_> {
+impl peer::turn::Links for TracedMail<'_> {
     fn next(&mut self) -> Option<peer::Input> {
-        self.events.pop_front().or_else(|| self.to_peer.pop_front().map(peer::Input::FromShard))
+        self.mail.next()
     }
 
     fn append(&mut self, appends: &mut Vec<Append>) {
-        let mut batch = Batch::default();
-        for append in appends.drain(..) {
-            self.journal.say(format!("peer -> log: {}", show::append(&append)));
-            batch.push(append.zxid, &append.payload);
+        for append in appends.iter() {
+            self.journal.say(format!("peer -> log: {}", show::append(append)));
         }
-        self.log.push_back(batch);
+        self.mail.append(appends);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {
         self.journal.say(format!("peer -> snapshot: {}", show::part(&part)));
-        self.parts.push_back(part);
+        self.mail.snapshot(part);
     }
 
     fn snapshot_answer(&mut self, answer: SnapshotAnswer) {
@@ -264,16 +240,18 @@ impl peer::turn::Links for PeerLinks<'_> {
             Err(why) => why.to_string(),
         };
         self.journal.say(format!("peer -> who asked as {}: {what}", answer.ticket.0));
+        self.mail.snapshot_answer(answer);
     }
 }
 
-impl Streams for PeerLinks<'_> {
+impl Streams for TracedMail<'_> {
     fn has_room(&self, high_water: usize) -> bool {
-        let full = self.streams.iter().position(|stream| stream.len() >= high_water);
-        if let Some(shard) = full {
-            self.journal.say(format!("the stream of shard {shard} is full"));
+        let has_room = self.mail.has_room(high_water);
+        if !has_room {
+            let full = self.mail.shards.iter().position(|shard| shard.letters.len() >= high_water);
+            self.journal.say(format!("the stream of shard {} is full", full.expect("one is full")));
         }
-        full.is_none()
+        has_room
     }
 
     fn push(&mut self, shard: ShardId, message: ToShard) {
@@ -286,8 +264,8 @@ impl Streams for PeerLinks<'_> {
             ToShard::Close { conn } => format!("close {}", name(self.names, *conn)),
         };
         self.journal.say(format!("peer -> shard {}: {said}", shard.0));
-        self.streams[shard.index()].push_back(message);
         self.rung[shard.index()] = true;
+        self.mail.push(shard, message);
     }
 
     fn ring(&mut self) {
@@ -296,5 +274,6 @@ impl Streams for PeerLinks<'_> {
                 self.journal.step(|| format!("shard {shard} is woken"));
             }
         }
+        self.mail.ring();
     }
 }

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use zabra::types::ConnId;
+
 /// One entry.
 pub enum Item {
     /// A message between parts of a server, or a step of one part.
     Said(String),
-    /// Bytes were passed to the sockets. The number is their index in the list of all those of this turn.
-    Sent(usize),
+    /// Bytes were passed to the sockets for this connection.
+    Sent(ConnId),
 }
 
 /// The journal; all parts write into the same one.
@@ -35,8 +37,8 @@ impl Journal {
         }
     }
 
-    pub fn sent(&self, index: usize) {
-        self.items.borrow_mut().push(Item::Sent(index));
+    pub fn sent(&self, conn: ConnId) {
+        self.items.borrow_mut().push(Item::Sent(conn));
     }
 
     pub fn take(&self) -> Vec<Item> {

@@ -1,30 +1,29 @@
 //! One server: the turns of its cores, its log and its writer of snapshots; each step is a call.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use zabra::oracle::memory::{Mail, MemoryLog, MemorySockets, MemoryTree};
 use zabra::oracle::replica::SMALL;
 use zabra::oracle::test_disk::TestDisk;
-use zabra::peer::turn::{Bounds, PeerTurn};
-use zabra::peer::{self, Peer, PeerOptions, SnapshotPart, SweepOptions};
-use zabra::pipeline::messages::{ToPeer, ToShard, touch_interval_ms};
+use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
+use zabra::peer::{self, Peer, PeerOptions, SweepOptions};
+use zabra::pipeline::messages::touch_interval_ms;
 use zabra::pipeline::prep::PrepOptions;
 use zabra::shard::turn::ShardTurn;
 use zabra::shard::{Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{Txn, TxnHeader};
 use zabra::txnlog::appender::AppenderOptions;
-use zabra::txnlog::log::{Batch, Due, Log, LogEvent, RunOptions};
+use zabra::txnlog::log::{Log, LogEvent, RunOptions};
 use zabra::txnlog::snapshot::SnapshotOptions;
 use zabra::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
 use zabra::txnlog::writer::LogWriter;
 use zabra::types::stat::owner::ExtendedTypes;
-use zabra::types::{ConnId, Cxid, ErrorCode, Now, Op, ServerId, SessionId, ShardId, Zxid};
+use zabra::types::{ConnId, Cxid, ErrorCode, Now, Op, ServerId, SessionId, ShardId};
 use zabra::watch::{Interest, WatchTable};
 
 use super::command::Args;
-use super::doubles::{Arrival, Names, PeerLinks, ShardLinks, SharedTree, Wires};
+use super::doubles::{Names, TracedLinks, TracedMail, TracedSockets, TracedTree};
 use super::journal::Journal;
 use super::show;
 
@@ -32,20 +31,14 @@ use super::show;
 const TICK_MS: i32 = 2000;
 
 pub struct Member {
-    tree: SharedTree,
+    tree: TracedTree,
+    mail: Mail,
     peer: PeerTurn,
     shards: Vec<ShardTurn>,
-    /// Messages on each shard's stream that it has not read.
-    streams: Vec<VecDeque<ToShard>>,
-    /// What happened on each shard's sockets since its last turn.
-    arrivals: Vec<Vec<Arrival>>,
-    to_peer: VecDeque<ToPeer>,
-    log: Log<LogWriter<TestDisk>>,
-    batches: VecDeque<Batch>,
+    /// The connections of each shard.
+    sockets: Vec<MemorySockets>,
+    log: MemoryLog<LogWriter<TestDisk>>,
     snapshotter: Snapshotter<TestDisk>,
-    parts: VecDeque<SnapshotPart>,
-    /// Events of the log and of the writer of snapshots that the peer has not handled.
-    events: VecDeque<peer::Input>,
     names: Names,
     next_conn: u64,
     journal: Journal,
@@ -82,26 +75,18 @@ impl Member {
         let mut member = Member {
             peer,
             shards: (0..shards).map(shard).collect(),
-            streams: (0..shards).map(|_| VecDeque::new()).collect(),
-            arrivals: (0..shards).map(|_| Vec::new()).collect(),
-            to_peer: VecDeque::new(),
-            log: Log::new(writer, RunOptions { appender, ..RunOptions::default() }, 1),
-            batches: VecDeque::new(),
+            mail: Mail::new(shards),
+            sockets: (0..shards).map(|_| MemorySockets::default()).collect(),
+            log: MemoryLog::new(Log::new(writer, RunOptions { appender, ..RunOptions::default() }, 1)),
             snapshotter: Snapshotter::new(disk, SnapshotOptions::default()),
-            parts: VecDeque::new(),
-            events: VecDeque::new(),
             names: Names::new(),
             next_conn: 1,
             journal: journal.clone(),
-            tree: SharedTree {
-                tree: RefCell::new(tree),
-                cursors: vec![Cell::new(Zxid::NONE); shards],
-                interest,
-                journal: journal.clone(),
-            },
+            tree: TracedTree { tree: MemoryTree::new(tree, shards, interest), journal: journal.clone() },
         };
         let (peer, tree, mut links) = member.peer_parts();
         peer.start(now, tree, &mut links);
+        member.feed_log();
         member
     }
 
@@ -114,56 +99,56 @@ impl Member {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         self.names.insert(conn, name.to_owned());
-        self.arrive(shard, Arrival::Accepted(conn));
+        self.sockets[shard].accept(conn, ([10, 0, 0, 1], 5000).into());
         conn
     }
 
-    pub fn arrive(&mut self, shard: usize, arrival: Arrival) {
-        self.arrivals[shard].push(arrival);
+    /// The connections of a shard, for what clients do.
+    pub fn sockets(&mut self, shard: usize) -> &mut MemorySockets {
+        &mut self.sockets[shard]
     }
 
-    /// One turn of a shard; returns what it sent on which connection.
+    /// One turn of a shard; returns what it sent on which connection. Its messages reach the peer core.
     pub fn shard_turn(&mut self, number: usize, now: Now) -> Vec<(ConnId, Vec<u8>)> {
-        let Member { shards, streams, arrivals, tree, to_peer, names, journal, .. } = self;
-        let arrivals = std::mem::take(&mut arrivals[number]);
-        let mut sockets = Wires { arrivals, sent: Vec::new(), names, journal: journal.clone() };
-        let mut links = ShardLinks { number, stream: &mut streams[number], tree, to_peer, names };
-        shards[number].turn(now, tree.hold(number), &mut sockets, &mut links);
-        sockets.sent
+        let Member { shards, sockets, tree, mail, names, journal, .. } = self;
+        let sockets = &mut sockets[number];
+        let shard = ShardId(number as u32);
+        let links = mail.of_shard(shard, &tree.tree);
+        let mut links = TracedLinks { number: shard, links, names, journal: journal.clone() };
+        let mut traced = TracedSockets { sockets: &mut *sockets, names, journal: journal.clone() };
+        shards[number].turn(now, tree.hold(shard), &mut traced, &mut links);
+        mail.deliver();
+        let open = sockets.conns().iter_mut().map(|conn| (conn.id, std::mem::take(&mut conn.out)));
+        let mut sent: Vec<_> = open.collect();
+        sent.extend(sockets.take_ended().into_iter().map(|(conn, _)| (conn.id, conn.out)));
+        sent
     }
 
     pub fn peer_turn(&mut self, now: Now) {
         let (peer, tree, mut links) = self.peer_parts();
         peer.turn(now, tree, &mut links);
+        self.feed_log();
     }
 
-    fn peer_parts(&mut self) -> (&mut PeerTurn, &SharedTree, PeerLinks<'_>) {
-        let Member { peer, tree, streams, to_peer, batches, parts, events, names, journal, .. } = self;
-        let rung = vec![false; streams.len()];
-        let journal = journal.clone();
-        (peer, tree, PeerLinks { events, to_peer, streams, log: batches, parts, names, journal, rung })
+    /// What the peer core proposed is on its way to the log.
+    fn feed_log(&mut self) {
+        self.mail.appended.drain(..).for_each(|burst| self.log.send(&burst));
     }
 
-    /// Runs the log thread until it has nothing to do or, with `once`, until it has done one disk operation.
+    fn peer_parts(&mut self) -> (&mut PeerTurn, &TracedTree, TracedMail<'_>) {
+        let Member { peer, tree, mail, names, journal, .. } = self;
+        let rung = vec![false; mail.shards.len()];
+        (peer, tree, TracedMail { mail, names, journal: journal.clone(), rung })
+    }
+
+    /// Runs the log thread until it has nothing to do or, with `once`, until it has told of something.
     pub fn sync_log(&mut self, now: Now, once: bool) {
         let mut told = Vec::new();
         loop {
-            let mut due = self.log.work(now, &mut told).expect("this disk has no faults");
-            if due.is_none() {
-                if let Some(batch) = self.batches.pop_front() {
-                    self.log.append(batch);
-                    continue;
-                }
-                due = self.log.idle(now);
-            }
-            let Some(due) = due else { break };
-            match due {
-                Due::Sync => {}
-                Due::Roll => self.journal.say("log: begins a new file".into()),
-                Due::Mark => self.journal.step(|| "log: marks its end".into()),
-            }
-            self.log.perform(|| now, &mut told).expect("this disk has no faults");
-            if once {
+            let before = told.len();
+            self.log.step(now, 0, &mut told).expect("this disk has no faults");
+            let is_news = told.len() > before;
+            if is_news && once || !is_news && self.log.is_idle() {
                 break;
             }
         }
@@ -176,59 +161,57 @@ impl Member {
                 LogEvent::SnapshotDue => self.journal.say("log -> peer: a snapshot is due".into()),
                 LogEvent::Restarted { .. } | LogEvent::Stopped => panic!("{event:?}: nobody asked for that"),
             }
-            self.events.extend(peer::Input::from_log(event));
+            self.mail.told.extend(peer::Input::from_log(event));
         }
     }
 
     /// Runs the snapshot thread until everything it was given is written.
     pub fn write_snapshot(&mut self, now: Now) {
-        while let Some(part) = self.parts.pop_front() {
+        while let Some(part) = self.mail.snapshot.pop_front() {
             let Some(event) = self.snapshotter.take(now, part).expect("this disk has no faults") else { continue };
             self.journal.say(match event {
                 SnapshotEvent::Took(bytes) => format!("snapshot -> peer: {bytes} bytes are written"),
                 SnapshotEvent::Done { zxid, .. } => format!("snapshot -> peer: durable as of {}", show::zxid(zxid)),
             });
-            self.events.push_back(event.into());
+            self.mail.told.push_back(event.into());
         }
     }
 
     /// Sends the peer an input that comes neither from a shard, nor the log, nor the writer of snapshots.
     pub fn tell(&mut self, input: peer::Input) {
-        self.events.push_back(input);
+        self.mail.inbox.push_back(input);
     }
 
     /// Whether nothing is left to do except to wait for clients and timers.
     pub fn is_idle(&self) -> bool {
         self.peer.peer().is_idle()
-            && self.events.is_empty()
-            && self.to_peer.is_empty()
-            && self.streams.iter().all(VecDeque::is_empty)
-            && self.arrivals.iter().all(Vec::is_empty)
-            && self.batches.is_empty()
-            && self.parts.is_empty()
+            && !self.mail.is_for_peer()
+            && self.mail.shards.iter().all(|shard| shard.letters.is_empty())
+            && self.mail.snapshot.is_empty()
+            && self.sockets.iter().all(MemorySockets::is_quiet)
             && self.log.is_idle()
             && self.shards.iter().all(|s| !s.shard().has_ready())
     }
 
     /// Checks the invariants of all state machines.
     pub fn check(&self) {
-        self.peer.check(&self.tree.tree.borrow());
+        self.peer.check(&self.tree.read());
         self.shards.iter().for_each(ShardTurn::check);
-        self.log.check();
+        self.log.log().check();
     }
 
     /// The state of everything, as text.
     pub fn show(&self, now: Now) -> Vec<String> {
-        let tree = self.tree.tree.borrow();
+        let tree = self.tree.read();
         let status = self.peer.peer().status(&tree, true);
         let committed = show::zxid(self.peer.peer().committed());
-        let durable = show::zxid(self.log.sink().durable());
+        let durable = show::zxid(self.log.log().sink().durable());
         let mut lines = vec![
             format!("applied {}, committed {committed}, durable {durable}", show::zxid(tree.last_zxid())),
             format!("not applied {}, sessions {}", status.outstanding, status.global_sessions),
         ];
         for (shard, turn) in self.shards.iter().enumerate() {
-            let unread = self.streams[shard].len();
+            let unread = self.mail.shards[shard].letters.len();
             lines.push(format!("shard {shard} at {}, {unread} on its stream", show::zxid(turn.cursor())));
         }
         let expiry = status.expiry.iter();
@@ -240,7 +223,7 @@ impl Member {
 
     /// A znode as text, without a client's request.
     pub fn node(&self, path: &str) -> String {
-        let tree = self.tree.tree.borrow();
+        let tree = self.tree.read();
         let node = tree.get(path);
         node.map_or_else(
             || format!("{path} is not there"),

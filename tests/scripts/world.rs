@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use zabra::oracle::memory::MemorySockets;
 use zabra::peer::{Input, SnapshotTicket};
-use zabra::types::{Now, SessionId, Zxid};
+use zabra::types::{ConnId, Now, SessionId, Zxid};
 
 use super::client::Client;
 use super::command::{self, Args};
-use super::doubles::Arrival;
 use super::journal::{Item, Journal};
 use super::member::Member;
 
@@ -68,8 +68,8 @@ impl World {
             "steps" => self.journal.set_steps(args.need("on or off") == "on"),
             "connect" => self.connect(id, args),
             "send" => self.send(args),
-            "drop" => self.arrival(args, Arrival::Gone),
-            "eof" => self.arrival(args, Arrival::Eof),
+            "drop" => self.end(args, MemorySockets::gone),
+            "eof" => self.end(args, MemorySockets::eof),
             "turn" => match args.need("core") {
                 "peer" => self.members.get_mut(&id).expect("checked").peer_turn(self.now),
                 "shard" => return self.shard_turns(id, args.next()),
@@ -101,7 +101,7 @@ impl World {
             "show" => return self.show(id, args),
             other => panic!("there is no command {other}"),
         }
-        self.said(id, &[])
+        self.said(id, Vec::new())
     }
 
     fn add_member(&mut self, id: i64, args: &mut Args<'_>) {
@@ -129,7 +129,7 @@ impl World {
         assert!(shard < member.shards(), "there is no shard {shard}");
         let conn = member.accept(name, shard);
         let client = Client::new(name, id, shard, conn);
-        member.arrive(shard, Arrival::Bytes(conn, client.hello(session, passwd, timeout_ms, seen)));
+        member.sockets(shard).data(conn, client.hello(session, passwd, timeout_ms, seen).into());
         assert!(self.clients.insert(name.to_owned(), client).is_none(), "there is a connection {name}");
     }
 
@@ -141,13 +141,13 @@ impl World {
         let xid = if op == zabra::types::Op::PING { Some(zabra::proto::request::xid::PING) } else { xid };
         let bytes = client.ask(xid, op, &request);
         let member = self.members.get_mut(&client.member).expect("a connection's member");
-        member.arrive(client.shard, Arrival::Bytes(client.conn, bytes));
+        member.sockets(client.shard).data(client.conn, bytes.into());
     }
 
-    fn arrival(&mut self, args: &mut Args<'_>, what: impl FnOnce(zabra::types::ConnId) -> Arrival) {
+    fn end(&mut self, args: &mut Args<'_>, how: impl FnOnce(&mut MemorySockets, ConnId)) {
         let client = &self.clients[args.need("connection")];
         let member = self.members.get_mut(&client.member).expect("a connection's member");
-        member.arrive(client.shard, what(client.conn));
+        how(member.sockets(client.shard), client.conn);
     }
 
     /// `turn shard [N]`: without a number, each in turn.
@@ -160,21 +160,22 @@ impl World {
         for shard in shards {
             let MemberNow { member, now } = self.member(id);
             let sent = member.shard_turn(shard, now);
-            lines.extend(self.said(id, &sent));
+            lines.extend(self.said(id, sent));
         }
         lines
     }
 
     /// What was recorded since the last call. `sent` are the bytes that clients of member `id` got meanwhile.
-    fn said(&mut self, id: i64, sent: &[(zabra::types::ConnId, Vec<u8>)]) -> Vec<String> {
+    fn said(&mut self, id: i64, mut sent: Vec<(ConnId, Vec<u8>)>) -> Vec<String> {
         let mut lines = Vec::new();
         for item in self.journal.take() {
             match item {
                 Item::Said(line) => lines.push(line),
-                Item::Sent(at) => {
-                    let (conn, bytes) = &sent[at];
-                    let client = self.clients.values_mut().find(|c| (c.member, c.conn) == (id, *conn));
-                    lines.extend(client.expect("a connection's client").read(bytes));
+                Item::Sent(conn) => {
+                    let client = self.clients.values_mut().find(|c| (c.member, c.conn) == (id, conn));
+                    let client = client.expect("a connection's client");
+                    let bytes = sent.iter_mut().find(|(to, _)| *to == conn).map(|(_, bytes)| std::mem::take(bytes));
+                    lines.extend(client.read(&bytes.unwrap_or_default()));
                 }
             }
         }
@@ -183,7 +184,7 @@ impl World {
 
     /// Makes turns, syncs and writes until nobody has anything to do. Shows only what clients get.
     fn settle(&mut self) -> Vec<String> {
-        let mut lines = self.said(DEFAULT, &[]);
+        let mut lines = self.said(DEFAULT, Vec::new());
         for _ in 0..100 {
             if self.members.values().all(Member::is_idle) {
                 return lines;
@@ -199,7 +200,7 @@ impl World {
                 member.member.peer_turn(member.now);
                 member.sync_log(false);
                 member.write_snapshot();
-                self.said(id, &[]);
+                self.said(id, Vec::new());
             }
         }
         panic!("there is always something to do");
