@@ -207,6 +207,8 @@ impl Links {
 
     /// Its invariants.
     pub fn check(&self) {
+        assert!(!self.peers.contains_key(&self.me), "this server has a connection to itself");
+        assert!(self.next_observer < 0, "an observer gets the id {}", self.next_observer);
         for (server, peer) in &self.peers {
             let at = peer.conn.map(|conn| self.conns.get(&conn).and_then(|open| open.server));
             assert!(at.is_none_or(|at| at == Some(*server)), "the connection of {server:?} is that of {at:?}");
@@ -286,8 +288,11 @@ impl Links {
 
     /// `conn` is the connection to `server` from now on.
     fn join(&mut self, server: ServerId, conn: ConnId, wants: &mut Vec<Want>) {
+        let at = self.conns.get(&conn).and_then(|open| open.server);
+        assert_eq!(at, Some(server), "connection {conn} becomes that of another server");
         let peer = self.peers.entry(server).or_default();
         let old = peer.conn.replace(conn);
+        assert!(old != Some(conn), "connection {conn} of {server:?} replaces itself");
         if peer.waiting.is_none() {
             peer.waiting = peer.last_sent.clone();
         }
@@ -298,6 +303,7 @@ impl Links {
     fn send(&mut self, server: ServerId, wants: &mut Vec<Want>) {
         let Some(peer) = self.peers.get_mut(&server) else { return };
         let Some(conn) = peer.conn else { return };
+        assert!(self.conns.contains_key(&conn), "connection {conn} of {server:?} is closed and was not forgotten");
         let open = self.conns.get_mut(&conn).filter(|open| !open.writing);
         if let Some(open) = open
             && let Some(message) = peer.waiting.take()
@@ -309,6 +315,7 @@ impl Links {
     }
 
     fn dial(&mut self, to: ServerId, wants: &mut Vec<Want>) {
+        assert!(to != self.me, "this server dials itself");
         let known: Vec<_> = self.electorate.all_of(to).flat_map(election_addresses).collect();
         let peer = self.peers.entry(to).or_default();
         if peer.conn.is_some() || peer.dialing {
@@ -338,6 +345,8 @@ impl Links {
                         Ok(said) => wants.push(Want::Heard { from, said }),
                         Err(e) => tracing::warn!(target: CLIENT_LOG, server = from.0, "passed over: {e}"),
                     }
+                    // Or the same bytes would be read for ever.
+                    assert!(taken > 4, "a message of {taken} bytes with its length");
                     at += taken;
                 }
                 Err(len) => break Some(len),

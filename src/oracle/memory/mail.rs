@@ -63,6 +63,19 @@ impl Mail {
         !self.told.is_empty() || !self.inbox.is_empty() || self.shards.iter().any(|shard| !shard.submitted.is_empty())
     }
 
+    /// Takes what waits on a shard's stream, for a test that stands in for the shard.
+    ///
+    /// # Panics
+    /// If the answer to a four-letter word is among it.
+    pub fn take_stream(&mut self, shard: ShardId) -> Vec<ToShard> {
+        let letters = self.shards[shard.index()].letters.drain(..);
+        let messages = letters.map(|letter| match letter {
+            Letter::Stream(message) => message,
+            Letter::WordAnswer { conn, .. } => panic!("a word's answer for {conn} is no message of the peer core"),
+        });
+        messages.collect()
+    }
+
     /// A shard's end of the mailboxes.
     pub fn of_shard<'a>(&'a mut self, number: ShardId, tree: &'a MemoryTree) -> ShardLinks<'a> {
         let Mail { shards, peer_is_rung, .. } = self;

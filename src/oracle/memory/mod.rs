@@ -44,7 +44,7 @@ impl MemoryTree {
     }
 
     /// A shard has answered everything up to `cursor`. Returns whether the peer core waits for that.
-    fn moved_on(&self, shard: ShardId, cursor: Zxid) -> bool {
+    pub fn moved_on(&self, shard: ShardId, cursor: Zxid) -> bool {
         self.cursors[shard.index()].set(cursor);
         self.peer_waits.take()
     }

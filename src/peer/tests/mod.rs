@@ -15,7 +15,6 @@ use crate::oracle::memory::{Mail, MemoryTree};
 use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::{Entry, Outcome};
 use crate::proto::{CreateRequest, ReplyHeader, Request};
-use crate::shard::turn::{Letter, Links};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::{Acl, ConnId, Cxid, Id, Op};
@@ -132,17 +131,14 @@ impl World {
     /// A shard has answered everything that was applied.
     fn shard_answers(&mut self, shard: u32) {
         let last = self.applied();
-        self.mail.of_shard(ShardId(shard), &self.tree).moved_on(last);
+        self.tree.moved_on(ShardId(shard), last);
     }
 
     /// What the shards were sent since: the first shard's, then the second's.
     fn told(&mut self) -> Vec<(ShardId, ToShard)> {
         let mut told = Vec::new();
-        for (shard, mail) in self.mail.shards.iter_mut().enumerate() {
-            told.extend(mail.letters.drain(..).map(|letter| match letter {
-                Letter::Stream(message) => (ShardId(shard as u32), message),
-                Letter::WordAnswer { .. } => panic!("{letter:?}"),
-            }));
+        for shard in [ShardId(0), ShardId(1)] {
+            told.extend(self.mail.take_stream(shard).into_iter().map(|message| (shard, message)));
         }
         told
     }
