@@ -6,11 +6,11 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use zabra::types::{ConnId, EventType};
+use zabra::types::{ConnId, EventType, ShardId};
 use zabra::watch::{Interest, Kind, WatchTable, WatcherType};
 
 fn table() -> WatchTable {
-    WatchTable::new(0, Arc::new(Interest::new()))
+    WatchTable::new(ShardId(0), Arc::new(Interest::new()))
 }
 
 fn crowd(watchers: u64) -> WatchTable {

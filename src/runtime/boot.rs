@@ -346,10 +346,11 @@ impl Server {
         let mut listeners = listeners.into_iter();
         for (number, handle) in handles.into_iter().enumerate().rev() {
             let shard = (number < shards).then(|| {
-                let table = WatchTable::new(number, interest.clone());
-                let options = settings::shard(&config, ShardId(number as u32), shards, throttles.clone());
+                let id = ShardId(number as u32);
+                let table = WatchTable::new(id, interest.clone());
+                let options = settings::shard(&config, id, shards, throttles.clone());
                 let inbox = inboxes.pop().expect("a mailbox for each shard");
-                ShardCore::new(ShardId(number as u32), Shard::new(options, table), inbox)
+                ShardCore::new(id, Shard::new(options, table), inbox)
             });
             let listener = if number < shards { listeners.next() } else { None };
             let peer = if number == peer_core { peer.take() } else { None };

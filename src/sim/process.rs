@@ -414,7 +414,7 @@ impl Process {
 pub(super) fn shards(options: impl Iterator<Item = shard::ShardOptions>, interest: &Arc<Interest>) -> Vec<Shard> {
     options
         .map(|o| {
-            let table = WatchTable::new(o.id.index(), interest.clone());
+            let table = WatchTable::new(o.id, interest.clone());
             Shard::new(o, table)
         })
         .collect()

@@ -13,6 +13,7 @@
 //! A bit is lowered only by its own shard, after the last watch at that slot is gone. The writer may still see it raised and
 //! send an event that no watch matches: the shard ignores it. No other memory is published through these words.
 
+use crate::types::ShardId;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -54,22 +55,22 @@ impl Interest {
     }
 
     /// `shard` watches something at `slot` from now on. Call before reading the state the watch is armed against.
-    pub fn set(&self, shard: usize, slot: Slot) {
+    pub fn set(&self, shard: ShardId, slot: Slot) {
         self.slots[slot.index()].fetch_or(bit(shard), SeqCst);
     }
 
     /// `shard` watches nothing at `slot` any more.
-    pub fn clear(&self, shard: usize, slot: Slot) {
+    pub fn clear(&self, shard: ShardId, slot: Slot) {
         self.slots[slot.index()].fetch_and(!bit(shard), SeqCst);
     }
 
     /// `shard` has a recursive watch from now on: it hears of every path.
-    pub fn set_recursive(&self, shard: usize) {
+    pub fn set_recursive(&self, shard: ShardId) {
         self.recursive.fetch_or(bit(shard), SeqCst);
     }
 
     /// `shard` has no recursive watch any more.
-    pub fn clear_recursive(&self, shard: usize) {
+    pub fn clear_recursive(&self, shard: ShardId) {
         self.recursive.fetch_and(!bit(shard), SeqCst);
     }
 
@@ -79,11 +80,16 @@ impl Interest {
     }
 
     /// Asserts that exactly the bits of `shard` are raised that its table says.
-    pub(super) fn check(&self, shard: usize, watched: impl Fn(usize) -> bool, recursive: bool) {
+    pub(super) fn check(&self, shard: ShardId, watched: impl Fn(usize) -> bool, recursive: bool) {
         for (slot, word) in self.slots.iter().enumerate() {
-            assert_eq!(word.load(SeqCst) & bit(shard) != 0, watched(slot), "interest of shard {shard} in slot {slot}");
+            assert_eq!(
+                word.load(SeqCst) & bit(shard) != 0,
+                watched(slot),
+                "interest of shard {} in slot {slot}",
+                shard.0
+            );
         }
-        assert_eq!(self.recursive.load(SeqCst) & bit(shard) != 0, recursive, "recursive interest of shard {shard}");
+        assert_eq!(self.recursive.load(SeqCst) & bit(shard) != 0, recursive, "recursive interest of shard {}", shard.0);
     }
 }
 
@@ -93,9 +99,9 @@ impl Default for Interest {
     }
 }
 
-fn bit(shard: usize) -> u64 {
-    assert!(shard < MAX_SHARDS, "shard {shard} of at most {MAX_SHARDS}");
-    1 << shard
+fn bit(shard: ShardId) -> u64 {
+    assert!(shard.index() < MAX_SHARDS, "shard {} of at most {MAX_SHARDS}", shard.0);
+    1 << shard.0
 }
 
 #[cfg(test)]
@@ -106,16 +112,16 @@ mod tests {
     fn bits_of_shards_do_not_mix() {
         let i = Interest::new();
         let slot = Slot::of("/a");
-        i.set(0, slot);
-        i.set(63, slot);
+        i.set(ShardId(0), slot);
+        i.set(ShardId(63), slot);
         assert_eq!(i.shards("/a"), 1 | 1 << 63);
-        i.clear(0, slot);
+        i.clear(ShardId(0), slot);
         assert_eq!(i.shards("/a"), 1 << 63);
         let other = (0..).map(|n| format!("/other{n}")).find(|p| Slot::of(p) != slot).unwrap();
         assert_eq!(i.shards(&other), 0);
-        i.set_recursive(2);
+        i.set_recursive(ShardId(2));
         assert_eq!((i.shards("/a"), i.shards(&other)), (1 << 63 | 4, 4));
-        i.clear_recursive(2);
+        i.clear_recursive(ShardId(2));
         assert_eq!(i.shards(&other), 0);
     }
 
@@ -153,10 +159,10 @@ mod tests {
         let mut read_new = Vec::new();
         for round in 1..=rounds {
             barrier.wait();
-            interest.set(5, Slot::of("/a"));
+            interest.set(ShardId(5), Slot::of("/a"));
             read_new.push(changed.load(SeqCst) == round);
             barrier.wait();
-            interest.clear(5, Slot::of("/a"));
+            interest.clear(ShardId(5), Slot::of("/a"));
         }
         let saw = writer.join().unwrap();
         for (round, (writer_saw, shard_saw)) in saw.iter().zip(&read_new).enumerate() {

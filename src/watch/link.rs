@@ -1,6 +1,7 @@
 //! How a record gets into and out of the watch table's lists and its index.
 
-use super::table::{Conn, List, NIL, Watch, WatchTable};
+use super::list::{List, NIL};
+use super::table::{Conn, Watch, WatchTable};
 use super::{Kind, Modes};
 use crate::types::ConnId;
 use std::hash::BuildHasher;

@@ -4,6 +4,7 @@
 
 pub mod interest;
 mod link;
+mod list;
 pub mod modes;
 mod paths;
 pub mod report;

@@ -1,7 +1,7 @@
 //! Watched paths, each stored once and known by a small number.
 
 use super::interest::Slot;
-use super::table::{List, NIL};
+use super::list::{List, NIL};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;

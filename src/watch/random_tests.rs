@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Interest, Kind, Modes, WatchTable, WatcherType};
 use crate::oracle::watch_model::{Mode, Model};
-use crate::types::{ConnId, EventType};
+use crate::types::{ConnId, EventType, ShardId};
 
 const PATHS: [&str; 6] = ["/", "/a", "/a/b", "/a/bc", "/x", ""];
 /// More than a path's list can have without being indexed.
@@ -90,7 +90,7 @@ fn the_table_and_the_model_are_not_to_be_told_apart() {
     for seed in 0..40 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let interest = Arc::new(Interest::new());
-        let mut table = WatchTable::new(seed as usize % 64, interest.clone());
+        let mut table = WatchTable::new(ShardId(seed as u32 % 64), interest.clone());
         let mut model = Model::default();
         for n in 0..400 {
             step(&mut rng, seed % 2 == 1, &mut table, &mut model);

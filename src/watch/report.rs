@@ -3,7 +3,8 @@
 
 use super::interest::SLOTS;
 use super::link::SHORT;
-use super::table::{NIL, WatchTable};
+use super::list::NIL;
+use super::table::WatchTable;
 use super::{Kind, Modes};
 use crate::types::ConnId;
 

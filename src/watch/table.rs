@@ -7,29 +7,13 @@
 //! that order.
 
 use super::interest::{Interest, MAX_SHARDS, SLOTS};
+use super::list::{List, NIL};
 use super::paths::Paths;
 use super::{Kind, Modes, WatcherType};
-use crate::types::{ConnId, EventType, path};
+use crate::types::{ConnId, EventType, ShardId, path};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;
-
-/// No record.
-pub(super) const NIL: u32 = u32::MAX;
-
-/// A doubly linked list of watch records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct List {
-    pub(super) head: u32,
-    pub(super) tail: u32,
-    pub(super) len: u32,
-    /// Whether its records are in the index: from the time it grows longer than `SHORT` until it is empty.
-    pub(super) indexed: bool,
-}
-
-impl List {
-    pub(super) const EMPTY: List = List { head: NIL, tail: NIL, len: 0, indexed: false };
-}
 
 /// One connection's watch on one path in one table. A free record has no mode and is linked into the free list by `path_next`.
 pub(super) struct Watch {
@@ -67,7 +51,7 @@ pub struct Fired {
 ///
 /// The path may be any text, because exists sets watches on missing nodes too. If it is not a valid path, the watch never fires.
 pub struct WatchTable {
-    pub(super) shard: usize,
+    pub(super) shard: ShardId,
     pub(super) interest: Arc<Interest>,
     /// Watched paths per interest slot.
     pub(super) slot_paths: Box<[u32]>,
@@ -89,8 +73,8 @@ pub struct WatchTable {
 
 impl WatchTable {
     /// The table of shard number `shard` (below [`MAX_SHARDS`]), which keeps its bits in `interest`.
-    pub fn new(shard: usize, interest: Arc<Interest>) -> WatchTable {
-        assert!(shard < MAX_SHARDS, "shard {shard} of at most {MAX_SHARDS}");
+    pub fn new(shard: ShardId, interest: Arc<Interest>) -> WatchTable {
+        assert!(shard.index() < MAX_SHARDS, "shard {} of at most {MAX_SHARDS}", shard.0);
         WatchTable {
             shard,
             interest,
@@ -311,7 +295,7 @@ mod tests {
     use EventType::*;
 
     fn table() -> WatchTable {
-        WatchTable::new(0, Arc::new(Interest::new()))
+        WatchTable::new(ShardId(0), Arc::new(Interest::new()))
     }
 
     fn fire(t: &mut WatchTable, event: EventType, path: &str) -> Vec<u64> {
@@ -422,8 +406,8 @@ mod tests {
     #[test]
     fn interest_follows_the_first_and_the_last_watch() {
         let interest = Arc::new(Interest::new());
-        let mut t = WatchTable::new(3, interest.clone());
-        let mut other = WatchTable::new(4, interest.clone());
+        let mut t = WatchTable::new(ShardId(3), interest.clone());
+        let mut other = WatchTable::new(ShardId(4), interest.clone());
         t.add(Kind::Data, "/a", ConnId(1));
         t.add(Kind::Child, "/a", ConnId(2));
         other.add(Kind::Data, "/a", ConnId(9));

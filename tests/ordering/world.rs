@@ -65,7 +65,8 @@ impl World {
             shards,
         };
         let peer = PeerTurn::new(Peer::new(options, &tree, &[], now), last, bounds);
-        let shard = |i| ShardTurn::new(Shard::new(options_of(i, seed), WatchTable::new(i, interest.clone())));
+        let table = |i| WatchTable::new(ShardId(i as u32), interest.clone());
+        let shard = |i| ShardTurn::new(Shard::new(options_of(i, seed), table(i)));
         World {
             now,
             shards: (0..shards).map(shard).collect(),

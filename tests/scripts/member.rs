@@ -71,7 +71,8 @@ impl Member {
         let max_batch_records = args.number("max_batch_records").map_or(1000, |n| n as u64);
         let appender =
             AppenderOptions { most_company_ns: 0, snap_count, max_batch_records, ..AppenderOptions::default() };
-        let shard = |i| ShardTurn::new(Shard::new(shard_options(i), WatchTable::new(i, interest.clone())));
+        let table = |i| WatchTable::new(ShardId(i as u32), interest.clone());
+        let shard = |i| ShardTurn::new(Shard::new(shard_options(i), table(i)));
         let mut member = Member {
             peer,
             shards: (0..shards).map(shard).collect(),

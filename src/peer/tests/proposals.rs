@@ -1,7 +1,7 @@
 //! Writes on their way from a shard to the tree and back.
 
 use super::*;
-use crate::types::{Epoch, ErrorCode};
+use crate::types::{Epoch, ErrorCode, ShardId};
 use crate::watch::{Kind, WatchTable};
 
 #[test]
@@ -61,7 +61,7 @@ fn a_write_behind_a_read_waits_for_its_shard_and_holds_up_what_follows() {
 fn events_go_only_to_shards_that_watch() {
     let mut w = World::new();
     let session = w.session(A);
-    let mut table = WatchTable::new(1, w.interest.clone());
+    let mut table = WatchTable::new(ShardId(1), w.interest.clone());
     w.create(A, session, "/a", 0);
     assert_eq!(w.settle().iter().map(|(s, _)| *s).collect::<Vec<_>>(), [ShardId(0)]);
     table.add(Kind::Child, "/a", ConnId(1));

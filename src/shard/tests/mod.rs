@@ -56,7 +56,7 @@ impl World {
         };
         change(&mut options);
         World {
-            shard: Shard::new(options, WatchTable::new(0, Arc::new(Interest::new()))),
+            shard: Shard::new(options, WatchTable::new(ShardId(0), Arc::new(Interest::new()))),
             tree: Tree::new(TreeOptions::default()),
             now: Now { mono_ms: 1000, wall_ms: 1000, mono_ns: 1_000_000_000 },
             out: Outbox::default(),

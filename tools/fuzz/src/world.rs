@@ -180,7 +180,7 @@ impl World {
             false => Bounds::default(),
         };
         let peer = Peer::new(options, &tree, &[(OWNER, TIMEOUT_MS.1)], now);
-        let table = WatchTable::new(SHARD.index(), interest.clone());
+        let table = WatchTable::new(SHARD, interest.clone());
         let log = LogWriter::new(TestDisk::new(), last, SMALL);
         World {
             now,

@@ -113,7 +113,7 @@ impl World {
             });
             assert_eq!(tree.apply(&header, &txn, &mut |_| ()).err, 0);
         }
-        let table = WatchTable::new(3, Arc::new(Interest::new()));
+        let table = WatchTable::new(ShardId(3), Arc::new(Interest::new()));
         let now = Now { mono_ms: 50_000, wall_ms: 1, mono_ns: 50_000_000_000 };
         World { shard: Shard::new(options, table), tree, out: Outbox::default(), now }
     }
