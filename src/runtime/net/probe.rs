@@ -2,7 +2,8 @@
 //! failure can be explained.
 
 use super::error::NetError;
-use super::{Backend, Net, NetEvent, NetOptions};
+use super::event::{Backend, NetEvent, NetOptions};
+use super::transport::Net;
 use crate::runtime::core_threads::no_helpers;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::io;

@@ -3,9 +3,9 @@
 
 mod ready;
 
-use super::NetError;
 use super::conn::Phase;
 use super::driver::Driver;
+use super::error::NetError;
 use super::event::{NetEvent, NetOptions};
 use super::socket;
 use super::table::{FLUSH_MAX, REAP_MAX, SEND_MAX, SEND_SMALL, TICK, Table};

@@ -4,9 +4,9 @@
 mod completions;
 mod ring;
 
-use super::NetError;
 use super::conn::Phase;
 use super::driver::Driver;
+use super::error::NetError;
 use super::event::{NetEvent, NetOptions};
 use super::socket::SockAddr;
 use super::table::{FLUSH_MAX, REAP_MAX, Rest, SEND_MAX, SEND_SMALL, TICK, Table};
