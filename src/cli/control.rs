@@ -9,6 +9,7 @@ use super::output::{self, complain, line, out};
 use super::server_paths::{Client, Site};
 use super::{ControlArgs, daemon};
 use crate::config::{ExitCode, host_and_port};
+use crate::proto::four_letter;
 
 /// `start` waits this long for the server to load its data; then it returns and leaves the server running.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -152,7 +153,7 @@ fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
 
 /// Whether the server answers and is serving. An answer that `srvr` is not allowed counts too.
 fn is_serving(client: &Client) -> bool {
-    ask(&client.host, client.port, "srvr", ASK_LIMIT)
+    ask(&client.host, client.port, four_letter::SRVR, ASK_LIMIT)
         .is_ok_and(|answer| !answer.is_empty() && !answer.contains("not currently serving requests"))
 }
 
@@ -270,7 +271,7 @@ pub(super) fn status(args: &ControlArgs) -> ExitCode {
         return FAILED;
     };
     line(&format!("Client port found: {}. Client address: {}. Client SSL: {}.", client.port, client.host, client.tls));
-    let answer = if client.tls { None } else { ask(&client.host, client.port, "srvr", ASK_LIMIT).ok() };
+    let answer = if client.tls { None } else { ask(&client.host, client.port, four_letter::SRVR, ASK_LIMIT).ok() };
     match answer.as_deref().and_then(mode) {
         Some(mode) => {
             line(mode);

@@ -221,7 +221,7 @@ impl Shard {
         let word = four_letter::word(head)?;
         let mut argument = 0;
         let mut taken = 4;
-        if word == "stmk" && self.options.words.contains(&word) {
+        if word == four_letter::STMK && self.options.words.contains(&word) {
             // After stmk follows a trace mask of eight raw bytes.
             let Some(mask) = bytes.get(4..12).and_then(|b| b.first_chunk::<8>()) else { return Some(0) };
             argument = i64::from_be_bytes(*mask);

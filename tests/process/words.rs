@@ -9,19 +9,15 @@ use zabra::types::Op;
 
 use super::server::{Home, Server};
 use super::wire::{Client, Raw};
-
-const ALL: [&str; 18] = [
-    "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "ruok", "stmk", "srst", "srvr", "stat", "wchc", "wchp",
-    "wchs", "mntr", "isro", "hash",
-];
+use zabra::proto::four_letter::{SRVR, WORDS};
 
 #[test]
 fn only_srvr_is_answered_unless_more_are_allowed() {
     let home = Home::new("");
     let server = home.start();
-    for word in ALL {
+    for word in WORDS {
         let answer = server.word(word);
-        if word == "srvr" {
+        if word == SRVR {
             assert!(answer.starts_with("Zookeeper version: "), "{answer}");
             assert!(answer.contains("\nMode: standalone\n") && answer.contains("\nNode count: 5\n"), "{answer}");
         } else {
@@ -51,7 +47,7 @@ fn all_words_are_answered_while_sessions_are_served() {
     client.create_mode("/e", b"", 1).expect("new");
     client.get("/e", true).expect("there");
     // stmk needs a mask, and hash has no output before the 128th transaction.
-    for word in ALL.into_iter().filter(|w| !["stmk", "hash"].contains(w)) {
+    for word in WORDS.into_iter().filter(|w| !["stmk", "hash"].contains(w)) {
         assert_ne!(server.word(word), "", "{word}");
     }
     let mntr = server.word("mntr");

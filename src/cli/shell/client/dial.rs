@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::hosts::Host;
-use super::send_thread::Input;
+use super::input::Input;
 use crate::config::socket_addresses;
+use crate::proto::four_letter;
 
 /// How long the `isro` probe may take.
 const PROBE: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ pub(crate) fn probe(host: Host, tx: SyncSender<Input>) {
     thread::spawn(move || {
         let answer = connect(&host, PROBE).and_then(|mut stream| {
             stream.set_read_timeout(Some(PROBE))?;
-            stream.write_all(b"isro")?;
+            stream.write_all(four_letter::ISRO.as_bytes())?;
             let mut answer = [0; 3];
             stream.read_exact(&mut answer)?;
             Ok(answer)

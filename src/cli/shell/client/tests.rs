@@ -10,6 +10,7 @@ use super::event::{EventKind, KeeperState};
 use super::hosts::ConnectString;
 use super::*;
 use crate::jute::{Put, Reader};
+use crate::proto::four_letter;
 use crate::proto::reply::{put_event, put_reply, put_reply_header};
 use crate::proto::request::{RequestHeader, xid};
 use crate::proto::{ConnectRequest, ConnectResponse, Request};
@@ -361,7 +362,7 @@ fn a_read_only_session_moves_to_a_server_that_takes_writes() {
                 let mut probe = Peer::accept(&listener);
                 let mut word = [0; 4];
                 probe.0.read_exact(&mut word).unwrap();
-                assert_eq!(&word, b"isro");
+                assert_eq!(word, *four_letter::ISRO.as_bytes());
                 probe.write(answer.as_bytes());
             }
             let mut q = Peer::accept(&listener);
