@@ -4,10 +4,12 @@
 pub mod connect;
 pub mod four_letter;
 pub mod multi;
+pub mod record;
 pub mod reply;
 pub mod request;
 pub mod response;
 
 pub use connect::{ConnectRequest, ConnectResponse};
+pub use record::CreateRequest;
 pub use reply::{ReplyHeader, WatcherEvent};
-pub use request::{CreateRequest, Request, RequestHeader};
+pub use request::{Request, RequestHeader};

@@ -1,6 +1,6 @@
 //! Multi requests and their results. Mirrors `MultiOperationRecord` and `MultiResponse`.
 
-use super::request::{CreateRequest, Text, put_set_data};
+use super::record::{CreateRequest, Text, put_set_data};
 use super::response::{put_data, read_data};
 use crate::jute::stat::{put_stat, read_stat};
 use crate::jute::{JuteError, Put, Reader};

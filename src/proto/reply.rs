@@ -1,6 +1,7 @@
 //! The header of replies, and watch events. Mirrors `ReplyHeader` and `WatcherEvent`.
 
-use super::request::{Text, xid};
+use super::record::Text;
+use super::request::xid;
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::code::STATE_SYNC_CONNECTED;
 use crate::types::{ErrorCode, EventType, Zxid};

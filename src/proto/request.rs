@@ -1,15 +1,11 @@
 //! Requests, borrowed from their frames. Mirrors the request records of `zookeeper.jute`.
 
-use std::borrow::Cow;
-
 use super::multi::{MultiOp, MultiReadOp, put_multi, put_multi_read, read_multi, read_multi_read};
+use super::record::{CreateRequest, Text, put_set_data};
 use crate::jute::acl::{put_acls, read_acls};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::acl::AclList;
 use crate::types::{Op, Zxid};
-
-/// Text inside a frame; an owned copy only if it was not valid UTF-8.
-pub type Text<'a> = Cow<'a, str>;
 
 /// The header of every request after the handshake: 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,42 +37,6 @@ impl RequestHeader {
     pub fn put(self, out: &mut Vec<u8>) {
         out.put_i32(self.xid);
         out.put_i32(self.op.0);
-    }
-}
-
-/// The body of create, create2, createContainer and (with `ttl_ms`) createTTL.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub struct CreateRequest<'a> {
-    pub path: Text<'a>,
-    pub data: Option<&'a [u8]>,
-    pub acl: AclList,
-    pub flags: i32,
-    /// The TTL in milliseconds; only in createTTL.
-    pub ttl_ms: Option<i64>,
-}
-
-impl<'a> CreateRequest<'a> {
-    /// Reads the body of the create-class opcode `op`.
-    pub fn read(r: &mut Reader<'a>, op: Op) -> Result<CreateRequest<'a>, JuteError> {
-        Ok(CreateRequest {
-            path: r.some_string()?,
-            data: r.buffer()?,
-            acl: read_acls(r)?,
-            flags: r.i32()?,
-            ttl_ms: if op == Op::CREATE_TTL { Some(r.i64()?) } else { None },
-        })
-    }
-
-    /// Appends the body.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        out.put_string(&self.path);
-        out.put_buffer(self.data);
-        put_acls(out, &self.acl);
-        out.put_i32(self.flags);
-        if let Some(ttl_ms) = self.ttl_ms {
-            out.put_i64(ttl_ms);
-        }
     }
 }
 
@@ -315,13 +275,6 @@ pub fn put_auth(out: &mut Vec<u8>, scheme: &str, auth: Option<&[u8]>) {
 
 fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
     out.put_buffer(text.map(str::as_bytes));
-}
-
-/// Appends the body of setData, for a request of its own or in a multi.
-pub(super) fn put_set_data(out: &mut Vec<u8>, path: &str, data: Option<&[u8]>, version: i32) {
-    out.put_string(path);
-    out.put_buffer(data);
-    out.put_i32(version);
 }
 
 fn put_set_watches(out: &mut Vec<u8>, w: &SetWatches, with_persistent: bool) {

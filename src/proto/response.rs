@@ -3,7 +3,7 @@
 //! getChildren and getEphemerals with strings, getAllChildrenNumber and addWatch with a number. Mirrors the `*Response`
 //! records of `zookeeper.jute`.
 
-use super::request::Text;
+use super::record::Text;
 use crate::jute::acl::{put_acls, read_acls};
 use crate::jute::stat::{put_stat, read_stat};
 use crate::jute::{JuteError, Put, Reader};

@@ -1,7 +1,8 @@
 //! The words of a command in a script.
 
 use zabra::proto::multi::{MultiOp, MultiReadOp};
-use zabra::proto::request::{CreateRequest, Request, SetWatches, Text};
+use zabra::proto::record::{CreateRequest, Text};
+use zabra::proto::request::{Request, SetWatches};
 use zabra::types::{Acl, CreateMode, Epoch, Id, Op, Zxid};
 
 /// The words of a command; each is used once. Those with `=` are found by name, the others are used in order.

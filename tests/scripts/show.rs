@@ -6,7 +6,7 @@ use zabra::pipeline::WriteRequest;
 use zabra::pipeline::messages::{Entry, Event, Outcome};
 use zabra::proto::ReplyHeader;
 use zabra::proto::multi::{MultiOp, MultiResult};
-use zabra::proto::request::{CreateRequest, Request};
+use zabra::proto::{CreateRequest, Request};
 use zabra::txn::{CreateKind, Txn, TxnHeader};
 use zabra::types::{Acl, CreateMode, Epoch, ErrorCode, EventType, Op, Stat, Zxid};
 

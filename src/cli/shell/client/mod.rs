@@ -9,6 +9,7 @@ mod dial;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod hosts;
+mod input;
 mod send_thread;
 mod state;
 #[cfg(test)]
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 pub(crate) use error::{ClientError, code};
 pub(crate) use event::WatchedEvent;
-use send_thread::{Input, Packet, Reply, WatchChange, Watcher};
+use input::{Input, Packet, Reply, WatchChange};
+use send_thread::Watcher;
 use state::Shared;
 pub(crate) use state::State;
 use watches::{Registration, WatcherType};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,9 @@ use super::dial::{dial, probe};
 use super::error::code;
 use super::event::{EventKind, KeeperState, WatchedEvent};
 use super::hosts::{Host, Rotation};
+use super::input::{Input, Packet, Reply, WatchChange};
 use super::state::{Shared, State};
-use super::watches::{Registration, WatcherType, Watches};
+use super::watches::Watches;
 use super::{Options, chroot};
 use crate::jute::Reader;
 use crate::proto::request::{Request, put_auth, put_framed_body, put_ping, xid};
@@ -31,53 +32,6 @@ const LAST_PROBE: Duration = Duration::from_secs(60);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after all servers were tried without success.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
-
-/// How a reply changes the watch tables.
-pub(crate) enum WatchChange {
-    None,
-    Register(Registration, String),
-    Remove { path: String, kind: WatcherType, local: bool },
-}
-
-/// A request; it gets its number when it is sent.
-pub(crate) struct Packet {
-    pub(crate) op: Op,
-    pub(crate) body: Vec<u8>,
-    pub(crate) watch: WatchChange,
-    pub(crate) reply: Sender<Reply>,
-}
-
-/// A reply: an error code, and the record after the header if the code is 0.
-pub(crate) struct Reply {
-    pub(crate) err: i32,
-    pub(crate) body: Vec<u8>,
-}
-
-/// Everything that the thread reacts to.
-pub(crate) enum Input {
-    Submit(Packet),
-    Auth {
-        scheme: String,
-        auth: Option<Vec<u8>>,
-    },
-    /// Close the current connection: a reply did not come in time.
-    Abort,
-    /// The client was dropped: nobody waits for anything any more.
-    Abandon,
-    Dialed {
-        attempt: u64,
-        stream: TcpStream,
-    },
-    Frame {
-        attempt: u64,
-        bytes: Vec<u8>,
-    },
-    Broken {
-        attempt: u64,
-        error: String,
-    },
-    Writable(Host),
-}
 
 enum Link {
     /// Not connected; the next attempt is at this time.

@@ -28,27 +28,10 @@ fn ls(ctx: &Context<'_>, words: &[String]) -> Outcome {
         });
     }
     let (mut children, stat) = ctx.client.get_children(path, p.has("w"))?;
-    sort(&mut children);
+    visit::sort(&mut children);
     ctx.console.out_line(&format!("[{}]", children.join(", ")));
     if p.has("s") {
         ctx.console.out(&stat::text(&stat));
     }
     Ok(())
-}
-
-/// Sorts in Java's string order: by UTF-16 units.
-pub(super) fn sort(names: &mut [String]) {
-    names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn javas_order() {
-        let mut names = ["\u{ffee}", "\u{1f600}", "b", "B", "a10", "a2"].map(str::to_owned);
-        sort(&mut names);
-        assert_eq!(names, ["B", "a10", "a2", "b", "\u{1f600}", "\u{ffee}"]);
-    }
 }

@@ -24,7 +24,7 @@ pub(super) fn subtree(
             Err(ClientError::Keeper { code: code::NO_NODE, .. }) => continue,
             Err(e) => return Err(e.into()),
         };
-        super::ls::sort(&mut children);
+        sort(&mut children);
         let paths: Vec<String> = children.iter().map(|c| path::join(&parent, c)).collect();
         for path in &paths {
             if !visit(path)? {
@@ -34,4 +34,21 @@ pub(super) fn subtree(
         parents.extend(paths.into_iter().rev());
     }
     Ok(())
+}
+
+/// Sorts in Java's string order: by UTF-16 units.
+pub(super) fn sort(names: &mut [String]) {
+    names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn javas_order() {
+        let mut names = ["\u{ffee}", "\u{1f600}", "b", "B", "a10", "a2"].map(str::to_owned);
+        sort(&mut names);
+        assert_eq!(names, ["B", "a10", "a2", "b", "\u{1f600}", "\u{ffee}"]);
+    }
 }
