@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use crate::hostile::Attack;
-
 /// The kind of load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Load {
@@ -37,6 +35,38 @@ pub enum Load {
     /// the server of echo
     #[value(hide = true)]
     EchoServer,
+}
+
+/// What the clients of `hostile` do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Attack {
+    /// --connections sessions that only ping
+    Idle,
+    /// --connections connections that never finish the handshake (half of them send a byte of it a second); opened again when closed
+    Silent,
+    /// --connections sessions that announce a frame of 1 MB and send a byte of it a second
+    Half,
+    /// --connections sessions that send 1 MB except for the last byte, and stop
+    Swollen,
+    /// --connections sessions that request a 1 MB znode --depth times and never read (every second one: a byte a
+    /// second)
+    Slow,
+    /// the same with getChildren of 10,000 children, and a setData between every 8
+    SlowMixed,
+    /// --rate new sessions per second, closed at once
+    Churn,
+    /// --rate connections per second, closed before the handshake
+    Connects,
+    /// multis of --ops setData of one znode, near 1 MB in all; --rate per second, or --depth on each connection
+    Multi,
+    /// getChildren of 10,000 children; --rate per second, or --depth on each connection
+    Children,
+    /// getData of a 1 MB znode; --rate per second, or --depth on each connection
+    Large,
+    /// setWatches of 8,000 paths; --rate per second, or --depth on each connection
+    SetWatches,
+    /// --watches watches, each on a path of its own, on every connection
+    Watches,
 }
 
 /// Load generator for ZooKeeper's client protocol. One thread; every reply is checked, and the first wrong one ends the

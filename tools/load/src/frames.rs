@@ -11,6 +11,9 @@ const DIGITS: usize = 10;
 /// The largest number with so many digits.
 pub const MAX_NUMBER: u64 = 9_999_999_999;
 
+/// Bytes of a Stat.
+pub const STAT: usize = 68;
+
 /// A frame with gaps for numbers.
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -31,6 +34,11 @@ pub fn stem(parent: &str, letter: char, length: Option<u16>) -> String {
 /// The complete path.
 pub fn path(stem: &str, number: u64) -> String {
     format!("{stem}{number:0DIGITS$}")
+}
+
+/// The znode under which one connection creates and deletes.
+pub fn own_parent(run: &str, at: usize) -> String {
+    format!("{run}/c{at:05}")
 }
 
 impl Template {

@@ -6,11 +6,11 @@ use crate::Result;
 use crate::args::{Args, Load};
 use crate::conn::{Conn, Flight, Reply};
 use crate::engine::{Driver, Engine};
-use crate::frames::{path, put_create, put_delete, stem};
+use crate::frames::{own_parent, path, put_create, put_delete, stem};
 use crate::poll::now_ns;
 use crate::record::Recorder;
 use crate::report::Report;
-use crate::work::{Work, own_parent};
+use crate::work::Work;
 
 /// Requests in flight on each connection while znodes are created and deleted.
 const SETUP_DEPTH: usize = 64;

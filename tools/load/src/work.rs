@@ -9,11 +9,8 @@ use crate::args::{Args, Load};
 use crate::bare::sizes;
 use crate::conn::{Conn, Flight, Reply};
 use crate::engine::{Driver, Engine};
-use crate::frames::{MAX_NUMBER, Template, path, stem};
+use crate::frames::{MAX_NUMBER, STAT, Template, own_parent, path, stem};
 use crate::poll::now_ns;
-
-/// Bytes of a Stat.
-pub const STAT: usize = 68;
 
 /// What is sent and what replies are expected.
 pub struct Work {
@@ -42,11 +39,6 @@ struct Own {
     next: u64,
     /// For delete: the number after the last one.
     end: u64,
-}
-
-/// The znode under which one connection creates and deletes.
-pub fn own_parent(run: &str, at: usize) -> String {
-    format!("{run}/c{at:05}")
 }
 
 impl Work {

@@ -1,8 +1,7 @@
 //! Sizes of a load's requests, replies and log records.
 
 use crate::args::{Args, Load};
-use crate::frames::{Template, path, stem};
-use crate::work::{STAT, own_parent};
+use crate::frames::{STAT, Template, own_parent, path, stem};
 
 /// Length, xid, zxid and error code of a reply, in bytes.
 pub const REPLY_HEAD: usize = 4 + 16;

@@ -11,11 +11,10 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::args::Args;
+use crate::args::{Args, Attack};
 use crate::engine::Engine;
 use crate::poll::{Poll, Ready, now_ns};
 use crate::steady::batch;
@@ -32,38 +31,6 @@ const DIAL_GAP_NS: u64 = 300_000;
 const PING_GAP_NS: u64 = 5_000_000_000;
 /// Number of addresses from which connections come (127.0.0.2 and following): a single address has too few ports.
 const ADDRESSES: u32 = 64;
-
-/// The kinds of attack.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Attack {
-    /// --connections sessions that only ping
-    Idle,
-    /// --connections connections that never finish the handshake (half of them send a byte of it a second); opened again when closed
-    Silent,
-    /// --connections sessions that announce a frame of 1 MB and send a byte of it a second
-    Half,
-    /// --connections sessions that send 1 MB except for the last byte, and stop
-    Swollen,
-    /// --connections sessions that request a 1 MB znode --depth times and never read (every second one: a byte a
-    /// second)
-    Slow,
-    /// the same with getChildren of 10,000 children, and a setData between every 8
-    SlowMixed,
-    /// --rate new sessions per second, closed at once
-    Churn,
-    /// --rate connections per second, closed before the handshake
-    Connects,
-    /// multis of --ops setData of one znode, near 1 MB in all; --rate per second, or --depth on each connection
-    Multi,
-    /// getChildren of 10,000 children; --rate per second, or --depth on each connection
-    Children,
-    /// getData of a 1 MB znode; --rate per second, or --depth on each connection
-    Large,
-    /// setWatches of 8,000 paths; --rate per second, or --depth on each connection
-    SetWatches,
-    /// --watches watches, each on a path of its own, on every connection
-    Watches,
-}
 
 /// Counts of what happened.
 #[derive(Default, Debug)]

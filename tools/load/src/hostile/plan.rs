@@ -4,9 +4,8 @@ use zabra::proto::multi::MultiOp;
 use zabra::proto::{ConnectRequest, Request};
 use zabra::types::{Op, SessionId, Zxid};
 
-use super::Attack;
 use super::socket::Hello;
-use crate::args::Args;
+use crate::args::{Args, Attack};
 use crate::frames::{path, put_set_watches, stem};
 use crate::steady::parents;
 
