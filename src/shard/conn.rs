@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::gate::Queued;
-use super::status::Latency;
+use super::arrivals::Arrivals;
+use super::latency::Latency;
 use crate::limits;
 use crate::session::throttle::Admitted;
 use crate::types::acl::host_address;
@@ -110,8 +110,8 @@ pub struct Conn {
     pub deferred: bool,
     /// Size of its last reply in bytes.
     pub last_reply: usize,
-    /// Waits at the request throttler (`request_throttle_max_requests`).
-    pub gate: Option<Box<Queued>>,
+    /// `Some` while it waits at the request throttler (`request_throttle_max_requests`).
+    pub arrivals: Option<Box<Arrivals>>,
     /// The length of the request whose first bytes are in `input` was already checked.
     pub announced: bool,
     /// The reads in `fifo` only wait for the client to read its replies, so no other connection has to wait for them.
@@ -168,7 +168,7 @@ impl Conn {
             called: false,
             deferred: false,
             last_reply: 0,
-            gate: None,
+            arrivals: None,
             announced: false,
             stalled: false,
             fifo: VecDeque::new(),

@@ -140,7 +140,7 @@ impl Shard {
         }
         self.turn_replies = 0;
         assert!(self.stalled <= self.outstanding, "{} of {} requests are stalled", self.stalled, self.outstanding);
-        assert!(!self.gate_is_serving(), "a turn begins while a connection is let through the gate");
+        assert!(!self.throttler_is_serving(), "a turn begins while a connection is let through the throttler");
         let mut ready = std::mem::take(&mut self.ready);
         for conn in ready.drain(..) {
             if let Some(c) = self.conns.get_mut(conn) {
@@ -153,7 +153,7 @@ impl Shard {
         // Answering may have made other connections ready; the next turn handles them.
         ready.append(&mut self.ready);
         self.ready = ready;
-        self.open_gate(now, tree, out);
+        self.serve_throttled(now, tree, out);
     }
 
     fn answer_waiting(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
@@ -211,12 +211,12 @@ impl Shard {
         assert!(self.stalled <= self.outstanding, "{} of {} requests are stalled", self.stalled, self.outstanding);
         assert!(self.conns.len() > 0 || self.outstanding == 0, "{} requests of no connection", self.outstanding);
         assert!(self.conns.len() >= self.large.len(), "more large writes wait than there are connections");
-        assert!(!self.gate_is_serving(), "a turn ends while a connection is let through the gate");
+        assert!(!self.throttler_is_serving(), "a turn ends while a connection is let through the throttler");
     }
 
     /// Whether the next turn has work even if no socket becomes ready and no message arrives.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty() || self.gate_has_room()
+        !self.ready.is_empty() || self.throttler_has_room()
     }
 }
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::conn::{Conn, Pending, Phase};
-use super::gate::{Late, Wait};
+use super::request_throttler::{Late, Wait};
 use super::{CloseHow, Outbox, Shard};
 use crate::jute::Reader;
 use crate::limits;
@@ -118,7 +118,7 @@ impl Shard {
         let decodes = self.may_decode(c)
             && match c.input.get(4..).and_then(|first| self.wait(c, first)) {
                 None => true,
-                Some(Wait::Gate) => c.gate.is_none(),
+                Some(Wait::MaxRequests) => c.arrivals.is_none(),
                 Some(Wait::Large) => !c.waits_large,
                 Some(Wait::Reads | Wait::Outstanding) => false,
             };
@@ -153,7 +153,7 @@ impl Shard {
     /// Whether this connection has to leave the rest of the turn to connections with small replies.
     fn had_its_share(&self, c: &Conn) -> bool {
         // A connection that the throttler lets through keeps its place only while it is being served.
-        self.turn_replies > limits::TURN_REPLIES && c.is_bulky() && !self.gate_is_serving()
+        self.turn_replies > limits::TURN_REPLIES && c.is_bulky() && !self.throttler_is_serving()
     }
 
     /// Decodes frames from the front of `bytes`; returns how many bytes were used.

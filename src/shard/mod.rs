@@ -6,14 +6,17 @@
 //! [`Input::Drained`]), then passes on what the sockets received. So all replies of a turn are as of one zxid
 //! (`src/ORDERING.md`).
 
+mod arrivals;
 mod auth;
 pub mod conn;
 mod conns;
 mod fifo;
 mod frames;
-pub mod gate;
 mod handshake;
+mod large_requests;
+pub mod latency;
 mod read;
+pub mod request_throttler;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -30,12 +33,14 @@ use crate::auth::Providers;
 use crate::jute::Chunk;
 use crate::limits;
 use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::session::throttle::{LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
 use crate::watch::WatchTable;
 use conn::{Conn, Phase};
 use conns::Conns;
-use gate::{Gate, Throttles};
+use large_requests::LargeWrites;
+use request_throttler::{RequestThrottle, RequestThrottler};
 use status::ShardStats;
 
 /// Settings of a shard.
@@ -90,6 +95,17 @@ impl Default for Bounds {
             max_reads_between_writes: limits::MAX_READS_BETWEEN_WRITES,
         }
     }
+}
+
+/// The throttles of a shard.
+#[derive(Clone, Debug, Default)]
+pub struct Throttles {
+    /// The token bucket for handshakes, shared by all shards; `None` if it is off.
+    pub connections: Option<Arc<SharedConnectionThrottle>>,
+    /// The limit on large requests, shared by all shards.
+    pub large: Option<Arc<LargeRequests>>,
+    /// The request throttler.
+    pub requests: RequestThrottle,
 }
 
 /// How a connection is closed.
@@ -178,12 +194,10 @@ pub struct Shard {
     /// Connections that can continue: their fifo has moved, or there is room for their input.
     ready: Vec<ConnId>,
     throttled: Vec<ConnId>,
-    /// Connections whose large writes wait, in order; some may have ended meanwhile.
-    large: VecDeque<ConnId>,
-    next_large_ms: i64,
+    large: LargeWrites,
     /// Bytes of replies made in this turn.
     turn_replies: usize,
-    gate: Gate,
+    throttler: RequestThrottler,
     /// Connections heard from since the last report.
     touched: Vec<ConnId>,
     next_touch_ms: i64,
@@ -211,10 +225,9 @@ impl Shard {
             fresh: VecDeque::new(),
             ready: Vec::new(),
             throttled: Vec::new(),
-            large: VecDeque::new(),
-            next_large_ms: 0,
+            large: LargeWrites::default(),
             turn_replies: 0,
-            gate: Gate::default(),
+            throttler: RequestThrottler::default(),
             touched: Vec::new(),
             next_touch_ms: 0,
             outstanding: 0,
@@ -246,8 +259,7 @@ impl Shard {
     pub fn deadline(&self) -> Option<i64> {
         let touch = (!self.touched.is_empty()).then_some(self.next_touch_ms);
         let fresh = self.fresh.front().map(|(since, _)| since + self.options.handshake_timeout_ms);
-        let large = (!self.large.is_empty()).then_some(self.next_large_ms);
-        [touch, fresh, large, self.gate.deadline()].into_iter().flatten().min()
+        [touch, fresh, self.large.deadline(), self.throttler.deadline()].into_iter().flatten().min()
     }
 
     /// Moves a connection's output into `to`.
@@ -290,9 +302,9 @@ impl Shard {
         }
         self.stalled -= c.unstall();
         if c.waits_large {
-            self.large.retain(|waiting| *waiting != conn);
+            self.large.remove(conn);
         }
-        self.stats.stale_requests_dropped += u64::from(c.gate.is_some());
+        self.stats.stale_requests_dropped += u64::from(c.arrivals.is_some());
         self.watches.remove_conn(conn);
         if self.sessions.get(&c.session) == Some(&conn) {
             self.sessions.remove(&c.session);
@@ -352,7 +364,7 @@ impl Shard {
         if now.mono_ms >= self.next_touch_ms {
             self.report_touched(now, out);
         }
-        if self.gate.deadline().is_some_and(|at| at <= now.mono_ms) {
+        if self.throttler.deadline().is_some_and(|at| at <= now.mono_ms) {
             self.look_again(now, out);
         }
     }
@@ -376,7 +388,7 @@ impl Shard {
         {
             c.phase = Phase::Ended;
             c.input.clear();
-            self.stats.stale_requests_dropped += u64::from(c.gate.take().is_some());
+            self.stats.stale_requests_dropped += u64::from(c.arrivals.take().is_some());
             out.close.push((conn, how));
         }
     }
@@ -416,7 +428,7 @@ impl Shard {
         let stalled = self.conns.values().filter(|c| c.stalled).map(|c| c.fifo.len()).sum::<usize>();
         assert_eq!(self.stalled, stalled, "requests that wait for their own clients");
         assert!(self.throttled.len() <= 3 * self.conns.len() + 1, "{} throttled connections", self.throttled.len());
-        self.gate.check(self.conns.iter().filter(|(_, c)| c.gate.is_some()).map(|(conn, _)| conn));
+        self.throttler.check(self.conns.iter().filter(|(_, c)| c.arrivals.is_some()).map(|(conn, _)| conn));
         assert!(self.fresh.iter().is_sorted_by_key(|(since, _)| since), "new connections are out of order");
         for (session, conn) in &self.sessions {
             let is_its = |c: &Conn| c.session == *session || c.phase == Phase::Ended;
@@ -439,7 +451,7 @@ impl Shard {
         assert!(c.phase != Phase::Ended || c.input.is_empty(), "{conn} ends and has bytes to decode");
         assert!(!c.is_mute || c.phase == Phase::Ended, "{conn} is served and is not answered");
         assert!(!c.stalled || reads == c.fifo.len(), "{conn} has a write that waits for its client");
-        assert!(!c.waits_large || self.large.contains(&conn), "nobody calls the large write of {conn}");
+        assert!(!c.waits_large || self.large.contains(conn), "nobody calls the large write of {conn}");
         assert!(!c.deferred || self.ready.contains(&conn), "nobody goes on with {conn}");
         assert!(c.is_dirty || c.out.is_empty(), "{conn} has bytes to send that nobody was told of");
     }

@@ -2,13 +2,14 @@
 
 mod backlog;
 mod fair;
-mod gate;
 mod order;
+mod request_throttler;
 mod throttles;
 
 use std::sync::Arc;
 
-use super::gate::{RequestThrottle, Throttles};
+use super::Throttles;
+use super::request_throttler::RequestThrottle;
 use super::{CloseHow, Input, Outbox, Shard, ShardOptions};
 use crate::jute::Reader;
 use crate::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};

@@ -5,28 +5,16 @@
 //! Pings, closeSession and authentication never wait here, only behind earlier requests of their own connection.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
+use super::arrivals::Arrivals;
 use super::conn::{Conn, Phase};
 use super::{CloseHow, Outbox, Shard};
 use crate::jute::Reader;
 use crate::limits;
 use crate::proto::reply::put_reply;
 use crate::proto::request::{RequestHeader, is_write};
-use crate::session::throttle::{Admitted, LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, ErrorCode, Now, Op};
-
-/// The throttles of a shard.
-#[derive(Clone, Debug, Default)]
-pub struct Throttles {
-    /// The token bucket for handshakes, shared by all shards; `None` if it is off.
-    pub connections: Option<Arc<SharedConnectionThrottle>>,
-    /// The limit on large requests, shared by all shards.
-    pub large: Option<Arc<LargeRequests>>,
-    /// The request throttler.
-    pub requests: RequestThrottle,
-}
 
 /// Settings of the request throttler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,74 +47,17 @@ impl Default for RequestThrottle {
     }
 }
 
-/// How often waiting large writes are checked while nothing happens in this shard, in milliseconds.
-const LARGE_LOOK_MS: i64 = 2;
-
-/// Most pieces of input per connection whose times of arrival are recorded. Later pieces then count as part of the last
-/// one, so they look younger.
-const ARRIVALS: usize = 256;
-
-/// What is recorded about a connection that waits at the throttler.
-#[derive(Debug, Default)]
-pub struct Queued {
-    /// Pieces of its input: number of bytes, and time of arrival in milliseconds.
-    arrivals: VecDeque<(usize, i64)>,
-    bytes: usize,
-    /// The client has closed the connection, but its requests are to be executed all the same.
-    eof: bool,
-}
-
-impl Queued {
-    pub(super) fn add(&mut self, bytes: usize, now_ms: i64) {
-        assert!(self.arrivals.back().is_none_or(|(_, last)| *last <= now_ms), "bytes come before those before them");
-        self.bytes += bytes;
-        let full = self.arrivals.len() >= ARRIVALS;
-        match self.arrivals.back_mut() {
-            Some(last) if full || last.1 == now_ms => *last = (last.0 + bytes, now_ms),
-            _ => self.arrivals.push_back((bytes, now_ms)),
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn pieces(&self) -> usize {
-        self.arrivals.len()
-    }
-
-    /// Removes the records of the first `bytes` bytes.
-    pub(super) fn consume(&mut self, mut bytes: usize) {
-        assert!(bytes <= self.bytes, "{bytes} bytes are taken of {} that wait", self.bytes);
-        self.bytes -= bytes;
-        while let Some(first) = self.arrivals.front_mut() {
-            if first.0 > bytes {
-                first.0 -= bytes;
-                return;
-            }
-            bytes -= first.0;
-            self.arrivals.pop_front();
-        }
-    }
-
-    /// Time of arrival of the last byte before position `end`.
-    pub(super) fn arrived_ms(&self, end: usize) -> Option<i64> {
-        let mut sum = 0;
-        self.arrivals.iter().find_map(|(bytes, ms)| {
-            sum += bytes;
-            (sum >= end).then_some(*ms)
-        })
-    }
-}
-
 /// The connections that wait.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct RequestThrottler {
     /// In order of arrival; may contain connections that have ended meanwhile.
     queue: VecDeque<ConnId>,
     /// The connection that is being let through.
-    served: Option<Box<Queued>>,
+    served: Option<Box<Arrivals>>,
     next_look_ms: i64,
 }
 
-impl Gate {
+impl RequestThrottler {
     /// When the waiting connections are checked again.
     pub(super) fn deadline(&self) -> Option<i64> {
         (!self.queue.is_empty()).then_some(self.next_look_ms)
@@ -137,7 +68,7 @@ impl Gate {
         assert!(self.served.is_none(), "a connection is let through between two steps");
         assert!(
             waiting.all(|conn| self.queue.iter().filter(|c| **c == conn).count() == 1),
-            "a connection waits at the gate and is not in its queue once"
+            "a connection waits at the throttler and is not in its queue once"
         );
     }
 }
@@ -152,7 +83,7 @@ pub(super) enum Wait {
     /// Large writes of other connections: see [`crate::limits::LARGE_WRITES_IN_PIPELINE`].
     Large,
     /// `request_throttle_max_requests`.
-    Gate,
+    MaxRequests,
 }
 
 /// Whether a request is exempt from all throttles: it frees resources, keeps a session alive, or authenticates.
@@ -175,10 +106,10 @@ impl Shard {
         let reads = c.waiting_reads >= bounds.max_reads_between_writes || c.waiting_bytes > bounds.out_high_water;
         // Mirrors ZooKeeperServer.shouldThrottle: above the limit, a connection with outstanding requests has to wait.
         let outstanding = in_process > self.options.outstanding_limit && !c.fifo.is_empty();
-        let behind_others = self.gate.served.is_none() && !self.gate.queue.is_empty();
-        let gate = behind_others || in_process >= self.options.throttles.requests.max_requests;
+        let behind_others = self.throttler.served.is_none() && !self.throttler.queue.is_empty();
+        let max_requests = behind_others || in_process >= self.options.throttles.requests.max_requests;
         let large = frame.len() > limits::LARGE_WRITE && self.large_must_wait(c, frame.len());
-        if !(reads || outstanding || gate || large) {
+        if !(reads || outstanding || max_requests || large) {
             return None;
         }
         // An incomplete header is not worth waiting for: decoding it closes the connection.
@@ -189,45 +120,13 @@ impl Shard {
         if is_exempt(header.op) {
             return None;
         }
-        if gate {
-            return Some(Wait::Gate);
+        if max_requests {
+            return Some(Wait::MaxRequests);
         }
         if outstanding && header.xid > 0 {
             return Some(Wait::Outstanding);
         }
         (large && is_write(header.op)).then_some(Wait::Large)
-    }
-
-    /// Whether a large write must wait for others. A connection that was called may go even if others came first: it
-    /// was its turn.
-    fn large_must_wait(&self, c: &Conn, len: usize) -> bool {
-        let Some(large) = &self.options.throttles.large else { return false };
-        !large.has_room(len, 0) || !(self.large.is_empty() || c.called)
-    }
-
-    /// Calls the connections whose large writes wait, as long as there is room.
-    pub(super) fn call_large(&mut self, now: Now) {
-        let Some(large) = &self.options.throttles.large else { return };
-        assert!(!self.gate_is_serving(), "large writes are called while the gate is open");
-        // The writes of the connections called in this loop are not counted in the limit yet.
-        let mut called = 0;
-        while let Some(conn) = self.large.front().copied() {
-            let head = self.conns.get(conn).and_then(|c| c.input.first_chunk::<4>());
-            let len = head.and_then(|b| usize::try_from(i32::from_be_bytes(*b)).ok()).unwrap_or(0);
-            if !large.has_room(len, called) {
-                break;
-            }
-            called += len;
-            self.large.pop_front();
-            if let Some(c) = self.conns.get_mut(conn) {
-                assert!(c.waits_large, "{conn} is called and did not wait");
-                c.waits_large = false;
-                c.called = true;
-                self.ready.push(conn);
-            }
-        }
-        // Large writes of other shards may occupy the room; nothing announces when they are done, so check again soon.
-        self.next_large_ms = now.mono_ms + LARGE_LOOK_MS;
     }
 
     /// Puts a connection into the queue that belongs to its reason for waiting.
@@ -241,22 +140,21 @@ impl Shard {
             Wait::Large => {
                 c.called = false;
                 c.waits_large = true;
-                self.large.push_back(conn);
-                self.next_large_ms = now.mono_ms + LARGE_LOOK_MS;
+                self.large.add(now, conn);
             }
             Wait::Outstanding if c.throttled => {}
             Wait::Outstanding => {
                 c.throttled = true;
                 self.throttled.push(conn);
             }
-            Wait::Gate if c.gate.is_some() => {}
-            Wait::Gate => {
-                if self.gate.queue.is_empty() {
+            Wait::MaxRequests if c.arrivals.is_some() => {}
+            Wait::MaxRequests => {
+                if self.throttler.queue.is_empty() {
                     self.stats.throttle_waits += 1;
-                    self.gate.next_look_ms = now.mono_ms + self.options.throttles.requests.stall_ms;
+                    self.throttler.next_look_ms = now.mono_ms + self.options.throttles.requests.stall_ms;
                 }
-                c.gate = Some(self.gate.served.take().unwrap_or_default());
-                self.gate.queue.push_back(conn);
+                c.arrivals = Some(self.throttler.served.take().unwrap_or_default());
+                self.throttler.queue.push_back(conn);
             }
         }
     }
@@ -264,7 +162,7 @@ impl Shard {
     /// Updates the recorded arrivals to what is undecoded now.
     pub(super) fn remember_arrivals(&mut self, now: Now, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn) else { return };
-        let Some(q) = &mut c.gate else { return };
+        let Some(q) = &mut c.arrivals else { return };
         let undecoded = c.input.len();
         if q.bytes > undecoded {
             q.consume(q.bytes - undecoded);
@@ -277,38 +175,38 @@ impl Shard {
     }
 
     /// Whether a connection is being let through the throttler at the moment.
-    pub(super) fn gate_is_serving(&self) -> bool {
-        self.gate.served.is_some()
+    pub(super) fn throttler_is_serving(&self) -> bool {
+        self.throttler.served.is_some()
     }
 
     /// Whether the throttler could let another request through.
-    pub(super) fn gate_has_room(&self) -> bool {
-        !self.gate.queue.is_empty() && self.in_process() < self.options.throttles.requests.max_requests
+    pub(super) fn throttler_has_room(&self) -> bool {
+        !self.throttler.queue.is_empty() && self.in_process() < self.options.throttles.requests.max_requests
     }
 
     /// Lets as many requests through as there is room for.
-    pub(super) fn open_gate(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
-        if !self.gate_has_room() {
+    pub(super) fn serve_throttled(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
+        if !self.throttler_has_room() {
             return;
         }
-        for _ in 0..self.gate.queue.len() {
-            if !self.gate_has_room() {
+        for _ in 0..self.throttler.queue.len() {
+            if !self.throttler_has_room() {
                 break;
             }
-            let Some(conn) = self.gate.queue.pop_front() else { break };
+            let Some(conn) = self.throttler.queue.pop_front() else { break };
             self.serve(now, conn, tree, out);
         }
-        self.stats.throttle_waits += u64::from(!self.gate.queue.is_empty());
+        self.stats.throttle_waits += u64::from(!self.throttler.queue.is_empty());
     }
 
     fn serve(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
-        let Some(queued) = self.conns.get_mut(conn).and_then(|c| c.gate.take()) else { return };
+        let Some(queued) = self.conns.get_mut(conn).and_then(|c| c.arrivals.take()) else { return };
         let eof = queued.eof;
-        assert!(self.gate.served.is_none(), "two connections are let through at a time");
-        self.gate.served = Some(queued);
+        assert!(self.throttler.served.is_none(), "two connections are let through at a time");
+        self.throttler.served = Some(queued);
         self.decode_kept(now, conn, tree, out);
-        self.gate.served = None;
-        let waits_on = self.conns.get(conn).is_some_and(|c| c.gate.is_some());
+        self.throttler.served = None;
+        let waits_on = self.conns.get(conn).is_some_and(|c| c.arrivals.is_some());
         if eof && !waits_on {
             self.end(conn, CloseHow::Flush, out);
         }
@@ -318,7 +216,7 @@ impl Shard {
     /// How long the request has waited, in milliseconds, that ends at position `end` of the input of the connection
     /// being let through; 0 if it did not have to wait.
     pub(super) fn waited_ms(&self, now: Now, end: usize) -> i64 {
-        let arrived = self.gate.served.as_ref().and_then(|q| q.arrived_ms(end));
+        let arrived = self.throttler.served.as_ref().and_then(|q| q.arrived_ms(end));
         arrived.map_or(0, |ms| now.mono_ms - ms)
     }
 
@@ -333,7 +231,7 @@ impl Shard {
         tree: &Tree,
         out: &mut Outbox,
     ) -> bool {
-        let Some(queued) = &self.gate.served else { return false };
+        let Some(queued) = &self.throttler.served else { return false };
         if matches!(header.op, Op::AUTH | Op::SASL) {
             return false;
         }
@@ -372,69 +270,36 @@ impl Shard {
     /// Nothing has moved for the stall time: drops stale requests; the others wait on.
     pub(super) fn look_again(&mut self, now: Now, out: &mut Outbox) {
         let settings = self.options.throttles.requests;
-        self.gate.next_look_ms = now.mono_ms + settings.stall_ms;
+        self.throttler.next_look_ms = now.mono_ms + settings.stall_ms;
         if settings.drop_stale && settings.stale_latency_check {
             let is_late = |c: &Conn| {
-                let queued = c.gate.as_ref()?;
+                let queued = c.arrivals.as_ref()?;
                 let len = i32::from_be_bytes(*c.input.first_chunk::<4>()?);
                 let arrived = queued.arrived_ms(4 + usize::try_from(len).ok()?)?;
                 let waited_ms = now.mono_ms - arrived;
                 (waited_ms > i64::from(c.timeout_ms)).then_some(waited_ms)
             };
             let late = |conn: &ConnId| self.conns.get(*conn).and_then(is_late).map(|waited_ms| (*conn, waited_ms));
-            let stale: Vec<(ConnId, i64)> = self.gate.queue.iter().filter_map(late).collect();
+            let stale: Vec<(ConnId, i64)> = self.throttler.queue.iter().filter_map(late).collect();
             for (conn, waited_ms) in stale {
                 if let Some(c) = self.conns.get_mut(conn) {
-                    c.gate = None;
+                    c.arrivals = None;
                 }
                 self.drop_stale(conn, waited_ms, out);
             }
         }
-        self.gate.queue.retain(|conn| self.conns.get(*conn).is_some_and(|c| c.gate.is_some()));
-        self.stats.throttle_waits += u64::from(!self.gate.queue.is_empty());
+        self.throttler.queue.retain(|conn| self.conns.get(*conn).is_some_and(|c| c.arrivals.is_some()));
+        self.stats.throttle_waits += u64::from(!self.throttler.queue.is_empty());
     }
 
     /// Whether the requests of this connection, which wait at the throttler, are executed although its client has gone.
     pub(super) fn outlives_its_client(&mut self, conn: ConnId) -> bool {
         let settings = self.options.throttles.requests;
         let drops = settings.drop_stale && settings.stale_connection_check;
-        let queued = self.conns.get_mut(conn).and_then(|c| c.gate.as_mut()).filter(|_| !drops);
+        let queued = self.conns.get_mut(conn).and_then(|c| c.arrivals.as_mut()).filter(|_| !drops);
         queued.is_some_and(|q| {
             q.eof = true;
             true
-        })
-    }
-
-    /// The length of a large request has arrived (0: not yet known). Closes the connection if there is no room for the
-    /// request.
-    pub(super) fn announce(&mut self, conn: ConnId, len: usize, out: &mut Outbox) {
-        let Some(large) = self.options.throttles.large.as_ref().filter(|_| len > 0) else { return };
-        let Some(c) = self.conns.get_mut(conn).filter(|c| !c.announced && c.phase == Phase::Open) else { return };
-        c.announced = true;
-        if let Err(reason) = large.announce(len) {
-            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %c.session, %reason, "closing: rejecting a large request");
-            self.stats.large_requests_rejected += 1;
-            self.end(conn, CloseHow::Flush, out);
-        }
-    }
-
-    /// Counts a request if it is large. `Err`: there was no room, and the connection was closed.
-    pub(super) fn admit_large(
-        &mut self,
-        conn: ConnId,
-        len: usize,
-        is_write: bool,
-        out: &mut Outbox,
-    ) -> Result<Option<Admitted>, ()> {
-        let Some(large) = &self.options.throttles.large else { return Ok(None) };
-        if let Some(c) = self.conns.get_mut(conn) {
-            c.announced = false;
-            c.called = false;
-        }
-        large.admit(len, is_write).map_err(|reason| {
-            tracing::warn!(target: CLIENT_LOG, %conn, %reason, "closing: rejecting a large request");
-            self.stats.large_requests_rejected += 1;
-            self.end(conn, CloseHow::Flush, out);
         })
     }
 

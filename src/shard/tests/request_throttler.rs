@@ -8,7 +8,7 @@ fn without_a_limit_nothing_waits() {
     w.open(1);
     (1..=500).for_each(|xid| w.set(1, xid));
     assert_eq!((w.pipeline.len(), w.shard.stats.throttle_waits), (500, 0));
-    assert_eq!(w.shard.gate.deadline(), None);
+    assert_eq!(w.shard.throttler.deadline(), None);
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn over_the_limit_requests_wait_in_the_order_they_came() {
     assert_eq!(w.in_pipeline(), [(1, 2)]);
     w.answer();
     assert_eq!((w.in_pipeline(), w.shard.has_ready()), (vec![], false));
-    assert_eq!(w.shard.gate.deadline(), None);
+    assert_eq!(w.shard.throttler.deadline(), None);
     w.set(4, 1);
     assert_eq!(w.in_pipeline(), [(4, 1)]);
 }
@@ -273,9 +273,9 @@ fn who_waits_is_heard_and_who_is_in_the_middle_of_a_request_is_read() {
 
 #[test]
 fn arrivals_are_bounded_and_never_look_older_than_they_are() {
-    let mut q = super::super::gate::Queued::default();
+    let mut q = super::super::arrivals::Arrivals::default();
     (0..2000).for_each(|ms| q.add(1, ms));
-    assert!(q.pieces() <= 256 && q.arrived_ms(2000) == Some(1999) && q.arrived_ms(100) == Some(99));
+    assert!(q.count() <= 256 && q.arrived_ms(2000) == Some(1999) && q.arrived_ms(100) == Some(99));
     (1..=2000).for_each(|end| assert!(q.arrived_ms(end).expect("is there") >= end as i64 - 1));
     q.consume(150);
     assert_eq!((q.arrived_ms(1), q.arrived_ms(1850), q.arrived_ms(1851)), (Some(150), Some(1999), None));
