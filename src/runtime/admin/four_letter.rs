@@ -234,10 +234,12 @@ fn mntr(r: &Report) -> String {
 }
 
 /// A key that no reader of `mntr` splits or unquotes. A namespace may contain any character, so blanks, quotes,
-/// backslashes and percent signs are percent-encoded. The keys of Prometheus already quote namespaces.
+/// backslashes and percent signs are percent-encoded. The keys of Prometheus already escape quotes and backslashes.
 fn on_one_line<'k>(r: &Report, key: &'k str) -> Cow<'k, str> {
-    let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '\\' | '%');
-    if r.config.metrics.provider == MetricsProvider::Prometheus || !key.contains(ends) {
+    let is_quoted = r.config.metrics.provider == MetricsProvider::Prometheus;
+    let splits = |c: char| c.is_whitespace() || c.is_control() || c == '%';
+    let ends = |c: char| splits(c) || !is_quoted && matches!(c, '"' | '\'' | '\\');
+    if !key.contains(ends) {
         return key.into();
     }
     let mut safe = String::with_capacity(key.len() + 16);

@@ -189,13 +189,13 @@ fn mntr_and_monitor_show_the_samples_of_metrics() {
     let samples: Vec<String> = metrics::prometheus(&r, &[])
         .lines()
         .filter(|l| !l.starts_with('#'))
-        .map(|l| l.rsplit_once(' ').map(|(key, v)| format!("zk_{key}\t{v}")).unwrap())
+        .map(|l| l.rsplit_once(' ').map(|(key, v)| format!("zk_{}\t{v}", key.replace(' ', "%20"))).unwrap())
         .collect();
     assert_eq!(lines.collect::<Vec<_>>(), samples);
     for line in [
         "zk_znode_count\t312.0\n",
         "zk_updatelatency{quantile=\"0.9\"}\tNaN\n",
-        "zk_read_per_namespace_count{key=\"my \\\"app\"}\t1.0\n",
+        "zk_read_per_namespace_count{key=\"my%20\\\"app\"}\t1.0\n",
         "zk_process_open_fds\t56.0\n",
     ] {
         assert!(mntr.contains(line), "{line}");
