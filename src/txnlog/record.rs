@@ -79,7 +79,8 @@ impl Framed {
     /// # Panics
     /// If the payload has no header, or is longer than a record can be: a bug of ours.
     pub fn new(payload: &[u8], prev: Zxid, unsynced: u32, chain: u32) -> Framed {
-        assert!(payload.len() >= TxnHeader::LEN, "a log record of {} bytes has no header", payload.len());
+        // In debug builds only: this is on the append path, and the writer looks for the zxid in the header.
+        debug_assert!(payload.len() >= TxnHeader::LEN, "a log record of {} bytes has no header", payload.len());
         let patch = empty_close_session(payload).then_some(TxnHeader::LEN);
         let mut tail = [0u8; Trailer::LEN + 1];
         tail[0..4].copy_from_slice(&Trailer::MAGIC.to_be_bytes());

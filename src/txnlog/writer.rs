@@ -150,7 +150,7 @@ impl<D: Dir> LogWriter<D> {
             sizes.allocate(&mut self.dir, |_, len| open.segment.grow(len))?;
             assert!(open.end + need + ROOM <= open.segment.len(), "{} grew to {} bytes", self.name, open.segment.len());
         }
-        // On the append path, and its breach would be told by the segment or by the reading test of every record.
+        // In debug builds only: this is on the append path.
         debug_assert!(open.durable <= open.end, "{} is durable beyond its end", self.name);
         let unsynced = u32::try_from(open.end - open.durable).unwrap_or(u32::MAX);
         let framed = Framed::new(payload, self.last, unsynced, open.chain);
@@ -159,7 +159,8 @@ impl<D: Dir> LogWriter<D> {
             open.segment.write(at, bytes);
             at += bytes.len() as u64;
         });
-        assert!(at == open.end + need, "the record of {zxid} takes {} bytes instead of {need}", at - open.end);
+        // In debug builds only, like the others here: this is on the append path.
+        debug_assert!(at == open.end + need, "the record of {zxid} takes {} bytes instead of {need}", at - open.end);
         open.end = at;
         open.chain = framed.crc;
         self.last = zxid;
