@@ -130,7 +130,9 @@ impl MemoryConn {
 
 impl Sockets for MemorySockets {
     fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) {
+        let mut any_paused = false;
         for conn in &mut self.conns {
+            any_paused |= conn.paused;
             if conn.is_writable() {
                 conn.wants_writable = false;
                 f(SocketEvent::Writable { conn: conn.id });
@@ -139,7 +141,7 @@ impl Sockets for MemorySockets {
         for _ in 0..self.arrivals.len() {
             // There may be fewer: a connection that is gone also removes its input that was held back.
             let Some(arrival) = self.arrivals.pop_front() else { break };
-            if self.holds_back(&arrival) {
+            if any_paused && self.holds_back(&arrival) {
                 self.arrivals.push_back(arrival);
                 continue;
             }
