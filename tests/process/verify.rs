@@ -83,7 +83,7 @@ fn what_is_something_else_is_refused() {
         refused("log", &dir.join("log.2"), 2, "empty: a crash ended its making");
     }
     file(dir, "log.3", b"", 777);
-    refused("log", &dir.join("log.3"), 21, "zeros instead of the records");
+    refused("log", &dir.join("log.3"), 21, "zeros, although the length");
     for bytes in [&b""[..], &SNAPSHOT[..4], SNAPSHOT] {
         file(dir, "snapshot.2", bytes, 0);
         refused("snapshot", &dir.join("snapshot.2"), 21, "too early");
@@ -105,7 +105,7 @@ fn huge_files_with_nothing_in_them_are_refused_at_once() {
     file(dir, "log.1", b"", HUGE);
     refused("log", &dir.join("log.1"), 2, "empty: a crash ended its making");
     file(dir, "log.2", LOG, HUGE - 1);
-    refused("log", &dir.join("log.2"), 21, "zeros instead of the records");
+    refused("log", &dir.join("log.2"), 21, "zeros, although the length");
     file(dir, "sparse", b"", HUGE);
     refused("log", &dir.join("sparse"), 2, "this is not a log");
     file(dir, "snapshot.1", b"", HUGE);
