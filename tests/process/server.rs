@@ -294,6 +294,10 @@ impl Home {
         // SAFETY: only calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
+                // A test run under nohup or in the background of a script ignores these, and so would the server.
+                for signal in [libc::SIGHUP, libc::SIGINT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 confined.apply()?;
                 // If the test process is killed its servers are killed too. After the change of user, which would reset
                 // this.
