@@ -25,6 +25,7 @@ pub fn put_open_acl(out: &mut Vec<u8>) {
 }
 
 /// Reads an ACL list; null reads as empty, null strings as empty ones.
+#[inline]
 pub fn read_acls(r: &mut Reader<'_>) -> Result<AclList, JuteError> {
     if r.rest().starts_with(OPEN) {
         r.take(OPEN.len())?;

@@ -52,6 +52,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes not read yet.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
@@ -67,6 +68,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], JuteError> {
         let rest = self.rest();
         if rest.len() < n {
@@ -76,6 +78,7 @@ impl<'a> Reader<'a> {
         Ok(&rest[..n])
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], JuteError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
@@ -83,26 +86,31 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, JuteError> {
         Ok(self.array::<1>()?[0])
     }
 
     /// A boolean: any non-zero byte is true.
+    #[inline]
     pub fn bool(&mut self) -> Result<bool, JuteError> {
         Ok(self.u8()? != 0)
     }
 
     /// A 32-bit number.
+    #[inline]
     pub fn i32(&mut self) -> Result<i32, JuteError> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
     /// A 64-bit number.
+    #[inline]
     pub fn i64(&mut self) -> Result<i64, JuteError> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
     /// A buffer; -1 is null.
+    #[inline]
     pub fn buffer(&mut self) -> Result<Option<&'a [u8]>, JuteError> {
         let at = self.at;
         match self.i32()? {
@@ -114,6 +122,7 @@ impl<'a> Reader<'a> {
 
     /// A string; -1 is null. Bytes that are not UTF-8 become U+FFFD, as in Java; path validation then refuses that
     /// character.
+    #[inline]
     pub fn ustring(&mut self) -> Result<Option<Cow<'a, str>>, JuteError> {
         // The strict check handles sixteen ASCII bytes at a time, the lossy conversion one byte at a time.
         Ok(self.buffer()?.map(|bytes| match str::from_utf8(bytes) {
@@ -123,11 +132,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A string that should not be null; null is read as empty.
+    #[inline]
     pub fn string(&mut self) -> Result<Cow<'a, str>, JuteError> {
         Ok(self.ustring()?.unwrap_or_default())
     }
 
     /// A string that may not be null.
+    #[inline]
     pub fn some_string(&mut self) -> Result<Cow<'a, str>, JuteError> {
         self.ustring()?.ok_or(JuteError::Unexpected { at: self.at, what: "null string" })
     }

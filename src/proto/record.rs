@@ -25,6 +25,7 @@ pub struct CreateRequest<'a> {
 
 impl<'a> CreateRequest<'a> {
     /// Reads the body of the create-class opcode `op`.
+    #[inline]
     pub fn read(r: &mut Reader<'a>, op: Op) -> Result<CreateRequest<'a>, JuteError> {
         Ok(CreateRequest {
             path: r.some_string()?,
