@@ -455,9 +455,8 @@ fn a_small_disk_is_used_as_far_as_it_goes() {
             eprintln!("only root can mount a small disk: not tested");
             return;
         };
-        // Segments of the usual size. No snapshot meanwhile: on such a disk one may find no block free while the log
-        // begins its next segment, which still ends the server with exit code 10.
-        let home = Home::new("snapCount=100000\npreAllocSize=65536").data_in(disk.0.join("data"));
+        // Segments of the usual size, one after the other, and snapshots while the next one is begun.
+        let home = Home::new("snapCount=50\npreAllocSize=65536").data_in(disk.0.join("data"));
         let server = home.start();
         let mut client = Client::connect(server.addr());
         for i in 0..600 {

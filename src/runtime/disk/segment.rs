@@ -58,6 +58,12 @@ fn allocate(file: &File, path: &Path, from: u64, to: u64) -> io::Result<()> {
     if from >= to {
         return Ok(());
     }
+    // Some file systems take all that is left before they fail, and free it afterwards. Meanwhile a snapshot would find
+    // no block, so what cannot succeed is not tried. If the kernel cannot tell, it is.
+    if free_blocks(file).is_some_and(|free| free < to - from) {
+        let full = Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        return named(full, path, format_args!("allocate {} bytes", to - from));
+    }
     let outcome = loop {
         // SAFETY: no pointers; the descriptor is open. The kernel refuses lengths beyond i64, which become negative.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, from as libc::off_t, (to - from) as libc::off_t) } == 0 {
@@ -71,6 +77,15 @@ fn allocate(file: &File, path: &Path, from: u64, to: u64) -> io::Result<()> {
         }
     };
     named(outcome, path, format_args!("allocate {} bytes", to - from))
+}
+
+/// Bytes that are free on the file's file system, those kept for root among them.
+fn free_blocks(file: &File) -> Option<u64> {
+    // SAFETY: all zeros is a valid value of this struct of numbers.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and the pointer is to a live value.
+    let done = unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut found) } == 0;
+    done.then(|| found.f_bfree.saturating_mul(found.f_frsize))
 }
 
 /// For file systems without `fallocate`: blocks can only be allocated by writing them.
