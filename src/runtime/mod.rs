@@ -25,7 +25,7 @@ pub mod signals;
 pub mod snapshot_thread;
 mod start_error;
 mod thread_dump;
-mod threads;
+pub mod threads;
 mod tree_cell;
 
 /// Runs an ignored test of the calling module in a process of its own, because it changes the whole process (limits,

@@ -1,5 +1,5 @@
-//! Starts threads. The standard library's `spawn` panics if no thread can be created; a server needs an error that
-//! names the limit. A tidy test checks that every thread of the server is started here.
+//! Starts threads. The standard library's `spawn` panics if no thread can be created; server and shell need an error
+//! that names the limit. A tidy test checks that every thread of theirs is started here.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -8,10 +8,7 @@ use std::thread::{Builder, JoinHandle};
 ///
 /// # Errors
 /// The user, service or container may have no more threads. The text names the thread and the limits to check.
-pub(super) fn start<T: Send + 'static>(
-    name: &str,
-    run: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
+pub fn start<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
     Builder::new().name(name.to_owned()).spawn(run).map_err(|e| refused(name, &e))
 }
 

@@ -219,11 +219,13 @@ fn what_a_client_can_make_a_shard_log_is_marked_so() {
 }
 
 #[test]
-fn threads_of_the_server_are_started_where_a_refusal_is_an_error() {
+fn threads_are_started_where_a_refusal_is_an_error() {
     // The standard library's and tokio's own ways panic when no thread can be had, and a panic ends the server.
     let banned = ["thread::spawn(", "thread::Builder", "spawn_blocking(", "thread::scope("];
     let mut wrong = Vec::new();
-    for path in sources().into_iter().filter(|p| part(p) == "runtime" && !p.ends_with("threads.rs")) {
+    for path in
+        sources().into_iter().filter(|p| ["runtime", "cli"].contains(&part(p).as_str()) && !p.ends_with("threads.rs"))
+    {
         let text = fs::read_to_string(&path).unwrap();
         let tests = tests_begin(&path, &text).unwrap_or(usize::MAX);
         for (number, line) in text.lines().enumerate().take(tests) {

@@ -121,7 +121,9 @@ impl Shell {
                 console.interject(&format!("\nWATCHER::\n\n{event}\n"));
             }
         });
-        let client = Arc::new(Client::start(connect, self.options.clone(), watcher));
+        let client =
+            Client::start(connect, self.options.clone(), watcher).map_err(|e| ShellError::new(e.to_string()))?;
+        let client = Arc::new(client);
         self.client.set(client.clone());
         let limit = Duration::from_millis(self.options.timeout_ms.max(0) as u64);
         if self.wait_for_connection && !client.wait_connected(limit) {

@@ -4,20 +4,29 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::SyncSender;
-use std::thread;
 use std::time::Duration;
 
 use super::hosts::Host;
 use super::input::Input;
 use crate::config::socket_addresses;
 use crate::proto::four_letter;
+use crate::runtime::threads;
 
 /// How long the `isro` probe may take.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// Starts the thread of connection number `attempt`.
-pub(crate) fn dial(host: Host, attempt: u64, timeout: Duration, max_frame: usize, tx: SyncSender<Input>) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// No thread can be had.
+pub(crate) fn dial(
+    host: Host,
+    attempt: u64,
+    timeout: Duration,
+    max_frame: usize,
+    tx: SyncSender<Input>,
+) -> io::Result<()> {
+    let run = move || {
         // Sending fails only when the session has ended; then nobody needs the result.
         let error = match connect(&host, timeout) {
             Err(e) => e,
@@ -32,12 +41,13 @@ pub(crate) fn dial(host: Host, attempt: u64, timeout: Duration, max_frame: usize
             },
         };
         let _ = tx.send(Input::Broken { attempt, error: format!("{host}: {error}") });
-    });
+    };
+    threads::start("connection", run).map(drop)
 }
 
 /// Asks `host` with `isro` whether it accepts writes.
 pub(crate) fn probe(host: Host, tx: SyncSender<Input>) {
-    thread::spawn(move || {
+    let run = move || {
         let answer = connect(&host, PROBE).and_then(|mut stream| {
             stream.set_read_timeout(Some(PROBE))?;
             stream.write_all(four_letter::ISRO.as_bytes())?;
@@ -49,7 +59,9 @@ pub(crate) fn probe(host: Host, tx: SyncSender<Input>) {
         if matches!(answer, Ok(a) if a == *b"rw\n") {
             let _ = tx.send(Input::Writable(host));
         }
-    });
+    };
+    // Without a thread nothing is asked, which is like no answer: the next probe comes.
+    let _ = threads::start("probe", run);
 }
 
 /// Tries every address of the name; the error is that of the last one.

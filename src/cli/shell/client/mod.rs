@@ -16,6 +16,7 @@ mod state;
 mod tests;
 pub(crate) mod watches;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::time::Duration;
@@ -79,10 +80,13 @@ fn argument(checked: Result<(), String>) -> Outcome<()> {
 impl Client {
     /// Starts a session with one of the servers in `connect` and returns at once. `watcher` is called on the session's
     /// thread.
-    pub(crate) fn start(connect: hosts::ConnectString, options: Options, watcher: Watcher) -> Client {
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub(crate) fn start(connect: hosts::ConnectString, options: Options, watcher: Watcher) -> io::Result<Client> {
         let request_timeout = options.request_timeout;
-        let (tx, shared) = send_thread::start(options, connect.hosts, connect.chroot.clone(), watcher);
-        Client { tx, shared, chroot: connect.chroot, request_timeout }
+        let (tx, shared) = send_thread::start(options, connect.hosts, connect.chroot.clone(), watcher)?;
+        Ok(Client { tx, shared, chroot: connect.chroot, request_timeout })
     }
 
     /// The session's current state.

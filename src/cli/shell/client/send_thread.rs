@@ -3,11 +3,10 @@
 //! delivered before any later reply.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::dial::{dial, probe};
@@ -21,6 +20,7 @@ use super::{Options, chroot};
 use crate::jute::Reader;
 use crate::proto::request::{Request, put_auth, put_framed_body, put_ping, xid};
 use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader};
+use crate::runtime::threads;
 use crate::types::{Op, SessionId, Zxid, path};
 
 /// Most inputs that may wait. A faster reader thread blocks, so memory stays bounded.
@@ -79,12 +79,15 @@ pub(crate) struct Keeper {
 }
 
 /// Starts the thread of a session. It runs until the session has ended and its [`super::Client`] is dropped.
+///
+/// # Errors
+/// No thread can be had.
 pub(crate) fn start(
     options: Options,
     hosts: Vec<Host>,
     chroot: Option<String>,
     watcher: Watcher,
-) -> (SyncSender<Input>, Arc<Shared>) {
+) -> io::Result<(SyncSender<Input>, Arc<Shared>)> {
     let (tx, rx) = sync_channel(QUEUE);
     let shared = Arc::new(Shared::new());
     let now = Instant::now();
@@ -120,8 +123,8 @@ pub(crate) fn start(
         probe_interval: FIRST_PROBE,
         last_probe: now,
     };
-    thread::spawn(move || keeper.run(rx));
-    (tx, shared)
+    threads::start("session", move || keeper.run(rx))?;
+    Ok((tx, shared))
 }
 
 impl Keeper {
@@ -271,7 +274,10 @@ impl Keeper {
         self.attempt += 1;
         self.last_sent = now;
         self.link = Link::Dialing;
-        dial(host, self.attempt, self.connect_timeout, self.options.max_frame, self.tx.clone());
+        let dialed = dial(host, self.attempt, self.connect_timeout, self.options.max_frame, self.tx.clone());
+        if let Err(e) = dialed {
+            self.disconnected(&e.to_string());
+        }
     }
 
     /// The socket is connected: sends handshake, credentials and watches together; the server reads them in order.

@@ -103,7 +103,7 @@ fn setup_with(
     let (tx, events) = channel();
     let watcher = Box::new(move |e: &WatchedEvent| drop(tx.send(e.clone())));
     let connect = ConnectString::parse(&format!("127.0.0.1:{port}{chroot}")).unwrap();
-    Setup { client: Client::start(connect, options, watcher), events, server }
+    Setup { client: Client::start(connect, options, watcher).expect("a thread"), events, server }
 }
 
 impl Setup {
