@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ask::{ask, connect};
 use super::output::{self, complain, line, out};
-use super::server_paths::{Client, Site};
+use super::server_paths::{Client, Site, env};
 use super::{ControlArgs, daemon};
 use crate::config::{ExitCode, host_and_port};
 use crate::proto::four_letter;
@@ -19,6 +19,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// Number of lines of the server's output that are shown when it has ended unexpectedly.
 const LAST_WORDS: usize = 12;
+
+/// Set to something, this environment variable of zkServer.sh forbids to create the data directories.
+pub(super) const NO_CREATE: &str = "ZOO_DATADIR_AUTOCREATE_DISABLE";
+/// The same for the server.
+pub(super) const NO_CREATE_PROPERTY: &str = "-Dzookeeper.datadir.autocreate=false";
 
 /// The exit codes for success and failure, as in zkServer.sh.
 const OK: ExitCode = ExitCode::Finished;
@@ -46,7 +51,7 @@ pub(super) fn start(args: &ControlArgs) -> ExitCode {
 }
 
 fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
-    let no_create = std::env::var_os("ZOO_DATADIR_AUTOCREATE_DISABLE").is_some_and(|v| !v.is_empty());
+    let no_create = env(NO_CREATE).is_some();
     if no_create && let Some(missing) = missing_directory(site) {
         line(&missing);
         return FAILED;
@@ -109,16 +114,46 @@ fn make_directories(site: &Site) -> Result<(), String> {
 }
 
 fn spawn_server(site: &Site, properties: &[(String, String)], no_create: bool) -> Result<Child, String> {
+    let mut command = server_command(site, properties, no_create)?;
+    daemon::spawn(&mut command, &site.out_file).map_err(|e| {
+        let program = command.get_program().display();
+        format!("{program} cannot be started with its output in {}: {e}", site.out_file.display())
+    })
+}
+
+fn server_command(site: &Site, properties: &[(String, String)], no_create: bool) -> Result<Command, String> {
     let program = std::env::current_exe().map_err(|e| format!("the path of this program is unknown: {e}"))?;
-    let mut command = Command::new(&program);
+    let mut command = Command::new(program);
     command.arg("serve").args(&site.file);
     command.args(properties.iter().map(|(k, v)| format!("-D{k}={v}")));
-    if no_create {
-        command.arg("-Dzookeeper.datadir.autocreate=false");
+    command.args(no_create.then_some(NO_CREATE_PROPERTY));
+    Ok(command)
+}
+
+/// Prints the command that `start` runs, as a line for a shell.
+pub(super) fn print_cmd(args: &ControlArgs) -> ExitCode {
+    let site = match site(args) {
+        Ok(site) => site,
+        Err(code) => return code,
+    };
+    match server_command(&site, &args.properties.pairs(), env(NO_CREATE).is_some()) {
+        Ok(command) => {
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            let words: Vec<String> = words.map(|word| quoted(&word.to_string_lossy())).collect();
+            let file = quoted(&site.out_file.display().to_string());
+            line(&format!("{} >> {file} 2>&1 < /dev/null", words.join(" ")));
+            OK
+        }
+        Err(what) => {
+            complain(&what);
+            FAILED
+        }
     }
-    daemon::spawn(&mut command, &site.out_file).map_err(|e| {
-        format!("{} cannot be started with its output in {}: {e}", program.display(), site.out_file.display())
-    })
+}
+
+/// A word as a shell has to read it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn await_serving(site: &Site, child: &mut Child) -> ExitCode {

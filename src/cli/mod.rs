@@ -13,6 +13,7 @@ mod daemon;
 mod date;
 mod log;
 mod output;
+mod script;
 mod serve;
 mod server_paths;
 pub mod shell;
@@ -53,6 +54,8 @@ enum Command {
     Restart(ControlArgs),
     /// Ask a server for its mode
     Status(ControlArgs),
+    /// Print the command that `start` runs
+    PrintCmd(ControlArgs),
     /// ZooKeeper's shell (zkCli), interactive or for one command
     Shell(shell::ShellArgs),
     /// Print or check transaction logs
@@ -89,6 +92,9 @@ struct ControlArgs {
     /// Directory that contains zoo.cfg, like zkServer.sh's option
     #[arg(long, value_name = "DIR")]
     config: Option<std::path::PathBuf>,
+    /// Directory for the output of a server that `start` starts, if $ZOO_LOG_DIR is not set [default: dataDir]
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<std::path::PathBuf>,
     #[command(flatten)]
     properties: Properties,
 }
@@ -117,12 +123,17 @@ fn exit_codes() -> String {
 
 /// Runs the command that the process's arguments name; `run` is called for `serve`.
 pub fn main(run: RunServer) -> process::ExitCode {
-    match Cli::parse().command {
+    let args = match script::translate(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(code) => return code.into(),
+    };
+    match Cli::parse_from(args).command {
         Command::Serve(args) => serve::serve(&args, run).into(),
         Command::Start(args) => control::start(&args).into(),
         Command::Stop(args) => control::stop(&args).into(),
         Command::Restart(args) => control::restart(&args).into(),
         Command::Status(args) => control::status(&args).into(),
+        Command::PrintCmd(args) => control::print_cmd(&args).into(),
         Command::Shell(args) => shell::run(args),
         Command::Log(args) => log::run(&args).into(),
         Command::Snapshot(args) => snapshot::run(&args).into(),

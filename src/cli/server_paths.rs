@@ -42,17 +42,17 @@ impl Site {
             None => built_in(),
         };
         pairs.extend(args.properties.pairs());
-        Site::of(file, &pairs)
+        Site::of(file, &pairs, args.log_dir.as_deref())
     }
 
-    fn of(file: Option<PathBuf>, pairs: &[(String, String)]) -> Result<Site, String> {
+    fn of(file: Option<PathBuf>, pairs: &[(String, String)], log_dir: Option<&Path>) -> Result<Site, String> {
         let name = file.as_ref().map_or("the command line".into(), |f| f.display().to_string());
         let data_dir = get(pairs, "dataDir")
             .map(PathBuf::from)
             .ok_or_else(|| format!("{name}: dataDir is not set: add a line dataDir=/path"))?;
         let data_log_dir = get(pairs, "dataLogDir").map_or(data_dir.clone(), PathBuf::from);
         let pid_file = env("ZOOPIDFILE").map_or(data_dir.join("zookeeper_server.pid"), PathBuf::from);
-        let log_dir = env("ZOO_LOG_DIR").map_or(data_dir.clone(), PathBuf::from);
+        let log_dir = env("ZOO_LOG_DIR").map(PathBuf::from).or(log_dir.map(Path::to_owned)).unwrap_or(data_dir.clone());
         let user = env("USER").unwrap_or_else(|| "root".into());
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
@@ -67,12 +67,13 @@ impl Site {
     }
 }
 
-fn env(name: &str) -> Option<String> {
+/// An environment variable that is set to something.
+pub(super) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
 /// A file name without a directory is looked for in the configuration directory, if there is one.
-fn config_file(named: Option<&str>, dir: Option<&Path>) -> Option<PathBuf> {
+pub(super) fn config_file(named: Option<&str>, dir: Option<&Path>) -> Option<PathBuf> {
     match (named, dir) {
         (Some(name), Some(dir)) if !name.contains('/') => Some(dir.join(name)),
         (Some(name), _) => Some(name.into()),
@@ -134,7 +135,7 @@ mod tests {
     fn site(text: &str, dir: &Path) -> Result<Site, String> {
         let file = dir.join("zoo.cfg");
         std::fs::write(&file, text.replace("DIR", &dir.display().to_string())).expect("written");
-        Site::of(Some(file.clone()), &read_pairs(&file).expect("parses"))
+        Site::of(Some(file.clone()), &read_pairs(&file).expect("parses"), None)
     }
 
     fn client_of(text: &str, my_id: &str) -> Option<(String, u16, bool)> {

@@ -1,6 +1,8 @@
 //! `zabra start|stop|restart|status` with real processes, and the output of zkServer.sh; and what `serve` prints for a
 //! bad configuration.
 
+mod script_names;
+
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -49,10 +51,24 @@ impl Drop for Site {
 fn zabra(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zabra"));
     command.current_dir(dir);
-    for name in ["ZOOCFGDIR", "ZOOCFG", "ZOO_LOG_DIR", "ZOOPIDFILE", "ZOO_DATADIR_AUTOCREATE_DISABLE", "RUST_LOG"] {
+    without_settings(&mut command);
+    command
+}
+
+/// Removes what the caller of the tests may have set for a server of his own.
+fn without_settings(command: &mut Command) {
+    for name in [
+        "ZOOCFGDIR",
+        "ZOOCFG",
+        "ZOO_LOG_DIR",
+        "ZOOPIDFILE",
+        "ZOO_DATADIR_AUTOCREATE_DISABLE",
+        "SERVER_JVMFLAGS",
+        "JVMFLAGS",
+        "RUST_LOG",
+    ] {
         command.env_remove(name);
     }
-    command
 }
 
 fn said(output: Output) -> (i32, String, String) {
