@@ -5,6 +5,7 @@ pub mod auth_packet;
 pub mod election;
 pub mod hello;
 pub mod leader;
+pub mod learner;
 pub mod links;
 pub mod message;
 pub mod notification;

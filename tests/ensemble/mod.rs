@@ -2,5 +2,6 @@
 
 mod bytes;
 mod election;
+mod learner;
 mod links;
 mod recorded;

@@ -23,6 +23,8 @@ pub struct Message {
     pub place: String,
     /// Milliseconds since the first message of the file, if they were recorded.
     pub at_ms: Option<f64>,
+    /// `e`, `q` or `o` and a number.
+    pub connection: String,
     /// The sender; `None` for a connection that was closed before its server had sent its id.
     pub from: Option<ServerId>,
     /// The receiver.
@@ -61,7 +63,7 @@ pub fn walks() -> Vec<Walk> {
 
 fn message(place: &str, line: &str) -> Message {
     let fields: Vec<&str> = line.split(' ').collect();
-    let [time, _connection, ends, kind, bytes] = fields[..] else { panic!("{place}: {} fields", fields.len()) };
+    let [time, connection, ends, kind, bytes] = fields[..] else { panic!("{place}: {} fields", fields.len()) };
     let (from, to) = ends.split_once('>').unwrap_or_else(|| panic!("{place}: {ends}"));
     let number = |text: &str| text.parse().unwrap_or_else(|e| panic!("{place}: {text}: {e}"));
     let server = |text: &str| (text != "-").then(|| ServerId(number(text)));
@@ -77,7 +79,8 @@ fn message(place: &str, line: &str) -> Message {
         other => panic!("{place}: {other}"),
     };
     let bytes = if kind == Kind::End { Vec::new() } else { unhex(place, bytes) };
-    Message { place: place.to_owned(), at_ms, from: server(from), to: server(to), kind, bytes }
+    let connection = connection.to_owned();
+    Message { place: place.to_owned(), at_ms, connection, from: server(from), to: server(to), kind, bytes }
 }
 
 fn unhex(place: &str, text: &str) -> Vec<u8> {
