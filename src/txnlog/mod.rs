@@ -5,8 +5,8 @@
 //!   before serving.
 //! * While serving, one thread runs a [`log::Log`]: it takes records, and syncs, rolls and asks for snapshots when they
 //!   are due.
-//! * Beside it run [`snapshotter::Snapshotter`] and [`purge::purge`]; for learners there are
-//!   [`proposal_reader::LogCursor`] and [`truncate::truncate`].
+//! * Beside it run [`snapshotter::Snapshotter`] and [`purge::purge`]; a leader reads for its learners with
+//!   [`feed::Feeder`], a learner has [`truncate::truncate`].
 //! * Tools: [`verify`], [`scan::LogReader`].
 //!
 //! The format is that of Apache, byte for byte, with two additions that Apache ignores: a trailer in each record (see
@@ -18,6 +18,9 @@ mod commit_delay;
 pub mod disk;
 mod end_mark;
 pub mod epoch;
+pub mod feed;
+#[cfg(test)]
+mod feed_tests;
 pub mod log;
 pub mod names;
 pub mod proposal_reader;

@@ -10,34 +10,37 @@ use super::record::follows;
 use super::scan::{End, LogReader};
 use crate::types::Zxid;
 
-/// A position in the log.
-pub struct LogCursor<'d, D: Dir> {
-    dir: &'d D,
+/// A position in the log. The directory is passed to every call, so that a cursor can be kept beside it.
+pub struct LogCursor<D: Dir> {
     files: VecDeque<LogFile>,
     reader: Option<(String, LogReader<D::Reader>)>,
     from: Zxid,
+    /// The transaction that must come before the first one that is wanted, if it is known.
+    base: Option<Zxid>,
     seen: Option<Zxid>,
-    bytes: u64,
 }
 
-impl<'d, D: Dir> LogCursor<'d, D> {
-    /// Starts at the first transaction with zxid `from` or later. Transactions that are appended meanwhile may or may
-    /// not be read.
-    pub fn open(dir: &'d D, from: Zxid) -> io::Result<LogCursor<'d, D>> {
+impl<D: Dir> LogCursor<D> {
+    /// Starts at the first transaction with zxid `from` or later, whatever comes before it. Transactions that are
+    /// appended meanwhile may or may not be read.
+    pub fn open(dir: &D, from: Zxid) -> io::Result<LogCursor<D>> {
         let logs = list_logs(dir)?;
         let first = logs.iter().rposition(|f| f.first <= from).unwrap_or(0);
         let files: VecDeque<LogFile> = logs.into_iter().skip(first).collect();
         let begins_late = files.front().is_some_and(|f| f.first > from);
         assert!(!begins_late || first == 0, "a file before {} was passed over that holds {from}", files[0].name);
         assert!(files.iter().is_sorted_by_key(|f| f.first), "files are read in the order of their first transactions");
-        let bytes = files.iter().map(|f| f.len).sum();
-        Ok(LogCursor { dir, files, reader: None, from, seen: None, bytes })
+        Ok(LogCursor { files, reader: None, from, base: None, seen: None })
     }
 
-    /// Total length of the files that there were to read, for comparison with the size of a snapshot
-    /// (`snapshotSizeFactor`).
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Starts with the transaction that follows `after`. That one need not be in the log: it may be where a snapshot or
+    /// an epoch begins.
+    pub fn open_after(dir: &D, after: Zxid) -> io::Result<LogCursor<D>> {
+        assert!(after >= Zxid::ZERO, "nothing follows {after}");
+        let mut cursor = LogCursor::open(dir, after)?;
+        cursor.from = Zxid(after.0 + 1);
+        cursor.base = Some(after);
+        Ok(cursor)
     }
 
     /// Appends the next proposal (header, transaction, digest) to `out` and returns its zxid; `None` at the end of the
@@ -45,11 +48,11 @@ impl<'d, D: Dir> LogCursor<'d, D> {
     ///
     /// # Errors
     /// The log is damaged, or transactions are missing in it: the learner needs a snapshot.
-    pub fn next_into(&mut self, out: &mut Vec<u8>) -> io::Result<Option<Zxid>> {
+    pub fn next_into(&mut self, dir: &D, out: &mut Vec<u8>) -> io::Result<Option<Zxid>> {
         loop {
             if self.reader.is_none() {
                 let Some(file) = self.files.pop_front() else { return Ok(None) };
-                let reader = LogReader::open(self.dir, &file.name)?;
+                let reader = LogReader::open(dir, &file.name)?;
                 self.reader = Some((file.name, reader));
             }
             let Some((name, reader)) = &mut self.reader else { return Ok(None) };
@@ -58,12 +61,15 @@ impl<'d, D: Dir> LogCursor<'d, D> {
                     let z = record.header.zxid;
                     // The same zxid twice is an error record of Apache's leader, see `recovery`.
                     let again = self.seen == Some(z);
-                    if self.seen.is_some() && !again && !follows(&record, Zxid::ZERO, self.seen) {
+                    let is_wanted = z >= self.from && !again;
+                    let base = self.base.filter(|_| is_wanted).unwrap_or(Zxid::ZERO);
+                    let must_follow = self.seen.is_some() || (is_wanted && self.base.is_some());
+                    if must_follow && !again && !follows(&record, base, self.seen) {
                         return Err(bad(format!("{name}: at byte {at} transactions before {z} are missing")));
                     }
                     assert!(self.seen.is_none_or(|seen| seen <= z), "{z} comes behind {:?}", self.seen);
                     self.seen = Some(z);
-                    if z >= self.from && !again {
+                    if is_wanted {
                         let before = out.len();
                         out.extend_from_slice(record.proposal);
                         assert!(out.len() > before, "the proposal of {z} is empty");
@@ -97,7 +103,7 @@ mod tests {
         let mut cursor = LogCursor::open(disk, Zxid(from))?;
         let mut all = Vec::new();
         let mut buf = Vec::new();
-        while let Some(z) = cursor.next_into(&mut buf)? {
+        while let Some(z) = cursor.next_into(disk, &mut buf)? {
             assert_eq!(buf, payload(z, None));
             buf.clear();
             all.push(z.0);

@@ -21,7 +21,7 @@ use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 const READ_SIZE: usize = 1 << 20;
 /// Limit for the part after the znodes: digest block, zxid block and seals take 67 bytes, and a digest of version 1 a
 /// few more.
-const MAX_TAIL: usize = 4096;
+pub(super) const MAX_TAIL: usize = 4096;
 const SEAL_LEN: usize = 13;
 
 /// Why a snapshot cannot be read.
@@ -200,6 +200,13 @@ fn read_tail<S: Read>(s: &mut Stream<S>) -> Result<Tail, SnapshotError> {
     assert!(tail.seals > 0, "a snapshot is taken for whole without a seal");
     tail.bytes = s.at;
     Ok(tail)
+}
+
+/// Reads the blocks after the image from `bytes`, which hold nothing else. `adler` is the checksum of everything before.
+pub(super) fn read_tail_of(bytes: &[u8], adler: simd_adler32::Adler32) -> Result<Tail, SnapshotError> {
+    let mut s = Stream::new(bytes);
+    s.adler = adler;
+    read_tail(&mut s)
 }
 
 /// A buffered source that computes a checksum while it is read.
