@@ -63,6 +63,11 @@ impl Members {
         Members { version, ..self }
     }
 
+    /// Whether two memberships have the same servers and quorums.
+    pub fn is_same_but_for_version(&self, other: &Members) -> bool {
+        self.members == other.members && self.verifier == other.verifier && self.standalone == other.standalone
+    }
+
     /// The quorum system.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier

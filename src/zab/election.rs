@@ -2,7 +2,7 @@
 //! `FastLeaderElection.lookForLeader` and the part of its `WorkerReceiver` that answers. Connections are handled
 //! elsewhere.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::notification::Notification;
 use super::vote::{Held, ServerState, Vote};
 use crate::quorum::{Member, Members, Role};
-use crate::types::{Epoch, ServerId, Zxid};
+use crate::types::{CLIENT_LOG, Epoch, ServerId, Zxid};
 
 /// The waiting times of an election, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,10 @@ impl Electorate {
     }
 }
 
+/// Longest text of a configuration that is adopted from a notification, in bytes: a few thousand servers. Written again
+/// with all its defaults it still fits into a notification.
+const MAX_CONFIG: usize = 128 << 10;
+
 /// What the election wants done.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub enum Want {
@@ -88,6 +92,9 @@ pub enum Want {
     Connect,
     /// The election is over. The state in the vote is what this server has become.
     Elected(Held),
+    /// A server whose vote made this one the leader is looking again. A leader that still waits for a quorum may give up
+    /// then (`zookeeper.leader.maxTimeToWaitForEpoch`).
+    LooksAgain(ServerId),
     /// A sender has a newer configuration than the one in force. Adopt it and call [`Election::start`] again. If it
     /// cannot be parsed, pass the message to [`Election::heard`] again without its configuration.
     Adopt(String),
@@ -132,8 +139,12 @@ pub struct Election {
     reconfig: bool,
     /// The number of the current or last election (Apache's logical clock).
     clock: i64,
+    /// The next election is number 1.
+    renumber: bool,
     /// The result of this server's last election, which it sends to others.
     current: Held,
+    /// The servers whose votes decided the last election.
+    supporters: BTreeSet<ServerId>,
     round: Option<Round>,
 }
 
@@ -144,7 +155,17 @@ impl Election {
         assert!(timing.min_interval_ms > 0 && timing.finalize_ms > 0, "waits of {timing:?}");
         let vote = Vote { leader: me, ..Vote::NOBODY };
         let current = Held { vote, election_epoch: -1, state: ServerState::Looking, version: 0 };
-        Election { me, timing, electorate, reconfig, clock: 0, current, round: None }
+        Election {
+            me,
+            timing,
+            electorate,
+            reconfig,
+            clock: 0,
+            renumber: false,
+            current,
+            supporters: BTreeSet::new(),
+            round: None,
+        }
     }
 
     /// The state of this server.
@@ -162,9 +183,22 @@ impl Election {
         self.round.as_ref().map(|round| round.wake_ms)
     }
 
-    /// Sets the configuration in force. A round that is in progress continues until [`Election::start`] is called.
+    /// Sets the configuration in force. A round that is in progress continues until [`Election::start`] is called. If
+    /// more than the version changes, elections are numbered from 1 again, as on Apache.
     pub fn set_electorate(&mut self, electorate: Electorate) {
+        if !electorate.members.is_same_but_for_version(&self.electorate.members) {
+            self.renumber = true;
+        }
         self.electorate = electorate;
+        if self.round.is_none() {
+            self.renumber();
+        }
+    }
+
+    fn renumber(&mut self) {
+        if std::mem::take(&mut self.renumber) {
+            self.clock = 0;
+        }
     }
 
     /// The leader is established: from now on votes carry its epoch, so that they agree with those of servers that come
@@ -191,6 +225,7 @@ impl Election {
         if self.current.election_epoch < 0 || self.round.is_some() {
             self.current.vote = Vote { leader: self.me, zxid: last, peer_epoch: epoch };
         }
+        self.renumber();
         self.clock = self.clock.saturating_add(1);
         assert!(self.clock > 0, "an election begins with the number {}", self.clock);
         let interval_ms = self.timing.min_interval_ms;
@@ -213,8 +248,12 @@ impl Election {
     /// A notification from server `from`.
     pub fn heard(&mut self, now_ms: i64, from: ServerId, said: &Notification, wants: &mut Vec<Want>) {
         if self.round.is_some() && self.reconfig && said.config_version() > Some(self.electorate.members.version()) {
-            wants.extend(said.config.clone().map(Want::Adopt));
-            return;
+            match &said.config {
+                Some(config) if config.len() <= MAX_CONFIG => return wants.push(Want::Adopt(config.clone())),
+                _ => {
+                    tracing::warn!(target: CLIENT_LOG, server = from.0, "a configuration that is too long is passed over")
+                }
+            }
         }
         let held = said.held;
         if !self.electorate.has_voter(from) {
@@ -225,6 +264,9 @@ impl Election {
         let asks = held.state == ServerState::Looking;
         let Some(round) = &self.round else {
             if asks {
+                if self.current.state == ServerState::Leading && self.supporters.contains(&from) {
+                    wants.push(Want::LooksAgain(from));
+                }
                 self.tell(from, self.current.vote, self.current.election_epoch, wants);
             }
             return;
@@ -243,6 +285,8 @@ impl Election {
         let Some(round) = self.round.as_mut().filter(|round| now_ms >= round.wake_ms) else { return };
         if round.finalizing {
             let vote = round.proposal;
+            let held = Held { vote, election_epoch: self.clock, state: ServerState::Looking, version: 0 };
+            self.supporters = supporters(&round.received, &held);
             return self.end(vote, self.clock, wants);
         }
         round.interval_ms = (round.interval_ms * 2).min(self.timing.max_interval_ms);
@@ -269,6 +313,8 @@ impl Election {
         assert!(round.received.values().all(is_of_round), "a vote of another election is counted in {}", self.clock);
         let is_settled = |held: &Held| matches!(held.state, ServerState::Following | ServerState::Leading);
         assert!(round.settled.values().all(is_settled), "a server that is still looking counts as settled");
+        let has_next = round.proposal == round.own || round.proposal.zxid != Zxid::NONE;
+        assert!(has_next, "{:?} is proposed, which is of a server without a history", round.proposal);
         assert!(round.interval_ms > 0, "an election repeats every {} ms", round.interval_ms);
     }
 
@@ -347,16 +393,17 @@ impl Election {
             true => clock_fits,
             false => votes.get(&leader).is_some_and(|vote| vote.state == ServerState::Leading),
         };
-        let mut joins = false;
+        let decides = |votes: &BTreeMap<_, _>| agreed(&self.electorate, votes, &held) && leads(votes);
+        let mut votes = &mut round.received;
         if clock_fits {
-            round.received.insert(from, Held { version: 0, ..held });
-            joins = agreed(&self.electorate, &round.received, &held) && leads(&round.received);
+            votes.insert(from, Held { version: 0, ..held });
         }
-        if !joins {
-            round.settled.insert(from, held);
-            joins = agreed(&self.electorate, &round.settled, &held) && leads(&round.settled);
+        if !clock_fits || !decides(votes) {
+            votes = &mut round.settled;
+            votes.insert(from, held);
         }
-        if joins {
+        if decides(votes) {
+            self.supporters = supporters(votes, &held);
             self.end(held.vote, held.election_epoch, wants);
         }
     }
@@ -401,6 +448,11 @@ fn message(vote: Vote, election_epoch: i64, state: ServerState, electorate: &Ele
     let mut out = Vec::new();
     Notification::put(&mut out, &vote, election_epoch, state, &electorate.members.text());
     out.into()
+}
+
+/// The servers that agree with `wanted`.
+fn supporters(votes: &BTreeMap<ServerId, Held>, wanted: &Held) -> BTreeSet<ServerId> {
+    votes.iter().filter(|(_, vote)| wanted.agrees(vote)).map(|(server, _)| *server).collect()
 }
 
 /// Whether the servers that agree with `wanted` are a quorum in every configuration that counts.

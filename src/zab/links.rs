@@ -85,6 +85,8 @@ struct Conn {
 pub struct Links {
     me: ServerId,
     electorate: Electorate,
+    /// This server's addresses.
+    own: Vec<ElectionAddress>,
     /// Whether the hello names all addresses (`multiAddress.enabled`).
     all_addresses: bool,
     hello_timeout_ms: i64,
@@ -99,7 +101,9 @@ impl Links {
     pub fn new(me: ServerId, electorate: Electorate, all_addresses: bool, hello_timeout_ms: i64) -> Links {
         assert!(hello_timeout_ms > 0, "a time-out of {hello_timeout_ms} ms");
         let (peers, conns) = (BTreeMap::new(), BTreeMap::new());
-        Links { me, electorate, all_addresses, hello_timeout_ms, peers, conns, next_observer: -1 }
+        let own = electorate.member(me).map(election_addresses).unwrap_or_default();
+        assert!(!own.is_empty(), "{me:?} has no address in its first configuration");
+        Links { me, electorate, own, all_addresses, hello_timeout_ms, peers, conns, next_observer: -1 }
     }
 
     /// Says `message` to a server: at once, or when there is a connection. What waited for it is replaced.
@@ -193,9 +197,18 @@ impl Links {
         self.conns.values().filter(|c| c.server.is_none()).map(|c| c.hello_until_ms).min()
     }
 
-    /// Another configuration is in force. As on Apache every connection is closed; they come back when something has to be said.
+    /// Another configuration is in force. If more than its version has changed, every connection is closed, as on Apache; they
+    /// come back when something has to be said.
     pub fn set_electorate(&mut self, electorate: Electorate, wants: &mut Vec<Want>) {
+        let same = electorate.members.is_same_but_for_version(&self.electorate.members);
         self.electorate = electorate;
+        // A server that is in no configuration keeps the addresses that it had.
+        if let Some(own) = self.electorate.member(self.me).map(election_addresses).filter(|own| !own.is_empty()) {
+            self.own = own;
+        }
+        if same {
+            return;
+        }
         let all: Vec<_> = self.conns.keys().copied().collect();
         all.into_iter().for_each(|conn| self.close(conn, wants));
     }
@@ -220,9 +233,10 @@ impl Links {
     }
 
     fn hello(&self) -> Hello {
-        let mut own = self.electorate.member(self.me).map(election_addresses).unwrap_or_default();
-        assert!(!own.is_empty(), "{:?} says hello and has no address", self.me);
-        let addresses = if self.all_addresses { Addresses::Several(own) } else { Addresses::One(own.swap_remove(0)) };
+        let addresses = match (&self.own[..], self.all_addresses) {
+            (all, true) => Addresses::Several(all.to_vec()),
+            (all, false) => Addresses::One(all[0].clone()),
+        };
         Hello { server: self.me, addresses }
     }
 

@@ -8,6 +8,7 @@ pub mod leader;
 pub mod learner;
 pub mod links;
 pub mod message;
+pub mod messenger;
 pub mod notification;
 pub mod packet;
 pub mod vote;

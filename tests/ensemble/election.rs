@@ -1,9 +1,8 @@
-//! Elections: those recorded from Apache servers, with one of ours in place of each, and many simulated ones.
+//! Elections: what counts, who is answered, and many simulated ones. `walks` has those recorded from Apache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::recorded::{Kind, Walk, walks};
 use zabra::quorum::{Member, Members, Role};
 use zabra::types::{Epoch, ServerId, Zxid};
 use zabra::zab::election::{Candidate, Election, Electorate, Timing, Want};
@@ -28,18 +27,19 @@ pub fn read(message: &[u8]) -> Notification {
     Notification::read(body).expect("a notification")
 }
 
-/// One of our servers in place of a recorded one.
+/// One of our servers.
 struct Stand {
     election: Election,
     wants: Vec<Want>,
     told: BTreeMap<ServerId, BTreeSet<Vec<u8>>>,
     elected: Vec<Held>,
+    look_again: Vec<ServerId>,
 }
 
 impl Stand {
     fn new(me: ServerId, electorate: Electorate) -> Stand {
         let election = Election::new(me, Timing::default(), electorate, false);
-        Stand { election, wants: Vec::new(), told: BTreeMap::new(), elected: Vec::new() }
+        Stand { election, wants: Vec::new(), told: BTreeMap::new(), elected: Vec::new(), look_again: Vec::new() }
     }
 
     fn settle(&mut self) {
@@ -47,6 +47,7 @@ impl Stand {
             match want {
                 Want::Tell { to, message } => _ = self.told.entry(to).or_default().insert(message.to_vec()),
                 Want::Elected(held) => self.elected.push(held),
+                Want::LooksAgain(server) => self.look_again.push(server),
                 Want::Connect => {}
                 Want::Adopt(text) => panic!("adopts {text}"),
             }
@@ -59,81 +60,6 @@ impl Stand {
             self.settle();
         }
     }
-}
-
-/// Replays a recording for one server. Everything that Apache's server sent must be among what ours sends to the same
-/// server. Nothing that ours sends after Apache's has stopped sending may be about another leader.
-fn replay(walk: &Walk, me: ServerId) {
-    let electorate = electorate(walk.config.iter().map(String::as_str));
-    let role = electorate.members.get(me).map_or(Role::Participant, |member| member.role);
-    let mut stand = Stand::new(me, electorate);
-    let said = walk.messages.iter().filter(|m| m.kind == Kind::Notification);
-    let first = said.clone().find(|m| m.from == Some(me)).map(|m| read(&m.bytes)).expect("it says something");
-    let candidate = Candidate { role, last: Zxid::ZERO, epoch: Epoch(0) };
-    assert!(first.held.state == ServerState::Looking && first.held.election_epoch == 1, "{}: no start", walk.name);
-    let begin = said.clone().find(|m| m.from == Some(me)).and_then(|m| m.at_ms).expect("a time") as i64;
-    stand.election.start(begin, candidate, &mut stand.wants);
-    stand.settle();
-    for message in said {
-        let now_ms = begin.max(message.at_ms.expect("a time") as i64);
-        stand.until(now_ms);
-        let notification = read(&message.bytes);
-        if message.to == Some(me) {
-            let from = message.from.expect("a server");
-            stand.election.heard(now_ms, from, &notification, &mut stand.wants);
-        } else if message.from == Some(me) {
-            let held = notification.held;
-            if held.state != ServerState::Looking {
-                assert_eq!(stand.election.state(), held.state, "{}", message.place);
-                stand.election.established(held.vote.peer_epoch);
-            }
-        }
-        stand.settle();
-    }
-    stand.until(begin + 60_000);
-    // Once more with the established epoch, to include answers that Apache's server gave before the recording began.
-    for message in walk.messages.iter().filter(|m| m.kind == Kind::Notification && m.to == Some(me)) {
-        let from = message.from.expect("a server");
-        stand.election.heard(begin + 60_000, from, &read(&message.bytes), &mut stand.wants);
-        stand.settle();
-    }
-    for message in walk.messages.iter().filter(|m| m.kind == Kind::Notification && m.from == Some(me)) {
-        let to = message.to.expect("a server");
-        // Apache pairs the ports of several addresses in the order of a hash table; no other server produces that text.
-        let same = |told: &Vec<u8>| match walk.name.as_str() {
-            "election-multi-address" => read(told).held == read(&message.bytes).held,
-            _ => *told == message.bytes,
-        };
-        assert!(
-            stand.told.get(&to).is_some_and(|told| told.iter().any(same)),
-            "{}: {:?} is never told {to:?}",
-            message.place,
-            read(&message.bytes).held
-        );
-    }
-    let [elected] = stand.elected[..] else { panic!("{}: {me:?} elects {:?}", walk.name, stand.elected) };
-    // Whoever has settled by the end says who leads; where nobody asked any more, it is what the last votes were for.
-    let held = walk.messages.iter().filter(|m| m.kind == Kind::Notification).map(|m| read(&m.bytes).held);
-    let leader = held.max_by_key(|held| held.state != ServerState::Looking).map(|held| held.vote.leader);
-    assert_eq!(Some(elected.vote.leader), leader, "{}: {me:?}", walk.name);
-}
-
-#[test]
-fn first_starts_of_apache_servers_go_the_same_way_with_one_of_ours() {
-    let mut replayed = 0;
-    for walk in walks() {
-        let servers = match walk.name.as_str() {
-            "election-first-start-of-three" | "election-multi-address" => 1..=3,
-            "election-five-servers-one-by-one" => 1..=5,
-            "observer-joins" => 4..=4,
-            _ => continue,
-        };
-        for me in servers {
-            replay(&walk, ServerId(me));
-            replayed += 1;
-        }
-    }
-    assert_eq!(replayed, 12);
 }
 
 /// How a server answers questions after the election, depending on who asks.
@@ -274,6 +200,31 @@ fn what_does_not_count_changes_nothing() {
 }
 
 #[test]
+fn a_leader_learns_which_of_its_voters_look_again() {
+    let mut two = Two::among(5, Zxid(5));
+    two.hears(1, 1, ServerState::Looking, 2, 5, 1);
+    two.hears(2, 4, ServerState::Looking, 4, 1, 1);
+    two.hears(3, 3, ServerState::Looking, 2, 5, 1);
+    two.0.until(1000);
+    assert_eq!((two.elected(), two.0.election.state()), (Some((2, 1)), ServerState::Leading));
+    // 4 voted for another one, 5 not at all, and 3 says that it follows.
+    two.hears(1001, 4, ServerState::Looking, 4, 1, 2);
+    two.hears(1002, 5, ServerState::Looking, 5, 1, 1);
+    two.hears(1003, 3, ServerState::Following, 2, 5, 1);
+    assert_eq!(two.0.look_again, []);
+    two.hears(1004, 1, ServerState::Looking, 1, 4, 2);
+    assert_eq!(two.0.look_again, [ServerId(1)]);
+    // A follower needs not know.
+    let mut two = Two::new(Zxid(5));
+    two.hears(1, 3, ServerState::Looking, 3, 9, 1);
+    two.hears(2, 1, ServerState::Looking, 3, 9, 1);
+    two.0.until(1000);
+    assert_eq!(two.elected(), Some((3, 1)));
+    two.hears(1001, 1, ServerState::Looking, 1, 4, 2);
+    assert_eq!(two.0.look_again, []);
+}
+
+#[test]
 fn a_newer_configuration_is_taken_in_first() {
     let members = electorate(["server.1=a:1:2", "server.2=b:1:2"]);
     let mut election = Election::new(ServerId(2), Timing::default(), members, true);
@@ -291,6 +242,25 @@ fn a_newer_configuration_is_taken_in_first() {
     election.heard(1, ServerId(1), &Notification { config: None, ..said }, &mut wants);
     let Some(Want::Tell { to: ServerId(1), message }) = wants.first() else { panic!("{wants:?}") };
     assert_eq!(read(message).held.vote, vote);
+}
+
+#[test]
+fn elections_are_numbered_anew_after_another_configuration() {
+    let mut stand = Stand::new(ServerId(2), electorate(["server.1=a:1:2", "server.2=b:1:2"]));
+    let candidate = Candidate { role: Role::Participant, last: Zxid(0), epoch: Epoch(0) };
+    let round = |stand: &mut Stand| {
+        stand.told.clear();
+        stand.election.start(0, candidate, &mut stand.wants);
+        stand.settle();
+        read(stand.told[&ServerId(1)].first().expect("told")).held.election_epoch
+    };
+    assert_eq!((round(&mut stand), round(&mut stand)), (1, 2));
+    // Only the version is new.
+    let members = (*electorate(["server.1=a:1:2", "server.2=b:1:2"]).members).clone().with_version(Zxid(9));
+    stand.election.set_electorate(Electorate { members: members.into(), next: None });
+    assert_eq!(round(&mut stand), 3);
+    stand.election.set_electorate(electorate(["server.1=a:1:2", "server.2=b:1:2", "server.3=c:1:2"]));
+    assert_eq!((round(&mut stand), round(&mut stand)), (1, 2));
 }
 
 /// Many servers, with slow links that are sometimes cut.
@@ -352,7 +322,7 @@ impl World {
                     self.links.insert((from, to), (at.max(cut), message.to_vec()));
                 }
                 Want::Elected(_) => self.servers.get_mut(&from).expect("it runs").since_ms = self.now_ms,
-                Want::Connect => {}
+                Want::Connect | Want::LooksAgain(_) => {}
                 Want::Adopt(text) => panic!("{from:?} adopts {text}"),
             }
         }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::election::{electorate, read};
 use bytes::Bytes;
 use zabra::types::{ConnId, Epoch, ServerId, Zxid};
+use zabra::zab::election::Electorate;
 use zabra::zab::hello::{Addresses, ElectionAddress, Hello};
 use zabra::zab::links::{Links, Want};
 use zabra::zab::notification::Notification;
@@ -176,6 +177,25 @@ fn whoever_says_nothing_is_closed() {
     let mut one = One::new(1);
     let wants: Vec<_> = (0..200).flat_map(|i| one.accept(i, &hello(100 + i as i64, "x"))).collect();
     assert_eq!(wants.iter().filter(|want| matches!(want, Want::Close { .. })).count(), 200 - 64);
+}
+
+#[test]
+fn another_configuration_closes_all_connections_unless_only_its_version_is_new() {
+    let mut two = One::new(2);
+    two.accept(1, &hello(3, "h3"));
+    let members = electorate(LINES).members;
+    let newer = (*members).clone().with_version(Zxid(9));
+    two.links.set_electorate(Electorate { members: newer.into(), next: None }, &mut two.wants);
+    assert_eq!((two.links.server(ConnId(1)), &two.wants[..]), (Some(ServerId(3)), &[][..]));
+    // This server is not in the next one. It keeps the address that it had, and still joins the others.
+    two.links.set_electorate(electorate([LINES[0], LINES[2]]), &mut two.wants);
+    assert_eq!((two.links.server(ConnId(1)), &two.wants[..]), (None, &[close(1)][..]));
+    two.wants.clear();
+    assert_eq!(two.tell(1, 7), [dial(1, "h1", 3881, None)]);
+    two.links.dialed(ServerId(1), ConnId(2), &mut two.wants);
+    let Some(Want::Write { bytes, .. }) = two.wants.first() else { panic!("{:?}", two.wants) };
+    let Ok(Some((said, _))) = Hello::read(bytes) else { panic!("{bytes:?}") };
+    assert_eq!(said.addresses, Addresses::One(ElectionAddress { host: "h2".into(), port: 3882 }));
 }
 
 /// Five servers, connections that break, sockets that are full.

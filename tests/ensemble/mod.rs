@@ -5,3 +5,4 @@ mod election;
 mod learner;
 mod links;
 mod recorded;
+mod walks;

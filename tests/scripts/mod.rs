@@ -1,6 +1,6 @@
 //! Tests that can be read as text: the commands in a file drive the shipped turns of shards and peer core and the
-//! shipped log, and below each command stands what they send to clients and to each other. `README.md` in this folder
-//! explains the language.
+//! shipped log, and below each command stands what they send to clients and to each other. Scripts of elections drive the
+//! election and its links. `README.md` in this folder explains the language.
 //!
 //! A line that begins with `> ` is a command. Comments (`#`) and empty lines are kept. All other lines are the output
 //! of the commands: `UPDATE_EXPECT=1 cargo test --test zabra scripts::` writes them again.
@@ -8,6 +8,7 @@
 mod client;
 mod command;
 mod doubles;
+mod election;
 mod journal;
 mod member;
 mod show;
@@ -32,6 +33,20 @@ macro_rules! scripts {
 }
 
 scripts! {
+    election_dead_member
+    election_first_start
+    election_hello_forms
+    election_joiner
+    election_leader_killed
+    election_leader_slept
+    election_member_returns
+    election_observers
+    election_partitioned_member
+    election_restart
+    election_stale_votes
+    election_stranger
+    election_tie_break
+    election_two_connections
     peer_after_sync
     peer_epoch_roll_over
     peer_multi
@@ -78,7 +93,9 @@ fn run(name: &str) {
     let script = format!("{}.txt", name.replace('_', "-"));
     let path = folder().join(&script);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut world = World::default();
+    let mut servers = World::default();
+    let mut electors = election::World::default();
+    let is_election = name.starts_with("election_");
     let mut shown = String::new();
     for (line, source) in text.lines().enumerate() {
         let is_kept = source.is_empty() || source.starts_with('#') || source.starts_with("> ");
@@ -88,7 +105,8 @@ fn run(name: &str) {
         }
         if let Some(command) = source.strip_prefix("> ") {
             let _running = Running { script: &script, line: line + 1, command };
-            for said in world.command(command) {
+            let said = if is_election { electors.command(command) } else { servers.command(command) };
+            for said in said {
                 shown.push_str("  ");
                 shown.push_str(&said);
                 shown.push('\n');
