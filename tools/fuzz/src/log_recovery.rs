@@ -182,7 +182,7 @@ fn look(disk: &TestDisk) {
     verify::logs(disk).expect("a disk without faults");
     if let Ok(mut cursor) = LogCursor::open(disk, Zxid(2)) {
         let mut out = Vec::new();
-        while let Ok(Some(_)) = cursor.next_into(&mut out) {
+        while let Ok(Some(_)) = cursor.next_into(disk, &mut out) {
             out.clear();
         }
     }
