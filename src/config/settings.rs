@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::address::HostAddr;
 use super::ensemble::Ensemble;
 use crate::auth::DigestAlg;
-use crate::session::throttle::ThrottleSettings;
+use crate::session::connection_throttle::ThrottleSettings;
 
 /// Everything a server is configured with. `Default` has the defaults of ZooKeeper 3.9, except that purging is on.
 #[derive(Clone, PartialEq, Debug)]

@@ -10,7 +10,7 @@ use super::{Outbox, Peer, PeerOptions, Role, close};
 use crate::jute::Put;
 use crate::pipeline::messages::{ToPeer, ToShard, touch_interval_ms};
 use crate::pipeline::prep::{Prep, PrepStatus, Proposal, WriteRequest};
-use crate::session::throttle::Admitted;
+use crate::session::large_requests::Admitted;
 use crate::session::tracker::SessionTracker;
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, Origin, ServerId, SessionId, ShardId, Zxid};

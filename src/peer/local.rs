@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::session::throttle::Admitted;
+use crate::session::large_requests::Admitted;
 use crate::txn::TxnHeader;
 use crate::types::{ConnId, Cxid, Op, SessionId, ShardId};
 

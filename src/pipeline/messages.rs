@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::WriteRequest;
-use crate::session::throttle::Admitted;
+use crate::session::large_requests::Admitted;
 use crate::types::acl::SharedAcl;
 use crate::types::{ConnId, EventType, Id, SessionId, ShardId, Zxid};
 

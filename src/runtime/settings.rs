@@ -13,7 +13,7 @@ use crate::peer::{PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::proto::four_letter;
-use crate::session::throttle::{LargeRequests, SharedConnectionThrottle};
+use crate::session::{LargeRequests, SharedConnectionThrottle};
 use crate::shard::ShardOptions;
 use crate::shard::Throttles;
 use crate::shard::request_throttler::RequestThrottle;
@@ -215,8 +215,9 @@ mod tests {
         let on = throttles(&c, 2, Now::default(), 1);
         let (a, b) = (shard(&c, ShardId(0), 2, on.clone()).throttles, shard(&c, ShardId(1), 2, on).throttles);
         assert_eq!((a.requests.max_requests, b.requests.max_requests), (3, 3));
-        let connect =
-            |t: &Throttles| t.connections.as_ref().unwrap().admit(1, crate::session::throttle::Wanted::Global);
+        let connect = |t: &Throttles| {
+            t.connections.as_ref().unwrap().admit(1, crate::session::connection_throttle::Wanted::Global)
+        };
         assert_eq!([&a, &b, &a].map(connect), [Some(1), Some(2), None]);
         let _held = a.large.as_ref().unwrap().admit(15, true).unwrap();
         assert!(b.large.as_ref().unwrap().admit(11, true).is_err());

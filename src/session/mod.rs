@@ -1,15 +1,18 @@
-//! Sessions: ids, passwords, expiry, and the throttle for new connections. Mirrors `SessionTracker`.
+//! Sessions: ids, passwords, expiry, the throttle for new connections and the bound on large requests. Mirrors
+//! `SessionTracker`.
 
+pub mod connection_throttle;
 pub mod ids;
+pub mod large_requests;
 pub mod passwd;
 pub mod table;
-pub mod throttle;
 pub mod tracker;
 
+pub use connection_throttle::SharedConnectionThrottle;
 pub use ids::SessionIds;
+pub use large_requests::LargeRequests;
 pub use passwd::passwd_matches;
 pub use table::SessionTable;
-pub use throttle::{ConnectionThrottle, LargeRequests, SharedConnectionThrottle};
 pub use tracker::SessionTracker;
 
 /// The timeout of a session in milliseconds: what the client asked for, but within the server's bounds. If the lower

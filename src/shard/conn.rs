@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::arrivals::Arrivals;
 use super::latency::Latency;
 use crate::limits;
-use crate::session::throttle::Admitted;
+use crate::session::large_requests::Admitted;
 use crate::types::acl::host_address;
 use crate::types::{Id, Now, Op, SessionId, Zxid};
 

@@ -5,8 +5,8 @@ use super::conn::Phase;
 use super::{CloseHow, Outbox, Shard};
 use crate::pipeline::messages::ToPeer;
 use crate::proto::{ConnectRequest, ConnectResponse};
+use crate::session::connection_throttle::Wanted;
 use crate::session::passwd::passwd_matches;
-use crate::session::throttle::Wanted;
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Now, SessionId};
 

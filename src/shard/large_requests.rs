@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::conn::{Conn, Phase};
 use super::{CloseHow, Outbox, Shard};
-use crate::session::throttle::Admitted;
+use crate::session::large_requests::Admitted;
 use crate::types::{CLIENT_LOG, ConnId, Now};
 
 /// How often waiting large writes are checked while nothing happens in this shard, in milliseconds.

@@ -33,7 +33,7 @@ use crate::auth::Providers;
 use crate::jute::Chunk;
 use crate::limits;
 use crate::pipeline::messages::{ToPeer, ToShard};
-use crate::session::throttle::{LargeRequests, SharedConnectionThrottle};
+use crate::session::{LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
 use crate::watch::WatchTable;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{LARGE_WRITE, LARGE_WRITES_IN_PIPELINE, MAX_UNANSWERED_BYTES, OUT_HIGH_WATER, TURN_REPLIES};
-use crate::session::throttle::LargeRequests;
+use crate::session::large_requests::LargeRequests;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::types::Cxid;
 use bytes::Bytes;

@@ -16,7 +16,7 @@ use crate::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use crate::proto::reply::put_reply;
 use crate::proto::request::{Request, xid};
 use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader};
-use crate::session::throttle::Admitted;
+use crate::session::large_requests::Admitted;
 use crate::tree::{Tree, TreeOptions};
 use crate::txn::{Txn, TxnHeader};
 use crate::types::{ConnId, Cxid, ErrorCode, Now, Op, Origin, SessionId, ShardId, Zxid};

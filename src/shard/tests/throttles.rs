@@ -3,7 +3,8 @@
 use super::*;
 use crate::auth::Providers;
 use crate::proto::request::put_auth;
-use crate::session::throttle::{LargeRequests, SharedConnectionThrottle, ThrottleSettings};
+use crate::session::connection_throttle::ThrottleSettings;
+use crate::session::{LargeRequests, SharedConnectionThrottle};
 
 #[test]
 fn handshakes_over_the_limit_are_closed() {
