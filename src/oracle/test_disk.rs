@@ -127,10 +127,14 @@ impl State {
         })
     }
 
+    /// Bytes of all files together.
+    fn used(&self) -> u64 {
+        self.live.values().map(|i| self.inodes[*i].live.len() as u64).sum()
+    }
+
     /// An error unless there is space for `more` bytes.
     fn fits(&self, more: u64) -> io::Result<()> {
-        let used: u64 = self.live.values().map(|i| self.inodes[*i].live.len() as u64).sum();
-        if self.capacity.is_none_or(|all| used + more <= all) {
+        if self.capacity.is_none_or(|all| self.used() + more <= all) {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::StorageFull, format!("no space left for {more} bytes (small disk)")))
@@ -363,24 +367,17 @@ impl Dir for TestDisk {
 
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<TestSegment> {
         let mut s = self.state();
-        let ready = s.ready.take().filter(|inode| s.inodes[*inode].live.len() as u64 >= len);
-        s.op(if ready.is_some() { Need::Nothing } else { Need::Space })?;
+        s.op(Need::Space)?;
+        // The new file takes the place of one that was prepared and does not fit.
+        if s.ready.take().is_some() {
+            s.live.remove(PREPARED);
+            s.pending.push(NameOp::Remove { name: PREPARED.to_owned() });
+        }
         if s.live.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, name.to_owned()));
         }
-        let inode = match ready {
-            Some(inode) => {
-                s.live.remove(PREPARED);
-                s.live.insert(name.to_owned(), inode);
-                s.pending.push(NameOp::Rename { from: PREPARED.to_owned(), to: name.to_owned(), inode });
-                inode
-            }
-            None => {
-                s.fits(len)?;
-                s.segment(name, len, head)
-            }
-        };
-        let len = s.inodes[inode].live.len() as u64;
+        s.fits(len)?;
+        let inode = s.segment(name, len, head);
         Ok(TestSegment { disk: self.clone(), inode, len })
     }
 
@@ -394,6 +391,26 @@ impl Dir for TestDisk {
         if may && s.fits(len).is_ok() && s.ready.is_none() && !s.ops.is_multiple_of(4) {
             s.ready = Some(s.segment(PREPARED, len, head));
         }
+    }
+
+    fn take_prepared(&mut self, name: &str, least: u64, _head: &[u8]) -> io::Result<Option<TestSegment>> {
+        let mut s = self.state();
+        let Some(inode) = s.ready.filter(|inode| s.inodes[*inode].live.len() as u64 >= least) else { return Ok(None) };
+        s.op(Need::Nothing)?;
+        s.ready = None;
+        if s.live.contains_key(name) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, name.to_owned()));
+        }
+        s.live.remove(PREPARED);
+        s.live.insert(name.to_owned(), inode);
+        s.pending.push(NameOp::Rename { from: PREPARED.to_owned(), to: name.to_owned(), inode });
+        let len = s.inodes[inode].live.len() as u64;
+        Ok(Some(TestSegment { disk: self.clone(), inode, len }))
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let s = self.state();
+        s.capacity.map(|all| all.saturating_sub(s.used()))
     }
 
     fn give_back_prepared(&mut self) -> io::Result<()> {
@@ -437,14 +454,14 @@ impl Dir for TestDisk {
         s.sync_file(inode)
     }
 
-    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()> {
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, tail: &[u8]) -> io::Result<()> {
         let mut s = self.state();
         s.op(Need::Space)?;
         let inode = s.find(name)?;
         let file = &mut s.inodes[inode];
         let same = file.live[from as usize..to as usize].to_vec();
         file.write(from as usize, &same);
-        file.write(to as usize, behind);
+        file.write(to as usize, tail);
         s.sync_file(inode)
     }
 
@@ -492,7 +509,7 @@ impl Segment for TestSegment {
         let mut s = self.disk.state();
         // A store to a mapping cannot fail; after a crash it has no effect.
         if s.op(Need::Nothing).is_ok() {
-            assert!(at + bytes.len() as u64 <= self.len, "write behind the segment's end");
+            assert!(at + bytes.len() as u64 <= self.len, "write beyond the segment's end");
             s.inodes[self.inode].write(at as usize, bytes);
         }
     }

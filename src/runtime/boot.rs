@@ -32,8 +32,8 @@ use crate::shard::Shard;
 use crate::tree::Tree;
 use crate::txnlog::recovery::{RecoveryError, Report};
 use crate::txnlog::restore::recover_tree_in_steps;
-use crate::txnlog::snapshotter::first_snapshot;
-use crate::txnlog::writer::LogWriter;
+use crate::txnlog::snapshotter::{Snapshotter, file_len, first_snapshot};
+use crate::txnlog::writer::{LogWriter, SnapshotRoom};
 use crate::types::{Now, SessionId, ShardId, Zxid};
 use crate::watch::interest::MAX_SHARDS;
 use crate::watch::{Interest, WatchTable};
@@ -58,6 +58,7 @@ struct Loaded {
     replayed: u64,
     digests: Vec<(Zxid, u64)>,
     took: Startup,
+    room: SnapshotRoom,
 }
 
 fn serve(config: Config) -> Result<(), StartError> {
@@ -215,8 +216,18 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
         std::fs::remove_file(mark)
             .map_err(|e| StartError::new(ExitCode::DataDir, format!("{}: {e}", mark.display())))?;
     }
+    let room = snapshot_room(snap, log, &recovered.report).map_err(|e| StartError::new(ExitCode::DataDir, e))?;
     let digests = recovered.report.logged_digests.iter().copied().collect();
-    Ok(Loaded { tree, sessions, replayed, digests, took })
+    Ok(Loaded { tree, sessions, replayed, digests, took, room })
+}
+
+/// The space that the log has to leave for the next snapshot.
+fn snapshot_room(snap: &FsDir, log: &FsDir, report: &Report) -> io::Result<SnapshotRoom> {
+    if !snap.shares_a_disk_with(log)? {
+        return Ok(SnapshotRoom::default());
+    }
+    let newest = report.snapshot.as_ref().map_or(Ok(0), |name| file_len(snap, name))?;
+    Ok(SnapshotRoom::new(newest, report.log_bytes))
 }
 
 fn millis_since(began: Now) -> u64 {
@@ -334,11 +345,11 @@ impl Server {
         });
         let (parts_tx, parts_rx) = snapshot_thread::channel();
         let thread_error = |e| StartError::new(ExitCode::Unexpected, e);
-        let snapshots = snapshot_thread::start(snap, settings::snapshot(&config), shared.clone(), parts_rx)
-            .map_err(thread_error)?;
+        let snapshotter = Snapshotter::new(snap, settings::snapshot(&config)).sharing(loaded.room.clone());
+        let snapshots = snapshot_thread::start(snapshotter, shared.clone(), parts_rx).map_err(thread_error)?;
         let (log_events, events) = mailbox::mailbox::<LogEvent>(Bell::Core(wakers[peer_core].clone()));
         let log = log.with_segments_ahead()?;
-        let writer = LogWriter::new(log, last, settings::log(&config));
+        let writer = LogWriter::new(log, last, settings::log(&config)).leaving(loaded.room);
         let log = LogThread::start(writer, settings::log_thread(&config, loaded.replayed, all_cpus), log_events)
             .map_err(thread_error)?;
         let mut peer = Some(PeerCore::new(peer, last, peer_inbox, log, events, parts_tx));

@@ -14,7 +14,6 @@ use super::shared::Shared;
 use super::threads;
 use crate::config::ExitCode;
 use crate::txnlog::disk::Dir;
-use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{SnapshotPart, Snapshotter};
 
 /// Starts the thread. It ends when all senders are gone; an unfinished snapshot then keeps its temporary name.
@@ -22,8 +21,7 @@ use crate::txnlog::snapshotter::{SnapshotPart, Snapshotter};
 /// # Errors
 /// The thread cannot be created.
 pub fn start<D>(
-    dir: D,
-    options: SnapshotOptions,
+    snapshotter: Snapshotter<D>,
     shared: Arc<Shared>,
     parts: Receiver<SnapshotPart>,
 ) -> io::Result<JoinHandle<()>>
@@ -32,7 +30,7 @@ where
 {
     threads::start("snapshot", move || {
         cores::let_others_go_first();
-        if let Err(error) = write_all(dir, options, &shared, &parts) {
+        if let Err(error) = write_all(snapshotter, &shared, &parts) {
             fatal(ExitCode::TxnLog, format!("a snapshot cannot be written: {error}"));
         }
     })
@@ -44,12 +42,10 @@ pub fn channel() -> (Sender<SnapshotPart>, Receiver<SnapshotPart>) {
 }
 
 fn write_all<D: Dir>(
-    dir: D,
-    options: SnapshotOptions,
+    mut snapshotter: Snapshotter<D>,
     shared: &Shared,
     parts: &Receiver<SnapshotPart>,
 ) -> io::Result<()> {
-    let mut snapshotter = Snapshotter::new(dir, options);
     for part in parts {
         if let Some(event) = snapshotter.take(Clock::now(), part)? {
             shared.to_peer(event.into());

@@ -20,7 +20,7 @@ use crate::txnlog::recovery::{Recovered, RecoveryError, RecoveryOptions};
 use crate::txnlog::restore::recover_tree;
 use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
-use crate::txnlog::writer::{LogOptions, LogWriter};
+use crate::txnlog::writer::{LogOptions, LogWriter, SnapshotRoom};
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
@@ -218,7 +218,8 @@ impl Node {
         let interest = Arc::new(Interest::new());
         let peer = Peer::new(self.options.peer(), &tree, &sessions, now);
         let shards = process::shards((0..self.options.shards).map(|i| self.options.shard(i)), &interest);
-        let writer = LogWriter::new(self.log.clone(), last, self.options.log);
+        let room = if self.options.two_dirs { SnapshotRoom::default() } else { SnapshotRoom::new(0, 0) };
+        let writer = LogWriter::new(self.log.clone(), last, self.options.log).leaving(room.clone());
         let sink = Sink { writer, lies: self.lies };
         self.process = Some(Process::new(Parts {
             peer,
@@ -226,7 +227,7 @@ impl Node {
             shards,
             interest,
             log: Log::new(sink, self.options.run(recovered.report.replayed), seed),
-            snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot()),
+            snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot()).sharing(room),
             seed,
             tree,
         }));

@@ -25,9 +25,13 @@ pub trait Dir: Send {
     /// exists already.
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Self::Segment>;
     /// Announces that a segment of about `len` bytes which begins with `head` will be created soon, so that it can be
-    /// prepared. Until then nothing of it is visible under a log's name. A failure is not reported here;
-    /// `create_segment` will report it.
+    /// prepared. Until [`Dir::take_prepared`] nothing of it is visible under a log's name. A failure is not reported
+    /// here; `create_segment` will report it.
     fn prepare_segment(&mut self, len: u64, head: &[u8]);
+    /// What [`Dir::create_segment`] would create, if it was prepared and has at least `least` bytes.
+    fn take_prepared(&mut self, name: &str, least: u64, head: &[u8]) -> io::Result<Option<Self::Segment>>;
+    /// Bytes that are free for new files. `None` if nobody knows.
+    fn free_bytes(&self) -> Option<u64>;
     /// Frees the space of a prepared segment, and the space that closed segments have still to free, because space is
     /// short.
     fn give_back_prepared(&mut self) -> io::Result<()>;
@@ -40,10 +44,10 @@ pub trait Dir: Send {
     fn open(&self, name: &str) -> io::Result<Self::Reader>;
     /// Cuts or extends (with zeros) an existing file to `len` bytes and syncs it.
     fn set_len(&mut self, name: &str, len: u64) -> io::Result<()>;
-    /// Writes the bytes of `from..to` of an existing file again and `behind` after them, and syncs the file. After a
+    /// Writes the bytes of `from..to` of an existing file again and `tail` after them, and syncs the file. After a
     /// failed sync a page may be marked clean in memory although it is not on the disk; only writing to it again brings
     /// it there.
-    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()>;
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, tail: &[u8]) -> io::Result<()>;
     /// Renames inside the directory, replacing `to`.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.

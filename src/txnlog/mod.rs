@@ -36,6 +36,7 @@ mod sink;
 pub mod snapshot;
 pub mod snapshot_read;
 pub mod snapshotter;
+mod space;
 pub mod truncate;
 pub mod verify;
 pub mod writer;

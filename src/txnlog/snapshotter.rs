@@ -5,6 +5,7 @@ use std::io;
 
 use super::disk::{Dir, Writer};
 use super::snapshot::{SnapshotOptions, SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
+use super::space::SnapshotRoom;
 use crate::tree::Tree;
 use crate::txn::TxnDigest;
 use crate::types::acl::SharedAcl;
@@ -53,6 +54,8 @@ struct Open<W: Writer> {
     zxid: Zxid,
     digest: Option<TxnDigest>,
     began_ms: i64,
+    /// From [`SnapshotRoom::begin_snapshot`].
+    logged: u64,
 }
 
 /// The state machine. After an error it cannot be used any more: the file stays under its temporary name, and recovery
@@ -63,12 +66,19 @@ pub struct Snapshotter<D: Dir> {
     open: Option<Open<D::Writer>>,
     /// The zxid of the last finished snapshot.
     last: Option<Zxid>,
+    /// Space that the log leaves free.
+    room: SnapshotRoom,
 }
 
 impl<D: Dir> Snapshotter<D> {
     /// Writes to `dir` (`dataDir/version-2`).
     pub fn new(dir: D, options: SnapshotOptions) -> Snapshotter<D> {
-        Snapshotter { dir, options, open: None, last: None }
+        Snapshotter { dir, options, open: None, last: None, room: SnapshotRoom::default() }
+    }
+
+    /// Tells the log on the same file system how much space the next snapshot is likely to need.
+    pub fn sharing(self, room: SnapshotRoom) -> Snapshotter<D> {
+        Snapshotter { room, ..self }
     }
 
     /// Handles the next piece.
@@ -85,7 +95,8 @@ impl<D: Dir> Snapshotter<D> {
                 assert!(self.last.is_none_or(|last| last <= zxid), "a snapshot of {zxid} after one of {:?}", self.last);
                 let mut writer = SnapshotWriter::begin(&mut self.dir, zxid, self.options)?;
                 writer.put(&head(&sessions, &acls))?;
-                self.open = Some(Open { writer, zxid, digest, began_ms: now.mono_ms });
+                let logged = self.room.begin_snapshot();
+                self.open = Some(Open { writer, zxid, digest, began_ms: now.mono_ms, logged });
                 Ok(None)
             }
             SnapshotPart::Nodes(nodes) => {
@@ -96,16 +107,23 @@ impl<D: Dir> Snapshotter<D> {
                 Ok(Some(SnapshotEvent::Took(nodes.len())))
             }
             SnapshotPart::End => {
-                let Open { writer, zxid, digest, began_ms } = self.open.take().expect("an end comes inside a snapshot");
+                let open = self.open.take().expect("an end comes inside a snapshot");
+                let Open { writer, zxid, digest, began_ms, logged } = open;
                 let digest = digest.map(|d| ZxidDigest { zxid, version: d.version, digest: d.digest });
                 assert!(now.mono_ms >= began_ms, "the monotonic clock went back from {began_ms} to {}", now.mono_ms);
                 assert!(digest.is_none_or(|d| d.zxid == zxid), "the digest is not of {zxid}: {digest:?}");
-                writer.finish(&mut self.dir, digest, zxid)?;
+                let name = writer.finish(&mut self.dir, digest, zxid)?;
                 self.last = Some(zxid);
+                self.room.end_snapshot(file_len(&self.dir, &name)?, logged);
                 Ok(Some(SnapshotEvent::Done { zxid, took_ms: now.mono_ms - began_ms }))
             }
         }
     }
+}
+
+/// The length of a file of the directory; 0 if somebody has removed it.
+pub fn file_len<D: Dir>(dir: &D, name: &str) -> io::Result<u64> {
+    Ok(dir.list()?.iter().find(|(n, _)| n == name).map_or(0, |(_, len)| *len))
 }
 
 /// The beginning of a snapshot: sessions and ACL lists.

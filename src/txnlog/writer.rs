@@ -6,10 +6,9 @@ use super::disk::{Dir, Segment};
 use super::end_mark::{self, Mark};
 use super::names::{log_name, parse_log_name};
 use super::record::{FILE_HEADER, Framed};
+pub use super::space::SnapshotRoom;
+use super::space::{self, ROOM, Sizes, padded};
 use crate::types::Zxid;
-
-/// Apache's readers take a length of zero for the end of a file, so at least this many zeros follow the last record.
-const ROOM: u64 = 4096;
 
 /// Settings of the log's files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +48,8 @@ pub struct LogWriter<D: Dir> {
     failed: bool,
     /// The name of the open segment, for messages.
     name: String,
-    closed_bytes: u64,
+    /// Space that allocations leave for the next snapshot.
+    room: SnapshotRoom,
     /// There is an end mark after the last record, or there is no record to mark.
     is_marked: bool,
 }
@@ -58,7 +58,7 @@ impl<D: Dir> LogWriter<D> {
     /// Continues a log whose last transaction is `last`, in a new file. Nothing is created before the first append.
     pub fn new(dir: D, last: Zxid, options: LogOptions) -> LogWriter<D> {
         assert!(options.prealloc_bytes <= 1 << 40, "preAllocSize of {} bytes", options.prealloc_bytes);
-        assert!(last >= Zxid::ZERO, "a log cannot go on behind {last}");
+        assert!(last >= Zxid::ZERO, "a log cannot go on after {last}");
         LogWriter {
             dir,
             options,
@@ -67,10 +67,15 @@ impl<D: Dir> LogWriter<D> {
             durable: last,
             failed: false,
             name: String::new(),
-            closed_bytes: 0,
+            room: SnapshotRoom::default(),
             // Recovery has written one.
             is_marked: true,
         }
+    }
+
+    /// Leaves room for a snapshot on the log's file system when it allocates more than a record needs.
+    pub fn leaving(self, room: SnapshotRoom) -> LogWriter<D> {
+        LogWriter { room, ..self }
     }
 
     /// The zxid of the last transaction appended.
@@ -93,22 +98,12 @@ impl<D: Dir> LogWriter<D> {
         &self.name
     }
 
-    /// Bytes of log written by this process since [`LogWriter::snapshot_begun`]. Mirrors `getTotalLogSize`.
-    pub fn bytes_since_snapshot(&self) -> u64 {
-        self.closed_bytes + self.open.as_ref().map_or(0, |o| o.end)
-    }
-
-    /// Sets [`LogWriter::bytes_since_snapshot`] back to 0.
-    pub fn snapshot_begun(&mut self) {
-        self.closed_bytes = 0;
-    }
-
     /// Sets the last zxid to `last` although the log does not lead to it: a snapshot was installed, or the log was
     /// truncated. The next append opens a new file.
     pub fn restart_at(&mut self, last: Zxid) -> io::Result<()> {
-        assert!(last >= Zxid::ZERO, "a log cannot go on behind {last}");
+        assert!(last >= Zxid::ZERO, "a log cannot go on after {last}");
         self.roll()?;
-        assert!(self.open.is_none(), "the file {} goes on behind a restart", self.name);
+        assert!(self.open.is_none(), "the file {} goes on after a restart", self.name);
         (self.last, self.durable) = (last, last);
         Ok(())
     }
@@ -133,13 +128,11 @@ impl<D: Dir> LogWriter<D> {
         let need = Framed::len(payload);
         if self.open.is_none() {
             let begin = FILE_HEADER.len() as u64;
-            let len = padded(begin + need, step);
             self.name = log_name(zxid);
             assert_eq!(parse_log_name(&self.name), Some(zxid), "a log is named after its first transaction");
             assert_eq!(self.durable, self.last, "a file begins before the one before it is durable");
-            let sizes = Sizes { have: 0, least: padded(begin + need, ROOM), wanted: len };
-            let name = &self.name;
-            let segment = sizes.allocate(&mut self.dir, |dir, len| dir.create_segment(name, len, &FILE_HEADER))?;
+            let (least, wanted) = (padded(begin + need, ROOM), padded(begin + need, step));
+            let segment = self.create(Sizes { have: 0, least, wanted })?;
             assert!(segment.len() >= begin + need + ROOM, "{} has {} bytes of space", self.name, segment.len());
             self.open = Some(Open { segment, end: begin, durable: 0, chain: 0 });
         }
@@ -147,7 +140,9 @@ impl<D: Dir> LogWriter<D> {
         if open.end + need + ROOM > open.segment.len() {
             let (least, wanted) = (padded(open.end + need, ROOM), padded(open.end + need, step));
             let sizes = Sizes { have: open.segment.len(), least, wanted };
-            sizes.allocate(&mut self.dir, |_, len| open.segment.grow(len))?;
+            // What is not synced yet is not counted yet.
+            let reserved = self.room.bytes().map(|bytes| bytes.saturating_add(open.end - open.durable));
+            sizes.allocate(&mut self.dir, reserved, |_, len| open.segment.grow(len))?;
             assert!(open.end + need + ROOM <= open.segment.len(), "{} grew to {} bytes", self.name, open.segment.len());
         }
         // In debug builds only: this is on the append path.
@@ -166,6 +161,17 @@ impl<D: Dir> LogWriter<D> {
         self.last = zxid;
         self.is_marked = false;
         Ok(())
+    }
+
+    /// The file of the next record: the prepared one if it leaves enough space, else a new one.
+    fn create(&mut self, sizes: Sizes) -> io::Result<D::Segment> {
+        let (name, reserved) = (&self.name, self.room.bytes());
+        if !space::may_keep(sizes.wanted, self.dir.free_bytes(), reserved) {
+            self.dir.give_back_prepared()?;
+        } else if let Some(segment) = self.dir.take_prepared(name, sizes.least, &FILE_HEADER)? {
+            return Ok(segment);
+        }
+        sizes.allocate(&mut self.dir, reserved, |dir, len| dir.create_segment(name, len, &FILE_HEADER))
     }
 
     /// Whether [`LogWriter::mark`] would do nothing.
@@ -228,11 +234,12 @@ impl<D: Dir> LogWriter<D> {
             && open.durable < open.end
             && force
         {
-            assert!(open.end <= open.segment.len(), "{} has records behind its end", self.name);
+            assert!(open.end <= open.segment.len(), "{} has records beyond its end", self.name);
             open.segment.sync()?;
             if open.durable == 0 {
                 self.dir.sync_dir()?;
             }
+            self.room.add_logged(open.end - open.durable);
             open.durable = open.end;
         }
         assert!(self.durable <= self.last, "{} is durable and was never appended", self.durable);
@@ -247,10 +254,11 @@ impl<D: Dir> LogWriter<D> {
         }
     }
 
-    /// Announces that [`LogWriter::roll`] follows soon: the next file is prepared meanwhile.
+    /// Announces that [`LogWriter::roll`] follows soon: the next file is prepared meanwhile, if there is much space.
     pub fn prepare(&mut self) {
-        if self.open.is_some() && !self.failed {
-            self.dir.prepare_segment(padded(FILE_HEADER.len() as u64, self.options.prealloc_bytes), &FILE_HEADER);
+        let len = padded(FILE_HEADER.len() as u64, self.options.prealloc_bytes);
+        if self.open.is_some() && !self.failed && space::may_prepare(len, self.dir.free_bytes(), self.room.bytes()) {
+            self.dir.prepare_segment(len, &FILE_HEADER);
         }
     }
 
@@ -268,7 +276,6 @@ impl<D: Dir> LogWriter<D> {
         if let Some(open) = self.open.take() {
             assert!(self.is_marked, "{} is closed without a mark", self.name);
             assert_eq!(open.durable, open.end, "{} is closed before it is durable", self.name);
-            self.closed_bytes += open.end;
             self.dir.close_segment(open.segment, open.end + end_mark::LEN as u64)?;
         }
         Ok(())
@@ -283,55 +290,4 @@ impl<D: Dir> LogWriter<D> {
         }
         Ok(())
     }
-}
-
-/// Possible lengths of a segment, in bytes.
-#[derive(Clone, Copy)]
-struct Sizes {
-    /// The current length.
-    have: u64,
-    /// The length that the next record needs.
-    least: u64,
-    /// The length according to `preAllocSize`.
-    wanted: u64,
-}
-
-impl Sizes {
-    /// Calls `attempt` to allocate the wanted length. If there is not enough space, space that is reserved for later is
-    /// freed first, and then smaller lengths are tried, down to what the record needs. All lengths are whole blocks,
-    /// since recovery expects that of a file without records.
-    fn allocate<D: Dir, T>(self, dir: &mut D, mut attempt: impl FnMut(&mut D, u64) -> io::Result<T>) -> io::Result<T> {
-        let Sizes { have, least, wanted } = self;
-        assert!(have <= least && least <= wanted, "{have}, {least} and {wanted} bytes of a segment");
-        match attempt(dir, wanted) {
-            Err(e) if is_full(&e) => dir.give_back_prepared()?,
-            outcome => return outcome,
-        }
-        let mut len = wanted;
-        loop {
-            assert!((least..=wanted).contains(&len), "{len} bytes are tried, {least} to {wanted} would do");
-            assert!(len.is_multiple_of(ROOM), "{len} bytes are no whole blocks");
-            match attempt(dir, len) {
-                Err(e) if is_full(&e) && len > least => {
-                    let half = (have + (len - have) / 2).next_multiple_of(ROOM);
-                    // Half of one block is rounded up to one block.
-                    len = if half < len { half.max(least) } else { least };
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
-/// Whether the error says that there is no space left.
-fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Length of a segment that has to hold `end` bytes and some zeros: a multiple of `step`, which is rounded up to whole
-/// blocks.
-fn padded(end: u64, step: u64) -> u64 {
-    let len = (end + ROOM).next_multiple_of(step.max(1).next_multiple_of(ROOM));
-    assert!(len >= end + ROOM, "{len} bytes for a segment that has to hold {end}");
-    len
 }

@@ -1,6 +1,5 @@
 //! A thread that spares the log thread some waiting when it begins a new segment: the next segment is allocated, begun
 //! and mapped under a temporary name before it is needed, and the unused blocks of the closed one are freed afterwards.
-//! Plays the part of `FilePadding`, which allocates while writes wait.
 //!
 //! Correctness does not depend on it. If a segment could not be prepared it is made when it is needed, and the error is
 //! reported then. A prepared segment that is not needed, or that a killed process left, is removed. A file that was not
@@ -11,10 +10,8 @@ use crate::config::ExitCode;
 use crate::runtime::start_error::StartError;
 use crate::runtime::{fatal, threads};
 use crossbeam::channel::{self, Receiver, Sender};
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -128,29 +125,6 @@ impl Drop for Ahead {
     }
 }
 
-/// An error unless the space left after a segment of `len` bytes is at least `len` bytes again: a prepared segment must
-/// not take the space of snapshots and of the growing log.
-pub(super) fn leave_room(dir: &Path, len: u64) -> io::Result<()> {
-    let free = free_bytes(dir)?;
-    if free / 2 >= len {
-        return Ok(());
-    }
-    let short = format!("{} bytes, and only {free} are free", len);
-    named(Err(io::Error::new(io::ErrorKind::StorageFull, short)), dir, "make a log segment ahead")
-}
-
-/// Bytes that are free on the directory's file system for users other than root.
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let path = CString::new(dir.as_os_str().as_bytes())?;
-    // SAFETY: all zeros is a valid value of this struct of numbers.
-    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are of live values, the path ends with a zero byte.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut found) } != 0 {
-        return named(Err(io::Error::last_os_error()), dir, "see how much space is free");
-    }
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
 /// Removes a file if it exists.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -164,6 +138,7 @@ mod tests {
     use crate::runtime::disk::{FsDir, FsSegment, NEW_SEGMENT, SyncMethod};
     use crate::txnlog::disk::{Dir, Segment};
     use std::fs;
+    use std::io::ErrorKind;
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
@@ -198,17 +173,24 @@ mod tests {
             assert_eq!(names(&d), [NEW_SEGMENT], "nothing bears a log's name before it is created");
             let made = fs::metadata(tmp.path().join(NEW_SEGMENT)).unwrap();
             assert!(made.blocks() * 512 >= 1 << 16);
-            let s = d.create_segment("log.1", 1 << 16, b"head").unwrap();
+            let s = d.take_prepared("log.1", 1 << 16, b"head").unwrap().unwrap();
             assert_eq!(names(&d), ["log.1"]);
             assert_eq!(fs::metadata(tmp.path().join("log.1")).unwrap().ino(), made.ino());
             check(s, &tmp.path().join("log.1"), 1 << 16);
-            // The next one was not prepared; the one after it is.
-            check(d.create_segment("log.2", 1 << 16, b"head").unwrap(), &tmp.path().join("log.2"), 1 << 16);
-            d.prepare_segment(1 << 16, b"head");
-            check(d.create_segment("log.3", 3 << 16, b"head").unwrap(), &tmp.path().join("log.3"), 3 << 16);
-            d.prepare_segment(1 << 16, b"else");
-            check(d.create_segment("log.4", 1 << 16, b"head").unwrap(), &tmp.path().join("log.4"), 1 << 16);
+            // The next one was not prepared; the one after it is too short, and that after it begins otherwise.
+            for (i, (name, head)) in
+                [("log.2", None), ("log.3", Some(b"head")), ("log.4", Some(b"else"))].iter().enumerate()
+            {
+                if let Some(head) = head {
+                    d.prepare_segment(1 << 16, *head);
+                }
+                let len = (i as u64 + 1) << 16;
+                assert!(d.take_prepared(name, len, b"head").unwrap().is_none());
+                check(d.create_segment(name, len, b"head").unwrap(), &tmp.path().join(name), len);
+            }
             assert_eq!(names(&d), ["log.1", "log.2", "log.3", "log.4"]);
+            d.prepare_segment(1 << 16, b"head");
+            assert_eq!(d.take_prepared("log.4", 1 << 16, b"head").err().unwrap().kind(), ErrorKind::AlreadyExists);
         }
     }
 
@@ -236,12 +218,14 @@ mod tests {
         assert_eq!(names(&d), [""; 0]);
         check(d.create_segment("log.1", 1 << 16, b"head").unwrap(), &tmp.path().join("log.1"), 1 << 16);
         d.prepare_segment(1 << 62, b"head");
+        assert!(d.take_prepared("log.2", 1 << 16, b"head").unwrap().is_none());
         let e = d.create_segment("log.2", 1 << 62, b"head").err().unwrap();
         assert!(e.to_string().contains("log.2: cannot allocate"), "{e}");
         // Somebody removes the prepared file.
         d.prepare_segment(1 << 16, b"head");
         d.settle();
         fs::remove_file(tmp.path().join(NEW_SEGMENT)).unwrap();
+        assert!(d.take_prepared("log.3", 1 << 16, b"head").unwrap().is_none());
         check(d.create_segment("log.3", 1 << 16, b"head").unwrap(), &tmp.path().join("log.3"), 1 << 16);
         assert_eq!(names(&d), ["log.1", "log.3"]);
     }
@@ -258,16 +242,8 @@ mod tests {
         assert_eq!(d.list().unwrap(), [("log.1".to_owned(), 4)]);
         // After that it works as before.
         d.prepare_segment(1 << 16, b"head");
-        check(d.create_segment("log.2", 1 << 16, b"head").unwrap(), &tmp.path().join("log.2"), 1 << 16);
+        check(d.take_prepared("log.2", 1 << 16, b"head").unwrap().unwrap(), &tmp.path().join("log.2"), 1 << 16);
         assert_eq!(names(&d), ["log.1", "log.2"]);
-    }
-
-    #[test]
-    fn nothing_is_made_ahead_that_would_take_most_of_the_space_left() {
-        let tmp = tempfile::tempdir().unwrap();
-        assert!(super::leave_room(tmp.path(), 4096).is_ok());
-        let free = super::free_bytes(tmp.path()).unwrap();
-        assert_eq!(super::leave_room(tmp.path(), free).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     }
 
     #[test]

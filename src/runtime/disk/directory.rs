@@ -1,6 +1,6 @@
 //! One directory: creates, names, lists, reads, cuts and removes files, and locks the directory.
 
-use super::ahead::{self, Ahead};
+use super::ahead::Ahead;
 use super::segment::make_segment;
 use super::{FsSegment, FsWriter, NEW_SEGMENT, SyncMethod, named, removal, set_len};
 use crate::runtime::start_error::StartError;
@@ -8,7 +8,7 @@ use crate::txnlog::disk::{Dir, Reader, Segment};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// One directory of the file system.
@@ -53,27 +53,26 @@ impl FsDir {
     /// The thread cannot be created, or what an earlier process left cannot be removed.
     pub(in crate::runtime) fn with_segments_ahead(self) -> Result<FsDir, StartError> {
         let (new, sync) = (self.at(NEW_SEGMENT), self.sync);
-        let dir = self.path.clone();
-        let make = Box::new(move |len, head: &[u8]| {
-            ahead::leave_room(&dir, len).and_then(|()| make_segment(&new, &new, len, head, sync))
-        });
+        let make = Box::new(move |len, head: &[u8]| make_segment(&new, &new, len, head, sync));
         Ok(FsDir { ahead: Some(Ahead::start(&self.path, make)?), ..self })
     }
 
-    /// The segment prepared ahead, if there is one and it has the wanted length and header.
-    fn take_made(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<Option<FsSegment>> {
+    /// Whether both are on the same file system.
+    ///
+    /// # Errors
+    /// A directory cannot be looked at.
+    pub fn shares_a_disk_with(&self, other: &FsDir) -> io::Result<bool> {
+        let device = |d: &FsDir| named(d.dir.metadata().map(|m| m.dev()), &d.path, "look at the directory");
+        Ok(device(self)? == device(other)?)
+    }
+
+    /// The path of a segment that is to be created.
+    fn unused(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.at(name);
-        let Some(mut segment) = self.ahead.as_mut().and_then(Ahead::take).filter(|s| s.map.starts_with(head)) else {
-            return Ok(None);
-        };
-        segment.grow(len)?;
-        match fs::rename(&segment.path, &path) {
-            // Somebody has removed the file.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            outcome => named(outcome, &path, "name the file")?,
+        if named(path.try_exists(), &path, "look for the file")? {
+            return named(Err(io::Error::from(io::ErrorKind::AlreadyExists)), &path, "create the file");
         }
-        segment.path = path;
-        Ok(Some(segment))
+        Ok(path)
     }
 
     /// Waits until the other thread has finished its work on the directory's files.
@@ -129,13 +128,7 @@ impl Dir for FsDir {
     }
 
     fn create_segment(&mut self, name: &str, len: u64, head: &[u8]) -> io::Result<FsSegment> {
-        let (path, new) = (self.at(name), self.at(NEW_SEGMENT));
-        if named(path.try_exists(), &path, "look for the file")? {
-            return named(Err(io::Error::from(io::ErrorKind::AlreadyExists)), &path, "create the file");
-        }
-        if let Some(segment) = self.take_made(name, len, head)? {
-            return Ok(segment);
-        }
+        let (path, new) = (self.unused(name)?, self.at(NEW_SEGMENT));
         let mut segment = make_segment(&new, &path, len, head, self.sync)?;
         segment.path.clone_from(&path);
         let outcome = named(fs::rename(&new, &path), &path, "name the file");
@@ -150,6 +143,29 @@ impl Dir for FsDir {
         if let Some(ahead) = &mut self.ahead {
             ahead.prepare(len, head);
         }
+    }
+
+    fn take_prepared(&mut self, name: &str, least: u64, head: &[u8]) -> io::Result<Option<FsSegment>> {
+        let path = self.unused(name)?;
+        let fits = |s: &FsSegment| s.len() >= least && s.map.starts_with(head);
+        // One that does not fit is replaced by the one that is created instead.
+        let Some(mut segment) = self.ahead.as_mut().and_then(Ahead::take).filter(fits) else { return Ok(None) };
+        match fs::rename(&segment.path, &path) {
+            // Somebody has removed the file.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            outcome => named(outcome, &path, "name the file")?,
+        }
+        segment.path = path;
+        Ok(Some(segment))
+    }
+
+    /// Without the blocks kept for root.
+    fn free_bytes(&self) -> Option<u64> {
+        // SAFETY: all zeros is a valid value of this struct of numbers.
+        let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open, and the pointer is to a live value.
+        let done = unsafe { libc::fstatvfs(self.dir.as_raw_fd(), &raw mut found) } == 0;
+        done.then(|| found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn give_back_prepared(&mut self) -> io::Result<()> {
@@ -189,7 +205,7 @@ impl Dir for FsDir {
         set_len(&file, &path, len)
     }
 
-    fn rewrite(&mut self, name: &str, from: u64, to: u64, behind: &[u8]) -> io::Result<()> {
+    fn rewrite(&mut self, name: &str, from: u64, to: u64, tail: &[u8]) -> io::Result<()> {
         self.settle();
         let path = self.at(name);
         let file = named(OpenOptions::new().read(true).write(true).open(&path), &path, "open the file")?;
@@ -201,7 +217,7 @@ impl Dir for FsDir {
             named(file.write_all_at(&buffer[..n], at), &path, "write")?;
             at += n as u64;
         }
-        named(file.write_all_at(behind, to), &path, "write")?;
+        named(file.write_all_at(tail, to), &path, "write")?;
         named(file.sync_data(), &path, "sync the file")
     }
 
@@ -323,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_skipped_to_the_data_behind_it() {
+    fn a_hole_is_skipped_to_the_data_after_it() {
         let tmp = tempfile::tempdir().unwrap();
         let d = open(tmp.path(), SyncMethod::default());
         const HOLE: u64 = 1 << 30;
