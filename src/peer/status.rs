@@ -103,6 +103,15 @@ impl PeerStats {
     }
 }
 
+/// A piece of the list of all sessions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionPiece {
+    /// When each session expires, in monotonic milliseconds, and its id.
+    pub sessions: Vec<(i64, SessionId)>,
+    /// What the next piece comes after; `None`: there is none.
+    pub last: Option<SessionId>,
+}
+
 /// The state of the peer core.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
@@ -117,8 +126,6 @@ pub struct PeerStatus {
     pub approximate_data_size: u64,
     pub digest: u64,
     pub global_sessions: usize,
-    /// Times of expiry (monotonic milliseconds) with the sessions that expire then; empty unless requested.
-    pub expiry: Vec<(i64, Vec<SessionId>)>,
     pub last_snapshot: Option<Finished>,
     pub quotas: Vec<QuotaState>,
 }
@@ -135,10 +142,17 @@ impl Peer {
         leading.reset_counts();
     }
 
-    /// The figures as they are now. `with_sessions` lists expiries and ephemerals too, which takes time with every session.
-    pub fn status(&self, tree: &Tree, with_sessions: bool) -> PeerStatus {
+    /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones.
+    pub fn list_sessions(&self, place: Option<SessionId>, most: usize) -> SessionPiece {
         let Role::Leading(leading) = &self.role;
-        let expiry = if with_sessions { leading.tracker.by_expiry().into_iter().collect() } else { Vec::new() };
+        let ids: Vec<SessionId> = self.sessions.after(place).take(most).collect();
+        let sessions = ids.iter().filter_map(|id| Some((leading.tracker.expires_ms(*id)?, *id))).collect();
+        SessionPiece { sessions, last: if ids.len() < most { None } else { ids.last().copied() } }
+    }
+
+    /// The figures as they are now.
+    pub fn status(&self, tree: &Tree) -> PeerStatus {
+        let Role::Leading(leading) = &self.role;
         PeerStatus {
             stats: self.stats.clone(),
             prep: leading.prep_status(),
@@ -149,7 +163,6 @@ impl Peer {
             approximate_data_size: tree.approximate_data_size(),
             digest: tree.digest(),
             global_sessions: self.sessions.len(),
-            expiry,
             last_snapshot: self.imaging.last,
             quotas: tree.all_quotas().collect(),
         }

@@ -84,9 +84,12 @@ impl PeerCore {
         let commands = !self.mail.commands.is_empty();
         for command in self.mail.commands.drain(..) {
             match command {
-                PeerCommand::Status { with_sessions, reply } => {
+                PeerCommand::Status { reply } => {
                     // The administrator may have stopped waiting.
-                    let _ = reply.send(self.turn.peer().status(&shared.tree.read(), with_sessions));
+                    let _ = reply.send(self.turn.peer().status(&shared.tree.read()));
+                }
+                PeerCommand::Sessions { after, reply } => {
+                    let _ = reply.send(self.turn.peer().list_sessions(after, limits::LIST_PIECE));
                 }
                 PeerCommand::Ephemerals { after, reply } => {
                     let _ = reply.send(shared.tree.read().list_ephemerals(after, limits::LIST_PIECE));

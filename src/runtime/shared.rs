@@ -1,5 +1,6 @@
 //! What the cores of one server share, and how other threads send them messages.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use super::conn_limits::ConnLimits;
 use super::mailbox::Sender;
 use super::tree_cell::TreeCell;
-use crate::peer::status::PeerStatus;
+use crate::peer::status::{PeerStatus, SessionPiece};
 use crate::peer::{Input, SnapshotRefused};
 use crate::shard::status::{ShardStatus, WatchPiece};
 use crate::shard::turn::Letter;
@@ -72,10 +73,15 @@ pub enum PeerMail {
 pub enum PeerCommand {
     /// Report the state.
     Status {
-        /// Include the sessions.
-        with_sessions: bool,
         /// Receives the answer.
         reply: channel::Sender<PeerStatus>,
+    },
+    /// Report a piece of the list of sessions.
+    Sessions {
+        /// The last one of the piece before.
+        after: Option<SessionId>,
+        /// Receives the answer.
+        reply: channel::Sender<SessionPiece>,
     },
     /// Report a piece of the list of ephemerals.
     Ephemerals {
@@ -194,6 +200,26 @@ impl Shared {
         Ok(all)
     }
 
+    /// Every session by the time at which it expires, in monotonic milliseconds; those of one time by id. Sessions that
+    /// come or go meanwhile may be missing.
+    ///
+    /// # Errors
+    /// The peer core does not answer in time.
+    pub fn expiries(&self) -> Result<Vec<(i64, Vec<SessionId>)>, NoAnswer> {
+        let mut by_time: BTreeMap<i64, Vec<SessionId>> = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let (reply, answer) = channel::bounded(1);
+            self.command_peer(PeerCommand::Sessions { after, reply });
+            let piece = answer.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE))?;
+            piece.sessions.into_iter().for_each(|(at_ms, id)| by_time.entry(at_ms).or_default().push(id));
+            after = piece.last;
+            if after.is_none() {
+                return Ok(by_time.into_iter().collect());
+            }
+        }
+    }
+
     /// Every ephemeral, by session; of one session in the order of their creation (those of one multi by path).
     ///
     /// # Errors
@@ -231,7 +257,7 @@ impl Shared {
         let (reply, shards) = channel::unbounded();
         self.command_shards(|| ShardCommand::Status { with_connections: false, reply: reply.clone() });
         let (reply, peer) = channel::bounded(1);
-        self.command_peer(PeerCommand::Status { with_sessions: false, reply });
+        self.command_peer(PeerCommand::Status { reply });
         for _ in &self.shards {
             shards.recv_deadline(deadline).map_err(|_| NoAnswer(patience))?;
         }
@@ -242,9 +268,9 @@ impl Shared {
     ///
     /// # Errors
     /// The core does not answer in time.
-    pub fn peer_status(&self, with_sessions: bool) -> Result<PeerStatus, NoAnswer> {
+    pub fn peer_status(&self) -> Result<PeerStatus, NoAnswer> {
         let (reply, answer) = channel::bounded(1);
-        self.command_peer(PeerCommand::Status { with_sessions, reply });
+        self.command_peer(PeerCommand::Status { reply });
         answer.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE))
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::types::SessionId;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Committed sessions with their timeouts in milliseconds, in the order of their ids: the same on every server at the same
 /// zxid, so snapshots and digests compare.
@@ -42,6 +43,12 @@ impl SessionTable {
         self.timeouts.iter().map(|(id, timeout_ms)| (*id, *timeout_ms))
     }
 
+    /// The sessions after `place` in the order of their ids; all of them without a place.
+    pub fn after(&self, place: Option<SessionId>) -> impl Iterator<Item = SessionId> {
+        let begin = place.map_or(Bound::Unbounded, Bound::Excluded);
+        self.timeouts.range((begin, Bound::Unbounded)).map(|(id, _)| *id)
+    }
+
     /// Number of sessions: `global_sessions`.
     pub fn len(&self) -> usize {
         self.timeouts.len()
@@ -74,6 +81,9 @@ mod tests {
         assert!(t.commit(SessionId(2), 40));
         assert_eq!(t.iter().collect::<Vec<_>>(), [(SessionId(-1), 30), (SessionId(1), 25), (SessionId(2), 40)]);
         assert_eq!(t, t.iter().collect());
+        assert_eq!(t.after(None).collect::<Vec<_>>(), [SessionId(-1), SessionId(1), SessionId(2)]);
+        assert_eq!(t.after(Some(SessionId(0))).collect::<Vec<_>>(), [SessionId(1), SessionId(2)]);
+        assert_eq!(t.after(Some(SessionId(2))).next(), None);
         assert_eq!((t.len(), t.contains(SessionId(3)), t.timeout_of(SessionId(2))), (3, false, Some(40)));
     }
 }

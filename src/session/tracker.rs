@@ -220,17 +220,9 @@ impl SessionTracker {
         Some(first_ms.max(self.hold_until_ms))
     }
 
-    /// Session ids by the moment they expire (monotonic milliseconds), for `dump`. Sessions already expired are not in it.
-    /// Walks all sessions.
-    pub fn by_expiry(&self) -> BTreeMap<i64, Vec<SessionId>> {
-        let mut moments: BTreeMap<i64, Vec<SessionId>> = BTreeMap::new();
-        for (id, session) in self.sessions.iter().filter(|(_, s)| s.bucket_ms != i64::MAX) {
-            moments.entry(session.expires_ms).or_default().push(*id);
-        }
-        for ids in moments.values_mut() {
-            ids.sort_unstable();
-        }
-        moments
+    /// When a session expires unless it is touched, in monotonic milliseconds. `None` if it is not known or has expired.
+    pub fn expires_ms(&self, id: SessionId) -> Option<i64> {
+        self.sessions.get(&id).filter(|s| s.bucket_ms != i64::MAX).map(|s| s.expires_ms)
     }
 
     /// Number of tracked sessions, the closing ones among them.
@@ -315,12 +307,12 @@ mod tests {
         assert!(t.touch(id, 1_000), "late news from a learner");
         assert_eq!(drain(&mut t, 6_000), []);
         assert_eq!(t.deadline(), Some(10_000));
-        assert_eq!(t.by_expiry(), BTreeMap::from([(10_000, vec![id])]));
+        assert_eq!(t.expires_ms(id), Some(10_000));
         assert_eq!(drain(&mut t, 9_999), []);
         assert_eq!(drain(&mut t, 10_000), [id]);
         assert!(!t.touch(id, 10_000), "it is closing");
         assert_eq!(drain(&mut t, 12_000), [], "each is returned once");
-        assert!(t.is_known(id) && t.is_closing(id) && t.by_expiry().is_empty());
+        assert!(t.is_known(id) && t.is_closing(id) && t.expires_ms(id).is_none());
         assert!(t.remove(id) && !t.remove(id) && !t.is_known(id) && !t.touch(id, 12_000));
     }
 
@@ -527,9 +519,7 @@ mod tests {
                 assert_eq!((t.timeout_of(*id), t.is_closing(*id), t.owner(*id)), (Some(s.0), s.2, s.3), "seed {seed}");
             }
             let open: Vec<_> = m.sessions.iter().filter(|(_, s)| !s.2).map(|(id, s)| (s.1, *id)).collect();
-            let by_expiry = t.by_expiry();
-            let shown: Vec<_> = by_expiry.iter().flat_map(|(ms, ids)| ids.iter().map(|id| (*ms, *id))).collect();
-            assert!(open.iter().all(|o| shown.contains(o)), "seed {seed}");
+            assert!(open.iter().all(|(ms, id)| t.expires_ms(*id) == Some(*ms)), "seed {seed}");
         }
     }
 }

@@ -237,7 +237,7 @@ impl Shard {
             out.words.push((conn, word, argument));
         } else {
             let text = format!("{word} is not executed because it is not in the whitelist.\n");
-            self.word_answer(conn, text.as_bytes(), out);
+            self.word_answer(conn, text.into_bytes(), out);
         }
         Some(taken)
     }

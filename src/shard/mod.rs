@@ -160,8 +160,9 @@ pub enum Input<'a> {
     WordAnswer {
         /// The connection that sent the word.
         conn: ConnId,
-        /// The answer; it is sent as it is, then the connection is closed.
-        text: &'a [u8],
+        /// The answer; it is sent as it is, then the connection is closed. It may be long, so it is handed over and not
+        /// copied.
+        text: Vec<u8>,
     },
     /// No event; only the time has changed.
     Tick,
@@ -340,10 +341,11 @@ impl Shard {
         }
     }
 
-    fn word_answer(&mut self, conn: ConnId, text: &[u8], out: &mut Outbox) {
+    fn word_answer(&mut self, conn: ConnId, text: Vec<u8>, out: &mut Outbox) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         assert!(matches!(c.phase, Phase::Word | Phase::Ended), "{conn} in {:?} is answered a word", c.phase);
-        c.out.extend_from_slice(text);
+        assert!(c.out.is_empty(), "{conn} is answered a word after something else");
+        c.out = text;
         self.stats.since_reset.packets_sent += 1;
         self.mark_dirty(conn, out);
         self.end(conn, CloseHow::Flush, out);

@@ -157,7 +157,7 @@ impl ShardTurn {
                     self.shard.handle(now, Input::Stream(message), tree, &mut self.out);
                 }
                 Letter::WordAnswer { conn, text } => {
-                    self.shard.handle(now, Input::WordAnswer { conn, text: &text }, tree, &mut self.out);
+                    self.shard.handle(now, Input::WordAnswer { conn, text }, tree, &mut self.out);
                 }
             }
         }

@@ -204,7 +204,7 @@ impl Member {
     /// The state of everything, as text.
     pub fn show(&self, now: Now) -> Vec<String> {
         let tree = self.tree.read();
-        let status = self.peer.peer().status(&tree, true);
+        let status = self.peer.peer().status(&tree);
         let committed = show::zxid(self.peer.peer().committed());
         let durable = show::zxid(self.log.log().sink().durable());
         let mut lines = vec![
@@ -215,10 +215,10 @@ impl Member {
             let unread = self.mail.shards[shard].letters.len();
             lines.push(format!("shard {shard} at {}, {unread} on its stream", show::zxid(turn.cursor())));
         }
-        let expiry = status.expiry.iter();
-        lines.extend(expiry.flat_map(|(at, sessions)| {
-            sessions.iter().map(move |session| format!("session {session} expires in {} ms", at - now.mono_ms))
-        }));
+        let mut expiry = self.peer.peer().list_sessions(None, usize::MAX).sessions;
+        expiry.sort_unstable();
+        lines
+            .extend(expiry.iter().map(|(at, session)| format!("session {session} expires in {} ms", at - now.mono_ms)));
         lines
     }
 

@@ -125,7 +125,7 @@ impl World {
     }
 
     fn sessions(&self) -> usize {
-        self.peer().status(&self.tree.read(), false).global_sessions
+        self.peer().status(&self.tree.read()).global_sessions
     }
 
     /// A shard has answered everything that was applied.

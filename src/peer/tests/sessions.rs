@@ -155,3 +155,21 @@ fn closing_twice_is_harmless() {
     // No message to close the connection is needed: the reply closes it.
     assert!(matches!(told[1].1, ToShard::Applied(Entry { outcome: Some((_, Outcome::Closed(_))), .. })));
 }
+
+#[test]
+fn sessions_are_listed_in_pieces() {
+    let mut w = World::new();
+    let mut clients = [A, B, C].map(|client| (w.session(client), client));
+    clients.sort_unstable_by_key(|(session, _)| *session);
+    let [(first, _), (second, client), (third, _)] = clients;
+    let piece = w.peer().list_sessions(None, 2);
+    assert_eq!(piece.sessions.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [first, second]);
+    assert!(piece.sessions.iter().all(|(at_ms, _)| *at_ms > w.now.mono_ms), "{piece:?}");
+    assert_eq!(piece.last, Some(second));
+    // The session after which the list goes on ends meanwhile.
+    w.close(client, second);
+    w.settle();
+    let piece = w.peer().list_sessions(piece.last, 2);
+    assert_eq!((piece.sessions.len(), piece.sessions[0].1, piece.last), (1, third, None));
+    assert_eq!(w.peer().list_sessions(None, usize::MAX).sessions.len(), 2);
+}

@@ -62,7 +62,7 @@ fn a_snapshot_is_made_piece_by_piece_as_fast_as_it_is_written() {
     w.hear(Input::SnapshotTook(taken));
     w.hear(Input::SnapshotDone { zxid: Zxid(9000), took_ms: 5 });
     assert!(w.peer().is_idle());
-    let last = w.peer().status(&w.tree.read(), false).last_snapshot;
+    let last = w.peer().status(&w.tree.read()).last_snapshot;
     assert_eq!(last.map(|s| s.zxid), Some(Zxid(9000)));
     w.hear(Input::SnapshotDue);
     assert_eq!(parts(&mut w).0, 1, "the next one");

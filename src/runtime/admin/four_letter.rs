@@ -141,7 +141,7 @@ fn stat(r: &Report) -> String {
 }
 
 fn dump(r: &Report) -> String {
-    let sessions = &r.peer.expiry;
+    let sessions = &r.expiry;
     let count: usize = sessions.iter().map(|(_, ids)| ids.len()).sum();
     let mut t = format!("SessionTracker dump:\nSession Sets ({})/({count}):\n", sessions.len());
     for (mono_ms, ids) in sessions {

@@ -64,6 +64,8 @@ pub(super) struct Report {
     pub(super) peer: PeerStatus,
     /// (session, path), sorted; empty unless requested.
     pub(super) watches: Vec<(SessionId, String)>,
+    /// Times of expiry in monotonic milliseconds, with the sessions that expire then; empty unless requested.
+    pub(super) expiry: Vec<(i64, Vec<SessionId>)>,
     /// Empty unless requested.
     pub(super) ephemerals: Vec<(SessionId, Vec<String>)>,
     pub(super) host: Host,
@@ -119,7 +121,8 @@ impl Report {
         let watches: usize = shards.iter().map(|s| s.watch_count).sum();
         let tell_paths_apart = wanted.watch_paths && shards.len() > 1 && watches <= FEW_WATCHES;
         let watches = if wanted.watches || tell_paths_apart { shared.watches()? } else { Vec::new() };
-        let peer = shared.peer_status(wanted.sessions)?;
+        let peer = shared.peer_status()?;
+        let expiry = if wanted.sessions { shared.expiries()? } else { Vec::new() };
         let ephemerals = if wanted.sessions { shared.ephemerals()? } else { Vec::new() };
         let host = Host::look(&config.data_dir.join("version-2"), &config.data_log_dir.join("version-2"));
         Ok(Report {
@@ -128,6 +131,7 @@ impl Report {
             shards,
             peer,
             watches,
+            expiry,
             ephemerals,
             host,
             process: Process::look(),

@@ -15,7 +15,7 @@ use super::super::state::{AdminState, NOT_SERVING};
 use super::super::{http, listener};
 use crate::config::{Config, MetricsProvider};
 use crate::peer::SnapshotRefused;
-use crate::peer::status::Finished;
+use crate::peer::status::{Finished, SessionPiece};
 use crate::runtime::conn_limits::ConnLimits;
 use crate::runtime::mailbox::{Bell, mailbox};
 use crate::runtime::shared::{PeerCommand, PeerMail, ShardCommand, ShardMail, Shared, WordRequest};
@@ -82,6 +82,9 @@ fn answer_peer_mail(
     match letter {
         // Nobody may be waiting any more.
         PeerMail::Command(PeerCommand::Status { reply, .. }) => drop(reply.send(peer.lock().unwrap().clone())),
+        PeerMail::Command(PeerCommand::Sessions { reply, .. }) => {
+            drop(reply.send(SessionPiece { sessions: Vec::new(), last: None }));
+        }
         PeerMail::Command(PeerCommand::Ephemerals { reply, .. }) => {
             drop(reply.send(EphemeralPiece { ephemerals: Vec::new(), last: None }));
         }

@@ -48,7 +48,7 @@ fn four_letter_words() {
     assert_eq!(std::mem::take(&mut w.out.words), [(ConnId(1), "ruok", 0)]);
     w.handle(Input::Eof { conn: ConnId(1) });
     assert_eq!(w.closes(), [], "`echo ruok | nc` still wants its answer");
-    w.handle(Input::WordAnswer { conn: ConnId(1), text: b"imok" });
+    w.handle(Input::WordAnswer { conn: ConnId(1), text: b"imok".to_vec() });
     assert_eq!((w.output(1), w.closes()), (b"imok".to_vec(), vec![(1, CloseHow::Flush)]));
     w.send(2, b"stmk\0\0\0\0");
     assert_eq!(w.out.words, [], "its mask is not all there");
@@ -60,7 +60,7 @@ fn four_letter_words() {
     w.send(4, b"ru");
     w.handle(Input::Eof { conn: ConnId(4) });
     assert_eq!(w.closes(), [(4, CloseHow::Flush)]);
-    w.handle(Input::WordAnswer { conn: ConnId(77), text: b"late" });
+    w.handle(Input::WordAnswer { conn: ConnId(77), text: b"late".to_vec() });
 }
 
 #[test]
