@@ -118,7 +118,7 @@ fn verify(s: &Snapshot, file: &Path, out: &mut impl Write) -> Result<(), Trouble
     let words = match promised {
         None => "no digest to compare".to_string(),
         Some(p) if p.zxid != s.zxid => {
-            format!("digest promised for 0x{:x}, behind transactions of the log", p.zxid.0)
+            format!("digest promised for 0x{:x}, after the last transaction of the log", p.zxid.0)
         }
         Some(p) if p.digest == digest => "digest as promised".to_string(),
         Some(p) => {

@@ -65,7 +65,7 @@ impl Peer {
         let local = self.local.take(&proposal.header);
         let header = proposal.header;
         let before = tree.last_zxid();
-        assert!(before.precedes(header.zxid), "{} is applied behind {before}", header.zxid);
+        assert!(before.precedes(header.zxid), "{} is applied after {before}", header.zxid);
         let mut events: Vec<Event> = Vec::new();
         let mut watching = 0u64;
         let applied = tree.apply_known(&header, &proposal.txn, proposal.prefix_crc, &mut |change| {
@@ -117,7 +117,7 @@ impl Peer {
             }
             if mine.is_some() {
                 let told = &mut self.told[shard.index()];
-                assert!(*told < zxid, "{shard:?} is told of {zxid} behind {told}");
+                assert!(*told < zxid, "{shard:?} is told of {zxid} after {told}");
                 *told = zxid;
             }
             let entry = Entry { zxid, outcome: mine, events: events.clone() };

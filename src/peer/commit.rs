@@ -31,7 +31,7 @@ impl CommitQueue {
     /// Takes the next proposal: its record is for the log, the rest waits here.
     pub(super) fn append(&mut self, mut proposal: Proposal) -> Append {
         let zxid = proposal.header.zxid;
-        assert!(self.appended.precedes(zxid), "{zxid} is appended behind {}", self.appended);
+        assert!(self.appended.precedes(zxid), "{zxid} is appended after {}", self.appended);
         assert!(!proposal.record.is_empty(), "{zxid} has no record");
         self.appended = zxid;
         // Applying needs only the decoded transaction. A second owner of the bytes would cost an allocation.
@@ -127,7 +127,7 @@ impl AfterSync {
     /// Holds `said` until `zxid` is durable.
     pub(super) fn hold(&mut self, zxid: Zxid, said: Said) {
         if let Some(held) = self.0.back_mut() {
-            assert!(held.last <= zxid, "{said:?} for {zxid} is held behind a later one");
+            assert!(held.last <= zxid, "{said:?} for {zxid} is held after a later one");
             if held.said == said && held.last.next() == Some(zxid) {
                 held.last = zxid;
                 return;

@@ -165,7 +165,7 @@ impl Peer {
         assert_eq!((self.imaging.state, self.imaging.backlog), (State::Due, 0), "a snapshot begins inside another");
         let zxid = tree.last_zxid();
         let last = self.imaging.last.map(|last| last.zxid);
-        assert!(last.is_none_or(|last| last <= zxid), "a snapshot of {zxid} behind one of {last:?}");
+        assert!(last.is_none_or(|last| last <= zxid), "a snapshot of {zxid} after one of {last:?}");
         let image = tree.begin_image();
         let digest = TxnDigest { version: TxnDigest::VERSION, digest: tree.digest() };
         out.snapshot.push(SnapshotPart::Begin {

@@ -155,7 +155,7 @@ impl PeerTurn {
             return;
         }
         for append in &self.out.append {
-            assert!(self.appended.precedes(append.zxid), "{} is proposed behind {}", append.zxid, self.appended);
+            assert!(self.appended.precedes(append.zxid), "{} is proposed after {}", append.zxid, self.appended);
             self.appended = append.zxid;
         }
         links.append(&mut self.out.append);
@@ -186,7 +186,7 @@ impl PeerTurn {
         for (shard, message) in self.out.to_shards.drain(..) {
             if let ToShard::Applied(entry) = &message {
                 // Several shards may get an entry for the same transaction.
-                assert!(entry.zxid >= self.published, "{} is published behind {}", entry.zxid, self.published);
+                assert!(entry.zxid >= self.published, "{} is published after {}", entry.zxid, self.published);
                 assert!(entry.zxid <= applied, "{} is published, {applied} is applied", entry.zxid);
                 self.published = entry.zxid;
             }

@@ -57,7 +57,7 @@ impl Shard {
             panic!("a write of connection {conn} was applied at {zxid} out of its turn");
         };
         assert!(c.phase == Phase::Open || c.phase == Phase::Ended, "a write of {conn} in {:?} is answered", c.phase);
-        assert!(c.last_zxid < *zxid, "{conn} is answered at {zxid} behind an answer at {}", c.last_zxid);
+        assert!(c.last_zxid < *zxid, "{conn} is answered at {zxid} after an answer at {}", c.last_zxid);
         debug_assert!(belongs(reply, xid, *zxid), "the reply to another write than {xid} at {zxid} of {conn}");
         debug_assert!(c.fifo_bytes >= bytes as usize, "{conn} has fewer bytes of requests than one of them");
         debug_assert!(self.outstanding > c.fifo.len(), "{conn} has more requests than the shard");
@@ -107,7 +107,7 @@ impl Shard {
                     continue;
                 }
                 // For each watcher, of whom there may be thousands: in debug builds only.
-                debug_assert!(c.last_zxid < entry.zxid, "{conn} is told of {} behind {}", entry.zxid, c.last_zxid);
+                debug_assert!(c.last_zxid < entry.zxid, "{conn} is told of {} after {}", entry.zxid, c.last_zxid);
                 debug_assert!(c.session != SessionId::NONE, "{conn} watches without a session");
                 c.out.extend_from_slice(&self.scratch);
                 c.sent += 1;

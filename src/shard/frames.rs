@@ -228,7 +228,7 @@ impl Shard {
             taken = 12;
         }
         let c = self.conns.get_mut(conn)?;
-        assert_eq!(c.phase, Phase::Fresh, "{conn} says {word} behind its handshake");
+        assert_eq!(c.phase, Phase::Fresh, "{conn} says {word} after its handshake");
         assert!(c.fifo.is_empty() && c.session == SessionId::NONE, "{conn} says {word} in a session");
         c.phase = Phase::Word;
         c.received += 1;

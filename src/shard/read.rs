@@ -105,7 +105,7 @@ impl Shard {
         self.give_back(conn, &mut reply);
         let latency_ms = (now.mono_ns.saturating_sub(arrived_ns) / 1_000_000) as i64;
         if let Some(c) = self.conns.get_mut(conn) {
-            assert!(c.last_zxid <= zxid, "{conn} is answered at {zxid} behind an answer at {}", c.last_zxid);
+            assert!(c.last_zxid <= zxid, "{conn} is answered at {zxid} after an answer at {}", c.last_zxid);
             c.last_zxid = zxid;
             c.last_reply = len;
             c.replied(now, header.op, header.xid, latency_ms);

@@ -314,7 +314,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Some(c) = self.conns.get_mut(conn) else { return };
-        assert!(c.last_zxid <= tree.last_zxid(), "{conn} is answered behind an answer at {}", c.last_zxid);
+        assert!(c.last_zxid <= tree.last_zxid(), "{conn} is answered after an answer at {}", c.last_zxid);
         let before = c.out.len();
         put_reply(&mut c.out, header.xid, tree.last_zxid(), ErrorCode::ThrottledOp);
         let len = c.out.len() - before;

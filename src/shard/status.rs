@@ -260,7 +260,7 @@ pub struct ConnStatus {
 pub struct WatchPiece {
     /// (session, path), in no particular order.
     pub watches: Vec<(SessionId, String)>,
-    /// Where the next piece begins; `None` behind the last.
+    /// Where the next piece begins; `None` after the last.
     pub next: Option<usize>,
 }
 

@@ -286,7 +286,7 @@ impl Client {
     /// The client has now seen everything up to `zxid`: all events of its watches up to there must have arrived.
     fn look_through(&mut self, zxid: Zxid, history: &History) -> Result<(), String> {
         if zxid < self.at || zxid < self.seen {
-            return Err(format!("stamp {zxid} behind {}", self.at.max(self.seen)));
+            return Err(format!("stamp {zxid} after {}", self.at.max(self.seen)));
         }
         if zxid < self.owed {
             return Err(format!("stamp {zxid} on a new connection, but its own {} was under way before", self.owed));

@@ -50,7 +50,7 @@ impl World {
             let at = disk.ops() + self.rng.u64(..60);
             disk.fault_at(at, fault, seed);
         }
-        self.trace.line(format_args!("{fault:?} is near"));
+        self.trace.line(format_args!("the disk is going to fail: {fault:?}"));
     }
 
     /// Called after a disk operation: if the disk failed it, the process must have ended.
@@ -107,7 +107,7 @@ impl World {
             (Some(fault), Ok(_)) => return Err(format!("the server starts in spite of {fault:?}")),
         };
         self.summary.restarts += 1;
-        self.trace.line(format_args!("up at {} with {} sessions", booted.last, booted.sessions.len()));
+        self.trace.line(format_args!("started at {} with {} sessions", booted.last, booted.sessions.len()));
         let Some(process) = &mut self.nodes[n].process else { return Err("no process".into()) };
         self.history.recovered(&process.tree(), &booted.sessions, self.history.exposed())?;
         self.marked = booted.last;
@@ -137,7 +137,7 @@ impl World {
     fn ask_for_snapshots(&mut self, n: usize) -> Result<(), String> {
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let many = if self.rng.u32(..20) == 0 { limits::SNAPSHOTS_ASKED + 2 } else { self.rng.usize(1..3) };
-        self.trace.line(format_args!("{many} ask for a snapshot"));
+        self.trace.line(format_args!("{many} administrators ask for a snapshot"));
         (0..many).for_each(|_| process.ask_for_snapshot());
         Ok(())
     }
@@ -145,7 +145,7 @@ impl World {
     /// Checks the answer to an administrator: everything that was applied when the snapshot was asked for must survive a power
     /// failure from now on, even if the log is lost.
     pub(super) fn snapshot_told(&mut self, n: usize, told: &SnapshotTold) -> Result<(), String> {
-        self.trace.line(format_args!("told of a snapshot: {told:?}"));
+        self.trace.line(format_args!("the administrators get their answers: {told:?}"));
         let zxid = match told.result {
             Ok(zxid) => zxid,
             Err(SnapshotRefused::TooMany) if told.waiting > limits::SNAPSHOTS_ASKED => return Ok(()),

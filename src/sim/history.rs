@@ -199,7 +199,7 @@ impl History {
         let digest = TxnDigest::read(r).map_err(bad)?;
         let last = self.last();
         if header.zxid != zxid || !last.precedes(zxid) || header.time_ms != now.wall_ms {
-            return Err(said(format!("header {header:?} behind {last} at {now:?}")));
+            return Err(said(format!("header {header:?} after {last} at {now:?}")));
         }
         let before = self.tree(last);
         let mut tree = (*before).clone();
@@ -275,7 +275,7 @@ impl History {
         }
         let newest = self.proposed.range((key.0, i32::MIN)..=(key.0, i32::MAX)).next_back();
         if let Some(((_, xid), z)) = newest.filter(|((_, xid), _)| *xid > key.1) {
-            return Err(format!("request {} of {} comes behind its request {xid} at {z}", key.1, key.0));
+            return Err(format!("request {} of {} comes after its request {xid} at {z}", key.1, key.0));
         }
         if self.left.get(&key.0).is_some_and(|left| key.1 <= *left) {
             return Err(format!("request {} of {} has effect after the session moved", key.1, key.0));

@@ -54,7 +54,7 @@
 //! | `Peer::apply`: nothing before it is committed | 0 | lost |
 //! | `Peer::apply`: `behind_read` | 0 | the shard's own assertion: applied out of its turn |
 //! | `Shard`: a write's events before its reply | 1 | reply before event |
-//! | `Peer::write`: not after the session moved | 48 | request 51 comes behind its request 55 |
+//! | `Peer::write`: not after the session moved | 48 | request 51 comes after its request 55 |
 //! | `Peer`: `mark_closing` | 42 | closes a session that is not open |
 //! | `Peer::tick`: `touch_lag_ms` | 1 | expires though heard |
 //! | `SnapshotWriter::finish`: `sync_dir` after the rename | 0 | no snapshot found, but there are log entries |

@@ -63,7 +63,7 @@ impl NodeOptions {
             appender: AppenderOptions {
                 max_idle_ms: None,
                 // Syncs take the time that the seed says, so waiting for more records would only reorder the trace.
-                most_company_ns: 0,
+                most_commit_delay_ns: 0,
                 max_batch_records: rng.u64(..20),
                 max_batch_bytes: 1 << rng.u32(9..20),
                 flush_delay_ms: if rng.u32(..4) == 0 { 5 } else { 0 },

@@ -182,13 +182,13 @@ impl World {
         let node = self.nodes[n].id;
         let id = self.net.connect(c, node, shard);
         let bytes = self.clients[c].connect(node, id, self.history.boots());
-        self.trace.line(format_args!("client {c} connects as {id:?} with session {}", self.clients[c].session));
+        self.trace.line(format_args!("client {c} opens connection {id:?} with session {}", self.clients[c].session));
         self.send_up(id, &bytes);
     }
 
     pub(super) fn ask(&mut self, c: usize, asked: Asked) {
         let Some((_, id)) = self.clients[c].link else { return };
-        self.trace.line(format_args!("client {c} asks {asked:?}"));
+        self.trace.line(format_args!("client {c} sends {asked:?}"));
         let bytes = self.clients[c].ask(asked, &mut self.history);
         self.send_up(id, &bytes);
     }
@@ -207,7 +207,7 @@ impl World {
             let left = self.rng.usize(..=link.up.len());
             link.up.truncate(left);
         }
-        self.trace.line(format_args!("client {c} drops {id:?}"));
+        self.trace.line(format_args!("client {c} drops connection {id:?}"));
         self.net.client_closes(id);
         self.clients[c].disconnected();
     }
@@ -233,7 +233,7 @@ impl World {
             self.send_up(id, &answer);
         }
         if ended {
-            self.trace.line(format_args!("client {c} sees {id:?} closed"));
+            self.trace.line(format_args!("client {c} finds connection {id:?} closed"));
             self.net.client_closes(id);
             self.clients[c].disconnected();
         }
@@ -305,7 +305,7 @@ impl World {
                 sockets.data(id, link.up.drain(..n).collect());
                 let c = &mut self.clients[client];
                 if c.was_heard(received) && open {
-                    self.trace.line(format_args!("session {} is heard at {}", c.session, now.mono_ms));
+                    self.trace.line(format_args!("session {} is touched at {}", c.session, now.mono_ms));
                     self.history.heard(c.session, now);
                 }
             }
@@ -344,7 +344,7 @@ impl World {
     pub(super) fn proposed(&mut self, proposed: &[Proposed]) -> Result<(), String> {
         let now = self.clock.now();
         for p in proposed {
-            self.trace.line(format_args!("proposes {} {:?}", p.append.zxid, p.cause));
+            self.trace.line(format_args!("the peer proposes {} for {:?}", p.append.zxid, p.cause));
             self.trace.bytes(&p.append.payload);
             self.history.propose(p, now)?;
             if let Ok(e) = self.history.entry(p.append.zxid)
@@ -421,7 +421,7 @@ impl World {
     /// and every session of a client that has left ends.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.calm = true;
-        self.trace.line(format_args!("coming to rest"));
+        self.trace.line(format_args!("no more faults: everything must be finished now"));
         self.nodes.iter().for_each(|n| {
             n.disks().into_iter().for_each(|d| d.fault_at(u64::MAX, crate::oracle::test_disk::Fault::Crash, 0))
         });

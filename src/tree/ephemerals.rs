@@ -54,12 +54,12 @@ impl Owned {
         }
     }
 
-    /// Those behind `after` in order; all of them without one.
-    fn behind(&self, after: Option<(Zxid, u32)>) -> impl Iterator<Item = (Zxid, u32)> + '_ {
+    /// Those after `place` in order; all of them without a place.
+    fn after(&self, place: Option<(Zxid, u32)>) -> impl Iterator<Item = (Zxid, u32)> + '_ {
         let (few, many) = match self {
-            Owned::Few(v) => (Some(v[after.map_or(0, |a| v.partition_point(|k| *k <= a))..].iter()), None),
+            Owned::Few(v) => (Some(v[place.map_or(0, |p| v.partition_point(|k| *k <= p))..].iter()), None),
             Owned::Many(set) => {
-                let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let begin = place.map_or(Bound::Unbounded, Bound::Excluded);
                 (None, Some(set.range((begin, Bound::Unbounded))))
             }
         };
@@ -133,12 +133,12 @@ impl Ephemerals {
         self.by_session.get(&session).into_iter().flat_map(Owned::slots)
     }
 
-    /// Those behind `after`, by session, transaction and slot; all of them without one.
-    pub(super) fn behind(&self, after: Option<EphemeralPlace>) -> impl Iterator<Item = EphemeralPlace> + '_ {
-        let begin = after.map_or(SessionId(i64::MIN), |a| a.session);
+    /// Those after `place`, by session, transaction and slot; all of them without a place.
+    pub(super) fn after(&self, place: Option<EphemeralPlace>) -> impl Iterator<Item = EphemeralPlace> + '_ {
+        let begin = place.map_or(SessionId(i64::MIN), |p| p.session);
         self.by_session.range(begin..).flat_map(move |(&session, owned)| {
-            let after = after.filter(|a| a.session == session).map(|a| (a.czxid, a.slot));
-            owned.behind(after).map(move |(czxid, slot)| EphemeralPlace { session, czxid, slot })
+            let place = place.filter(|p| p.session == session).map(|p| (p.czxid, p.slot));
+            owned.after(place).map(move |(czxid, slot)| EphemeralPlace { session, czxid, slot })
         })
     }
 
@@ -170,20 +170,20 @@ mod tests {
     }
 
     #[test]
-    fn the_list_goes_on_behind_any_place_whatever_happened_to_it() {
+    fn the_list_goes_on_after_any_place_whatever_happened_to_it() {
         let mut e = Ephemerals::default();
         for session in [-4, 0, 7] {
             (0..130u32).for_each(|i| e.insert(SessionId(session), Zxid(i64::from(i / 2)), 1000 + i));
         }
         e.insert(SessionId(3), Zxid(1), 5);
-        let all: Vec<EphemeralPlace> = e.behind(None).collect();
+        let all: Vec<EphemeralPlace> = e.after(None).collect();
         assert_eq!(all.len(), 391);
         for (i, place) in all.iter().enumerate() {
-            assert!(e.behind(Some(*place)).eq(all[i + 1..].iter().copied()));
+            assert!(e.after(Some(*place)).eq(all[i + 1..].iter().copied()));
         }
         let at = all[200];
         e.remove(at.session, at.czxid, at.slot);
-        assert!(e.behind(Some(at)).eq(all[201..].iter().copied()));
+        assert!(e.after(Some(at)).eq(all[201..].iter().copied()));
     }
 
     #[test]

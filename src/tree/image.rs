@@ -43,7 +43,7 @@ struct Image {
 
 /// Records of slots that changed before the walk reached them.
 ///
-/// They are stored one behind the other in large blocks. An allocation for each record would lie between those of the znodes, and
+/// They are stored one after the other in large blocks. An allocation for each record would lie between those of the znodes, and
 /// would keep their pages from being freed.
 #[derive(Default)]
 struct Kept {

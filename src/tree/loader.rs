@@ -30,7 +30,7 @@ pub enum LoadError {
 /// Builds a [`Tree`] from a snapshot: first its ACL lists, then its znodes in their order.
 ///
 /// An ACL id without a list is no error: a fuzzy snapshot of ZooKeeper may hold a znode that is newer than its ACL table, and the
-/// log behind it sets that ACL again. Until then nobody but `super` may touch the znode, and [`Tree::unresolved_acls`] names it.
+/// log after it sets that ACL again. Until then nobody but `super` may touch the znode, and [`Tree::unresolved_acls`] names it.
 pub struct TreeLoader {
     tree: Tree,
     acls: HashMap<AclId, AclRef>,

@@ -126,9 +126,9 @@ impl Tree {
         owned.into_iter().map(|(_, path)| path)
     }
 
-    /// A piece of the list of all ephemerals: `most` of those behind `after`, or the first ones.
-    pub fn list_ephemerals(&self, after: Option<EphemeralPlace>, most: usize) -> EphemeralPiece {
-        let places: Vec<EphemeralPlace> = self.ephemerals.behind(after).take(most).collect();
+    /// A piece of the list of all ephemerals: `most` of those after `place`, or the first ones.
+    pub fn list_ephemerals(&self, place: Option<EphemeralPlace>, most: usize) -> EphemeralPiece {
+        let places: Vec<EphemeralPlace> = self.ephemerals.after(place).take(most).collect();
         let named = |p: &EphemeralPlace| (p.owner().0, p.owner().1, self.path_of(p.slot));
         let last = if places.len() < most { None } else { places.last().copied() };
         EphemeralPiece { ephemerals: places.iter().map(named).collect(), last }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::commit_delay::Company;
+use super::commit_delay::CommitDelay;
 use crate::types::{Now, Zxid};
 
 /// Settings of the log thread.
@@ -24,7 +24,7 @@ pub struct AppenderOptions {
     pub max_idle_ms: Option<i64>,
     /// The longest time that a sync waits for new writes of the clients whose writes the last sync made durable, in
     /// nanoseconds; 0 means not at all. Not useful together with `flushDelay`.
-    pub most_company_ns: u64,
+    pub most_commit_delay_ns: u64,
     /// `snapCount`: most records between two snapshots; the exact number is random, between half of it and all of it.
     /// At least 2.
     pub snap_count: u64,
@@ -40,7 +40,7 @@ impl Default for AppenderOptions {
             max_batch_bytes: 16 << 20,
             flush_delay_ms: 0,
             max_idle_ms: None,
-            most_company_ns: 1_000_000,
+            most_commit_delay_ns: 1_000_000,
             snap_count: 100_000,
             snap_size_bytes: 4 << 30,
         }
@@ -104,7 +104,7 @@ pub struct Appender {
     pending_since_ms: Option<i64>,
     /// When the newest pending record arrived.
     idle_since_ms: i64,
-    company: Company,
+    commit_delay: CommitDelay,
     records: u64,
     bytes: u64,
     due_records: u64,
@@ -128,7 +128,7 @@ impl Appender {
             last_appended: Zxid::NONE,
             pending_since_ms: None,
             idle_since_ms: 0,
-            company: Company::new(if options.flush_delay_ms > 0 { 0 } else { options.most_company_ns }),
+            commit_delay: CommitDelay::new(if options.flush_delay_ms > 0 { 0 } else { options.most_commit_delay_ns }),
             records,
             bytes: 0,
             due_records: 0,
@@ -153,7 +153,7 @@ impl Appender {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut VecDeque<Output>) {
         match input {
             Input::Appended { zxid, bytes, random } => {
-                assert!(zxid > self.last_appended, "{zxid} was appended behind {}", self.last_appended);
+                assert!(zxid > self.last_appended, "{zxid} was appended after {}", self.last_appended);
                 assert!(bytes > 0, "the record of {zxid} has no bytes");
                 self.last_appended = zxid;
                 self.pending_records += 1;
@@ -168,7 +168,7 @@ impl Appender {
                 }
             }
             Input::Drained | Input::Tick => {
-                if !self.company.is_expected(now.mono_ns, self.pending_records) && self.waited(now) {
+                if !self.commit_delay.is_expected(now.mono_ns, self.pending_records) && self.waited(now) {
                     out.push_back(Output::Sync);
                 }
             }
@@ -176,14 +176,14 @@ impl Appender {
                 assert!(zxid <= self.last_appended, "{zxid} is durable but was never appended");
                 assert!(zxid == self.last_appended, "a sync did not include {}", self.last_appended);
                 assert!(self.pending_records > 0, "a sync up to {zxid} for which nothing waited");
-                self.company.synced(now.mono_ns, self.pending_records, took_ns);
+                self.commit_delay.synced(now.mono_ns, self.pending_records, took_ns);
                 (self.pending_records, self.pending_bytes, self.pending_since_ms) = (0, 0, None);
                 out.push_back(Output::Durable(zxid));
             }
         }
     }
 
-    /// The log was truncated, or goes on behind an installed snapshot: its last record is `last` now.
+    /// The log was truncated, or goes on after an installed snapshot: its last record is `last` now.
     ///
     /// # Panics
     /// If records wait for a sync: a bug of ours.
@@ -204,7 +204,7 @@ impl Appender {
         );
         assert_eq!(self.pending_since_ms.is_some(), waits, "when the oldest of {} records came", self.pending_records);
         assert!(!waits || self.last_appended > Zxid::NONE, "a record without a zxid waits for a sync");
-        self.company.check();
+        self.commit_delay.check();
     }
 
     /// Whether there are pending records that have waited long enough.
@@ -232,7 +232,7 @@ impl Appender {
     /// When [`Input::Tick`] is needed, in monotonic nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
         let delayed_ns = u64::try_from(self.delayed_until_ms()?).unwrap_or(0).saturating_mul(1_000_000);
-        Some(delayed_ns.max(self.company.until_ns()))
+        Some(delayed_ns.max(self.commit_delay.until_ns()))
     }
 
     /// When the pending records have waited as long as `flushDelay` and `maxWriteQueuePollTime` allow.
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_delay_waits_for_company_and_no_longer() {
+    fn flush_delay_waits_for_more_records_and_no_longer() {
         let mut a = Appender::new(AppenderOptions { flush_delay_ms: 6, ..AppenderOptions::default() }, 0, 0);
         assert_eq!(append(&mut a, 10, 1), []);
         assert_eq!(step(&mut a, 11, Input::Drained), []);

@@ -11,13 +11,13 @@ const MOST_SKIPPED: u32 = 63;
 
 /// The state machine. It counts records; a client may have several under way.
 #[derive(Clone, Debug)]
-pub(super) struct Company {
+pub(super) struct CommitDelay {
     /// The longest wait in nanoseconds; 0 means never.
     most_ns: u64,
     /// Number of records that the last sync made durable: their clients may send new ones.
     released: u64,
     /// Number of records that arrived during that sync; `None` until the mailbox was found empty once.
-    behind: Option<u64>,
+    queued: Option<u64>,
     until_ns: u64,
     has_waited: bool,
     /// Number of syncs that will not wait.
@@ -25,16 +25,16 @@ pub(super) struct Company {
     failures: u32,
 }
 
-impl Company {
-    pub(super) fn new(most_ns: u64) -> Company {
-        Company { most_ns, released: 0, behind: None, until_ns: 0, has_waited: false, skip: 0, failures: 0 }
+impl CommitDelay {
+    pub(super) fn new(most_ns: u64) -> CommitDelay {
+        CommitDelay { most_ns, released: 0, queued: None, until_ns: 0, has_waited: false, skip: 0, failures: 0 }
     }
 
     /// A sync of `records` records, which took `took_ns`, has just returned.
     pub(super) fn synced(&mut self, now_ns: u64, records: u64, took_ns: u64) {
         assert!(records > 0, "a sync that made no record durable");
         self.released = records;
-        self.behind = None;
+        self.queued = None;
         self.has_waited = false;
         self.until_ns = now_ns + (took_ns / 2).min(self.most_ns);
         self.skip = self.skip.saturating_sub(1);
@@ -42,22 +42,22 @@ impl Company {
 
     /// The mailbox is empty and `pending` records are waiting: returns whether their sync should wait for more.
     pub(super) fn is_expected(&mut self, now_ns: u64, pending: u64) -> bool {
-        let behind = *self.behind.get_or_insert(pending);
-        assert!(pending >= behind, "{behind} records waited, and now {pending} do: nothing was synced in between");
+        let queued = *self.queued.get_or_insert(pending);
+        assert!(pending >= queued, "{queued} records waited, and now {pending} do: nothing was synced in between");
         if pending == 0 || self.skip > 0 {
             return false;
         }
-        if now_ns < self.until_ns && pending < behind + self.released {
+        if now_ns < self.until_ns && pending < queued + self.released {
             self.has_waited = true;
             return true;
         }
         if self.has_waited {
-            self.judge(pending - behind);
+            self.judge(pending - queued);
         }
         false
     }
 
-    /// The time at which [`Company::is_expected`] returns false at the latest.
+    /// The time at which [`CommitDelay::is_expected`] returns false at the latest.
     pub(super) fn until_ns(&self) -> u64 {
         self.until_ns
     }
@@ -79,7 +79,7 @@ impl Company {
     pub(super) fn check(&self) {
         assert!(self.failures <= MOST_SKIPPED, "{} failures are counted", self.failures);
         assert!(self.skip <= MOST_SKIPPED + 1, "{} syncs are not to wait", self.skip);
-        assert!(!self.has_waited || self.behind.is_some(), "it waited before the mailbox was empty");
+        assert!(!self.has_waited || self.queued.is_some(), "it waited before the mailbox was empty");
         assert!(!self.has_waited || self.most_ns > 0, "it waited though it never may");
     }
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn one_client_never_waits() {
-        let mut c = Company::new(MOST);
+        let mut c = CommitDelay::new(MOST);
         for n in 0..100 {
             c.synced(n * 1_000, 1, 600);
             assert!(!c.is_expected(n * 1_000, 0));
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn two_groups_become_one() {
-        let mut c = Company::new(MOST);
+        let mut c = CommitDelay::new(MOST);
         // 32 records were synced while 32 others queued: wait until the clients of the first have sent again, and no
         // longer than that.
         c.synced(0, 32, 600);
@@ -119,20 +119,20 @@ mod tests {
 
     #[test]
     fn the_wait_is_half_a_sync_and_bounded() {
-        let mut c = Company::new(MOST);
+        let mut c = CommitDelay::new(MOST);
         c.synced(0, 8, 600);
         assert!(c.is_expected(299, 1) && !c.is_expected(300, 7));
-        let mut c = Company::new(MOST);
+        let mut c = CommitDelay::new(MOST);
         c.synced(0, 8, 1_000_000);
         assert!(c.is_expected(999, 1) && !c.is_expected(1_000, 7));
-        let mut never = Company::new(0);
+        let mut never = CommitDelay::new(0);
         never.synced(0, 8, 600);
         assert!(!never.is_expected(0, 1));
     }
 
     #[test]
     fn it_gives_up_on_those_who_do_not_come_and_tries_again() {
-        let mut c = Company::new(MOST);
+        let mut c = CommitDelay::new(MOST);
         let mut waits = Vec::new();
         for n in 0..400u64 {
             let now = n * 10_000;

@@ -213,7 +213,7 @@ fn nothing_is_changed_when_recovery_refuses() {
 }
 
 #[test]
-fn a_torn_batch_with_whole_records_behind_the_hole_is_cut_not_refused() {
+fn a_torn_batch_with_whole_records_after_the_hole_is_cut_not_refused() {
     let disk = small_log(2, true);
     let mut log = LogWriter::new(disk.clone(), Zxid(2), SMALL);
     for z in 3..=8 {

@@ -143,7 +143,7 @@ fn a_torn_apache_tail_before_a_new_epoch_is_accepted_but_a_rotten_one_is_not() {
 }
 
 #[test]
-fn our_log_goes_on_behind_apaches_and_back() {
+fn our_log_goes_on_after_apaches_and_back() {
     let disk = first_snapshot();
     apache_file(&disk, &plain((1..=3).map(Zxid)));
     let mut log = LogWriter::new(disk.clone(), open(&disk).unwrap().last, SMALL);
@@ -191,7 +191,7 @@ fn records_exchanged_or_taken_out_are_found_by_the_chain() {
 }
 
 #[test]
-fn segments_grow_roll_and_keep_zeros_behind_the_last_record() {
+fn segments_grow_roll_and_keep_zeros_after_the_last_record() {
     let disk = first_snapshot();
     let options = LogOptions { roll_at_bytes: Some(20_000), ..SMALL };
     let mut log = LogWriter::new(disk.clone(), Zxid::ZERO, options);

@@ -154,7 +154,7 @@ impl<S: LogSink> Log<S> {
     pub fn append(&mut self, batch: Batch) {
         assert!(self.taken == self.batch.len(), "{} records were not appended", self.batch.len() - self.taken);
         if let Some(first) = batch.first() {
-            assert!(self.sink.last() < first, "{first} is to be appended behind {}", self.sink.last());
+            assert!(self.sink.last() < first, "{first} is to be appended after {}", self.sink.last());
         }
         self.batch = batch;
         self.taken = 0;
@@ -343,7 +343,7 @@ impl<S: LogSink> Log<S> {
         assert_eq!(self.durable == self.sink.last(), self.unsynced.0 == 0, "what is not durable waits for a sync");
         assert_eq!(self.unsynced.0 > 0, self.unsynced.1 > 0, "{:?} records and bytes wait for a sync", self.unsynced);
         let next = self.batch.get(self.taken).map(|(zxid, _)| zxid);
-        assert!(next.is_none_or(|z| z > self.sink.last()), "{next:?} is to be appended behind {}", self.sink.last());
+        assert!(next.is_none_or(|z| z > self.sink.last()), "{next:?} is to be appended after {}", self.sink.last());
         assert!(self.due != Some(Due::Sync) || self.unsynced.0 > 0, "a sync is due that nothing waits for");
         assert!(self.due != Some(Due::Mark) || self.unsynced.0 == 0, "a mark is due before a sync");
         self.appender.check();
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_cut_where_a_sync_is_due_and_goes_on_behind_it() {
+    fn a_batch_is_cut_where_a_sync_is_due_and_goes_on_after_it() {
         let disk = TestDisk::new();
         let mut log = log(&disk, AppenderOptions { max_batch_records: 2, ..AppenderOptions::default() });
         let mut events = Vec::new();
@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "0x1 is to be appended behind 0x2")]
+    #[should_panic(expected = "0x1 is to be appended after 0x2")]
     fn records_that_were_appended_do_not_come_again() {
         let mut log = log(&TestDisk::new(), AppenderOptions::default());
         log.append(batch(1..=2));

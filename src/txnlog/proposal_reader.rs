@@ -67,7 +67,7 @@ impl<D: Dir> LogCursor<D> {
                     if must_follow && !again && !follows(&record, base, self.seen) {
                         return Err(bad(format!("{name}: at byte {at} transactions before {z} are missing")));
                     }
-                    assert!(self.seen.is_none_or(|seen| seen <= z), "{z} comes behind {:?}", self.seen);
+                    assert!(self.seen.is_none_or(|seen| seen <= z), "{z} comes after {:?}", self.seen);
                     self.seen = Some(z);
                     if is_wanted {
                         let before = out.len();

@@ -111,7 +111,7 @@ impl Framed {
         match self.patch {
             None => write(payload),
             Some(at) => {
-                assert_eq!(at, TxnHeader::LEN, "an empty list stands behind the header");
+                assert_eq!(at, TxnHeader::LEN, "an empty list stands after the header");
                 write(&payload[..at]);
                 write(&[0; 4]);
                 write(&payload[at..]);

@@ -76,7 +76,7 @@ impl<R: Replica> Replay<R> {
     ) -> Replay<R> {
         let promised = promised.filter(|d| options.verify_digests && d.version == TxnDigest::VERSION);
         let (tail, spare) = (VecDeque::new(), Vec::new());
-        assert!(base >= Zxid::ZERO, "a log is replayed behind {base}");
+        assert!(base >= Zxid::ZERO, "a log is replayed after {base}");
         let mut r =
             Replay { state, sessions, base, seen: None, ends: Vec::new(), promised, tail, spare, options, report };
         r.keep_promise(base);
@@ -133,7 +133,7 @@ impl<R: Replica> Replay<R> {
                     return Err(RecoveryError::Misnamed { file: file.name.clone(), found: record.header.zxid });
                 }
                 if let Some(cut) = torn.take() {
-                    self.continues_behind(&cut, &record)?;
+                    self.continues_after(&cut, &record)?;
                 }
             }
             self.take(file, at, &record)?;
@@ -160,7 +160,7 @@ impl<R: Replica> Replay<R> {
     /// A file other than the last one is torn: a crash, then a restart that began a new file. Apache's records do not
     /// name their predecessors. So at a change of epoch a complete frame with a wrong checksum might be a record that
     /// was acknowledged.
-    fn continues_behind(&self, cut: &Cut, record: &Record<'_>) -> Result<(), RecoveryError> {
+    fn continues_after(&self, cut: &Cut, record: &Record<'_>) -> Result<(), RecoveryError> {
         let new_epoch = self.last().epoch() != record.header.zxid.epoch();
         let rotten = matches!(cut.damage, Damage::Checksum { .. });
         if record.trailer.is_none() && new_epoch && rotten && record.header.zxid > self.base {
@@ -201,7 +201,7 @@ impl<R: Replica> Replay<R> {
             zxid: z,
             what: e.to_string(),
         })?;
-        assert!(z > self.last(), "{z} is applied behind {}", self.last());
+        assert!(z > self.last(), "{z} is applied after {}", self.last());
         self.state.apply(&record.header, &txn);
         match txn {
             Txn::CreateSession { timeout_ms } => {

@@ -254,7 +254,7 @@ impl<R: DiskReader> LogReader<R> {
         if len < TxnHeader::LEN as i32 {
             return Ok(Err(Damage::Length(len)));
         }
-        assert!(self.at <= self.len, "the reader is at {}, behind the end at {}", self.at, self.len);
+        assert!(self.at <= self.len, "the reader is at {}, beyond the end at {}", self.at, self.len);
         let (len, rest) = (len as usize, self.len - self.at);
         if (len + FRAME_LEN) as u64 > rest {
             return Ok(Err(Damage::Cut { missing: (len + FRAME_LEN) as u64 - rest }));

@@ -195,7 +195,7 @@ fn read_tail<S: Read>(s: &mut Stream<S>) -> Result<Tail, SnapshotError> {
         s.seal(&mut left, &mut tail)?;
     }
     if left != 0 {
-        return Err(s.bad("unknown bytes behind the last seal"));
+        return Err(s.bad("unknown bytes after the last seal"));
     }
     assert!(tail.seals > 0, "a snapshot is taken for whole without a seal");
     tail.bytes = s.at;
@@ -315,13 +315,13 @@ impl<S: Read> Stream<S> {
     /// Reads everything that is left, which must be few bytes; returns how many.
     fn rest(&mut self) -> Result<usize, SnapshotError> {
         if self.try_fill(MAX_TAIL)? {
-            return Err(self.bad("too many bytes behind the last node"));
+            return Err(self.bad("too many bytes after the last node"));
         }
         Ok(self.to - self.from)
     }
 
     fn seal(&mut self, left: &mut usize, tail: &mut Tail) -> Result<(), SnapshotError> {
-        assert_eq!(*left, self.to - self.from, "bytes that are left behind the nodes");
+        assert_eq!(*left, self.to - self.from, "bytes that are left after the nodes");
         assert!(tail.seals < 3, "there are three places for a seal");
         let computed = u64::from(self.checksum());
         if *left < SEAL_LEN {

@@ -118,7 +118,7 @@ fn a_server_that_was_started_ignores_sighup_and_tells_its_state() {
         // SAFETY: sends a signal to the server of this test.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
-    // It comes behind the other signal.
+    // It comes after the other signal.
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !out().contains("core 0: ") {
         assert!(std::time::Instant::now() < end, "{}", out());

@@ -127,7 +127,7 @@ fn a_read_between_two_writes(addr: SocketAddr, rounds: i32) {
         assert_eq!(replies.each_ref().map(|r| (r.xid, r.err)), [(1, 0), (2, 0), (3, 0)], "round {round}");
         let mut r = Reader::new(&replies[1].body);
         let data = r.buffer().expect("data").map(<[u8]>::to_vec);
-        assert_eq!(data, Some(format!("{round} first").into_bytes()), "the read went past a write behind it");
+        assert_eq!(data, Some(format!("{round} first").into_bytes()), "the read went past a write after it");
         assert_eq!(read_stat(&mut r).map(|s| s.version), Ok(2 * round + 1));
         assert!(replies[0].zxid <= replies[1].zxid && replies[1].zxid < replies[2].zxid, "round {round}: {replies:?}");
     }
@@ -170,7 +170,7 @@ fn what_a_left_connection_asked_is_over_when_the_next_one_is_answered() {
             let seen = next.get(&path, false).expect("there").1;
             thread::sleep(Duration::from_millis(8));
             let later = next.get(&path, false).expect("there").1;
-            assert_eq!(later.mzxid, seen.mzxid, "round {round} of {lines}: a write came behind the read");
+            assert_eq!(later.mzxid, seen.mzxid, "round {round} of {lines}: a write came after the read");
             done += i32::from(seen.version > 0);
             client = next;
         }

@@ -207,7 +207,7 @@ fn sequence_numbers_go_on_after_a_restart() {
 
 /// A request after closeSession in the same packet has no effect and causes no events (ZOOKEEPER-4907).
 #[test]
-fn nothing_behind_the_end_of_a_session_is_done() {
+fn nothing_after_the_end_of_a_session_is_done() {
     let home = Home::new("");
     let server = home.start();
     let mut client = Client::connect(server.addr());
@@ -217,7 +217,7 @@ fn nothing_behind_the_end_of_a_session_is_done() {
     client.raw().send(&packet).expect("sent");
     let reply = client.reply();
     assert_eq!((reply.xid, reply.err), (1, 0));
-    assert_eq!(client.raw().closed(), b"", "nothing is answered behind it");
+    assert_eq!(client.raw().closed(), b"", "nothing is answered after it");
     let mut other = Client::connect(server.addr());
     assert_eq!(other.exists("/late", false), Err(-101));
     let reply = other.call(Op::GET_CHILDREN, &read_body("/", false));

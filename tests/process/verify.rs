@@ -134,7 +134,7 @@ fn what_a_server_wrote_is_refused_once_it_is_cut() {
     let whole = fs::read(&log).expect("read");
     let verified = home.run(&["log", "verify", log.to_str().expect("a plain name")]);
     assert!(verified.status.success(), "{verified:?}");
-    // Its end is marked, so a bit anywhere before that is damage. What is behind the mark a crash may have torn.
+    // Its end is marked, so a bit anywhere before that is damage. A crash may have torn what comes after the mark.
     let mark = whole.iter().rposition(|b| *b != 0).expect("not empty") + 1 - 28;
     assert!(whole[mark..].starts_with(b"ZBRSYNC1"));
     for at in (0..mark).step_by(17) {

@@ -141,7 +141,7 @@ fn a_slow_reader_gets_all_of_a_huge_list_and_nobody_waits_for_it() {
     // The rest fits into the kernel's buffers: it is read for longer than a client that takes nothing is waited for.
     let slowly = want.len() - (3 << 20);
     loop {
-        let n = raw.stream().read(&mut piece).expect("FIN comes behind all of it, no reset");
+        let n = raw.stream().read(&mut piece).expect("FIN comes after all of it, no reset");
         if n == 0 {
             break;
         }

@@ -141,6 +141,6 @@ fn body(op: Op, r: &mut Reader<'_>) -> Result<String, JuteError> {
         }
         _ => String::new(),
     };
-    assert!(r.is_empty(), "bytes behind the answer to {op}");
+    assert!(r.is_empty(), "bytes after the answer to {op}");
     Ok(said)
 }

@@ -70,7 +70,7 @@ impl Member {
         let snap_count = args.number("snap_count").map_or(100_000, |n| n as u64);
         let max_batch_records = args.number("max_batch_records").map_or(1000, |n| n as u64);
         let appender =
-            AppenderOptions { most_company_ns: 0, snap_count, max_batch_records, ..AppenderOptions::default() };
+            AppenderOptions { most_commit_delay_ns: 0, snap_count, max_batch_records, ..AppenderOptions::default() };
         let table = |i| WatchTable::new(ShardId(i as u32), interest.clone());
         let shard = |i| ShardTurn::new(Shard::new(shard_options(i), table(i)));
         let mut member = Member {

@@ -25,7 +25,7 @@ fn a_start_closes_sessions_that_nobody_knows() {
 }
 
 #[test]
-fn a_start_behind_the_last_zxid_of_an_epoch_begins_the_next() {
+fn a_start_after_the_last_zxid_of_an_epoch_begins_the_next() {
     let mut w = World::on(tree_at(Zxid::new(Epoch(1), u32::MAX)), &[]);
     w.begin(A);
     assert_eq!(w.proposed()[0].0.zxid, Zxid::new(Epoch(2), 1));

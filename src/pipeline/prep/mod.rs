@@ -195,7 +195,7 @@ impl Prep {
         zxid: Zxid,
         request: &WriteRequest,
     ) -> Proposal {
-        assert!(zxid > self.last, "{zxid} proposed behind {}", self.last);
+        assert!(zxid > self.last, "{zxid} proposed after {}", self.last);
         self.last = zxid;
         self.outstanding.begin();
         let header =
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "proposed behind")]
+    #[should_panic(expected = "proposed after")]
     fn zxids_ascend() {
         let mut f = Fixture::new();
         f.taken(&create("/a"));

@@ -230,7 +230,7 @@ impl Outstanding {
         let mut previous = Zxid(i64::MIN);
         let mut ephemerals = 0;
         for q in &self.queue {
-            assert!(previous <= q.zxid, "outstanding {} behind {previous}", q.zxid);
+            assert!(previous <= q.zxid, "outstanding {} after {previous}", q.zxid);
             previous = q.zxid;
             last.insert(&q.path, q.zxid);
             ephemerals += usize::from(q.owner.is_some());

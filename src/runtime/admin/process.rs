@@ -46,7 +46,7 @@ mod tests {
     const OWN: &str = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 250 25 9 9 20 0 5 0 1234 8192000 300 1844 1 1 0 0";
 
     #[test]
-    fn figures_are_found_behind_a_name_with_brackets() {
+    fn figures_are_found_after_a_name_with_brackets() {
         let read = |own: &str, host: &str| Process::read(own, host, 100, 4096);
         let want =
             Process { cpu_seconds: 2.75, start_seconds: 1012.34, virtual_bytes: 8_192_000, resident_bytes: 1_228_800 };

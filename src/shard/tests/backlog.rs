@@ -39,7 +39,7 @@ fn a_client_that_does_not_read_holds_up_nobody_else() {
     w.set(1, 1);
     (2..=3).for_each(|xid| w.get(1, xid));
     (1..=4).for_each(|xid| w.set(2, xid));
-    assert_eq!(w.in_pipeline(), [(1, 1)], "one write and two reads behind it");
+    assert_eq!(w.in_pipeline(), [(1, 1)], "one write and two reads after it");
     w.step(Input::Backlog { conn: ConnId(1), bytes: 2 * OUT_HIGH_WATER });
     w.answer();
     assert_eq!(w.in_pipeline(), [(2, 1), (2, 2), (2, 3)], "the reads wait for their own client only");

@@ -35,7 +35,7 @@ pub const KNOWN: [Known; 9] = [
         treatment: Treatment::NotAsked,
     },
     Known {
-        what: "createContainer with an ephemeral flag makes a container, for what is pipelined behind it as well",
+        what: "createContainer with an ephemeral flag makes a container, for what is pipelined after it as well",
         reason: "in Apache it is taken for an ephemeral, which has no children, until it is applied",
         treatment: Treatment::NotAsked,
     },

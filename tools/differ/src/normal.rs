@@ -315,7 +315,7 @@ fn acl(r: &mut Reader<'_>) -> Result<String, JuteError> {
 fn event(body: &[u8]) -> Result<String, JuteError> {
     let mut r = Reader::new(body);
     let text = format!("type {} state {} path {:?}", r.i32()?, r.i32()?, text(&mut r)?);
-    if r.is_empty() { Ok(text) } else { Err(r.unexpected("bytes behind the event")) }
+    if r.is_empty() { Ok(text) } else { Err(r.unexpected("bytes after the event")) }
 }
 
 /// A closing session's znodes are deleted in the order of a hash set, so the events of one closeSession are compared as

@@ -15,7 +15,7 @@ use zabra::pipeline::PrepOptions;
 use zabra::pipeline::messages::ToPeer;
 use zabra::proto::four_letter::WORDS;
 use zabra::proto::{ConnectRequest, CreateRequest, Request};
-use zabra::session::throttle::LargeRequests;
+use zabra::session::large_requests::LargeRequests;
 use zabra::shard::request_throttler::RequestThrottle;
 use zabra::shard::turn::{Letter, ShardTurn};
 use zabra::shard::{CloseHow, Shard, ShardOptions, Throttles};
@@ -328,7 +328,7 @@ impl World {
         panic!("it never comes to rest");
     }
 
-    /// A turn of the peer core, behind which the log does what it can.
+    /// A turn of the peer core; after it the log does what it can.
     fn peer_turn(&mut self) -> bool {
         let World { now, tree, mail, peer, log, .. } = self;
         let busy = peer.turn(*now, tree, mail);

@@ -1,4 +1,4 @@
-// The C client (libzookeeper_mt); py/program_suite.py starts this and describes its lines.
+// The C client (libzookeeper_mt); tools/zabratools/interop/program_suite.py starts this and describes its lines.
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@ enum { LONG_SESSION_MS = 60000, PATIENCE_MS = 30000, MAX_CLIENTS = 32, MAX_EVENT
 static const char *direct, *relayed;
 static jmp_buf failure;
 
-// What watchers saw, in order; those of one test.
+// What the watchers of one test got, in order.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char events[MAX_EVENTS][128];
 static int event_count;
@@ -65,7 +65,7 @@ static long now_ms(void) {
   return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-// Waits until `holds` gives non-zero.
+// Waits until `holds` is not zero.
 #define EVENTUALLY(holds, what)                                             \
   do {                                                                      \
     for (long end = now_ms() + PATIENCE_MS; !(holds); usleep(25000))        \
@@ -76,7 +76,7 @@ static void on_session(zhandle_t *z, int type, int state, const char *path, void
   (void)z, (void)type, (void)state, (void)path, (void)context;
 }
 
-// Notes znode events as "name type path"; session events reach every watcher and are left out.
+// Records znode events as "name type path". Session events are left out, since every watcher gets them.
 static void on_event(zhandle_t *z, int type, int state, const char *path, void *context) {
   (void)z, (void)state;
   if (type == ZOO_SESSION_EVENT) return;
@@ -193,7 +193,7 @@ static void async_order(void) {
     if (i % 2 == 0) want(ZOK, zoo_aset(z, "/c-async", "x", 1, -1, on_stat, NULL), "aset");
     else want(ZOK, zoo_aexists(z, "/c-async", 0, on_stat, NULL), "aexists");
   }
-  // A sync call answers after all that was sent before it.
+  // The reply of a sync comes after everything that was sent before it.
   struct Stat stat;
   want(ZOK, zoo_exists(z, "/c-async", 0, &stat), "exists");
   EVENTUALLY(__atomic_load_n(&answered, __ATOMIC_SEQ_CST) == ASYNC, "all answers");
@@ -291,7 +291,7 @@ static void auth(void) {
   want(ZNOAUTH, zoo_set(owner, "/c-auth", "", 0, -1), "set of what is read-only");
 }
 
-// Leaves a session, an ephemeral and two watches, lets `away` happen, and finds all again.
+// Has a session, an ephemeral and two watches, runs `away`, and checks that all of them are still there.
 static void survives(zhandle_t *z, const char *base, const char *first, const char *second) {
   zhandle_t *other = client();
   char eph[64], buffer[8], event[128];

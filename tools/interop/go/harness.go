@@ -1,4 +1,4 @@
-// Command interop runs the Go client go-zookeeper/zk for tools/interop/py/program_suite.py, which
+// Command interop runs the Go client go-zookeeper/zk for tools/zabratools/interop/program_suite.py, which
 // describes the lines it speaks.
 package main
 
@@ -17,7 +17,7 @@ import (
 // longSession is longer than any pause of a busy machine.
 const longSession = 60 * time.Second
 
-// patience is how long a test waits for something that must happen.
+// patience is how long a test waits before it fails.
 const patience = 30 * time.Second
 
 var (
@@ -40,7 +40,7 @@ func ask(line string) string {
 	return answers.Text()
 }
 
-// do asks the supervisor to cut or heal the relay, to kill, stop or start the server.
+// do asks the supervisor to cut or heal the relay, or to kill, stop or start the server.
 func do(verbs ...string) {
 	for _, verb := range verbs {
 		if got := ask("DO " + verb); got != "done" {
@@ -103,7 +103,7 @@ func event(watch <-chan zk.Event, what string) zk.Event {
 	}
 }
 
-// clients are those of one test.
+// clients are the clients of one test.
 type clients struct {
 	open []*zk.Conn
 }

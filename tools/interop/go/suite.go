@@ -383,7 +383,7 @@ func pipeline(k *clients) {
 	eq(200, len(children), "children")
 }
 
-// unfired panics if any of the watches has fired.
+// unfired panics if one of the watches was triggered.
 func unfired(all ...<-chan zk.Event) {
 	for _, w := range all {
 		select {

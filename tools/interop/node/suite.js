@@ -1,5 +1,5 @@
 'use strict';
-// The Node.js client node-zookeeper-client; py/program_suite.py starts this and describes its lines.
+// The Node.js client node-zookeeper-client; tools/zabratools/interop/program_suite.py starts this and describes its lines.
 
 const assert = require('assert');
 const readline = require('readline');
@@ -61,7 +61,7 @@ async function client(address = direct, sessionTimeout = LONG_SESSION_MS) {
   return c;
 }
 
-/** A call with a callback as a promise of its results (one, or an array of several). */
+/** Makes a promise of a call with a callback: its result, or an array if there are several. */
 function call(c, method, ...args) {
   return within(new Promise((resolve, reject) => {
     c[method](...args, (error, ...results) => {
@@ -217,7 +217,7 @@ async function expires() {
 }
 
 async function restart() {
-  // Through the relay: a connect that meets a server half-way up would wait for a whole session timeout.
+  // Through the relay, because a client that connects while the server starts would wait for a whole session timeout.
   const c = await client(relayed);
   const id = c.getSessionId().toString('hex');
   await call(c, 'create', '/restart', Buffer.from('x'));

@@ -121,7 +121,7 @@ def ratios(doc):
             rows.append(("first" if first else "", cells))
             first = False
     return table(heads, rows, "Values are medians over the rounds. ×: the median of what each round's value was of Apache ZooKeeper's in the same "
-                 "round, behind it the smallest and the largest. Throughput: more is better; all others: less is better (×0.25 is a quarter). Noisy, at the limit (of the generator or the machine): see the remarks at each run.")
+                 "round, after it the smallest and the largest. Throughput: more is better; all others: less is better (×0.25 is a quarter). Noisy, at the limit (of the generator or the machine): see the remarks at each run.")
 
 
 def bound_rows(doc):

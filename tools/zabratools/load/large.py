@@ -3,7 +3,7 @@
 usage: tools/load/large memory|snapshot|fanout [--rounds N] [--znodes N] [--out FILE.json]
 
 memory    makes --znodes znodes (paths of 115 bytes, 47 bytes of data), weighs the server, then restarts it --rounds times,
-          each time behind 50,000 more writes: from the start of the process to the first getData answered
+          each time after 50,000 more writes: from the start of the process to the first getData answered
 snapshot  p99.9 of setData over the same znodes while one snapshot after the other is written, beside the same without:
           an open loop at a fixed rate, and 16 connections x 1
 fanout    2,000 sessions watch one znode that another one changes; Zabra also with more than one core and shard

@@ -2,7 +2,7 @@
 
 usage: tools/load/pairs OLD NEW [--pairs N] [--seconds S] [--warm-up S] [--only NAME]... [--nice N] [--work FOLDER] [--out FILE.json]
 
-OLD and NEW are zabra binaries, each with any properties behind it: 'target/release/zabra -Dzabra.io=epoll'. Both servers stay up;
+OLD and NEW are zabra binaries, each with any properties after it: 'target/release/zabra -Dzabra.io=epoll'. Both servers stay up;
 one load runs at a time, first over one, then over the other, and the next pair the other way round. Before each run the disk is
 synced and both servers have come to rest. The noise is the middle half of the pairs' ratios. Where others use the machine too,
 CPU per operation is the figure to read: it moves least. --work /dev/shm/pairs keeps the disk out of it.

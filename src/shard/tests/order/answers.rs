@@ -157,7 +157,7 @@ fn a_multi_read_answers_each_by_itself_and_no_more_than_can_be_sent() {
 }
 
 #[test]
-fn an_unknown_operation_closes_behind_the_answers_before_it() {
+fn an_unknown_operation_closes_after_the_answers_before_it() {
     let mut w = World::new();
     w.open(1);
     for op in [Op(99), Op::CREATE_SESSION, Op::DELETE_CONTAINER] {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_closed_session_is_answered_once_and_nothing_behind_it() {
+fn a_closed_session_is_answered_once_and_nothing_after_it() {
     let mut w = World::new();
     w.open(1);
     w.send(1, &[set(1, "/a"), close_session(2), close_session(3), set(4, "/a"), get(5, "/a", false)].concat());

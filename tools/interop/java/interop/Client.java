@@ -12,7 +12,7 @@ import org.apache.zookeeper.ZooDefs;
 import org.apache.zookeeper.ZooKeeper;
 import org.apache.zookeeper.data.Stat;
 
-/** A Java client with a log of its session states and helpers for one-line tests. */
+/** A Java client that records its session states, with short helpers for tests. */
 final class Client implements Watcher, AutoCloseable {
     static final int TIMEOUT_MS = 60000;
 

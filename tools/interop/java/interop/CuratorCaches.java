@@ -22,7 +22,7 @@ import org.apache.curator.framework.recipes.cache.NodeCache;
 import org.apache.curator.framework.recipes.cache.PathChildrenCache;
 import org.apache.curator.framework.recipes.cache.TreeCache;
 
-/** The caches: a copy of a part of the tree kept by watches. */
+/** The caches: copies of a part of the tree, kept up to date by watches. */
 @SuppressWarnings("deprecation") // the older caches are still in wide use
 final class CuratorCaches {
     private final Harness.Server server;
@@ -160,7 +160,7 @@ final class CuratorCaches {
             writer.create().creatingParentsIfNeeded().forPath(path, bytes("0"));
             writer.create().forPath(path + "/goes", bytes("x"));
             writer.create().forPath(path + "/changes", bytes("x"));
-            // Its end tells when the session of the cut client has gone.
+            // When this znode is deleted, the session of the disconnected client has ended.
             away.create().withMode(org.apache.zookeeper.CreateMode.EPHEMERAL).forPath(path + "/eph", bytes("e"));
             try (CuratorCache cache = started(away, path, null)) {
                 k.proxy().cut();
@@ -284,7 +284,7 @@ final class CuratorCaches {
                 eventually("2", () -> data(cache), 20, "changed");
                 writer.delete().forPath("/cache/node/x");
                 eventually(null, () -> data(cache), 20, "deleted");
-                // The cache made the parent a container, which the server may have swept away meanwhile.
+                // The cache made the parent a container, which the server may have deleted meanwhile.
                 writer.create().creatingParentsIfNeeded().forPath("/cache/node/x", bytes("3"));
                 eventually("3", () -> data(cache), 20, "created again");
             }

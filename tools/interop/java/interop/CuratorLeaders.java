@@ -71,7 +71,7 @@ final class CuratorLeaders {
             eventually(false, a::hasLeadership, 20, "a still leads without a connection");
             yes(!b.hasLeadership(), "b does not lead while the session of a lives");
             k.proxy().heal();
-            // Same session: a's znode is still the first one (or a joins anew and b leads): one leader, never two.
+            // The session is the same, so a's znode is still the first one; or a joins again and b leads. In any case there is one leader.
             eventually(1L, () -> leaders(List.of(a, b)), 30, "leaders after the cut");
             eventually(2, () -> b.getParticipants().size(), 20, "participants after the cut");
         }

@@ -51,7 +51,7 @@ final class CuratorLocks {
         InterProcessLock make(CuratorFramework client, String path);
     }
 
-    /** A read-modify-write that is only right under exclusion, by four clients at once. */
+    /** Four clients read, change and write a counter at the same time; the result is right only if the lock excludes them. */
     private void excludes(String path, Maker maker) throws Exception {
         try (Curators k = new Curators(server)) {
             CuratorFramework checker = k.client();
@@ -195,7 +195,7 @@ final class CuratorLocks {
                 return null;
             });
             eq(0, wrong.get(), "times a writer was not alone");
-            // Readers share: all three are inside before any leaves.
+            // Readers share the lock: all three hold it before one releases it.
             k.atOnce(3, c -> {
                 InterProcessMutex read = new InterProcessReadWriteLock(c, "/lock/rw").readLock();
                 read.acquire();

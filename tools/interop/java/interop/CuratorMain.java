@@ -13,7 +13,7 @@ public final class CuratorMain {
         }
         Harness.suite = "curator";
         Harness.kind = args[0];
-        // A short container sweep so that containers and TTL nodes go within the patience of a test.
+        // A short interval, so that containers and TTL nodes are deleted within the time limit of a test.
         try (Harness.Server server = new Harness.Server("main", "",
                 "-Dznode.container.checkIntervalMs=200").start()) {
             new CuratorLocks(server).run();
@@ -25,7 +25,7 @@ public final class CuratorMain {
         new CuratorRestarts().run();
         System.out.println("END curator-" + Harness.kind + " " + (Harness.passed + Harness.failed));
         System.out.flush();
-        // `halt`: the client threads of failed tests must not keep us alive.
+        // `halt`, because client threads of failed tests would keep the process alive.
         Harness.Server.killAll();
         Runtime.getRuntime().halt(Harness.failed == 0 ? 0 : 1);
     }

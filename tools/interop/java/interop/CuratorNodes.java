@@ -357,7 +357,7 @@ final class CuratorNodes {
                 c.transactionOp().check().withVersion(7).forPath("/tx-fails"))), "the failing op's code");
             eq("1", new String(c.getData().forPath("/tx-fails")), "data");
             eq(List.of(), c.getChildren().forPath("/tx-fails"), "children");
-            // Many at once on one version: exactly one wins each round.
+            // Many clients set with the same version at the same time: in each round exactly one succeeds.
             List<Integer> wins = k.atOnce(4, mine -> {
                 int won = 0;
                 for (int version = 0; version < 10; version++) {
@@ -368,7 +368,7 @@ final class CuratorNodes {
                             mine.transactionOp().create().forPath("/tx-fails/" + v))).equals("OK")) {
                         won++;
                     }
-                    // Wait for the round to have a winner.
+                    // Wait until one of them has succeeded.
                     eventually(true, () -> mine.checkExists().forPath("/tx-fails").getVersion() > v, 20, "a winner");
                 }
                 return won;

@@ -76,7 +76,7 @@ final class CuratorRestarts {
         }
     }
 
-    /** Increments under a lock and by compare-and-set while the server dies three times. */
+    /** Increments a counter under a lock and by compare-and-set while the server is killed three times. */
     private void counter() throws Exception {
         try (Harness.Server server = new Harness.Server("curator-counter", "").start(); Curators k = new Curators(server)) {
             AtomicBoolean stop = new AtomicBoolean();
@@ -92,7 +92,7 @@ final class CuratorRestarts {
                         yes(lock.acquire(60, TimeUnit.SECONDS), "acquired");
                         try {
                             int n = Integer.parseInt(new String(c.getData().forPath("/counter")));
-                            // One try, no retry of Curator's: an answer that is lost is counted as such.
+                            // One attempt without Curator's retries, so that a lost reply is counted as lost.
                             c.getZookeeperClient().getZooKeeper().setData("/counter", bytes(Integer.toString(n + 1)), -1);
                             acknowledged.incrementAndGet();
                         } catch (KeeperException.ConnectionLossException e) {

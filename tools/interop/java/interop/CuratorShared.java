@@ -72,7 +72,7 @@ final class CuratorShared {
             });
             watched.start();
             eq(7, watched.getCount(), "seed");
-            // Every successful trySetCount is one step: none is lost, none counted twice.
+            // Every successful trySetCount adds one: none is lost and none is counted twice.
             k.atOnce(3, c -> {
                 try (SharedCount mine = new SharedCount(c, "/shared/count", 0)) {
                     mine.start();

@@ -13,7 +13,7 @@ import org.apache.curator.framework.CuratorFramework;
 import org.apache.curator.framework.CuratorFrameworkFactory;
 import org.apache.curator.retry.RetryForever;
 
-/** The Curator clients of one test, one relay for those to be cut off; closed together. */
+/** The Curator clients of one test, which are closed together, and a relay for those that the test disconnects. */
 final class Curators implements AutoCloseable {
     /** Longer than any pause of a busy machine (ms). */
     static final int LONG_SESSION_MS = 60_000;
@@ -29,7 +29,7 @@ final class Curators implements AutoCloseable {
         return connect(server.address(), LONG_SESSION_MS);
     }
 
-    /** A client whose connection `proxy()` can cut. */
+    /** A client whose connection goes through `proxy()`, which can cut it. */
     CuratorFramework relayed(int sessionMs) throws Exception {
         return connect(proxy().address(), sessionMs);
     }
@@ -54,7 +54,7 @@ final class Curators implements AutoCloseable {
         return c;
     }
 
-    /** Ends every call with its result or exception. */
+    /** Waits until every call has returned or failed. */
     static <V> List<V> all(List<Future<V>> futures) throws Exception {
         List<V> results = new ArrayList<>();
         for (Future<V> f : futures) {
@@ -71,7 +71,7 @@ final class Curators implements AutoCloseable {
         }
     }
 
-    /** The same call made `count` times at once, each on a client of its own. */
+    /** Makes the same call `count` times at the same time, each on a client of its own. */
     <V> List<V> atOnce(int count, OnClient<V> call) throws Exception {
         List<Future<V>> running = new ArrayList<>();
         List<CuratorFramework> own = new ArrayList<>();

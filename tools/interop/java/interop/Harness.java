@@ -21,7 +21,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.regex.Pattern;
 import org.apache.zookeeper.KeeperException;
 
-/** Test names, verdict lines, assertions and the server processes of the suite. */
+/** Names of tests, result lines, assertions, and the server processes of the suite. */
 final class Harness {
     /** A test: throws to fail. */
     interface Body {
@@ -34,7 +34,7 @@ final class Harness {
         }
     }
 
-    /** What verdict lines begin with. */
+    /** The beginning of each result line. */
     static String suite = "java";
     static String kind;
     static int passed;
@@ -45,7 +45,7 @@ final class Harness {
 
     private Harness() {}
 
-    /** Runs one named test in its own thread, so that a hang is a failure and not the end. */
+    /** Runs one named test in a thread of its own, so that a test that hangs fails and the suite continues. */
     static void test(String name, Body body) {
         if (!FILTER.matcher(name).find()) {
             return;
@@ -197,7 +197,7 @@ final class Harness {
             }
         }
 
-        /** Lines for every server's configuration, to run the suites with another one. */
+        /** Lines that are added to the configuration of every server, to run the suites with other settings. */
         private static String extra() {
             String lines = System.getenv("INTEROP_ZOOCFG_EXTRA");
             return lines == null ? "" : lines + "\n";
@@ -254,7 +254,7 @@ final class Harness {
             return String.join(" | ", lines.subList(Math.max(0, lines.size() - 5), lines.size()));
         }
 
-        /** SIGKILL, no chance to clean up. */
+        /** Kills the server with SIGKILL. */
         synchronized void kill() {
             if (process != null) {
                 process.destroyForcibly();
@@ -362,7 +362,7 @@ final class Harness {
             }
         }
 
-        /** From now to `heal` what the server answers is lost: call `cut` before `heal`. */
+        /** Until `heal` everything that the server sends is lost. Call `cut` before `heal`. */
         void mute() {
             mute = true;
         }

@@ -13,7 +13,7 @@ public final class Main {
         }
         Harness.kind = args[0];
         // One server for all tests that neither restart nor reconfigure it; a short container
-        // sweep so that containers and TTL nodes go within the patience of a test.
+        // sweep so that containers and TTL nodes are deleted within the time limit of a test.
         try (Harness.Server server = new Harness.Server("main", "nio.sessionlessCnxnTimeout=3000",
                 "-Dznode.container.checkIntervalMs=200").start()) {
             new Ops(server).run();
@@ -31,7 +31,7 @@ public final class Main {
     }
 
     private static int finish() {
-        // `halt` skips shutdown hooks, and client threads of failed tests must not keep us alive.
+        // `halt`, because shutdown hooks and client threads of failed tests would keep the process alive.
         Harness.Server.killAll();
         return Harness.failed == 0 ? 0 : 1;
     }

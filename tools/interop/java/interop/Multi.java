@@ -19,7 +19,7 @@ import org.apache.zookeeper.OpResult;
 import org.apache.zookeeper.ZooDefs.Ids;
 import org.apache.zookeeper.data.Stat;
 
-/** multi and multiRead: results per operation, atomicity, later operations seeing earlier ones. */
+/** multi and multiRead: a result for each operation, all or nothing, later operations see earlier ones. */
 final class Multi {
     private final Harness.Server server;
 
@@ -289,7 +289,7 @@ final class Multi {
             int n = 500;
             CountDownLatch done = new CountDownLatch(1);
             for (int i = 0; i < n; i++) {
-                // Each depends on the one before it, which is not yet applied when this one is checked.
+                // Each operation depends on the one before it, which is not applied yet when this one is checked.
                 c.zk.multi(List.of(Op.check("/m-pl", 2 * i), Op.setData("/m-pl", null, 2 * i),
                     create("/m-pl/k" + i)), (rc, p, x, r) -> codes.add(rc), null);
                 c.zk.setData("/m-pl", null, 2 * i + 1, (rc, p, x, s) -> codes.add(rc), null);

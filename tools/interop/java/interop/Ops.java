@@ -263,7 +263,7 @@ final class Ops {
                     ZooDefs.Ids.OPEN_ACL_UNSAFE, flag)), "create with flag " + flag);
             }
             eq(false, c.has("/flag"), "nothing was made");
-            // The opcode decides the kind of node, not the flag.
+            // The opcode decides the type of the znode, not the flag.
             eq("OK", w.code(ZooDefs.OpCode.create, new CreateRequest("/flag4", new byte[0],
                 ZooDefs.Ids.OPEN_ACL_UNSAFE, 4)), "create with the container flag");
             c.create("/flag4/x");
@@ -380,7 +380,7 @@ final class Ops {
     }
 
     private void zxidCountsFailures() throws Exception {
-        // Alone on the server: the containers and sessions of other tests would take zxids too,
+        // Containers and sessions of other tests take zxids too,
         // so compare the smallest step seen over several rounds.
         try (Client c = open()) {
             c.create("/zx");
@@ -452,7 +452,7 @@ final class Ops {
             }
             eq(5, c.zk.getAllChildrenNumber("/acn"), "descendants, not the sibling with the same prefix");
             eq(3, c.zk.getAllChildrenNumber("/acn/a"), "descendants");
-            // Other sessions' ephemerals may come and go between the two reads.
+            // Ephemerals of other sessions may be created and deleted between the two reads.
             eventually(0, () -> ZKUtil.listSubTreeBFS(c.zk, "/").size() - 1 - c.zk.getAllChildrenNumber("/"), 10,
                 "difference between the walk and the number for the root");
         }
@@ -530,7 +530,7 @@ final class Ops {
         }
     }
 
-    /** Bytes of a setData frame beside its data: header 8, path length 4, data length 4, version 4. */
+    /** Bytes of a setData frame without its data: header 8, path length 4, data length 4, version 4. */
     private static final int SET_OVERHEAD = 20;
 
     private void oneMegabyte() throws Exception {
@@ -611,7 +611,7 @@ final class Ops {
             for (int i = 1; i <= 300; i++) {
                 writer.zk.setData("/ryw", bytes("" + i), -1);
                 eq("" + i, new String(writer.zk.getData("/ryw", false, null)), "own read");
-                // Standalone: once acknowledged, visible to everybody.
+                // On a standalone server an acknowledged write is visible to every client.
                 eq("" + i, new String(reader.zk.getData("/ryw", false, null)), "other's read");
             }
         }
@@ -660,7 +660,7 @@ final class Ops {
                     CreateMode.PERSISTENT))).size(), "multi");
                 yes(root.has("/jail/m"), "multi's real path");
                 c.create("/eph", "", CreateMode.EPHEMERAL);
-                // The client does not strip its chroot from getEphemerals' answer, it only adds it to the prefix.
+                // The client adds its chroot to the prefix, but does not remove it from the paths in the reply of getEphemerals.
                 eq(List.of("/jail/eph"), c.zk.getEphemerals("/"), "getEphemerals");
                 eq("", new String(c.zk.getConfig(false, null)), "getConfig ignores the chroot");
             }

@@ -65,7 +65,7 @@ final class Paths {
 
     private void refused(String path) throws Exception {
         try (Wire w = Wire.open(server.port, 30000)) {
-            // create looks for the parent (all before the last slash, taken literally) before it validates.
+            // create looks for the parent (everything before the last slash, as it is) before it validates the path.
             boolean noParent = path.contains("/../") || path.contains("/./") || path.equals("/a//b");
             eq(noParent ? "NONODE" : "BADARGUMENTS",
                 w.code(OpCode.create, new CreateRequest(path, new byte[0], Ids.OPEN_ACL_UNSAFE, 0)), "create");
@@ -74,7 +74,7 @@ final class Paths {
             Wire.Reply multi = w.call(OpCode.multi, new MultiOperationRecord(List.of(Op.check(path, -1))));
             eq("OK", multi.code(), "multi's header");
             eq(-8, java.nio.ByteBuffer.wrap(multi.body).getInt(9), "result of check in a multi");
-            // What is left unvalidated answers NONODE or the like, and does not end the connection.
+            // For a path that is not validated the reply is NONODE or the like, and the connection stays open.
             for (Record read : List.of(new GetDataRequest(path, false), new GetChildrenRequest(path, false))) {
                 int op = read instanceof GetDataRequest ? OpCode.getData : OpCode.getChildren;
                 String got = w.code(op, read);
@@ -106,7 +106,7 @@ final class Paths {
         }
     }
 
-    /** A missing parent is noticed before an invalid path. */
+    /** If the parent is missing and the path invalid, the reply says that the parent is missing. */
     private void order() throws Exception {
         try (Wire w = Wire.open(server.port, 30000)) {
             eq("NONODE", w.code(OpCode.create, new CreateRequest("/none//x", new byte[0], Ids.OPEN_ACL_UNSAFE, 0)), "create");

@@ -19,7 +19,7 @@ import org.apache.zookeeper.data.Stat;
 import org.apache.zookeeper.proto.ConnectResponse;
 import org.apache.zookeeper.proto.CreateRequest;
 
-/** What needs the server stopped, killed, or configured otherwise. */
+/** Tests that stop or kill the server, or configure it differently. */
 final class Restarts {
     void run() {
         test("restart.clean-keeps-session-watches-and-nodes", () -> survives(false));
@@ -161,7 +161,7 @@ final class Restarts {
                 }
                 long seen = c.stat("/f9").getCzxid();
                 try (Wire w = new Wire(empty.port)) {
-                    eq(null, w.connect(30000, 0, new byte[16], seen), "answer of a server that is behind");
+                    eq(null, w.connect(30000, 0, new byte[16], seen), "reply of a server that has applied less");
                 }
             }
         }
@@ -200,7 +200,7 @@ final class Restarts {
         try (Harness.Server server = new Harness.Server("maxcnxns", "maxClientCnxns=5").start()) {
             Wire[] open = new Wire[5];
             for (int i = 0; i < 5; i++) {
-                // Connections that asked for readiness may still count for a moment.
+                // The connections that asked whether the server is ready may be counted for a moment.
                 int slot = i;
                 eventually("session", () -> {
                     try {

@@ -25,7 +25,7 @@ import org.apache.zookeeper.proto.CreateRequest;
 import org.apache.zookeeper.proto.ExistsRequest;
 import org.apache.zookeeper.proto.GetDataRequest;
 
-/** Sessions on a server that stays up: handshake, expiry, resuming, moving, re-armed watches. */
+/** Sessions on a server that keeps running: handshake, expiry, resuming, moving to another connection, setWatches. */
 final class Sessions {
     private final Harness.Server server;
 
@@ -284,7 +284,7 @@ final class Sessions {
             try {
                 w.send(2, OpCode.create, new CreateRequest("/s-after", null, Ids.OPEN_ACL_UNSAFE, 0));
             } catch (java.io.IOException closedAlready) {
-                // fine: the server was faster
+                // The server closed it first, which is right too.
             }
             w.closedWithin(10000);
             Thread.sleep(200);
@@ -380,8 +380,8 @@ final class Sessions {
             c.zk.addWatch("/s-rp", per, AddWatchMode.PERSISTENT);
             c.zk.addWatch("/s-rp", rec, AddWatchMode.PERSISTENT_RECURSIVE);
             w.create("/s-rp/a");
-            // One connection holds both modes on one path as one registration: the server sends each
-            // change once, and the client hands it to both kinds of watcher.
+            // On one connection both modes on one path are one watch: the server sends each
+            // change once, and the client passes it to both kinds of watchers.
             c.barrier();
             List<String> perBefore = per.lines();
             yes(perBefore.contains("NodeChildrenChanged /s-rp"), "persistent before the cut: " + perBefore);
@@ -407,7 +407,7 @@ final class Sessions {
 
     private void rearmBatches() throws Exception {
         try (Harness.Proxy proxy = new Harness.Proxy(server.port); Client c = new Client(proxy.address()); Client w = open()) {
-            // 128 KiB of path characters make one SetWatches: this needs several.
+            // One SetWatches contains at most 128 KiB of paths, so this needs several.
             String name = "x".repeat(300);
             int n = 1200;
             w.create("/s-rb");

@@ -22,7 +22,7 @@ import org.apache.zookeeper.proto.GetDataRequest;
 import org.apache.zookeeper.proto.RemoveWatchesRequest;
 import org.apache.zookeeper.proto.SetDataRequest;
 
-/** One-shot, persistent and recursive watches on a steady connection. */
+/** One-shot, persistent and recursive watches on a connection that is not interrupted. */
 final class Watches {
     private final Harness.Server server;
 
@@ -215,7 +215,7 @@ final class Watches {
         }
     }
 
-    /** A reader that sees the new value has been sent the event first, whoever wrote. */
+    /** A client that reads the new value has got the event before, no matter who wrote. */
     private void eventBeforeNewState() throws Exception {
         try (Client c = open(); Client w = open()) {
             w.create("/w-new", "0");
@@ -377,7 +377,7 @@ final class Watches {
             w.zk.setData("/", null, -1);
             c.barrier();
             List<String> mine = log.lines();
-            // Containers and TTL nodes of other tests may go meanwhile.
+            // Containers and TTL nodes of other tests may be deleted meanwhile.
             mine.removeIf(l -> l.startsWith("NodeDeleted "));
             eq(List.of("NodeCreated /w-rr", "NodeCreated /w-rr/x", "NodeDataChanged /"), mine, "events");
         }
@@ -427,7 +427,7 @@ final class Watches {
             w.zk.setData("/w-den/secret", null, -1);
             w.zk.delete("/w-den/secret", -1);
             c.expect(rec, "NodeCreated /w-den/open");
-            // A one-shot watch is consumed by an event that was withheld.
+            // An event that is not delivered (no read permission) removes the one-shot watch all the same.
             w.create("/w-den-once");
             Client.Log once = new Client.Log();
             c.zk.getData("/w-den-once", once, null);
@@ -507,7 +507,7 @@ final class Watches {
         }
     }
 
-    /** How many sessions the server lists for exactly this path. */
+    /** How many sessions have a watch on exactly this path, according to the server. */
     private int watchesOn(String path) throws Exception {
         int sessions = 0;
         boolean in = false;

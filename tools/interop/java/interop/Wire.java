@@ -19,9 +19,9 @@ import org.apache.zookeeper.proto.ConnectResponse;
 import org.apache.zookeeper.proto.ReplyHeader;
 import org.apache.zookeeper.proto.RequestHeader;
 
-/** A bare connection: sends records the Java client would refuse to send, and sees each frame. */
+/** A connection without a client library: it can send records that the Java client refuses to send, and sees each frame. */
 final class Wire implements AutoCloseable {
-    /** One frame from the server: header and what follows it. */
+    /** One frame from the server: the header and the rest. */
     static final class Reply {
         final ReplyHeader header = new ReplyHeader();
         byte[] body;

@@ -74,7 +74,7 @@ public final class ZkCli {
     }
 
     private static int oneShot(String address, String[] command) throws Exception {
-        // Waiting keeps the connection's event from being printed in the middle of the command's output.
+        // Wait, so that the event of the connection is not printed in the middle of the command's output.
         String[] args = new String[command.length + 3];
         args[0] = "-server";
         args[1] = address;
@@ -90,7 +90,7 @@ public final class ZkCli {
             if (e.getCause() instanceof Exit) {
                 return ((Exit) e.getCause()).code;
             }
-            // What the JVM does with an exception nobody caught.
+            // The JVM does this with an exception that nobody catches.
             System.err.println("Exception in thread \"main\" " + e.getCause());
             return 1;
         } finally {
@@ -98,7 +98,7 @@ public final class ZkCli {
         }
     }
 
-    /** The real process would just end; here its session must not outlive it. */
+    /** zkCli would end with its process; here its session has to be closed. */
     private static void end(ZooKeeperMain main) throws Exception {
         Field field = ZooKeeperMain.class.getDeclaredField("zk");
         field.setAccessible(true);
