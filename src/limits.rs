@@ -73,6 +73,9 @@ pub const LIST_PIECE: usize = 4096;
 /// Most requests that the peer core takes in one turn.
 pub const SUBMIT_BURST: usize = 4096;
 
+/// Bytes of committed proposals that a leader keeps in memory for learners, beside their number.
+pub const HISTORY_BYTES: usize = 32 << 20;
+
 const _: () = assert!(APPLY_BURST < STREAM_HIGH_WATER);
 const _: () = assert!(OUT_HIGH_WATER < OUT_LIMIT);
 const _: () = assert!(BULKY_REPLY < TURN_REPLIES && TURN_REPLIES < OUT_HIGH_WATER);

@@ -4,6 +4,7 @@
 pub mod auth_packet;
 pub mod election;
 pub mod hello;
+pub mod history;
 pub mod leader;
 pub mod learner;
 pub mod links;
@@ -11,6 +12,7 @@ pub mod message;
 pub mod messenger;
 pub mod notification;
 pub mod packet;
+pub mod sync_plan;
 pub mod vote;
 
 pub use leader::{EpochExhausted, Leader};

@@ -5,4 +5,5 @@ mod election;
 mod learner;
 mod links;
 mod recorded;
+mod sync_plan;
 mod walks;
