@@ -76,9 +76,24 @@ pub const SUBMIT_BURST: usize = 4096;
 /// Bytes of committed proposals that a leader keeps in memory for learners, beside their number.
 pub const HISTORY_BYTES: usize = 32 << 20;
 
+/// Bytes of a snapshot or of missed proposals that a learner is given at a time. More are read for it when less than this
+/// waits to be sent.
+pub const LEARNER_CHUNK: usize = 256 << 10;
+
+/// Bytes that may wait for a learner; then it is not sent what the leader broadcasts any more, until it has read what waits
+/// and what it missed meanwhile. A single proposal may exceed it.
+pub const LEARNER_QUEUE: usize = 8 << 20;
+
+/// Bytes of answers (SYNC, REVALIDATE) that may wait for a learner. More close its connection: it asks without reading.
+pub const LEARNER_ANSWERS: usize = 1 << 20;
+
+/// Unanswered syncs of a learner. More close its connection.
+pub const LEARNER_SYNCS: usize = 1 << 16;
+
 const _: () = assert!(APPLY_BURST < STREAM_HIGH_WATER);
 const _: () = assert!(OUT_HIGH_WATER < OUT_LIMIT);
 const _: () = assert!(BULKY_REPLY < TURN_REPLIES && TURN_REPLIES < OUT_HIGH_WATER);
 const _: () = assert!(LARGE_WRITE < LARGE_WRITES_IN_PIPELINE);
 const _: () = assert!(IMAGE_CHUNK * 8 <= IMAGE_BACKLOG);
 const _: () = assert!(MAX_CONNECT_FRAME < IN_HIGH_WATER);
+const _: () = assert!(LEARNER_CHUNK < LEARNER_QUEUE && LEARNER_QUEUE < HISTORY_BYTES);

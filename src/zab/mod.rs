@@ -3,6 +3,7 @@
 
 pub mod auth_packet;
 pub mod election;
+pub mod handler;
 pub mod hello;
 pub mod history;
 pub mod leader;

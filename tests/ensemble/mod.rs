@@ -2,6 +2,7 @@
 
 mod bytes;
 mod election;
+mod handler;
 mod learner;
 mod links;
 mod recorded;
