@@ -6,9 +6,11 @@
 //! * [`judge`]: makes requests out of bytes, and compares what prep and tree make of them with the models.
 //! * [`test_disk`]: a directory in memory with a disk's faults; [`replica`]: everything that a recovery restores, byte
 //!   by byte.
+//! * [`learner`]: a learner's owner and disk, which judge what it wants.
 //! * [`memory`]: what the shipped turns run over without threads, locks and sockets.
 
 pub mod judge;
+pub mod learner;
 pub mod memory;
 pub mod replica;
 pub mod server_model;

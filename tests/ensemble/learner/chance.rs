@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::server::{Server, history};
-use super::terms::{image, leader_info, signed};
+use super::terms::leader_info;
 use super::{commit, inform, packet, proposal};
+use zabra::oracle::learner::{Server, history, image, signed};
 use zabra::quorum::Role;
 use zabra::types::{Epoch, Zxid};
 use zabra::zab::learner::Why;
@@ -168,14 +168,6 @@ fn run(seed: u64, fault: Fault) -> (Script, Server) {
     (script, server)
 }
 
-/// The disk answers for everything, and what it has is what the learner says.
-fn settle(seed: u64, server: &mut Server) {
-    server.work();
-    assert_eq!(server.durable, server.appended());
-    let has = zabra::zab::learner::History { last: server.durable, accepted: server.accepted, current: server.current };
-    assert_eq!(server.learner.settled(), Some(has), "seed {seed}");
-}
-
 #[test]
 fn a_late_disk_changes_nothing() {
     for seed in 0..4000 {
@@ -189,8 +181,7 @@ fn a_late_disk_changes_nothing() {
         );
         assert_eq!((server.accepted, server.current), (Epoch(EPOCH), Epoch(EPOCH)));
         assert!(server.learner.is_serving(), "seed {seed}");
-        server.close();
-        settle(seed, &mut server);
+        server.settle();
     }
 }
 
@@ -200,8 +191,7 @@ fn a_term_may_end_at_any_time() {
     for seed in 0..4000 {
         let (_, mut server) = run(seed, Fault::Break);
         ended += u32::from(server.left == Some(Why::Closed));
-        server.close();
-        settle(seed, &mut server);
+        server.settle();
     }
     assert!(ended > 1000, "{ended} connections broke");
 }
@@ -213,8 +203,7 @@ fn changed_bytes_do_no_harm() {
     for seed in 0..4000 {
         let (_, mut server) = run(seed, Fault::Change);
         refused += u32::from(!matches!(server.left, None | Some(Why::Closed)));
-        server.close();
-        settle(seed, &mut server);
+        server.settle();
     }
     assert!(refused > 1000, "{refused} were refused");
 }

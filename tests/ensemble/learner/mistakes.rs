@@ -1,9 +1,9 @@
 //! Leaders, disks and connections that fail or do what they should not. The term ends, and nothing that is not durable counts.
 
-use super::server::{LIMIT, Server, history};
-use super::terms::{EPOCH_2, NEW_LEADER, OLD, Z1, Z2, Z3, image, leader_info, promised, signed};
+use super::terms::{EPOCH_2, NEW_LEADER, OLD, Z1, Z2, Z3, leader_info, promised};
 use super::{commit, inform, packet, proposal};
 use zabra::jute::Put;
+use zabra::oracle::learner::{LIMIT, Server, history, image, signed, txn};
 use zabra::quorum::Role;
 use zabra::types::{Epoch, SessionId, Zxid};
 use zabra::zab::learner::{Install, MAX_UNCOMMITTED, Want, Why};
@@ -78,7 +78,7 @@ fn a_proposal_that_does_not_follow_ends_the_term() {
 
 #[test]
 fn a_proposal_is_of_the_zxid_in_its_header() {
-    for txn in [super::txn(Z3), Vec::new(), super::txn(Z2)[..31].to_vec()] {
+    for txn in [txn(Z3), Vec::new(), txn(Z2)[..31].to_vec()] {
         let mut server = Server::in_broadcast(Role::Participant, Z1.0);
         server.hear(FromLeader::Proposal { zxid: Z2, txn: &txn });
         assert_eq!((&server.left, server.log.len()), (&Some(Why::Header { zxid: Z2 }), 0));
@@ -317,7 +317,7 @@ fn lengths_are_bounded_before_anything_is_kept() {
 #[test]
 fn proposals_without_commit_are_bounded() {
     let mut server = Server::in_broadcast(Role::Participant, EPOCH_2.0);
-    let mut txn = super::txn(Z1);
+    let mut txn = txn(Z1);
     txn.resize(LIMIT, 0);
     let mut packets = packet(FromLeader::Proposal { zxid: Z1, txn: &txn });
     let mut bytes = 0;

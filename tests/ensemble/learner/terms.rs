@@ -1,9 +1,8 @@
 //! What a learner says and wants, step by step, when nobody does anything wrong.
 
-use super::server::{INIT_MS, SYNC_MS, Server, history};
 use super::{commit, inform, packet, proposal};
 use bytes::Bytes;
-use zabra::jute::Put;
+use zabra::oracle::learner::{INIT_MS, SYNC_MS, Server, history, image, signed, txn};
 use zabra::quorum::Role;
 use zabra::types::{Cxid, Epoch, Id, Op, ServerId, SessionId, Zxid};
 use zabra::zab::learner::{INSTALL_HIGH_WATER, LOG_HIGH_WATER, Learner, Want, Why};
@@ -29,35 +28,6 @@ pub fn promised(role: Role) -> Server {
     server.finish();
     assert_eq!(server.zxids_of(kind::ACKEPOCH), [OLD]);
     server
-}
-
-/// The stream of a snapshot with one session, one ACL and `data` in a znode.
-pub fn image(data: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.put_i32(1);
-    bytes.put_i64(77);
-    bytes.put_i32(6000);
-    bytes.put_i32(1);
-    bytes.put_i64(1);
-    bytes.put_i32(2);
-    for scheme in ["digest", "ip"] {
-        bytes.put_i32(31);
-        bytes.put_string(scheme);
-        bytes.put_string("a:b");
-    }
-    for path in ["", "/a", "x"] {
-        bytes.put_string(path);
-        bytes.put_buffer(if path.is_empty() { None } else { Some(data) });
-        bytes.put_i64(-1);
-        bytes.extend_from_slice(&[0; 60]);
-    }
-    bytes.put_string("/");
-    bytes
-}
-
-pub fn signed(mut image: Vec<u8>) -> Vec<u8> {
-    image.put_string("BenWasHere");
-    image
 }
 
 /// Transactions that are missing come as PROPOSAL and COMMIT. The ACK of NEWLEADER waits for their sync, then for
@@ -256,7 +226,7 @@ fn a_reconfig_is_activated_behind_its_commit() {
     let commits: Vec<_> = wants.into_iter().filter(|want| !matches!(want, Want::Write(_))).collect();
     assert_eq!(commits, [Want::Commit { upto: Z2 }, activate(Z2), Want::Commit { upto: Z3 }]);
     let mut server = Server::in_broadcast(Role::Observer, Z1.0);
-    server.hear(FromLeader::InformAndActivate { zxid: Z2, designated: ServerId(3), txn: &super::txn(Z2) });
+    server.hear(FromLeader::InformAndActivate { zxid: Z2, designated: ServerId(3), txn: &txn(Z2) });
     server.work();
     assert_eq!((server.applied, &server.told[..]), (Z2, &[activate(Z2)][..]));
 }
@@ -300,7 +270,7 @@ fn a_slow_disk_holds_the_stream_back() {
     let mut zxid = EPOCH_2;
     while server.learner.is_reading() {
         zxid = Zxid(zxid.0 + 1);
-        let mut txn = super::txn(zxid);
+        let mut txn = txn(zxid);
         txn.resize(1 << 20, 0);
         server.hear(FromLeader::Proposal { zxid, txn: &txn });
         assert!(server.log.len() <= LOG_HIGH_WATER >> 20, "nothing holds the stream back");

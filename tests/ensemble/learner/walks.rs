@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::super::recorded::{Kind, Message, Walk, walks};
 use super::packet;
-use super::server::{INIT_MS, LIMIT, SYNC_MS, Server};
+use zabra::oracle::learner::{INIT_MS, LIMIT, SYNC_MS, Server};
 use zabra::quorum::Role;
 use zabra::types::Zxid;
 use zabra::zab::learner::{History, Options, Want, Why};

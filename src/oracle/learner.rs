@@ -1,18 +1,21 @@
-//! A learner with its owner and its disk around it. They watch that nothing is said or applied too early.
+//! One server during one term as a learner: the machine, with an owner and a disk around it that judge everything it wants, so
+//! that nothing is said, saved or applied too early. The disk answers only when it is told to.
 
 use std::collections::VecDeque;
 
-use zabra::quorum::Role;
-use zabra::types::{Epoch, Zxid};
-use zabra::zab::learner::{History, Install, Learner, Options, Want, Why};
-use zabra::zab::message::{FromLeader, FromLearner};
-use zabra::zab::packet::{Split, kind, split};
+use crate::jute::Put;
+use crate::quorum::Role;
+use crate::txn::TxnHeader;
+use crate::types::{Cxid, Epoch, Op, ServerId, SessionId, Zxid};
+use crate::zab::learner::{History, Install, Learner, Options, Want, Why};
+use crate::zab::message::{FromLeader, FromLearner};
+use crate::zab::packet::{Split, kind, split};
 
-use super::packet;
-
+/// How long the leader may be silent before the ACK of NEWLEADER, in milliseconds.
 pub const INIT_MS: i64 = 3000;
+/// And after it.
 pub const SYNC_MS: i64 = 1000;
-/// Apache's default: twice `jute.maxbuffer`.
+/// The most bytes of a packet's data. Apache's default: twice `jute.maxbuffer`.
 pub const LIMIT: usize = 2 * 0xf_ffff;
 
 /// Something that the disk was asked for.
@@ -27,21 +30,29 @@ enum Job {
 /// A transaction in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logged {
+    /// Its zxid.
     pub zxid: Zxid,
+    /// See `Want::Append`.
     pub exact: bool,
 }
 
 /// One server during one term.
 pub struct Server {
+    /// The machine.
     pub learner: Learner,
+    /// The time, in milliseconds.
     pub now_ms: i64,
     role: Role,
     wants: Vec<Want>,
-    /// What is on the disk: the zxid below the log, what was appended behind it, and how much of it is durable.
+    /// The zxid below the log.
     pub base: Zxid,
+    /// What was appended behind it.
     pub log: Vec<Logged>,
+    /// The last one of it that is durable.
     pub durable: Zxid,
+    /// `acceptedEpoch` on the disk.
     pub accepted: Epoch,
+    /// `currentEpoch` on the disk.
     pub current: Epoch,
     job: Option<Job>,
     /// Parts of the snapshot that are not stored.
@@ -60,11 +71,13 @@ pub struct Server {
     pub left: Option<Why>,
 }
 
+/// What a server begins with.
 pub fn history(last: i64, accepted: i64, current: i64) -> History {
     History { last: Zxid(last), accepted: Epoch(accepted), current: Epoch(current) }
 }
 
 impl Server {
+    /// The server, whose connection is there.
     pub fn new(options: Options, history: History) -> Server {
         let mut server = Server {
             learner: Learner::new(options, history),
@@ -91,7 +104,7 @@ impl Server {
 
     /// A participant, or an observer.
     pub fn with(role: Role, history: History) -> Server {
-        let me = zabra::types::ServerId(1);
+        let me = ServerId(1);
         let config_version = Zxid::ZERO;
         let options = Options { me, role, config_version, init_ms: INIT_MS, sync_ms: SYNC_MS, packet_limit: LIMIT };
         Server::new(options, history)
@@ -112,6 +125,15 @@ impl Server {
         server
     }
 
+    /// The term ends now, if it has not, and the disk answers for everything: what it has is what the learner says.
+    pub fn settle(&mut self) {
+        self.close();
+        self.work();
+        assert_eq!(self.durable, self.appended());
+        let has = History { last: self.durable, accepted: self.accepted, current: self.current };
+        assert_eq!(self.learner.settled(), Some(has), "what the disk has after the end");
+    }
+
     /// Something happens to the learner, and the owner does what it wants.
     pub fn step(&mut self, input: impl FnOnce(&mut Learner, i64, &mut Vec<Want>)) {
         input(&mut self.learner, self.now_ms, &mut self.wants);
@@ -121,14 +143,24 @@ impl Server {
         self.learner.check();
     }
 
+    /// Follower or observer.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Bytes come from the leader.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.step(|learner, now_ms, wants| learner.bytes(now_ms, bytes, wants));
     }
 
+    /// A whole packet comes.
     pub fn hear(&mut self, said: FromLeader<'_>) {
-        self.bytes(&packet(said));
+        let mut bytes = Vec::new();
+        said.put(&mut bytes);
+        self.bytes(&bytes);
     }
 
+    /// The connection breaks.
     pub fn close(&mut self) {
         self.step(|learner, _, wants| learner.closed(wants));
     }
@@ -208,6 +240,7 @@ impl Server {
         }
     }
 
+    /// Whether the disk was asked for something else than to log.
     pub fn has_job(&self) -> bool {
         self.job.is_some()
     }
@@ -315,4 +348,42 @@ impl Server {
             _ => {}
         }
     }
+}
+
+/// A refused write, which has a zxid like every other: the shortest transaction.
+pub fn txn(zxid: Zxid) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    TxnHeader { session: SessionId(7), cxid: Cxid(1), zxid, time_ms: 0, op: Op::ERROR }.put(&mut bytes);
+    bytes.put_i32(-101);
+    bytes
+}
+
+/// The stream of a snapshot with one session, one ACL list and `data` in its znodes, without its signature.
+pub fn image(data: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_i32(1);
+    bytes.put_i64(77);
+    bytes.put_i32(6000);
+    bytes.put_i32(1);
+    bytes.put_i64(1);
+    bytes.put_i32(2);
+    for scheme in ["digest", "ip"] {
+        bytes.put_i32(31);
+        bytes.put_string(scheme);
+        bytes.put_string("a:b");
+    }
+    for path in ["", "/a", "x"] {
+        bytes.put_string(path);
+        bytes.put_buffer(if path.is_empty() { None } else { Some(data) });
+        bytes.put_i64(-1);
+        bytes.extend_from_slice(&[0; 60]);
+    }
+    bytes.put_string("/");
+    bytes
+}
+
+/// What is sent behind SNAP: the stream with its signature.
+pub fn signed(mut image: Vec<u8>) -> Vec<u8> {
+    image.put_string("BenWasHere");
+    image
 }
