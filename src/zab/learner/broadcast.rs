@@ -79,6 +79,11 @@ impl Learner {
         if self.is_in_image(zxid) {
             return Ok(());
         }
+        let is_of_term = if self.is_exact { zxid.epoch() == self.epoch } else { zxid.epoch() <= self.epoch };
+        // The begin of the epoch is NEWLEADER's.
+        if !is_of_term || zxid == Zxid::new(self.epoch, 0) {
+            return Err(Why::WrongEpoch { name: "PROPOSAL", zxid, epoch: self.epoch });
+        }
         self.pipeline.propose(zxid, txn.len())?;
         wants.push(Want::Append { zxid, txn: Bytes::copy_from_slice(txn), exact: self.is_exact });
         Ok(())

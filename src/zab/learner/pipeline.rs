@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::want::{MAX_UNCOMMITTED, Why};
-use crate::types::{Cxid, ServerId, SessionId, Zxid};
+use crate::types::{Cxid, Epoch, ServerId, SessionId, Zxid};
 
 /// What happens only when all that was committed before has been wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,10 +148,12 @@ impl Pipeline {
         self.durable = zxid;
     }
 
-    /// From now on each proposal gets its ACK, and so do those without COMMIT: the leader may count on this server for them.
-    pub(super) fn owe_acks(&mut self) {
+    /// From now on each proposal gets its ACK, and so do those of this epoch without COMMIT: the leader may count on this
+    /// server for them. For what is older the ACK of NEWLEADER stands.
+    pub(super) fn owe_acks(&mut self, epoch: Epoch) {
         assert!(self.unacked.is_none(), "ACKs are owed from two points on");
-        self.unacked = Some(self.uncommitted.iter().map(|proposal| proposal.zxid).collect());
+        let waiting = self.uncommitted.iter().map(|proposal| proposal.zxid);
+        self.unacked = Some(waiting.filter(|zxid| zxid.epoch() == epoch).collect());
     }
 
     /// The next proposal that may be acknowledged.

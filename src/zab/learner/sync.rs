@@ -60,6 +60,9 @@ impl Learner {
                 self.phase = Phase::Truncating;
                 self.ask(Job::Truncate(to), Want::Truncate { to }, wants);
             }
+            FromLeader::Snap(zxid) if zxid.epoch() > self.epoch => {
+                return Err(Why::WrongEpoch { name, zxid, epoch: self.epoch });
+            }
             FromLeader::Snap(zxid) => {
                 self.phase = Phase::Receiving;
                 self.image = Some(Image::new(zxid));
@@ -103,7 +106,7 @@ impl Learner {
     pub(super) fn new_leader(&mut self, zxid: Zxid, config: Option<&[u8]>, wants: &mut Vec<Want>) -> Result<(), Why> {
         assert_eq!(self.phase, Phase::Syncing, "NEWLEADER in {:?}", self.phase);
         if zxid != Zxid::new(self.epoch, 0) {
-            return Err(Why::WrongEpoch { zxid, epoch: self.epoch });
+            return Err(Why::WrongEpoch { name: "NEWLEADER", zxid, epoch: self.epoch });
         }
         let last = self.pipeline.appended();
         if let Some(promised) = self.promised.filter(|promised| *promised > last) {
@@ -111,7 +114,7 @@ impl Learner {
         }
         self.in_image = None;
         if self.options.role == Role::Participant {
-            self.pipeline.owe_acks();
+            self.pipeline.owe_acks(self.epoch);
         }
         // Apache takes one byte for no configuration.
         if let Some(config) = config.filter(|config| config.len() > 1) {

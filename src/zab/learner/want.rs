@@ -179,10 +179,13 @@ pub enum Why {
         /// What was accepted.
         accepted: Epoch,
     },
-    /// NEWLEADER names another epoch than LEADERINFO.
-    #[error("NEWLEADER has zxid {zxid} in epoch {epoch:?}")]
+    /// A zxid that is not of the leader's epoch. NEWLEADER has its begin, proposals behind NEWLEADER have those after that, and
+    /// what comes before is of no later epoch.
+    #[error("the leader of epoch {epoch:?} sent {name} of {zxid}")]
     WrongEpoch {
-        /// NEWLEADER's zxid.
+        /// The packet's type.
+        name: &'static str,
+        /// The zxid.
         zxid: Zxid,
         /// The epoch of LEADERINFO.
         epoch: Epoch,

@@ -50,6 +50,35 @@ fn a_commit_that_is_not_for_the_oldest_proposal_ends_the_term() {
     left(&server, Z2, None);
 }
 
+/// Behind NEWLEADER there are proposals of its epoch only, before it none of a later one.
+#[test]
+fn what_is_proposed_is_of_the_leaders_epoch() {
+    let left = |server: &Server, name, zxid| {
+        assert_eq!(server.left, Some(Why::WrongEpoch { name, zxid, epoch: Epoch(2) }));
+        assert_eq!(server.log, []);
+    };
+    let next = Zxid(OLD.0 + 1);
+    let mut server = promised(Role::Participant);
+    server.hear(FromLeader::Diff(OLD));
+    server.bytes(&[packet(NEW_LEADER), proposal(next)].concat());
+    left(&server, "PROPOSAL", next);
+    // Not even if it seems to be the next: it is no transaction's.
+    let last = EPOCH_2.0 - 1;
+    let mut server = Server::with(Role::Participant, history(last, 2, 1));
+    server.hear(leader_info(2));
+    server.hear(FromLeader::Diff(Zxid(last)));
+    server.bytes(&proposal(EPOCH_2));
+    left(&server, "PROPOSAL", EPOCH_2);
+    let later = Zxid(0x3_0000_0001);
+    let mut server = promised(Role::Observer);
+    server.hear(FromLeader::Diff(OLD));
+    server.bytes(&proposal(later));
+    left(&server, "PROPOSAL", later);
+    let mut server = promised(Role::Participant);
+    server.hear(FromLeader::Snap(later));
+    left(&server, "SNAP", later);
+}
+
 /// A zxid that is missing or comes twice. Apache logs it and goes on.
 #[test]
 fn a_proposal_that_does_not_follow_ends_the_term() {
@@ -97,7 +126,7 @@ fn newleader_must_fit_what_came_before() {
         server.hear(FromLeader::Diff(OLD));
         server.hear(FromLeader::NewLeader { zxid, config: None });
         server.work();
-        assert_eq!(server.left, Some(Why::WrongEpoch { zxid, epoch: Epoch(2) }));
+        assert_eq!(server.left, Some(Why::WrongEpoch { name: "NEWLEADER", zxid, epoch: Epoch(2) }));
         assert!(server.zxids_of(kind::ACK).is_empty());
     }
 }
