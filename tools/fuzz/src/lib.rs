@@ -10,6 +10,7 @@ pub mod connect;
 pub mod frame;
 mod history;
 mod input;
+pub mod learner;
 pub mod log_recovery;
 pub mod memory;
 mod mutation;
@@ -22,10 +23,11 @@ mod world;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets: `corpus/<name>` and `findings/<name>` contain their inputs.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("config", config::run),
     ("connect", connect::run),
     ("frame", frame::run),
+    ("learner", learner::run),
     ("log_recovery", log_recovery::run),
     ("operations", operations::run),
     ("request", request::run),

@@ -1,6 +1,7 @@
 //! Writes seed inputs to a folder, with a subfolder per target: exchanges recorded with Apache, files of Apache, and
 //! inputs written by hand. `cargo run -p zabra-fuzz --bin seeds -- FOLDER`; `tools/fuzz/run` calls it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ fn main() -> io::Result<()> {
     let seeds = Seeds { folder: PathBuf::from(folder) };
     seeds.exchanges(&root.join("tests/golden/apache-3.9"))?;
     seeds.files(&root.join("src/txnlog/testdata"))?;
+    seeds.terms(&root.join("tests/ensemble/vectors"))?;
     seeds.configurations()?;
     seeds.by_chance()
 }
@@ -100,6 +102,37 @@ impl Seeds {
         Ok(())
     }
 
+    /// What Apache's leaders said to learners that began without a history. Behind each packet the disk does its work.
+    fn terms(&self, folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            let mut terms = BTreeMap::<String, Vec<u8>>::new();
+            for line in fs::read_to_string(&path)?.lines() {
+                let [_, connection, _, kind, bytes] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
+                let bytes = hex(bytes);
+                match (kind, bytes.get(..12)) {
+                    // FOLLOWERINFO or OBSERVERINFO, of no epoch.
+                    ("learner", Some([0, 0, 0, role @ (11 | 16), 0, 0, 0, 0, ..])) => {
+                        terms.insert(connection.to_owned(), vec![u8::from(*role == 16), 0, 0]);
+                    }
+                    ("leader" | "state", _) => {
+                        let Some(term) = terms.get_mut(connection) else { continue };
+                        term.extend([0, 255]);
+                        term.extend((bytes.len() as u16).to_be_bytes());
+                        term.extend(bytes);
+                        term.push(9);
+                    }
+                    _ => {}
+                }
+            }
+            for (connection, term) in terms {
+                self.put("learner", &format!("{name}-{connection}"), &term)?;
+            }
+        }
+        Ok(())
+    }
+
     fn configurations(&self) -> io::Result<()> {
         let standalone = "tickTime=2000\ndataDir=/d\nclientPort=2181\nmaxClientCnxns=60\n4lw.commands.whitelist=*\n";
         let servers =
@@ -134,6 +167,7 @@ impl Seeds {
             self.put("log_recovery", &format!("damaged-{i}"), &[&[2], &any(12 * (i + 1))[..]].concat())?;
             self.put("log_recovery", &format!("forged-{i}"), &[&[1], &any(12 * (i + 1))[..]].concat())?;
             self.put("frame", &format!("many-{i}"), &[&[1 + 2 * (i as u8 & 1)], &any(30 * (i + 1))[..]].concat())?;
+            self.put("learner", &format!("chance-{i}"), &any(20 * (i + 1)))?;
             self.put("snapshot", &format!("damaged-{i}"), &[&[12 + i as u8 % 3], &any(5)[..]].concat())?;
         }
         let mut ping = vec![0, 1, 60];
