@@ -161,8 +161,7 @@ impl Shard {
                     self.watch_data(conn, path);
                 }
                 let len = node.data().map_or(0, <[u8]>::len);
-                // Reserves the size at once: a large reply that grows step by step would take twice its bytes.
-                reply.reserve(4 + len + STAT);
+                make_room(reply, 4 + len + STAT);
                 put_data(reply, node.data(), &node.stat());
                 self.count_read(path, len);
             }
@@ -300,8 +299,15 @@ impl Shard {
 fn children(reply: &mut Vec<u8>, node: &Znode<'_>) {
     // Siblings usually have names of equal length; one that differs may have any length.
     let name = node.children().next().map_or(0, str::len);
-    reply.reserve((node.num_children().max(0) as usize).saturating_mul(4 + name).min(limits::OUT_HIGH_WATER));
+    let len = (node.num_children().max(0) as usize).saturating_mul(4 + name);
+    make_room(reply, (4 + len + STAT).min(limits::OUT_HIGH_WATER));
     put_children(reply, node.num_children(), node.children());
+}
+
+/// Makes room for the next reply at once, since a buffer that grows step by step takes twice its bytes. For a long one it
+/// makes no more room than that: otherwise the buffer would double when a long reply follows another.
+fn make_room(reply: &mut Vec<u8>, len: usize) {
+    if len > limits::BULKY_REPLY { reply.reserve_exact(len) } else { reply.reserve(len) }
 }
 
 /// Writes that no client may ask for: they are answered as what nobody knows.

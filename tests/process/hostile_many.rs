@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 const UNREAD: u64 = 3 * MIB;
 
 /// Most additional memory, whatever the number of clients.
-const SLACK: u64 = 32 * MIB;
+const SLACK: u64 = 24 * MIB;
 
 /// The server, a bystander, and the server's memory before the hostile clients come.
 struct Scene {
