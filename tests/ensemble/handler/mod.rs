@@ -2,6 +2,7 @@
 
 mod garbage;
 mod model;
+mod pair;
 mod walks;
 
 use zabra::zab::handler::{Handler, Want};

@@ -13,28 +13,30 @@ use zabra::zab::message::{Forwarded, FromLeader, FromLearner, LearnerInfo, Touch
 use zabra::zab::packet::{Split, split};
 use zabra::zab::sync_plan::{OnDisk, Plan, SnapshotFile, SyncPolicy, located, plan};
 
-const EPOCH: Epoch = Epoch(3);
+/// The leader's.
+pub const EPOCH: Epoch = Epoch(3);
 const SIGNATURE: &[u8] = b"\0\0\0\x0aBenWasHere";
 
 fn txn(zxid: Zxid, len: usize) -> Bytes {
     let mut txn = vec![0; len];
-    txn[..8].copy_from_slice(&zxid.0.to_be_bytes());
+    // Its place in a transaction's header.
+    txn[12..20].copy_from_slice(&zxid.0.to_be_bytes());
     txn.into()
 }
 
 /// The leader: all that is committed is in its log, the newest in memory too.
-struct Leader {
-    history: History,
-    log: Vec<Committed>,
+pub struct Leader {
+    pub history: History,
+    pub log: Vec<Committed>,
     outstanding: VecDeque<Outgoing>,
-    last_proposed: Zxid,
+    pub last_proposed: Zxid,
     snapshot: Zxid,
     /// What is left of the snapshot that is being sent.
     pieces: usize,
 }
 
 impl Leader {
-    fn new(rng: &mut fastrand::Rng) -> Leader {
+    pub fn new(rng: &mut fastrand::Rng) -> Leader {
         let history = History::new(HistoryLimits { count: rng.usize(1..12), bytes: 64 << 20 }, Zxid::ZERO);
         let (log, outstanding) = (Vec::new(), VecDeque::new());
         let mut leader =
@@ -50,25 +52,48 @@ impl Leader {
         leader
     }
 
+    /// Where a learner's history may end: at some transaction, behind the last of an epoch, or where an epoch begins.
+    pub fn learner_at(&self, rng: &mut fastrand::Rng) -> Zxid {
+        let at = self.log[rng.usize(..self.log.len())].zxid;
+        let own = self.log.iter().rfind(|c| c.zxid.epoch() == at.epoch()).expect("it has itself").zxid;
+        [at, Zxid(own.0 + 2), Zxid::new(Epoch(2), 0), Zxid::ZERO][rng.usize(..4)]
+    }
+
+    /// The next proposal, with a transaction of this length.
+    pub fn propose(&mut self, len: usize) -> Outgoing {
+        let zxid = Zxid(self.last_proposed.0 + 1);
+        let outgoing = Outgoing::new(zxid, txn(zxid, len));
+        self.last_proposed = zxid;
+        self.outstanding.push_back(outgoing.clone());
+        outgoing
+    }
+
+    /// The oldest outstanding proposal is committed.
+    pub fn commit(&mut self) -> Option<Outgoing> {
+        let outgoing = self.outstanding.pop_front()?;
+        self.committed(outgoing.zxid(), outgoing.txn().clone());
+        Some(outgoing)
+    }
+
     fn committed(&mut self, zxid: Zxid, txn: Bytes) {
         self.history.push(zxid, txn.clone());
         self.log.push(Committed { zxid, txn });
     }
 
-    fn plan(&self, peer: Zxid, force_snapshot: bool) -> Plan {
+    pub fn plan(&self, peer: Zxid, force_snapshot: bool) -> Plan {
         let snapshot = Some(SnapshotFile { zxid: self.snapshot, bytes: 1 });
         let disk = OnDisk { chain: Some(Zxid::ZERO), logs: &[], snapshot };
         let policy = SyncPolicy { force_snapshot, ..SyncPolicy::default() };
         plan(peer, EPOCH, &self.history, &disk, &policy)
     }
 
-    fn located(&self, peer: Zxid) -> Plan {
+    pub fn located(&self, peer: Zxid) -> Plan {
         let disk = OnDisk { chain: Some(Zxid::ZERO), ..OnDisk::default() };
         let nearest = self.log.iter().rfind(|c| c.zxid <= peer).map_or(Zxid::ZERO, |c| c.zxid);
         located(peer, Some(nearest), &self.history, &disk)
     }
 
-    fn after(&self, position: Zxid, rng: &mut fastrand::Rng) -> Fed<'_> {
+    pub fn after(&self, position: Zxid, rng: &mut fastrand::Rng) -> Fed<'_> {
         let in_memory = self.history.has_position(position);
         let all: Vec<Committed> = if in_memory {
             self.history.after(position).cloned().collect()
@@ -148,7 +173,7 @@ impl Learner {
 
     fn queue(&mut self, zxid: Zxid, txn: &[u8]) {
         assert!(is_next(self.queued, zxid), "{zxid} behind {}", self.queued);
-        assert_eq!(txn[..8], zxid.0.to_be_bytes());
+        assert_eq!(txn[12..20], zxid.0.to_be_bytes());
         self.queued = zxid;
         self.pending.push_back((zxid, txn.to_vec()));
     }
@@ -247,10 +272,7 @@ impl World {
     fn new(seed: u64, longest: usize) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let leader = Leader::new(&mut rng);
-        // Some transaction, the next that its leader might have proposed, or the zeroth zxid of an epoch.
-        let at = leader.log[rng.usize(..leader.log.len())].zxid;
-        let own = leader.log.iter().rfind(|c| c.zxid.epoch() == at.epoch()).expect("it has itself").zxid;
-        let peer = [at, Zxid(own.0 + 2), Zxid::new(Epoch(2), 0), Zxid::ZERO][rng.usize(..4)];
+        let peer = leader.learner_at(&mut rng);
         let learner = Learner { observer: rng.bool(), peer, ..Learner::default() };
         World {
             rng,
@@ -339,23 +361,20 @@ impl World {
     }
 
     fn propose(&mut self) {
-        let zxid = Zxid(self.leader.last_proposed.0 + 1);
         let len = if self.rng.u8(..3) == 0 { self.longest } else { 100 };
-        let outgoing = Outgoing::new(zxid, txn(zxid, len));
-        self.leader.last_proposed = zxid;
+        let outgoing = self.leader.propose(len);
         let was_live = self.handler.is_live();
         self.handler.proposal(&outgoing, &mut self.wants);
         self.lagged += usize::from(was_live && !self.handler.is_live());
-        self.leader.outstanding.push_back(outgoing);
     }
 
-    fn commit(&mut self) {
-        let Some(outgoing) = self.leader.outstanding.pop_front() else { return };
-        self.leader.committed(outgoing.zxid(), outgoing.txn().clone());
+    fn commit(&mut self) -> bool {
+        let Some(outgoing) = self.leader.commit() else { return false };
         let was_live = self.handler.is_live();
         self.handler.commit(&outgoing, &mut self.wants);
         self.lagged += usize::from(was_live && !self.handler.is_live());
         self.answer_syncs();
+        true
     }
 
     fn answer_feed(&mut self) {
@@ -413,7 +432,7 @@ impl World {
     fn step(&mut self, busy: bool, pace: usize) {
         match self.rng.u8(..12) {
             0 | 1 if busy => self.propose(),
-            2 | 3 if busy => self.commit(),
+            2 | 3 if busy => _ = self.commit(),
             4 | 5 => self.answer_feed(),
             6..=8 => self.deliver(pace),
             9 | 10 => self.speak(),
@@ -424,8 +443,7 @@ impl World {
     }
 
     fn finish(&mut self, seed: u64) {
-        while !self.leader.outstanding.is_empty() {
-            self.commit();
+        while self.commit() {
             self.settle();
         }
         for _ in 0..100_000 {
