@@ -13,13 +13,14 @@ use crate::pipeline::prep::{Prep, PrepStatus, Proposal, WriteRequest};
 use crate::session::large_requests::Admitted;
 use crate::session::tracker::SessionTracker;
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, Origin, ServerId, SessionId, ShardId, Zxid};
-use crate::zab;
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, Origin, SessionId, ShardId, Zxid};
+use crate::zab::{self, leader::Want};
 
 /// What only a leader has.
 pub(super) struct Leading {
-    me: ServerId,
     zab: zab::Leader,
+    /// What `zab` wants; empty between the steps.
+    wants: Vec<Want>,
     prep: Prep,
     /// Every global session of the ensemble.
     pub(super) tracker: SessionTracker,
@@ -37,8 +38,8 @@ impl Leading {
             assert!(tracker.insert(*session, *timeout_ms, now), "{session} was recovered twice");
         }
         let mut leading = Leading {
-            me: options.me,
             zab: zab::Leader::alone(options.me, last),
+            wants: Vec::new(),
             prep: Prep::new(options.prep.clone()),
             tracker,
             sweep: Sweep::new(options.sweep.clone(), now),
@@ -52,7 +53,7 @@ impl Leading {
     // Inlined: a proposal is large, and would be copied once more.
     #[inline(always)]
     fn propose(&mut self, now: Now, request: &WriteRequest, tree: &Tree) -> Proposal {
-        let zxid = self.zab.propose().expect("an epoch without zxids ended with the step before");
+        let zxid = self.zab.propose(&mut self.wants).expect("an epoch without zxids ended with the step before");
         let proposal = self.prep.handle(tree, &self.tracker, now, zxid, request);
         let header = &proposal.header;
         assert_eq!(header.zxid, zxid, "a proposal has another zxid than it was given");
@@ -75,7 +76,15 @@ impl Leading {
 
     /// This server's own log has everything up to `zxid`. The new commit point, if it moved.
     pub(super) fn own_ack(&mut self, zxid: Zxid) -> Option<Zxid> {
-        self.zab.ack(self.me, zxid)
+        self.zab.synced(zxid, &mut self.wants);
+        let mut committed = None;
+        for want in self.wants.drain(..) {
+            match want {
+                Want::Commit { upto } => committed = Some(upto),
+                other => unreachable!("a leader without learners wants {other:?}"),
+            }
+        }
+        committed
     }
 
     /// Tree and session table show `zxid` and all before it.

@@ -16,4 +16,4 @@ pub mod packet;
 pub mod sync_plan;
 pub mod vote;
 
-pub use leader::{EpochExhausted, Leader};
+pub use leader::Leader;

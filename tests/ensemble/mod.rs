@@ -3,6 +3,7 @@
 mod bytes;
 mod election;
 mod handler;
+mod leader;
 mod learner;
 mod links;
 mod recorded;
