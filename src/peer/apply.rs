@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::commit::CommitQueue;
 use super::local::LocalRequest;
-use super::{Outbox, Peer, Role, close};
+use super::shared::Shared;
+use super::{Outbox, Role, close};
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
 use crate::pipeline::prep::Proposal;
 use crate::pipeline::reply::{AfterReply, put_write_reply};
@@ -20,16 +21,13 @@ pub trait Cursors {
     fn cursor(&self, shard: ShardId) -> Zxid;
 }
 
-impl Peer {
-    /// Applies a run of at most `most` committed transactions; the caller holds the tree for writing. Stops early before a write
-    /// whose session still has an earlier read to be answered (rule S3a).
-    ///
-    /// Returns how many were applied.
-    pub fn apply(
+impl Shared {
+    /// See [`Peer::apply`](super::Peer::apply).
+    pub(super) fn apply(
         &mut self,
+        role: &mut Role,
         tree: &mut Tree,
-        cursors: &impl Cursors,
-        interest: &Interest,
+        (cursors, interest): (&impl Cursors, &Interest),
         most: usize,
         out: &mut Outbox,
     ) -> usize {
@@ -42,14 +40,13 @@ impl Peer {
             if local.is_some_and(|l| l.behind_read && cursors.cursor(l.shard) < self.told[l.shard.index()]) {
                 break;
             }
-            self.apply_next(next, tree, interest, out);
+            self.apply_next(role, next, tree, interest, out);
             commits.pop();
             count += 1;
         }
         self.commits = commits;
         if count > 0 {
-            let Role::Leading(leading) = &mut self.role;
-            leading.applied(tree.last_zxid());
+            role.applied(tree.last_zxid());
             self.answer_resumed(tree.last_zxid(), out);
         }
         self.image_turn(tree, out);
@@ -61,7 +58,14 @@ impl Peer {
         out.to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
     }
 
-    fn apply_next(&mut self, proposal: &Proposal, tree: &mut Tree, interest: &Interest, out: &mut Outbox) {
+    fn apply_next(
+        &mut self,
+        role: &mut Role,
+        proposal: &Proposal,
+        tree: &mut Tree,
+        interest: &Interest,
+        out: &mut Outbox,
+    ) {
         let local = self.local.take(&proposal.header);
         let header = proposal.header;
         let before = tree.last_zxid();
@@ -80,7 +84,7 @@ impl Peer {
         self.stats.applied(header.zxid, &proposal.txn, tree);
         let outcome = local.as_ref().map(|local| (local.shard, local.conn, outcome(local, proposal, &applied)));
         self.publish(header.zxid, outcome, events, watching, out);
-        self.session_changed(proposal, local.as_ref(), out);
+        self.session_changed(role, proposal, local.as_ref(), out);
     }
 
     fn check_digest(&mut self, proposal: &Proposal, tree: &Tree) {
@@ -128,16 +132,21 @@ impl Peer {
 
     /// Updates the session tables, and closes the connection of a session that was ended by the server or by another
     /// connection.
-    fn session_changed(&mut self, proposal: &Proposal, local: Option<&LocalRequest>, out: &mut Outbox) {
+    fn session_changed(
+        &mut self,
+        role: &mut Role,
+        proposal: &Proposal,
+        local: Option<&LocalRequest>,
+        out: &mut Outbox,
+    ) {
         let session = proposal.header.session;
         match proposal.txn {
             Txn::CreateSession { timeout_ms } => {
                 self.sessions.commit(session, timeout_ms);
             }
             Txn::CloseSession { .. } => {
-                let Role::Leading(leading) = &mut self.role;
                 let asked = local.map_or(Origin::Server, |l| Origin::Local { shard: l.shard, conn: l.conn });
-                if let Some(owner) = leading.session_closed(session).filter(|owner| *owner != asked) {
+                if let Some(owner) = role.session_closed(session).filter(|owner| *owner != asked) {
                     close(owner, out);
                 }
                 self.sessions.remove(session);
@@ -165,13 +174,13 @@ fn outcome(local: &LocalRequest, proposal: &Proposal, applied: &Applied) -> Outc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::{Input, PeerOptions, SweepOptions};
+    use crate::peer::{Input, Peer, PeerOptions, SweepOptions};
     use crate::pipeline::WriteRequest;
     use crate::pipeline::messages::ToPeer;
     use crate::pipeline::prep::PrepOptions;
     use crate::session::LargeRequests;
     use crate::tree::TreeOptions;
-    use crate::types::{Cxid, Now, Op, ServerId, SessionId};
+    use crate::types::{Cxid, Now, Op, ServerId, SessionId, Term};
 
     struct Everywhere;
 
@@ -207,7 +216,8 @@ mod tests {
         let write = ToPeer::Write { request, behind_read: false, large };
         peer.handle(now, Input::FromShard(write), &tree, &mut out);
         let zxid = out.append.pop().expect("a refusal is logged too").zxid;
-        peer.handle(now, Input::Synced { zxid, sync_ns: 1, records: 1, slow: false }, &tree, &mut out);
+        let synced = Input::Synced { term: Term::default(), zxid, sync_ns: 1, records: 1, slow: false };
+        peer.handle(now, synced, &tree, &mut out);
         assert_eq!(gate.in_work(), 100);
         assert_eq!(peer.apply(&mut tree, &Everywhere, &Interest::new(), 2, &mut out), 1);
         assert_eq!(gate.in_work(), 0);

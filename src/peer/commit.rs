@@ -1,5 +1,4 @@
-//! Transactions between proposal and application: how far they are in the log, how far a quorum has them, and what may
-//! be sent only when they are durable. Mirrors the queues of `SyncRequestProcessor` and `CommitProcessor`.
+//! Transactions between proposal and application: how far they are in the log, and how far a quorum has them. Mirrors the queues of `SyncRequestProcessor` and `CommitProcessor`.
 
 use std::collections::VecDeque;
 
@@ -104,75 +103,9 @@ impl CommitQueue {
     }
 }
 
-/// Something that must not be sent before the log has synced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Said {
-    /// The leader's ack of its own log.
-    OwnAck,
-}
-
-/// What waits for a sync, each with the zxid that must be durable first.
-#[derive(Debug, Default)]
-pub struct AfterSync(VecDeque<Held>);
-
-/// The same message for each of a run of consecutive zxids.
-#[derive(Debug)]
-struct Held {
-    first: Zxid,
-    last: Zxid,
-    said: Said,
-}
-
-impl AfterSync {
-    /// Holds `said` until `zxid` is durable.
-    pub(super) fn hold(&mut self, zxid: Zxid, said: Said) {
-        if let Some(held) = self.0.back_mut() {
-            assert!(held.last <= zxid, "{said:?} for {zxid} is held after a later one");
-            if held.said == said && held.last.next() == Some(zxid) {
-                held.last = zxid;
-                return;
-            }
-        }
-        self.0.push_back(Held { first: zxid, last: zxid, said });
-    }
-
-    /// The next entry that may be sent, now that everything up to `durable` is durable. It stands for all earlier ones of its
-    /// run too.
-    pub(super) fn due(&mut self, durable: Zxid) -> Option<(Zxid, Said)> {
-        let held = self.0.front_mut().filter(|held| held.first <= durable)?;
-        let due = (held.last.min(durable), held.said);
-        match due.0.next() {
-            Some(next) if next <= held.last => held.first = next,
-            _ => drop(self.0.pop_front()),
-        }
-        Some(due)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_waits_for_a_sync_is_said_in_order_and_not_before() {
-        let mut after = AfterSync::default();
-        after.hold(Zxid(2), Said::OwnAck);
-        after.hold(Zxid(4), Said::OwnAck);
-        assert_eq!(after.due(Zxid(1)), None);
-        assert_eq!((after.due(Zxid(3)), after.due(Zxid(3))), (Some((Zxid(2), Said::OwnAck)), None));
-        assert_eq!(after.due(Zxid(4)), Some((Zxid(4), Said::OwnAck)));
-        assert_eq!(after.due(Zxid(9)), None);
-    }
-
-    #[test]
-    fn a_sync_may_end_inside_a_run() {
-        let mut after = AfterSync::default();
-        (5..9).for_each(|zxid| after.hold(Zxid(zxid), Said::OwnAck));
-        assert_eq!(after.due(Zxid(4)), None);
-        assert_eq!((after.due(Zxid(6)), after.due(Zxid(6))), (Some((Zxid(6), Said::OwnAck)), None));
-        after.hold(Zxid(9), Said::OwnAck);
-        assert_eq!((after.due(Zxid(9)), after.due(Zxid(9))), (Some((Zxid(9), Said::OwnAck)), None));
-    }
 
     #[test]
     #[should_panic(expected = "only 0x5 was appended")]

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 
-use super::commit::Said;
 use super::container_manager::Sweep;
 use super::local::LocalRequest;
-use super::{Outbox, Peer, PeerOptions, Role, close};
+use super::shared::{Shared, Step};
+use super::{PeerOptions, close};
 use crate::jute::Put;
 use crate::pipeline::messages::{ToPeer, ToShard, touch_interval_ms};
 use crate::pipeline::prep::{Prep, PrepStatus, Proposal, WriteRequest};
@@ -74,17 +74,15 @@ impl Leading {
         }
     }
 
-    /// This server's own log has everything up to `zxid`. The new commit point, if it moved.
-    pub(super) fn own_ack(&mut self, zxid: Zxid) -> Option<Zxid> {
+    /// This server's own log has everything up to `zxid`: that is the leader's own ack.
+    pub(super) fn synced(&mut self, zxid: Zxid, shared: &mut Shared) {
         self.zab.synced(zxid, &mut self.wants);
-        let mut committed = None;
         for want in self.wants.drain(..) {
             match want {
-                Want::Commit { upto } => committed = Some(upto),
+                Want::Commit { upto } => shared.commits.commit(upto),
                 other => unreachable!("a leader without learners wants {other:?}"),
             }
         }
-        committed
     }
 
     /// Tree and session table show `zxid` and all before it.
@@ -114,149 +112,130 @@ impl Leading {
         self.prep.reset_counts();
     }
 
-    /// Asserts the invariants; `committed` is the server's commit point.
-    pub(super) fn check(&self, committed: Zxid) {
+    /// Asserts the invariants.
+    pub(super) fn check(&self, shared: &Shared) {
         self.zab.check();
         self.tracker.check();
         self.prep.check();
         assert!(!self.zab.is_exhausted(), "nothing more can be proposed");
+        let committed = shared.commits.committed();
         assert_eq!(self.zab.last_committed(), committed, "the leader has committed something else");
+        for (session, _) in shared.sessions.iter() {
+            assert!(self.tracker.is_known(session), "{session} is applied but not tracked");
+        }
     }
 }
 
 /// The steps of a leader.
-impl Peer {
-    pub(super) fn hear_shard(&mut self, now: Now, message: ToPeer, tree: &Tree, out: &mut Outbox) {
-        let Role::Leading(leading) = &mut self.role;
+impl Leading {
+    pub(super) fn hear_shard(&mut self, step: &mut Step<'_>, message: ToPeer) {
         match message {
-            ToPeer::Write { request, behind_read, large } => self.write(now, request, behind_read, large, tree, out),
+            ToPeer::Write { request, behind_read, large } => self.write(step, request, behind_read, large),
             ToPeer::NewSession { shard, conn, timeout_ms, auth } => {
-                let session = leading.tracker.create(now, timeout_ms);
-                assert!(!self.sessions.contains(session), "the id of a new session, {session}, is in use");
+                let session = self.tracker.create(step.now, timeout_ms);
+                assert!(!step.shared.sessions.contains(session), "the id of a new session, {session}, is in use");
                 let origin = Origin::Local { shard, conn };
-                leading.tracker.set_owner(session, origin).expect("a new session is not closing");
+                self.tracker.set_owner(session, origin).expect("a new session is not closing");
                 let body = Bytes::copy_from_slice(&timeout_ms.to_be_bytes());
                 let request =
                     WriteRequest { session, cxid: Cxid(0), op: Op::CREATE_SESSION, body, auth, moved: false, origin };
-                self.submit(now, request, false, None, tree, out);
+                self.submit(step, request, false, None);
             }
             ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
-                let last = self.commits.last_of(session);
-                let session = self.resume(now, (shard, conn), session, timeout_ms, passwd_matches, out);
+                let last = step.shared.commits.last_of(session);
+                let session = self.resume(step, (shard, conn), session, timeout_ms, passwd_matches);
                 let answer = ToShard::Resumed { conn, session };
                 match last.filter(|_| session.is_some()) {
-                    Some(zxid) => self.resumed.push((zxid, shard, answer)),
-                    None => out.to_shards.push((shard, answer)),
+                    Some(zxid) => step.shared.resumed.push((zxid, shard, answer)),
+                    None => step.out.to_shards.push((shard, answer)),
                 }
             }
             ToPeer::Touch { session, heard_ms } => {
-                leading.tracker.touch(session, heard_ms);
+                self.tracker.touch(session, heard_ms);
             }
         }
     }
 
-    fn write(
-        &mut self,
-        now: Now,
-        request: WriteRequest,
-        behind_read: bool,
-        large: Option<Admitted>,
-        tree: &Tree,
-        out: &mut Outbox,
-    ) {
-        let Role::Leading(leading) = &self.role;
+    fn write(&mut self, step: &mut Step<'_>, request: WriteRequest, behind_read: bool, large: Option<Admitted>) {
         // The session moved to another connection: this one is closed and its requests have no effect (SESSIONMOVED).
-        if leading.tracker.owner(request.session).is_some_and(|owner| owner != request.origin) {
-            close(request.origin, out);
+        if self.tracker.owner(request.session).is_some_and(|owner| owner != request.origin) {
+            close(request.origin, step.out);
             return;
         }
-        self.submit(now, request, behind_read, large, tree, out);
+        self.submit(step, request, behind_read, large);
     }
 
     /// The session and its timeout, if the connection may have it.
     fn resume(
         &mut self,
-        now: Now,
+        step: &mut Step<'_>,
         (shard, conn): (ShardId, ConnId),
         session: SessionId,
         timeout_ms: i32,
         passwd_matches: bool,
-        out: &mut Outbox,
     ) -> Option<(SessionId, i32)> {
-        let Role::Leading(Leading { tracker, .. }) = &mut self.role;
-        if !self.sessions.contains(session) || tracker.is_closing(session) {
+        let tracker = &mut self.tracker;
+        if !step.shared.sessions.contains(session) || tracker.is_closing(session) {
             return None;
         }
         let origin = Origin::Local { shard, conn };
         if let Some(old) = tracker.owner(session).filter(|old| *old != origin) {
-            close(old, out);
+            close(old, step.out);
         }
         if !passwd_matches {
             return None;
         }
         tracker.set_owner(session, origin).expect("a session that can be resumed can have an owner");
-        let is_new = tracker.insert(session, timeout_ms, now);
+        let is_new = tracker.insert(session, timeout_ms, step.now);
         assert!(!is_new, "{session} is in the session table, but was not tracked");
         Some((session, timeout_ms))
     }
 
     /// The first step after the start: closes, by transactions, the sessions that own ephemerals but are not known any more.
-    pub fn start(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
-        let mut orphans: Vec<SessionId> = tree.ephemeral_owners().filter(|s| !self.sessions.contains(*s)).collect();
+    pub(super) fn start(&mut self, step: &mut Step<'_>) {
+        let mut orphans: Vec<SessionId> =
+            step.tree.ephemeral_owners().filter(|s| !step.shared.sessions.contains(*s)).collect();
         orphans.sort_unstable();
         orphans.dedup();
         for session in orphans {
             tracing::warn!(%session, "closing a session that owns ephemerals but is in neither snapshot nor log");
-            self.submit_own(now, session, Op::CLOSE_SESSION, Bytes::new(), tree, out);
+            self.submit_own(step, session, Op::CLOSE_SESSION, Bytes::new());
         }
     }
 
     /// Expires sessions and looks for containers and TTL nodes to delete.
-    pub(super) fn tick(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
-        let Role::Leading(leading) = &mut self.role;
-        let heard = Now { mono_ms: now.mono_ms - leading.touch_lag_ms, ..now };
-        let expired = leading.tracker.expire(heard);
-        let paths = leading.sweep.due(now, tree);
+    pub(super) fn tick(&mut self, step: &mut Step<'_>) {
+        let heard = Now { mono_ms: step.now.mono_ms - self.touch_lag_ms, ..step.now };
+        let expired = self.tracker.expire(heard);
+        let paths = self.sweep.due(step.now, step.tree);
         for session in expired {
             tracing::info!(target: CLIENT_LOG, %session, "session expired");
-            self.stats.sessions_expired += 1;
-            self.submit_own(now, session, Op::CLOSE_SESSION, Bytes::new(), tree, out);
+            step.shared.stats.sessions_expired += 1;
+            self.submit_own(step, session, Op::CLOSE_SESSION, Bytes::new());
         }
         for path in paths {
             let mut body = Vec::new();
             body.put_string(&path);
-            self.submit_own(now, SessionId::NONE, Op::DELETE_CONTAINER, body.into(), tree, out);
+            self.submit_own(step, SessionId::NONE, Op::DELETE_CONTAINER, body.into());
         }
     }
 
     /// Submits a request of the server itself.
-    fn submit_own(&mut self, now: Now, session: SessionId, op: Op, body: Bytes, tree: &Tree, out: &mut Outbox) {
+    fn submit_own(&mut self, step: &mut Step<'_>, session: SessionId, op: Op, body: Bytes) {
         let (cxid, auth, origin) = (Cxid(0), [].into(), Origin::Server);
         let request = WriteRequest { session, cxid, op, body, auth, moved: false, origin };
-        self.submit(now, request, false, None, tree, out);
+        self.submit(step, request, false, None);
     }
 
     /// Every write becomes exactly one proposal with the next zxid, a refused one too.
-    fn submit(
-        &mut self,
-        now: Now,
-        request: WriteRequest,
-        behind_read: bool,
-        large: Option<Admitted>,
-        tree: &Tree,
-        out: &mut Outbox,
-    ) {
-        let Role::Leading(leading) = &mut self.role;
-        let proposal = leading.propose(now, &request, tree);
-        leading.renew_epoch();
+    fn submit(&mut self, step: &mut Step<'_>, request: WriteRequest, behind_read: bool, large: Option<Admitted>) {
+        let proposal = self.propose(step.now, &request, step.tree);
+        self.renew_epoch();
         if let Origin::Local { shard, conn } = request.origin {
-            assert!(shard.index() < self.options.shards, "a request of {shard:?}, which there is not");
+            assert!(shard.index() < step.shared.options.shards, "a request of {shard:?}, which there is not");
             let WriteRequest { session, cxid, op, .. } = request;
-            self.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
+            step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
         }
-        self.stats.proposed(proposal.record.len());
-        let append = self.commits.append(proposal);
-        out.after_sync.hold(append.zxid, Said::OwnAck);
-        out.append.push(append);
+        step.shared.append(proposal, step.out);
     }
 }

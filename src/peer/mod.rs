@@ -1,9 +1,9 @@
 //! The core of one server that makes decisions: it has the requests of shards validated and proposed, commits what a
 //! quorum has logged, applies it, and sends the results to the shards. Mirrors `ZooKeeperServer` and `QuorumPeer`.
 //!
-//! [`Peer`] owns the server's role and what every role shares: the transactions between log and tree (`commit`), the requests
-//! that wait for them (`local`), their application (`apply`), the session table and the snapshots. What only a leader has is in
-//! `leading`. A standalone server is the leader of an ensemble of one.
+//! [`Peer`] owns the server's role and what every role shares (`shared`): the transactions between log and tree (`commit`), the
+//! requests that wait for them (`local`), their application (`apply`), the session table and the snapshots. What only a leader
+//! has is in `leading`. A standalone server is the leader of an ensemble of one.
 //!
 //! It has two entry points: [`Peer::handle`] only reads the tree, and [`Peer::apply`] is the only code that writes it.
 //! Nothing is applied, and so nothing is answered, before [`Input::Synced`] has reported that it is durable.
@@ -13,6 +13,7 @@ mod commit;
 mod container_manager;
 mod leading;
 mod local;
+mod shared;
 mod snapshot;
 pub mod snapshot_requests;
 pub mod status;
@@ -20,25 +21,19 @@ pub mod status;
 mod tests;
 pub mod turn;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-use crate::pipeline::messages::{Event, ToPeer, ToShard};
+use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::pipeline::prep::PrepOptions;
-use crate::session::table::SessionTable;
 use crate::tree::Tree;
 use crate::txnlog::log::LogEvent;
-use crate::types::{Now, Origin, ServerId, SessionId, ShardId, Zxid};
-use crate::watch::interest::MAX_SHARDS;
-pub use commit::AfterSync;
-use commit::{CommitQueue, Said};
+use crate::types::{Now, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use crate::watch::interest::{Interest, MAX_SHARDS};
+use apply::Cursors;
 pub use container_manager::SweepOptions;
 use leading::Leading;
-use local::LocalRequests;
-use snapshot::Imaging;
+use shared::{Shared, Step};
 pub use snapshot::{SnapshotAnswer, SnapshotPart, SnapshotRefused, SnapshotTicket};
-use status::PeerStats;
 
 /// Settings of the peer core.
 #[derive(Clone, Debug)]
@@ -62,6 +57,8 @@ pub enum Input {
     FromShard(ToPeer),
     /// Everything appended up to here is durable.
     Synced {
+        /// The term in which it was appended. Only a role of this term hears of it.
+        term: Term,
         /// The newest durable one.
         zxid: Zxid,
         /// How long the sync took, in nanoseconds.
@@ -92,8 +89,8 @@ impl Input {
     /// The input that an event of the log thread means for the peer, if any.
     pub fn from_log(event: LogEvent) -> Option<Input> {
         match event {
-            LogEvent::Synced { zxid, sync_ns, records, slow, .. } => {
-                Some(Input::Synced { zxid, sync_ns, records, slow })
+            LogEvent::Synced { term, zxid, sync_ns, records, slow, .. } => {
+                Some(Input::Synced { term, zxid, sync_ns, records, slow })
             }
             LogEvent::SnapshotDue => Some(Input::SnapshotDue),
             LogEvent::Restarted { .. } | LogEvent::Stopped => None,
@@ -110,7 +107,7 @@ pub struct Append {
     pub payload: Bytes,
 }
 
-/// What the peer core wants done. The caller empties the public lists after each step and does not touch the rest.
+/// What the peer core wants done. The caller empties the lists after each step.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Records for the log, in order, to be synced as soon as possible.
@@ -121,8 +118,6 @@ pub struct Outbox {
     pub snapshot: Vec<SnapshotPart>,
     /// Answers to requests for a snapshot.
     pub snapshot_answers: Vec<SnapshotAnswer>,
-    /// What may be sent only when something is durable; kept here until [`Input::Synced`].
-    after_sync: AfterSync,
 }
 
 /// The role of this server in its ensemble.
@@ -131,23 +126,34 @@ enum Role {
     Leading(Leading),
 }
 
-/// The state machine of the peer core.
+impl Role {
+    /// Tree and session table show `zxid` and all before it.
+    fn applied(&mut self, zxid: Zxid) {
+        match self {
+            Role::Leading(leading) => leading.applied(zxid),
+        }
+    }
+
+    /// The session is closed. Returns the connection that owned it, if one did.
+    fn session_closed(&mut self, session: SessionId) -> Option<Origin> {
+        match self {
+            Role::Leading(leading) => leading.session_closed(session),
+        }
+    }
+
+    /// What it was asked to do is done: the log has everything up to `zxid`.
+    fn synced(&mut self, zxid: Zxid, shared: &mut Shared) {
+        match self {
+            Role::Leading(leading) => leading.synced(zxid, shared),
+        }
+    }
+}
+
+/// The state machine of the peer core: the owner of the server's role.
 pub struct Peer {
-    options: PeerOptions,
+    term: Term,
     role: Role,
-    commits: CommitQueue,
-    /// Requests of this server's clients whose transactions are among the `commits`.
-    local: LocalRequests,
-    /// Sessions whose createSession is applied and whose closeSession is not.
-    sessions: SessionTable,
-    /// Answers to resumed sessions. Each waits until the session's own writes up to a zxid are applied: what the
-    /// session sent on its old connection must be done before it can read on the new one.
-    resumed: Vec<(Zxid, ShardId, ToShard)>,
-    /// For each shard, the newest zxid of which it was sent an outcome.
-    told: Vec<Zxid>,
-    imaging: Imaging,
-    stats: PeerStats,
-    no_events: Arc<[Event]>,
+    shared: Shared,
 }
 
 impl Peer {
@@ -158,101 +164,102 @@ impl Peer {
     /// If there are no shards or more than an [`Interest`](crate::watch::Interest) can tell apart.
     pub fn new(options: PeerOptions, tree: &Tree, sessions: &[(SessionId, i32)], now: Now) -> Peer {
         assert!((1..=MAX_SHARDS).contains(&options.shards), "{} shards of at most {MAX_SHARDS}", options.shards);
-        Peer {
-            role: Role::Leading(Leading::alone(&options, tree.last_zxid(), sessions, now)),
-            commits: CommitQueue::new(tree.last_zxid()),
-            local: LocalRequests::default(),
-            sessions: sessions.iter().copied().collect(),
-            resumed: Vec::new(),
-            told: vec![Zxid::ZERO; options.shards],
-            imaging: Imaging::default(),
-            stats: PeerStats::new(now),
-            no_events: Arc::new([]),
-            options,
-        }
+        let role = Role::Leading(Leading::alone(&options, tree.last_zxid(), sessions, now));
+        Peer { term: Term::default(), role, shared: Shared::new(options, tree, sessions, now) }
     }
 
     /// Digests from the replay of the log, oldest first, for the `hash` word.
     pub fn remember_digests(&mut self, digests: &[(Zxid, u64)]) {
-        self.stats.recovered(digests);
+        self.shared.stats.recovered(digests);
     }
 
-    /// Handles one input. The [`Outbox`] must be the same one each time, since it also keeps what waits for a sync.
+    /// How often this server has changed its role. What is appended now carries it.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Handles one input. The caller passes the same [`Outbox`] each time, with its lists emptied.
     pub fn handle(&mut self, now: Now, input: Input, tree: &Tree, out: &mut Outbox) {
+        let Peer { term, role, shared } = self;
         match input {
-            Input::FromShard(message) => self.hear_shard(now, message, tree, out),
-            Input::Synced { zxid, sync_ns, records, slow } => {
-                self.stats.synced(sync_ns, records, slow);
-                self.synced(zxid, out);
+            Input::FromShard(message) => match role {
+                Role::Leading(leading) => leading.hear_shard(&mut Step { now, tree, shared, out }, message),
+            },
+            Input::Synced { term: of, zxid, sync_ns, records, slow } => {
+                shared.stats.synced(sync_ns, records, slow);
+                shared.commits.synced(zxid);
+                assert!(of <= *term, "records of {of:?} are durable in {term:?}");
+                if of == *term {
+                    role.synced(zxid, shared);
+                }
             }
-            Input::SnapshotDue => self.imaging.due(),
-            Input::SnapshotAsked(ticket) => self.imaging.ask(ticket, tree.last_zxid(), out),
+            Input::SnapshotDue => shared.imaging.due(),
+            Input::SnapshotAsked(ticket) => shared.imaging.ask(ticket, tree.last_zxid(), out),
             Input::SnapshotDone { zxid, took_ms } => {
-                self.stats.snapshot_ms.record(took_ms.max(0) as u64);
-                self.imaging.done(zxid, took_ms, now, out);
+                shared.stats.snapshot_ms.record(took_ms.max(0) as u64);
+                shared.imaging.done(zxid, took_ms, now, out);
             }
-            Input::SnapshotTook(bytes) => self.imaging.took(bytes),
-            Input::Tick => self.tick(now, tree, out),
+            Input::SnapshotTook(bytes) => shared.imaging.took(bytes),
+            Input::Tick => match role {
+                Role::Leading(leading) => leading.tick(&mut Step { now, tree, shared, out }),
+            },
         }
     }
 
-    /// Everything up to `zxid` is durable on this server: sends what waited for that.
-    fn synced(&mut self, zxid: Zxid, out: &mut Outbox) {
-        self.commits.synced(zxid);
-        let mut own_ack = None;
-        while let Some((zxid, said)) = out.after_sync.due(zxid) {
-            match said {
-                // Acks are cumulative: the last one stands for all of this sync.
-                Said::OwnAck => own_ack = Some(zxid),
-            }
+    /// The first step after the start.
+    pub fn start(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
+        match &mut self.role {
+            Role::Leading(leading) => leading.start(&mut Step { now, tree, shared: &mut self.shared, out }),
         }
-        let Role::Leading(leading) = &mut self.role;
-        if let Some(committed) = own_ack.and_then(|zxid| leading.own_ack(zxid)) {
-            self.commits.commit(committed);
-        }
+    }
+
+    /// Applies a run of at most `most` committed transactions; the caller holds the tree for writing. Stops early before a write
+    /// whose session still has an earlier read to be answered (rule S3a).
+    ///
+    /// Returns how many were applied.
+    pub fn apply(
+        &mut self,
+        tree: &mut Tree,
+        cursors: &impl Cursors,
+        interest: &Interest,
+        most: usize,
+        out: &mut Outbox,
+    ) -> usize {
+        self.shared.apply(&mut self.role, tree, (cursors, interest), most, out)
     }
 
     /// When the next [`Input::Tick`] is needed, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
-        let Role::Leading(leading) = &self.role;
-        leading.deadline()
+        match &self.role {
+            Role::Leading(leading) => leading.deadline(),
+        }
     }
 
     /// Whether [`Peer::apply`] has work it could do now.
     pub fn has_work(&self) -> bool {
-        self.imaging.has_work() || self.commits.ready().is_some()
+        self.shared.has_work()
     }
 
     /// The newest zxid a quorum has.
     pub fn committed(&self) -> Zxid {
-        self.commits.committed()
+        self.shared.commits.committed()
     }
 
     /// Whether everything proposed was applied.
     pub fn is_idle(&self) -> bool {
-        self.commits.len() == 0 && !self.imaging.is_running()
+        self.shared.commits.len() == 0 && !self.shared.imaging.is_running()
     }
 
     /// The approximate number of items that [`Peer::check`] looks at.
     pub fn weight(&self) -> usize {
-        self.commits.len() + self.sessions.len()
+        self.shared.commits.len() + self.shared.sessions.len()
     }
 
     /// Checks the invariants. Walks through all sessions and everything that is not applied.
     pub fn check(&self, tree: &Tree) {
-        let applied = tree.last_zxid();
-        self.commits.check(applied);
-        self.local.check(self.commits.headers());
-        assert!(self.local.len() <= self.commits.len());
-        assert!(self.told.iter().all(|told| *told <= applied), "a shard was told what is not applied");
-        for (zxid, shard, _) in &self.resumed {
-            assert!(*zxid > applied, "an answer to {shard:?} waits for {zxid}, which is applied");
-        }
-        self.imaging.check(applied);
-        let Role::Leading(leading) = &self.role;
-        leading.check(self.commits.committed());
-        for (session, _) in self.sessions.iter() {
-            assert!(leading.tracker.is_known(session), "{session} is applied but not tracked");
+        self.shared.check(tree.last_zxid());
+        match &self.role {
+            Role::Leading(leading) => leading.check(&self.shared),
         }
     }
 }

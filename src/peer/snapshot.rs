@@ -1,7 +1,8 @@
 //! Snapshots while serving: an image of the tree as of one zxid, made a piece at a time between transactions, so that
 //! no request waits for more than one piece. Mirrors the snapshot thread of `SyncRequestProcessor`.
 
-use super::{Input, Outbox, Peer};
+use super::shared::Shared;
+use super::{Input, Outbox};
 use crate::limits;
 use crate::tree::{ImageId, Tree};
 use crate::txn::TxnDigest;
@@ -65,7 +66,7 @@ pub struct Finished {
 enum State {
     #[default]
     None,
-    /// The next [`Peer::apply`] begins a snapshot.
+    /// The next [`Shared::apply`] begins a snapshot.
     Due,
     /// A snapshot of this zxid is being made, a piece at a time.
     Making(ImageId, Zxid),
@@ -141,7 +142,7 @@ impl Imaging {
     }
 }
 
-impl Peer {
+impl Shared {
     /// Makes the next piece, if a snapshot is in progress and its writer keeps up.
     pub(super) fn image_turn(&mut self, tree: &mut Tree, out: &mut Outbox) {
         if !self.imaging.has_work() {

@@ -133,19 +133,21 @@ pub struct PeerStatus {
 impl Peer {
     /// The word `srst`, for the counters that it resets. The remembered digests stay.
     pub fn reset_stats(&mut self) {
-        let fresh = PeerStats::new(self.stats.started);
-        let before = std::mem::replace(&mut self.stats, fresh);
-        self.stats.digests = before.digests;
-        self.stats.slow_syncs = before.slow_syncs;
-        self.stats.writes = before.writes.emptied();
-        let Role::Leading(leading) = &mut self.role;
-        leading.reset_counts();
+        let stats = &mut self.shared.stats;
+        let fresh = PeerStats::new(stats.started);
+        let before = std::mem::replace(stats, fresh);
+        stats.digests = before.digests;
+        stats.slow_syncs = before.slow_syncs;
+        stats.writes = before.writes.emptied();
+        match &mut self.role {
+            Role::Leading(leading) => leading.reset_counts(),
+        }
     }
 
     /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones.
     pub fn list_sessions(&self, place: Option<SessionId>, most: usize) -> SessionPiece {
         let Role::Leading(leading) = &self.role;
-        let ids: Vec<SessionId> = self.sessions.after(place).take(most).collect();
+        let ids: Vec<SessionId> = self.shared.sessions.after(place).take(most).collect();
         let sessions = ids.iter().filter_map(|id| Some((leading.tracker.expires_ms(*id)?, *id))).collect();
         SessionPiece { sessions, last: if ids.len() < most { None } else { ids.last().copied() } }
     }
@@ -153,17 +155,18 @@ impl Peer {
     /// The figures as they are now.
     pub fn status(&self, tree: &Tree) -> PeerStatus {
         let Role::Leading(leading) = &self.role;
+        let shared = &self.shared;
         PeerStatus {
-            stats: self.stats.clone(),
+            stats: shared.stats.clone(),
             prep: leading.prep_status(),
             last_zxid: tree.last_zxid(),
-            outstanding: self.commits.len(),
+            outstanding: shared.commits.len(),
             znode_count: tree.node_count(),
             ephemerals_count: tree.ephemerals_count(),
             approximate_data_size: tree.approximate_data_size(),
             digest: tree.digest(),
-            global_sessions: self.sessions.len(),
-            last_snapshot: self.imaging.last,
+            global_sessions: shared.sessions.len(),
+            last_snapshot: shared.imaging.last,
             quotas: tree.all_quotas().collect(),
         }
     }

@@ -10,7 +10,7 @@ use super::{Append, Input, Outbox, Peer, SnapshotAnswer, SnapshotPart};
 use crate::limits;
 use crate::pipeline::messages::ToShard;
 use crate::tree::Tree;
-use crate::types::{Now, ShardId, Zxid};
+use crate::types::{Now, ShardId, Term, Zxid};
 use crate::watch::interest::Interest;
 
 /// How much is done at a time. The defaults are those of [`limits`]; tests use smaller ones.
@@ -54,8 +54,8 @@ pub trait TreeAccess: Cursors {
 pub trait Links {
     /// Takes the oldest input that has arrived.
     fn next(&mut self) -> Option<Input>;
-    /// Takes proposals for the log, in order.
-    fn append(&mut self, batch: &mut Vec<Append>);
+    /// Takes proposals of a term for the log, in order.
+    fn append(&mut self, term: Term, batch: &mut Vec<Append>);
     /// Takes a piece of a snapshot for its writer.
     fn snapshot(&mut self, part: SnapshotPart);
     /// Answers a request for a snapshot.
@@ -158,7 +158,7 @@ impl PeerTurn {
             assert!(self.appended.precedes(append.zxid), "{} is proposed after {}", append.zxid, self.appended);
             self.appended = append.zxid;
         }
-        links.append(&mut self.out.append);
+        links.append(self.peer.term(), &mut self.out.append);
         assert!(self.out.append.is_empty(), "a proposal was left");
     }
 

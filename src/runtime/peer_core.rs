@@ -16,7 +16,7 @@ use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::turn::Letter;
 use crate::txnlog::writer::LogWriter;
-use crate::types::{Now, ShardId, Zxid};
+use crate::types::{Now, ShardId, Term, Zxid};
 
 /// The peer and everything that belongs to it on its core.
 pub(super) struct PeerCore {
@@ -159,8 +159,9 @@ impl Links for PeerLinks<'_> {
         }
     }
 
-    fn append(&mut self, appends: &mut Vec<Append>) {
+    fn append(&mut self, term: Term, appends: &mut Vec<Append>) {
         let mut batch = self.log.batch();
+        batch.term = term;
         for append in appends.drain(..) {
             batch.push(append.zxid, &append.payload);
         }

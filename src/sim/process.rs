@@ -309,7 +309,7 @@ impl Process {
         let mut proposed = Vec::new();
         for burst in self.mail.appended.drain(..) {
             self.log.send(&burst);
-            for append in burst {
+            for append in burst.appends {
                 let header = TxnHeader::read(&mut Reader::new(&append.payload)).expect("a proposal has a header");
                 let cause = match heard.iter().position(|cause| cause.explains(&header)) {
                     Some(at) => heard.drain(..=at).next_back(),

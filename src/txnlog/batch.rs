@@ -1,15 +1,22 @@
 //! Records on their way to the log, in one buffer.
 
-use crate::types::Zxid;
+use crate::types::{Term, Zxid};
 
 /// Records to append, one after the other in one buffer.
 #[derive(Default, Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
     ends: Vec<(Zxid, usize)>,
+    /// The term in which the records were proposed.
+    pub term: Term,
 }
 
 impl Batch {
+    /// An empty batch for records of this term.
+    pub fn new(term: Term) -> Batch {
+        Batch { term, ..Batch::default() }
+    }
+
     /// Adds a record: header, transaction and digest, as in a PROPOSAL.
     pub fn push(&mut self, zxid: Zxid, payload: &[u8]) {
         self.push_with(zxid, |bytes| bytes.extend_from_slice(payload));

@@ -16,13 +16,15 @@ use thiserror::Error;
 use super::appender::{Appender, AppenderOptions, Input, Output};
 pub use super::batch::Batch;
 pub use super::sink::LogSink;
-use crate::types::{Now, Zxid};
+use crate::types::{Now, Term, Zxid};
 
 /// What the log reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogEvent {
     /// Everything up to `zxid` is durable.
     Synced {
+        /// The term in which the records were appended.
+        term: Term,
         /// The last durable zxid.
         zxid: Zxid,
         /// Number of records made durable by this sync.
@@ -115,6 +117,8 @@ pub struct Log<S> {
     due: Option<Due>,
     /// The last zxid that was reported as durable.
     durable: Zxid,
+    /// The term of the last batch.
+    term: Term,
     /// Number and bytes of the records appended since the last sync.
     unsynced: (u64, u64),
     /// When the disk was last used, on the monotonic clock.
@@ -129,6 +133,7 @@ impl<S: LogSink> Log<S> {
         let appender = Appender::new(options.appender, options.records_since_snapshot, rng.u64(..));
         Log {
             durable: sink.last(),
+            term: Term::default(),
             sink,
             appender,
             options,
@@ -150,11 +155,17 @@ impl<S: LogSink> Log<S> {
     /// Takes records, which must follow those taken before; [`Log::work`] appends them.
     ///
     /// # Panics
-    /// If the previous batch is not completely appended, or if these records do not follow it.
+    /// If the previous batch is not completely appended, if these records do not follow it, or if they are of a later term
+    /// while records of an earlier one are not durable.
     pub fn append(&mut self, batch: Batch) {
         assert!(self.taken == self.batch.len(), "{} records were not appended", self.batch.len() - self.taken);
         if let Some(first) = batch.first() {
             assert!(self.sink.last() < first, "{first} is to be appended after {}", self.sink.last());
+        }
+        if batch.term != self.term {
+            assert!(batch.term > self.term, "records of {:?} behind those of {:?}", batch.term, self.term);
+            assert_eq!(self.unsynced.0, 0, "records of {:?} are not durable, and {:?} begins", self.term, batch.term);
+            self.term = batch.term;
         }
         self.batch = batch;
         self.taken = 0;
@@ -280,7 +291,8 @@ impl<S: LogSink> Log<S> {
         let said = self.outputs.pop_back();
         assert_eq!(said, Some(Output::Durable(zxid)), "after a sync");
         self.durable = zxid;
-        events.push(LogEvent::Synced { zxid, records, bytes, sync_ns, slow: sync_ns > self.options.slow_ns });
+        let (term, slow) = (self.term, sync_ns > self.options.slow_ns);
+        events.push(LogEvent::Synced { term, zxid, records, bytes, sync_ns, slow });
         self.sink.expect_write();
     }
 

@@ -11,6 +11,11 @@ pub struct SessionId(pub i64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServerId(pub i64);
 
+/// How often this server has changed its role since its process started. What is asked of disks and networks carries it, and
+/// so does the answer: one of an earlier term is dropped. It says nothing about other servers and never leaves the process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Term(pub u64);
+
 /// The number that a client gives to one of its requests (xid on the wire, cxid in a transaction).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Cxid(pub i32);

@@ -14,7 +14,7 @@ pub mod zxid;
 pub use acl::{Acl, AclId, Id, perms};
 pub use code::{CreateMode, ErrorCode, EventType};
 pub use distribution::Distribution;
-pub use id::{ConnId, Cxid, Origin, ServerId, SessionId, ShardId};
+pub use id::{ConnId, Cxid, Origin, ServerId, SessionId, ShardId, Term};
 pub use op::Op;
 pub use stat::{Stat, StatPersisted};
 pub use tally::{Namespaces, Tally};

@@ -15,7 +15,7 @@ use zabra::shard::turn::ShardTurn;
 use zabra::shard::{Shard, ShardOptions};
 use zabra::tree::{Tree, TreeOptions};
 use zabra::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
-use zabra::types::{ConnId, Cxid, Now, Op, ServerId, SessionId, ShardId, Zxid};
+use zabra::types::{ConnId, Cxid, Now, Op, ServerId, SessionId, ShardId, Term, Zxid};
 use zabra::watch::{Interest, WatchTable};
 
 pub struct World {
@@ -163,7 +163,7 @@ impl World {
         self.reach();
         let World { peer, bounds, tree, mail, appended, history, now, .. } = self;
         peer.turn(*now, tree, mail);
-        for append in mail.appended.drain(..).flatten() {
+        for append in mail.appended.drain(..).flat_map(|burst| burst.appends) {
             *appended = append.zxid;
             remember(history, &append.payload);
         }
@@ -177,7 +177,13 @@ impl World {
         let World { mail, rng, .. } = self;
         if std::mem::take(&mut self.synced) {
             let zxid = self.appended;
-            mail.told.push_back(peer::Input::Synced { zxid, sync_ns: 1, records: 1, slow: false });
+            mail.told.push_back(peer::Input::Synced {
+                term: Term::default(),
+                zxid,
+                sync_ns: 1,
+                records: 1,
+                slow: false,
+            });
         }
         for _ in 0..rng.usize(0..5) {
             let shard = rng.usize(..mail.shards.len());

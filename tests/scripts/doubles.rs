@@ -10,7 +10,7 @@ use zabra::pipeline::messages::{ToPeer, ToShard};
 use zabra::shard::turn::{Letter, SocketEvent, Sockets};
 use zabra::shard::{self, CloseHow};
 use zabra::tree::Tree;
-use zabra::types::{ConnId, Origin, ShardId, Zxid};
+use zabra::types::{ConnId, Origin, ShardId, Term, Zxid};
 use zabra::watch::Interest;
 
 use super::journal::Journal;
@@ -222,11 +222,11 @@ impl peer::turn::Links for TracedMail<'_> {
         self.mail.next()
     }
 
-    fn append(&mut self, appends: &mut Vec<Append>) {
+    fn append(&mut self, term: Term, appends: &mut Vec<Append>) {
         for append in appends.iter() {
             self.journal.say(format!("peer -> log: {}", show::append(append)));
         }
-        self.mail.append(appends);
+        self.mail.append(term, appends);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::peer::Append;
+use super::mail::Burst;
 use crate::txnlog::log::{Batch, Log, LogEvent, LogSink};
 use crate::types::Now;
 
@@ -27,9 +27,9 @@ impl<S: LogSink> MemoryLog<S> {
     }
 
     /// Sends a burst of proposals to the log.
-    pub fn send(&mut self, appends: &[Append]) {
-        let mut batch = Batch::default();
-        appends.iter().for_each(|append| batch.push(append.zxid, &append.payload));
+    pub fn send(&mut self, burst: &Burst) {
+        let mut batch = Batch::new(burst.term);
+        burst.appends.iter().for_each(|append| batch.push(append.zxid, &append.payload));
         self.queue.push_back(batch);
     }
 

@@ -7,7 +7,7 @@ use crate::peer::{self, Append, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard;
 use crate::shard::turn::Letter;
-use crate::types::{ConnId, ShardId, Zxid};
+use crate::types::{ConnId, ShardId, Term, Zxid};
 
 /// The mailboxes. Messages in `told` and `inbox` have reached the peer core; what a shard submitted reaches it only
 /// when a scheduler moves it there.
@@ -19,7 +19,7 @@ pub struct Mail {
     /// From shards and administrators.
     pub inbox: VecDeque<peer::Input>,
     /// Proposals for the log, in bursts as the peer core sent them.
-    pub appended: VecDeque<Vec<Append>>,
+    pub appended: VecDeque<Burst>,
     /// Parts of a snapshot for its writer.
     pub snapshot: VecDeque<SnapshotPart>,
     /// Answers to requests for a snapshot.
@@ -28,6 +28,15 @@ pub struct Mail {
     pub shards: Vec<ShardMail>,
     /// The peer core was woken since the scheduler last let it sleep.
     pub peer_is_rung: bool,
+}
+
+/// Proposals that the peer core handed to the log at once.
+#[derive(Debug)]
+pub struct Burst {
+    /// The term in which they were appended.
+    pub term: Term,
+    /// The proposals, in order.
+    pub appends: Vec<Append>,
 }
 
 /// The messages to and from one shard's core.
@@ -88,10 +97,10 @@ impl peer::turn::Links for Mail {
         self.told.pop_front().or_else(|| self.inbox.pop_front())
     }
 
-    fn append(&mut self, batch: &mut Vec<Append>) {
-        let mut burst = Vec::with_capacity(batch.len());
-        burst.append(batch);
-        self.appended.push_back(burst);
+    fn append(&mut self, term: Term, batch: &mut Vec<Append>) {
+        let mut appends = Vec::with_capacity(batch.len());
+        appends.append(batch);
+        self.appended.push_back(Burst { term, appends });
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {

@@ -19,7 +19,7 @@ use crate::tree::Tree;
 use crate::types::{ShardId, Zxid};
 use crate::watch::Interest;
 pub use log::MemoryLog;
-pub use mail::{Mail, ShardLinks, ShardMail};
+pub use mail::{Burst, Mail, ShardLinks, ShardMail};
 pub use sockets::{MemoryConn, MemorySockets};
 
 /// The tree, and the cores' coordination about it: `runtime::tree_cell` for a single thread. Panics where a lock would

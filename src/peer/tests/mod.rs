@@ -93,7 +93,7 @@ impl World {
     }
 
     fn after_step(&mut self) {
-        self.appends.extend(self.mail.appended.drain(..).flatten());
+        self.appends.extend(self.mail.appended.drain(..).flat_map(|burst| burst.appends));
         self.appended = self.appends.last().map_or(self.appended, |last| last.zxid);
         self.turn.check(&self.tree.read());
     }
@@ -109,7 +109,8 @@ impl World {
     }
 
     fn sync(&mut self) {
-        self.hear(Input::Synced { zxid: self.appended, sync_ns: 1, records: 1, slow: false });
+        let (term, zxid) = (self.peer().term(), self.appended);
+        self.hear(Input::Synced { term, zxid, sync_ns: 1, records: 1, slow: false });
     }
 
     fn peer(&self) -> &Peer {

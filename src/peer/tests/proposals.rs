@@ -29,7 +29,7 @@ fn refusals_keep_their_zxids_and_digests_agree() {
     let codes: Vec<i32> = w.settle().iter().map(|(_, m)| code(m)).collect();
     assert_eq!(codes, [0, -110, -101, -8, 0]);
     assert_eq!(w.applied(), Zxid(6));
-    assert_eq!(w.peer().stats.digest_mismatches, 0);
+    assert_eq!(w.peer().shared.stats.digest_mismatches, 0);
     let tree = w.tree.read();
     assert_eq!(tree.digest(), tree.recompute_digest());
 }

@@ -115,7 +115,7 @@ fn a_session_expires_with_its_ephemerals_and_its_connection_is_closed() {
     assert!(!w.is_there("/e") && !w.is_there("/late"));
     assert_eq!(w.sessions(), 0);
     w.tick_at(due + 1_000_000);
-    assert_eq!(w.peer().stats.sessions_expired, 1);
+    assert_eq!(w.peer().shared.stats.sessions_expired, 1);
 }
 
 #[test]
