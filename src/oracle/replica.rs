@@ -61,17 +61,20 @@ impl Seen {
         let mut disk = disk.clone();
         let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
         let mut w = SnapshotWriter::begin(&mut disk, zxid, options)?;
+        w.put(&self.image(sessions))?;
+        w.finish(&mut disk, None, zxid)
+    }
+
+    /// The body of a snapshot, without its terminator.
+    pub fn image(&self, sessions: &[(SessionId, i32)]) -> Vec<u8> {
         let mut image = Vec::new();
         put_sessions(&mut image, sessions.iter().copied());
         put_acl_table(&mut image, [(AclId(1), &[Acl::world_all()][..])].into_iter());
         put_node(&mut image, "", None, AclId::OPEN, &StatPersisted::default());
-        w.put(&image)?;
         for (z, bytes) in &self.0 {
-            image.clear();
             put_node(&mut image, &format!("/{z}"), Some(bytes), AclId(1), &StatPersisted::default());
-            w.put(&image)?;
         }
-        w.finish(&mut disk, None, zxid)
+        image
     }
 }
 

@@ -6,7 +6,7 @@
 //! * While serving, one thread runs a [`log::Log`]: it takes records, and syncs, rolls and asks for snapshots when they
 //!   are due.
 //! * Beside it run [`snapshotter::Snapshotter`] and [`purge::purge`]; a leader reads for its learners with
-//!   [`feed::Feeder`], a learner has [`truncate::truncate`].
+//!   [`feed::Feeder`], a learner has [`truncate::truncate`] and [`install`] for a leader's snapshot.
 //! * Tools: [`verify`], [`scan::LogReader`].
 //!
 //! The format is that of Apache, byte for byte, with two additions that Apache ignores: a trailer in each record (see
@@ -21,6 +21,7 @@ pub mod epoch;
 pub mod feed;
 #[cfg(test)]
 mod feed_tests;
+pub mod install;
 pub mod log;
 pub mod names;
 pub mod proposal_reader;
@@ -48,6 +49,8 @@ mod compress;
 mod crash_tests;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod install_tests;
 pub mod replay;
 #[cfg(test)]
 mod rewrite_tail_tests;

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::disk::Dir;
+use super::install;
 use super::names::{list_logs, list_snapshots, parse_snapshot_name};
 use super::verify::is_whole;
 
@@ -20,7 +21,7 @@ pub struct Purged {
     pub removed: Vec<String>,
 }
 
-/// Keeps the newest `keep` whole snapshots and every log that the oldest of them needs, and removes what is older. If
+/// First removes what was set aside when a leader's snapshot was [installed](super::install). Then keeps the newest `keep` whole snapshots and every log that the oldest of them needs, and removes what is older. If
 /// there are fewer whole snapshots, removes nothing. Reads the kept snapshots completely, so call it on a thread that
 /// may take its time.
 ///
@@ -33,7 +34,7 @@ pub fn purge<D: Dir>(snap: &mut D, log: &mut D, keep: usize) -> io::Result<Purge
             format!("snapshots to keep: {keep}; at least {MIN_KEEP} are needed"),
         ));
     }
-    let mut purged = Purged::default();
+    let mut purged = Purged { removed: install::remove_aside(snap, log)?, ..Purged::default() };
     let mut oldest = None;
     let mut too_old = Vec::new();
     for file in list_snapshots(snap)? {

@@ -9,6 +9,7 @@ use std::io;
 
 use super::compress;
 use super::disk::Dir;
+use super::install;
 use super::names::{
     Compression, LogFile, SNAPSHOT_TMP_PREFIX, SnapshotFile, list_logs, list_snapshots, parse_log_name,
     parse_snapshot_name,
@@ -37,6 +38,7 @@ pub fn recover<D: Dir, B: Builder>(
     options: RecoveryOptions,
 ) -> Result<Recovered<B::Replica>, RecoveryError> {
     check_dirs(snap, log)?;
+    install::resume(snap, log)?;
     let snapshots = list_snapshots(snap).map_err(|e| io_error(snap.path(), e))?;
     let logs = list_logs(log).map_err(|e| io_error(log.path(), e))?;
     let mut report = Report::default();
@@ -136,9 +138,10 @@ fn check_dirs<D: Dir>(snap: &D, log: &D) -> Result<(), RecoveryError> {
     Ok(())
 }
 
-struct Loaded<R> {
-    state: R,
-    sessions: HashMap<SessionId, i32>,
+/// What is in a snapshot file.
+pub(super) struct Loaded<R> {
+    pub(super) state: R,
+    pub(super) sessions: HashMap<SessionId, i32>,
     zxid: Zxid,
     digest: Option<ZxidDigest>,
 }
@@ -171,7 +174,7 @@ fn load_newest<D: Dir, B: Builder>(
 ) -> Result<Option<Loaded<B::Replica>>, RecoveryError> {
     assert!(snapshots.is_sorted_by(|a, b| a.zxid >= b.zxid), "the newest snapshot is tried first");
     for file in snapshots.iter().take(MAX_SNAPSHOTS_TRIED) {
-        match load_one(snap, &file.name, file.zxid, file.compression, new_builder()) {
+        match load_file(snap, &file.name, file.zxid, file.compression, new_builder()) {
             Ok(loaded) => {
                 report.snapshot = Some(file.name.clone());
                 return Ok(Some(loaded));
@@ -182,7 +185,8 @@ fn load_newest<D: Dir, B: Builder>(
     Ok(None)
 }
 
-fn load_one<D: Dir, B: Builder>(
+/// Loads one snapshot file, whatever its name; every seal is checked.
+pub(super) fn load_file<D: Dir, B: Builder>(
     snap: &D,
     name: &str,
     zxid: Zxid,

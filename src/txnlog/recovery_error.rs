@@ -16,6 +16,8 @@ const REPAIR: &str = "Nothing was changed. In an ensemble: move this server's ve
 pub enum RecoveryError {
     #[error("{path}: {error}")]
     Io { path: String, error: io::Error },
+    #[error("a snapshot that a leader sent cannot be made the base of the history: {0}")]
+    Install(#[from] super::epoch::EpochError),
     #[error("Log directory has snapshot files. Check if dataLogDir and dataDir configuration is correct. ({path})")]
     SnapshotsInLogDir { path: String },
     #[error("Snapshot directory has log files. Check if dataLogDir and dataDir configuration is correct. ({path})")]

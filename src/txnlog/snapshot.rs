@@ -100,8 +100,18 @@ impl<W: Writer> SnapshotWriter<W> {
         zxid: Zxid,
         options: SnapshotOptions,
     ) -> io::Result<SnapshotWriter<W>> {
+        SnapshotWriter::begin_as(dir, &tmp_name(zxid, options.compression), zxid, options)
+    }
+
+    /// Like [`SnapshotWriter::begin`], under another name; to be ended with [`SnapshotWriter::end`].
+    pub(super) fn begin_as<D: Dir<Writer = W>>(
+        dir: &mut D,
+        name: &str,
+        zxid: Zxid,
+        options: SnapshotOptions,
+    ) -> io::Result<SnapshotWriter<W>> {
         assert!(zxid >= Zxid::ZERO, "a snapshot as of {zxid}");
-        let file = dir.create(&tmp_name(zxid, options.compression))?;
+        let file = dir.create(name)?;
         let out = Packer::new(file, options.compression)?;
         let mut w = SnapshotWriter { out, adler: simd_adler32::Adler32::new(), options, zxid, bytes: 0 };
         w.put(&FILE_HEADER)?;
@@ -140,10 +150,21 @@ impl<W: Writer> SnapshotWriter<W> {
         digest: Option<ZxidDigest>,
         last: Zxid,
     ) -> io::Result<String> {
+        self.put(&TERMINATOR)?;
+        let (zxid, compression) = (self.zxid, self.options.compression);
+        self.end(digest, last)?;
+        let name = snapshot_name(zxid, compression);
+        assert_eq!(parse_snapshot_name(&name), Some((zxid, compression)), "a snapshot that would not be found");
+        dir.rename(&tmp_name(zxid, compression), &name)?;
+        dir.sync_dir()?;
+        Ok(name)
+    }
+
+    /// Seals an image that has its terminator, and makes the file durable under the name that it has.
+    pub(super) fn end(mut self, digest: Option<ZxidDigest>, last: Zxid) -> io::Result<()> {
         let tables = FILE_HEADER.len() as u64 + 8;
         assert!(self.bytes >= tables, "a snapshot of {} bytes has no tables of sessions and ACLs", self.bytes);
         assert!(last >= self.zxid, "a snapshot that ends at {last} is named {}: it would be refused", self.zxid);
-        self.put(&TERMINATOR)?;
         self.seal()?;
         if self.options.digest_block {
             let d = digest.unwrap_or(ZxidDigest { zxid: Zxid::ZERO, version: 2, digest: 0 });
@@ -158,13 +179,7 @@ impl<W: Writer> SnapshotWriter<W> {
             self.put(&last.0.to_be_bytes())?;
             self.seal()?;
         }
-        let compression = self.options.compression;
-        self.out.finish()?;
-        let name = snapshot_name(self.zxid, compression);
-        assert_eq!(parse_snapshot_name(&name), Some((self.zxid, compression)), "a snapshot that would not be found");
-        dir.rename(&tmp_name(self.zxid, compression), &name)?;
-        dir.sync_dir()?;
-        Ok(name)
+        self.out.finish()
     }
 }
 
