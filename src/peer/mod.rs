@@ -11,6 +11,7 @@
 pub mod apply;
 mod commit;
 mod container_manager;
+pub mod disk;
 mod leading;
 mod local;
 mod shared;

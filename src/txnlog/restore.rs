@@ -1,6 +1,10 @@
 //! Recovery into a [`Tree`]. Mirrors `ZKDatabase.loadDataBase`.
 
+use std::io;
+
 use super::disk::Dir;
+use super::epoch::EpochError;
+use super::install::{Received, State, Whole};
 use super::recovery::{Builder, Recovered, RecoveryError, RecoveryOptions, Replica, recover};
 use super::snapshot_read::Node;
 use crate::tree::{Tree, TreeLoader, TreeOptions};
@@ -88,4 +92,31 @@ pub fn recover_tree_in_steps<D: Dir>(
     assert!(state.last_zxid() <= r.last || r.last == Zxid::NONE, "the tree is ahead of the history's end, {}", r.last);
     state.set_last_zxid(r.last);
     Ok(Recovered { state, sessions: r.sessions, last: r.last, fresh: r.fresh, tail: r.tail, report: r.report })
+}
+
+/// A received snapshot whose state is a tree.
+pub struct WholeTree(Whole<TreeReplica>);
+
+impl WholeTree {
+    /// See [`Whole::install`]. The tree is as of the snapshot.
+    ///
+    /// # Errors
+    /// The process must end; its next start finishes.
+    pub fn install<D: Dir>(self, snap: &mut D, log: &mut D) -> Result<State<Tree>, EpochError> {
+        let (state, sessions) = self.0.install(snap, log)?;
+        Ok((state.tree, sessions))
+    }
+}
+
+/// The last byte of a leader's snapshot came: see [`Received::end`].
+///
+/// # Errors
+/// I/O errors of the disk.
+pub fn end_received<D: Dir>(
+    received: Received<D>,
+    snap: &mut D,
+    options: TreeOptions,
+) -> io::Result<Result<WholeTree, String>> {
+    let builder = TreeBuilder { loader: TreeLoader::new(options), options, loaded: &|| {} };
+    Ok(received.end(snap, builder)?.map(WholeTree))
 }

@@ -98,6 +98,16 @@ impl<D: Dir> LogWriter<D> {
         &self.name
     }
 
+    /// Ends the current file and returns the directory, in which now nothing is open for writing.
+    ///
+    /// # Errors
+    /// I/O errors of the disk.
+    pub fn closed(&mut self) -> io::Result<&mut D> {
+        self.roll()?;
+        assert!(self.open.is_none(), "the file {} is open behind its end", self.name);
+        Ok(&mut self.dir)
+    }
+
     /// Sets the last zxid to `last` although the log does not lead to it: a snapshot was installed, or the log was
     /// truncated. The next append opens a new file.
     pub fn restart_at(&mut self, last: Zxid) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! A peer core and its turns: the test is its shards, its log and its snapshot writer.
 
+mod disk;
 mod proposals;
 mod sessions;
 mod snapshots;
