@@ -61,6 +61,18 @@ fn a_diff_is_durable_before_it_is_acknowledged() {
     assert_eq!(exact, [false, false, true], "what was proposed behind NEWLEADER has a digest that counts");
 }
 
+/// For a proposal of an older epoch the ACK of NEWLEADER stands, whenever its COMMIT comes.
+#[test]
+fn proposals_of_older_epochs_have_no_ack_of_their_own() {
+    let old = Zxid(OLD.0 + 1);
+    let mut server = promised(Role::Participant);
+    server.hear(FromLeader::Diff(OLD));
+    server.bytes(&[proposal(old), proposal(Z1), packet(NEW_LEADER)].concat());
+    server.work();
+    server.bytes(&[packet(FromLeader::UpToDate), commit(old), commit(Z1)].concat());
+    assert_eq!((server.applied, server.zxids_of(kind::ACK)), (Z1, vec![EPOCH_2, EPOCH_2, Z1]));
+}
+
 /// Clients are served only when all that was committed before UPTODATE can be applied.
 #[test]
 fn clients_see_what_was_committed_before_uptodate() {
