@@ -46,7 +46,7 @@ impl Shared {
         }
         self.commits = commits;
         if count > 0 {
-            role.applied(tree.last_zxid());
+            role.applied(tree.last_zxid(), self, out);
             self.answer_resumed(tree.last_zxid(), out);
         }
         self.image_turn(tree, out);
@@ -143,6 +143,7 @@ impl Shared {
         match proposal.txn {
             Txn::CreateSession { timeout_ms } => {
                 self.sessions.commit(session, timeout_ms);
+                role.session_created(session, timeout_ms);
             }
             Txn::CloseSession { .. } => {
                 let asked = local.map_or(Origin::Server, |l| Origin::Local { shard: l.shard, conn: l.conn });

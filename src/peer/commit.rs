@@ -46,6 +46,22 @@ impl CommitQueue {
         self.durable = zxid;
     }
 
+    /// Whether everything appended is durable on this server.
+    pub(super) fn is_durable(&self) -> bool {
+        self.durable == self.appended
+    }
+
+    /// The newest transaction given to the log.
+    pub(super) fn appended(&self) -> Zxid {
+        self.appended
+    }
+
+    /// A role is over: all that is durable is this server's history, which it votes for.
+    pub(super) fn commit_all(&mut self) {
+        assert!(self.is_durable(), "{} is durable, but {} was appended", self.durable, self.appended);
+        self.committed = self.appended;
+    }
+
     /// A quorum has everything up to `zxid`.
     pub(super) fn commit(&mut self, zxid: Zxid) {
         assert!(zxid <= self.appended, "{zxid} is committed, but only {} was proposed", self.appended);

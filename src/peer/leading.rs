@@ -153,6 +153,7 @@ impl Leading {
             ToPeer::Touch { session, heard_ms } => {
                 self.tracker.touch(session, heard_ms);
             }
+            ToPeer::Suspended { shard } => panic!("{shard:?} is suspended and served"),
         }
     }
 

@@ -59,6 +59,16 @@ impl LocalRequests {
         self.0.pop_front_if(|request| request.became(header))
     }
 
+    /// Whether the session has one.
+    pub(super) fn has(&self, session: SessionId) -> bool {
+        self.0.iter().any(|request| request.session == session)
+    }
+
+    /// Their clients are disconnected: nobody waits for a reply.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -12,8 +12,13 @@ pub mod apply;
 mod commit;
 mod container_manager;
 pub mod disk;
+mod disk_queue;
+mod ensemble;
 mod leading;
+mod learning;
 mod local;
+mod looking;
+pub mod net;
 mod shared;
 mod snapshot;
 pub mod snapshot_requests;
@@ -27,12 +32,19 @@ use bytes::Bytes;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::pipeline::prep::PrepOptions;
 use crate::tree::Tree;
+use crate::txnlog::epoch::Epochs;
 use crate::txnlog::log::LogEvent;
 use crate::types::{Now, Origin, ServerId, SessionId, ShardId, Term, Zxid};
 use crate::watch::interest::{Interest, MAX_SHARDS};
 use apply::Cursors;
 pub use container_manager::SweepOptions;
+use disk::{DiskAnswer, DiskRequest};
+use ensemble::Ensemble;
+pub use ensemble::EnsembleOptions;
 use leading::Leading;
+use learning::Learning;
+use looking::Looking;
+use net::{NetEvent, NetWant};
 use shared::{Shared, Step};
 pub use snapshot::{SnapshotAnswer, SnapshotPart, SnapshotRefused, SnapshotTicket};
 
@@ -82,6 +94,12 @@ pub enum Input {
     },
     /// The snapshot's writer took this many bytes of it.
     SnapshotTook(usize),
+    /// The snapshot's writer has forgotten what it had, as it was told.
+    SnapshotAbandoned,
+    /// The disk did what it was asked for.
+    Disk(DiskAnswer),
+    /// News of a connection to another member.
+    Net(NetEvent),
     /// No event; only the time has changed.
     Tick,
 }
@@ -113,6 +131,10 @@ pub struct Append {
 pub struct Outbox {
     /// Records for the log, in order, to be synced as soon as possible.
     pub append: Vec<Append>,
+    /// Requests to the disk, in order, after the records.
+    pub disk: Vec<DiskRequest>,
+    /// What is wanted of connections to other members, in order.
+    pub net: Vec<NetWant>,
     /// Messages for the shards, in order.
     pub to_shards: Vec<(ShardId, ToShard)>,
     /// Parts for the writer of snapshots, in order.
@@ -122,16 +144,31 @@ pub struct Outbox {
 }
 
 /// The role of this server in its ensemble.
+#[expect(clippy::large_enum_variant, reason = "there is one role, and each write goes through the leader's")]
 enum Role {
+    /// It takes part in an election, or will when its disk has answered for what an earlier role asked of it.
+    Looking(Looking),
     /// The leader; a standalone server always is.
     Leading(Leading),
+    /// A follower or an observer.
+    Learning(Box<Learning>),
 }
 
 impl Role {
     /// Tree and session table show `zxid` and all before it.
-    fn applied(&mut self, zxid: Zxid) {
+    fn applied(&mut self, zxid: Zxid, shared: &Shared, out: &mut Outbox) {
         match self {
             Role::Leading(leading) => leading.applied(zxid),
+            Role::Learning(learning) => learning.applied(shared, &mut out.to_shards),
+            Role::Looking(_) => {}
+        }
+    }
+
+    /// A session was created.
+    fn session_created(&mut self, session: SessionId, timeout_ms: i32) {
+        match self {
+            Role::Learning(learning) => learning.session_created(session, timeout_ms),
+            Role::Leading(_) | Role::Looking(_) => {}
         }
     }
 
@@ -139,13 +176,8 @@ impl Role {
     fn session_closed(&mut self, session: SessionId) -> Option<Origin> {
         match self {
             Role::Leading(leading) => leading.session_closed(session),
-        }
-    }
-
-    /// What it was asked to do is done: the log has everything up to `zxid`.
-    fn synced(&mut self, zxid: Zxid, shared: &mut Shared) {
-        match self {
-            Role::Leading(leading) => leading.synced(zxid, shared),
+            Role::Learning(learning) => learning.session_closed(session),
+            Role::Looking(_) => None,
         }
     }
 }
@@ -155,18 +187,43 @@ pub struct Peer {
     term: Term,
     role: Role,
     shared: Shared,
+    /// `None`: a standalone server.
+    ensemble: Option<Ensemble>,
+    /// What the disk loaded in place of the tree, until the tree may be replaced.
+    loaded: Option<DiskAnswer>,
 }
 
 impl Peer {
-    /// Continues where recovery ended: `tree` and `sessions` come from log and snapshot. Every session's full timeout
-    /// starts now.
+    /// A standalone server that continues where recovery ended: `tree` and `sessions` come from log and snapshot. Every
+    /// session's full timeout starts now.
     ///
     /// # Panics
     /// If there are no shards or more than an [`Interest`](crate::watch::Interest) can tell apart.
     pub fn new(options: PeerOptions, tree: &Tree, sessions: &[(SessionId, i32)], now: Now) -> Peer {
-        assert!((1..=MAX_SHARDS).contains(&options.shards), "{} shards of at most {MAX_SHARDS}", options.shards);
         let role = Role::Leading(Leading::alone(&options, tree.last_zxid(), sessions, now));
-        Peer { term: Term::default(), role, shared: Shared::new(options, tree, sessions, now) }
+        Peer::with(role, Shared::new(options, tree, sessions, now), None)
+    }
+
+    /// An observer that continues where recovery ended. It serves nobody before it follows a leader.
+    ///
+    /// # Panics
+    /// As [`Peer::new`] does, and if the server may be elected: it cannot lead others yet.
+    pub fn member(
+        options: PeerOptions,
+        ensemble: EnsembleOptions,
+        epochs: Epochs,
+        tree: &Tree,
+        sessions: &[(SessionId, i32)],
+        now: Now,
+    ) -> Peer {
+        let ensemble = Ensemble::new(options.me, ensemble, epochs);
+        Peer::with(Role::Looking(Looking::Settling), Shared::new(options, tree, sessions, now), Some(ensemble))
+    }
+
+    fn with(role: Role, shared: Shared, ensemble: Option<Ensemble>) -> Peer {
+        let shards = shared.options.shards;
+        assert!((1..=MAX_SHARDS).contains(&shards), "{shards} shards of at most {MAX_SHARDS}");
+        Peer { term: Term::default(), role, shared, ensemble, loaded: None }
     }
 
     /// Digests from the replay of the log, oldest first, for the `hash` word.
@@ -181,18 +238,18 @@ impl Peer {
 
     /// Handles one input. The caller passes the same [`Outbox`] each time, with its lists emptied.
     pub fn handle(&mut self, now: Now, input: Input, tree: &Tree, out: &mut Outbox) {
-        let Peer { term, role, shared } = self;
+        let shared = &mut self.shared;
         match input {
-            Input::FromShard(message) => match role {
-                Role::Leading(leading) => leading.hear_shard(&mut Step { now, tree, shared, out }, message),
+            Input::FromShard(message) => match &mut self.role {
+                Role::Leading(leading) if shared.hears_all() => {
+                    leading.hear_shard(&mut Step { now, tree, shared, out }, message);
+                }
+                _ => self.hear_shard(now, message, tree, out),
             },
-            Input::Synced { term: of, zxid, sync_ns, records, slow } => {
+            Input::Synced { term, zxid, sync_ns, records, slow } => {
                 shared.stats.synced(sync_ns, records, slow);
                 shared.commits.synced(zxid);
-                assert!(of <= *term, "records of {of:?} are durable in {term:?}");
-                if of == *term {
-                    role.synced(zxid, shared);
-                }
+                self.synced(now, term, zxid, tree, out);
             }
             Input::SnapshotDue => shared.imaging.due(),
             Input::SnapshotAsked(ticket) => shared.imaging.ask(ticket, tree.last_zxid(), out),
@@ -201,16 +258,42 @@ impl Peer {
                 shared.imaging.done(zxid, took_ms, now, out);
             }
             Input::SnapshotTook(bytes) => shared.imaging.took(bytes),
-            Input::Tick => match role {
-                Role::Leading(leading) => leading.tick(&mut Step { now, tree, shared, out }),
-            },
+            Input::SnapshotAbandoned => {
+                shared.imaging.abandoned();
+                member(&mut self.ensemble).may_replace(out);
+            }
+            Input::Disk(answer) => self.hear_disk(now, answer, tree, out),
+            Input::Net(NetEvent::Quorum { term, event }) => self.hear_quorum(now, term, event, tree, out),
+            Input::Net(NetEvent::Election(event)) => {
+                let elected = member(&mut self.ensemble).hear_net(now, event, out);
+                elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
+            }
+            Input::Tick => self.tick(now, tree, out),
+        }
+    }
+
+    /// Everything up to `zxid`, appended in `term`, is durable.
+    fn synced(&mut self, now: Now, term: Term, zxid: Zxid, tree: &Tree, out: &mut Outbox) {
+        assert!(term <= self.term, "records of {term:?} are durable in {:?}", self.term);
+        let is_of_role = term == self.term;
+        let mut step = Step { now, tree, shared: &mut self.shared, out };
+        match &mut self.role {
+            Role::Leading(leading) if is_of_role => leading.synced(zxid, step.shared),
+            Role::Learning(learning) if is_of_role => {
+                let over = learning.synced(zxid, member(&mut self.ensemble), &mut step);
+                self.go_on(over, out);
+            }
+            _ => self.settle(),
         }
     }
 
     /// The first step after the start.
     pub fn start(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
+        let step = &mut Step { now, tree, shared: &mut self.shared, out };
         match &mut self.role {
-            Role::Leading(leading) => leading.start(&mut Step { now, tree, shared: &mut self.shared, out }),
+            Role::Leading(leading) => leading.start(step),
+            Role::Looking(_) => step.shared.suspend(step.out),
+            Role::Learning(_) => panic!("a start as a learner"),
         }
     }
 
@@ -231,14 +314,18 @@ impl Peer {
 
     /// When the next [`Input::Tick`] is needed, in milliseconds of the monotonic clock.
     pub fn deadline(&self) -> Option<i64> {
-        match &self.role {
+        let role = match &self.role {
             Role::Leading(leading) => leading.deadline(),
-        }
+            Role::Learning(learning) => learning.deadline(),
+            Role::Looking(_) => None,
+        };
+        let ensemble = self.ensemble.as_ref().and_then(Ensemble::deadline);
+        [role, ensemble].into_iter().flatten().min()
     }
 
-    /// Whether [`Peer::apply`] has work it could do now.
+    /// Whether there is work for the next turn that no input will announce.
     pub fn has_work(&self) -> bool {
-        self.shared.has_work()
+        self.shared.has_work() || self.loaded.is_some() || self.may_look()
     }
 
     /// The newest zxid a quorum has.
@@ -258,11 +345,19 @@ impl Peer {
 
     /// Checks the invariants. Walks through all sessions and everything that is not applied.
     pub fn check(&self, tree: &Tree) {
-        self.shared.check(tree.last_zxid());
+        self.shared.check(tree.last_zxid(), matches!(self.role, Role::Leading(_)));
+        self.ensemble.iter().for_each(Ensemble::check);
         match &self.role {
             Role::Leading(leading) => leading.check(&self.shared),
+            Role::Learning(learning) => learning.check(&self.shared),
+            Role::Looking(_) => assert_eq!(self.shared.local.len(), 0, "requests of clients that are gone"),
         }
     }
+}
+
+/// The part of a member of an ensemble. Only a member has learners, elections and jobs for its disk.
+fn member(ensemble: &mut Option<Ensemble>) -> &mut Ensemble {
+    ensemble.as_mut().expect("a standalone server hears of no other member")
 }
 
 /// Ends a connection whose session has ended or moved elsewhere.

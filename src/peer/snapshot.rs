@@ -15,6 +15,7 @@ impl From<SnapshotEvent> for Input {
         match event {
             SnapshotEvent::Took(bytes) => Input::SnapshotTook(bytes),
             SnapshotEvent::Done { zxid, took_ms } => Input::SnapshotDone { zxid, took_ms },
+            SnapshotEvent::Abandoned => Input::SnapshotAbandoned,
         }
     }
 }
@@ -72,6 +73,10 @@ enum State {
     Making(ImageId, Zxid),
     /// All pieces of the snapshot of this zxid are made, but not all are written.
     Writing(Zxid),
+    /// The tree will be replaced: the writer was told to forget what it has. It may have finished just before.
+    Abandoning,
+    /// The writer has nothing any more; the tree will be replaced.
+    Held,
 }
 
 impl Imaging {
@@ -83,12 +88,37 @@ impl Imaging {
         match self.state {
             State::Due => true,
             State::Making(..) => self.backlog < limits::IMAGE_BACKLOG,
-            State::None | State::Writing(_) => false,
+            State::None | State::Writing(_) | State::Abandoning | State::Held => false,
         }
+    }
+
+    /// The tree will be replaced. The answer is [`Imaging::abandoned`].
+    pub(super) fn abandon(&mut self, out: &mut Outbox) {
+        assert!(!matches!(self.state, State::Abandoning | State::Held), "the tree is replaced twice");
+        self.state = State::Abandoning;
+        out.snapshot.push(SnapshotPart::Abandon);
+    }
+
+    /// Nothing of the tree is being written any more, and nothing will be before [`Imaging::replaced`].
+    pub(super) fn abandoned(&mut self) {
+        assert_eq!(self.state, State::Abandoning, "a snapshot is abandoned that should be written");
+        (self.state, self.backlog) = (State::Held, 0);
+    }
+
+    /// The tree is another one, as of `last`, or stays what it was. Who waits for a snapshot gets one of what there is now.
+    pub(super) fn replaced(&mut self, last: Zxid) {
+        assert_eq!(self.state, State::Held, "the tree is replaced while a snapshot of it is made");
+        self.last = None;
+        self.asked.iter_mut().for_each(|(_, applied)| *applied = last.min(*applied));
+        self.state = if self.asked.is_empty() { State::None } else { State::Due };
     }
 
     /// The log asks for a snapshot.
     pub(super) fn due(&mut self) {
+        if matches!(self.state, State::Abandoning | State::Held) {
+            // Of a history that will be gone.
+            return;
+        }
         if self.is_running() {
             tracing::warn!("too busy to snapshot: the previous one is still being written");
             return;
@@ -118,9 +148,12 @@ impl Imaging {
 
     /// The snapshot is durable under its name.
     pub(super) fn done(&mut self, zxid: Zxid, took_ms: i64, now: Now, out: &mut Outbox) {
+        tracing::info!(%zxid, took_ms, "snapshot written");
+        if self.state == State::Abandoning {
+            return;
+        }
         assert_eq!(self.state, State::Writing(zxid), "a snapshot of {zxid} is finished");
         assert_eq!(self.backlog, 0, "a snapshot is finished before it is written");
-        tracing::info!(%zxid, took_ms, "snapshot written");
         self.last = Some(Finished { zxid, took_ms, at_wall_ms: now.wall_ms });
         let answered = self.asked.extract_if(.., |(_, applied)| *applied <= zxid);
         out.snapshot_answers.extend(answered.map(|(ticket, _)| SnapshotAnswer { ticket, result: Ok(zxid) }));
@@ -137,7 +170,10 @@ impl Imaging {
         );
         match self.state {
             State::Making(_, zxid) | State::Writing(zxid) => assert!(zxid <= applied, "a snapshot of {zxid}"),
-            State::None | State::Due => assert_eq!(self.backlog, 0, "pieces of no snapshot wait to be written"),
+            State::None | State::Due | State::Held => {
+                assert_eq!(self.backlog, 0, "pieces of no snapshot wait to be written");
+            }
+            State::Abandoning => {}
         }
     }
 }

@@ -141,12 +141,14 @@ impl Peer {
         stats.writes = before.writes.emptied();
         match &mut self.role {
             Role::Leading(leading) => leading.reset_counts(),
+            Role::Learning(_) | Role::Looking(_) => {}
         }
     }
 
-    /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones.
+    /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones. Only a leader knows when
+    /// they expire; another server lists none.
     pub fn list_sessions(&self, place: Option<SessionId>, most: usize) -> SessionPiece {
-        let Role::Leading(leading) = &self.role;
+        let Role::Leading(leading) = &self.role else { return SessionPiece { sessions: Vec::new(), last: None } };
         let ids: Vec<SessionId> = self.shared.sessions.after(place).take(most).collect();
         let sessions = ids.iter().filter_map(|id| Some((leading.tracker.expires_ms(*id)?, *id))).collect();
         SessionPiece { sessions, last: if ids.len() < most { None } else { ids.last().copied() } }
@@ -154,11 +156,15 @@ impl Peer {
 
     /// The figures as they are now.
     pub fn status(&self, tree: &Tree) -> PeerStatus {
-        let Role::Leading(leading) = &self.role;
         let shared = &self.shared;
+        // Only a leader validates writes.
+        let prep = match &self.role {
+            Role::Leading(leading) => leading.prep_status(),
+            Role::Learning(_) | Role::Looking(_) => PrepStatus::default(),
+        };
         PeerStatus {
             stats: shared.stats.clone(),
-            prep: leading.prep_status(),
+            prep,
             last_zxid: tree.last_zxid(),
             outstanding: shared.commits.len(),
             znode_count: tree.node_count(),

@@ -6,6 +6,8 @@
 use std::ops::{Deref, DerefMut};
 
 use super::apply::Cursors;
+use super::disk::DiskRequest;
+use super::net::NetWant;
 use super::{Append, Input, Outbox, Peer, SnapshotAnswer, SnapshotPart};
 use crate::limits;
 use crate::pipeline::messages::ToShard;
@@ -56,6 +58,10 @@ pub trait Links {
     fn next(&mut self) -> Option<Input>;
     /// Takes proposals of a term for the log, in order.
     fn append(&mut self, term: Term, batch: &mut Vec<Append>);
+    /// Takes another request for the disk, which comes after the proposals.
+    fn disk(&mut self, request: DiskRequest);
+    /// Takes what is wanted of a connection to another member.
+    fn net(&mut self, want: NetWant);
     /// Takes a piece of a snapshot for its writer.
     fn snapshot(&mut self, part: SnapshotPart);
     /// Answers a request for a snapshot.
@@ -105,7 +111,7 @@ impl PeerTurn {
     /// links will not announce. Then the turn must be repeated without sleeping.
     pub fn turn<L: Links + Streams>(&mut self, now: Now, tree: &impl TreeAccess, links: &mut L) -> bool {
         let heard = self.hear(now, tree, links);
-        let applied = self.apply(tree, links);
+        let applied = if self.peer.replaces_tree() { self.replace(now, tree, links) } else { self.apply(tree, links) };
         links.ring();
         let made = self.out.snapshot.len();
         for part in self.out.snapshot.drain(..) {
@@ -144,13 +150,23 @@ impl PeerTurn {
                 self.append(links);
             }
         }
+        if self.peer.may_look() {
+            self.peer.look(now, &tree, &mut self.out);
+            heard += 1;
+        }
         drop(tree);
         self.append(links);
         heard
     }
 
-    /// Hands what was proposed to the log.
+    /// Hands what was proposed, and what else is asked of the disk and of other members, to them.
     fn append(&mut self, links: &mut impl Links) {
+        self.append_proposals(links);
+        self.out.disk.drain(..).for_each(|request| links.disk(request));
+        self.out.net.drain(..).for_each(|want| links.net(want));
+    }
+
+    fn append_proposals(&mut self, links: &mut impl Links) {
         if self.out.append.is_empty() {
             return;
         }
@@ -180,6 +196,21 @@ impl PeerTurn {
         // Rule W2: the entries are on the streams before the tree is released.
         self.publish(last, links);
         count
+    }
+
+    /// Replaces the tree, once every shard has taken all that it was sent: none has a client or an entry of the old one then.
+    fn replace<L: Links + Streams>(&mut self, now: Now, access: &impl TreeAccess, links: &mut L) -> usize {
+        self.publish(self.published, links);
+        let mut tree = access.write();
+        if !links.has_room(1) {
+            return 0;
+        }
+        self.peer.replace(now, &mut tree, &mut self.out);
+        let last = tree.last_zxid();
+        (self.appended, self.durable, self.published) = (last, last, last);
+        drop(tree);
+        self.append(links);
+        1
     }
 
     fn publish<L: Streams>(&mut self, applied: Zxid, links: &mut L) {
@@ -212,6 +243,7 @@ impl PeerTurn {
         assert!(last <= self.durable && self.durable <= self.appended, "{last}, {}, {}", self.durable, self.appended);
         assert!(self.published <= last, "{} is published, {last} is applied", self.published);
         assert!(self.out.append.is_empty() && self.out.to_shards.is_empty());
+        assert!(self.out.disk.is_empty() && self.out.net.is_empty());
         assert!(self.out.snapshot.is_empty() && self.out.snapshot_answers.is_empty());
         self.peer.check(tree);
     }

@@ -58,6 +58,11 @@ pub enum ToPeer {
         /// The time on the monotonic clock, in milliseconds.
         heard_ms: i64,
     },
+    /// A shard has done [`ToShard::Suspend`]: what it says from now on is of clients that come later.
+    Suspended {
+        /// The shard.
+        shard: ShardId,
+    },
 }
 
 /// One watch event. Events keep the order in which ZooKeeper triggers them inside a transaction.
@@ -115,4 +120,9 @@ pub enum ToShard {
         /// The connection.
         conn: ConnId,
     },
+    /// This server has no role in its ensemble: disconnect all clients, and let none in before [`ToShard::Serve`]. The tree
+    /// may be replaced by another one meanwhile. Answered with [`ToPeer::Suspended`].
+    Suspend,
+    /// Clients are served.
+    Serve,
 }

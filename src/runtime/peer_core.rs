@@ -10,6 +10,8 @@ use super::log_thread::{LogEvent, LogThread};
 use super::mailbox::Receiver;
 use super::shared::{PeerCommand, PeerMail, ShardMail, Shared, SnapshotReply};
 use crate::limits;
+use crate::peer::disk::DiskRequest;
+use crate::peer::net::NetWant;
 use crate::peer::snapshot_requests::SnapshotRequests;
 use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
 use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
@@ -166,6 +168,15 @@ impl Links for PeerLinks<'_> {
             batch.push(append.zxid, &append.payload);
         }
         self.log.append(batch);
+    }
+
+    fn disk(&mut self, request: DiskRequest) {
+        // The configuration allows no ensembles yet.
+        panic!("{request:?} of a standalone server");
+    }
+
+    fn net(&mut self, want: NetWant) {
+        panic!("{want:?} of a standalone server");
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {

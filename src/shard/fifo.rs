@@ -24,6 +24,8 @@ impl Shard {
             }
             ToShard::Resumed { conn, session: None } => self.session_refused(conn, out),
             ToShard::Close { conn } => self.end(conn, CloseHow::Flush, out),
+            ToShard::Suspend => self.suspend(out),
+            ToShard::Serve => self.suspended = false,
         }
     }
 

@@ -38,6 +38,12 @@ impl Shard {
             self.stats.token_deficit.record(u64::try_from(deficit).unwrap_or(0));
         }
         self.stats.connection_requests += 1;
+        if self.suspended {
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: this server has no leader, so it serves no clients");
+            self.stats.unsuccessful_handshakes += 1;
+            self.end(conn, CloseHow::Flush, out);
+            return;
+        }
         if request.last_zxid_seen > tree.last_zxid() {
             // If it were served, the client would see older data than it has already seen.
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, session = %request.session, seen = %request.last_zxid_seen,

@@ -210,6 +210,8 @@ pub struct Shard {
     reads_at_once: u64,
     stats: ShardStats,
     fired: Vec<ConnId>,
+    /// The server has no role in its ensemble, so nobody may have a session.
+    suspended: bool,
     scratch: Vec<u8>,
     /// Keeps the bodies of writes until they are applied.
     bodies: Chunk,
@@ -236,6 +238,7 @@ impl Shard {
             reads_at_once: 0,
             stats: ShardStats::default(),
             fired: Vec::new(),
+            suspended: false,
             scratch: Vec::new(),
             bodies: Chunk::default(),
         }
@@ -395,6 +398,20 @@ impl Shard {
         }
     }
 
+    /// Disconnects all clients that have a session or wait for one. Four-letter words are still answered.
+    fn suspend(&mut self, out: &mut Outbox) {
+        self.suspended = true;
+        let is_client = |c: &Conn| matches!(c.phase, Phase::Handshake | Phase::Open);
+        let clients: Vec<ConnId> = self.conns.iter().filter(|(_, c)| is_client(c)).map(|(conn, _)| conn).collect();
+        clients.into_iter().for_each(|conn| self.end(conn, CloseHow::Flush, out));
+        out.to_peer.push(ToPeer::Suspended { shard: self.options.id });
+    }
+
+    /// Whether the server has no role in its ensemble.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended
+    }
+
     fn mark_dirty(&mut self, conn: ConnId, out: &mut Outbox) {
         if let Some(c) = self.conns.get_mut(conn)
             && !c.is_dirty
@@ -437,6 +454,8 @@ impl Shard {
             assert!(self.conns.get(*conn).is_none_or(is_its), "{conn} has another session than {session}");
         }
         self.watches.check();
+        let is_served = |c: &Conn| matches!(c.phase, Phase::Handshake | Phase::Open);
+        assert!(!self.suspended || !self.conns.values().any(is_served), "a client is served without a leader");
     }
 
     fn check_conn(&self, conn: ConnId, c: &Conn) {

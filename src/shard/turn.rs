@@ -123,6 +123,10 @@ impl ShardTurn {
         links: &mut impl Links,
     ) -> bool {
         let target = tree.last_zxid();
+        if self.shard.is_suspended() {
+            // It has no clients, and everything on the stream was taken before the tree was replaced.
+            (self.cursor, self.streamed) = (self.cursor.min(target), self.streamed.min(target));
+        }
         assert!(target >= self.cursor, "the tree fell from {} to {target}", self.cursor);
         self.drain(now, &tree, links);
         self.shard.handle(now, Input::Drained, &tree, &mut self.out);

@@ -131,6 +131,13 @@ impl<W: Writer> SnapshotWriter<W> {
         self.bytes
     }
 
+    /// Removes what was written.
+    pub(super) fn abandon<D: Dir<Writer = W>>(self, dir: &mut D) -> io::Result<()> {
+        let name = tmp_name(self.zxid, self.options.compression);
+        drop(self);
+        dir.remove(&name)
+    }
+
     fn seal(&mut self) -> io::Result<()> {
         let mut seal = Vec::with_capacity(13);
         seal.put_i64(i64::from(self.adler.finish()));

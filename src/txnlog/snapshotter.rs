@@ -32,6 +32,9 @@ pub enum SnapshotPart {
     Nodes(Vec<u8>),
     /// The end; nothing follows.
     End,
+    /// The history that the pieces belong to will be replaced: an unfinished snapshot is forgotten. Answered with
+    /// [`SnapshotEvent::Abandoned`].
+    Abandon,
 }
 
 /// What the writer of a snapshot reports.
@@ -46,6 +49,8 @@ pub enum SnapshotEvent {
         /// Milliseconds from its first piece to its end.
         took_ms: i64,
     },
+    /// Nothing is being written, and the next snapshot may be of any zxid.
+    Abandoned,
 }
 
 /// A snapshot that is being written.
@@ -116,6 +121,13 @@ impl<D: Dir> Snapshotter<D> {
                 self.last = Some(zxid);
                 self.room.end_snapshot(file_len(&self.dir, &name)?, logged);
                 Ok(Some(SnapshotEvent::Done { zxid, took_ms: now.mono_ms - began_ms }))
+            }
+            SnapshotPart::Abandon => {
+                if let Some(open) = self.open.take() {
+                    open.writer.abandon(&mut self.dir)?;
+                }
+                self.last = None;
+                Ok(Some(SnapshotEvent::Abandoned))
             }
         }
     }
@@ -213,6 +225,20 @@ mod tests {
         assert!(!again.fresh);
         assert_eq!(again.state.node_count(), fresh.state.node_count());
         assert_eq!(again.state.digest(), fresh.state.digest());
+    }
+
+    #[test]
+    fn an_abandoned_snapshot_leaves_nothing_and_an_older_one_may_follow() {
+        let disk = TestDisk::new();
+        let mut s = Snapshotter::new(disk.clone(), SnapshotOptions::default());
+        for zxid in [9, 7] {
+            s.take(at(0), begin(zxid)).unwrap();
+            assert_eq!(disk.names(), [format!("tmp.snapshot.{zxid}")]);
+            assert_eq!(s.take(at(0), SnapshotPart::Abandon).unwrap(), Some(SnapshotEvent::Abandoned));
+            assert_eq!(disk.names(), [""; 0]);
+            // Also when there is none.
+            assert_eq!(s.take(at(0), SnapshotPart::Abandon).unwrap(), Some(SnapshotEvent::Abandoned));
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 use zabra::oracle::memory::{self, Mail, MemorySockets, MemoryTree};
 use zabra::peer::apply::Cursors;
+use zabra::peer::disk::DiskRequest;
+use zabra::peer::net::NetWant;
 use zabra::peer::turn::{Streams, TreeAccess};
 use zabra::peer::{self, Append, SnapshotAnswer, SnapshotPart};
 use zabra::pipeline::messages::{ToPeer, ToShard};
@@ -196,6 +198,7 @@ impl shard::turn::Links for TracedLinks<'_> {
                         .step(|| format!("shard {shard} -> peer: session {session} was heard of at {heard_ms}"));
                     continue;
                 }
+                ToPeer::Suspended { .. } => "its clients are disconnected".into(),
             };
             self.journal.say(format!("shard {shard} -> peer: {said}"));
         }
@@ -227,6 +230,16 @@ impl peer::turn::Links for TracedMail<'_> {
             self.journal.say(format!("peer -> log: {}", show::append(append)));
         }
         self.mail.append(term, appends);
+    }
+
+    fn disk(&mut self, request: DiskRequest) {
+        self.journal.say(format!("peer -> disk: {:?}", request.job));
+        self.mail.disk(request);
+    }
+
+    fn net(&mut self, want: NetWant) {
+        self.journal.say(format!("peer -> net: {want:?}"));
+        self.mail.net(want);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {
@@ -262,6 +275,8 @@ impl Streams for TracedMail<'_> {
             }
             ToShard::Resumed { conn, session: None } => format!("{} may not have its session", name(self.names, *conn)),
             ToShard::Close { conn } => format!("close {}", name(self.names, *conn)),
+            ToShard::Suspend => "disconnect all clients".into(),
+            ToShard::Serve => "serve clients".into(),
         };
         self.journal.say(format!("peer -> shard {}: {said}", shard.0));
         self.rung[shard.index()] = true;

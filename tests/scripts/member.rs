@@ -173,6 +173,7 @@ impl Member {
             self.journal.say(match event {
                 SnapshotEvent::Took(bytes) => format!("snapshot -> peer: {bytes} bytes are written"),
                 SnapshotEvent::Done { zxid, .. } => format!("snapshot -> peer: durable as of {}", show::zxid(zxid)),
+                SnapshotEvent::Abandoned => "snapshot -> peer: abandoned".into(),
             });
             self.mail.told.push_back(event.into());
         }

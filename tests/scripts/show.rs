@@ -173,5 +173,6 @@ pub fn part(part: &SnapshotPart) -> String {
         }
         SnapshotPart::Nodes(bytes) => format!("znodes, {} bytes", bytes.len()),
         SnapshotPart::End => "end".into(),
+        SnapshotPart::Abandon => "abandon".into(),
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::MemoryTree;
+use crate::peer::disk::DiskRequest;
+use crate::peer::net::NetWant;
 use crate::peer::{self, Append, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard;
@@ -20,6 +22,10 @@ pub struct Mail {
     pub inbox: VecDeque<peer::Input>,
     /// Proposals for the log, in bursts as the peer core sent them.
     pub appended: VecDeque<Burst>,
+    /// Requests to the disk, to be done behind the proposals.
+    pub disk: VecDeque<DiskRequest>,
+    /// What is wanted of connections to other members.
+    pub net: VecDeque<NetWant>,
     /// Parts of a snapshot for its writer.
     pub snapshot: VecDeque<SnapshotPart>,
     /// Answers to requests for a snapshot.
@@ -101,6 +107,14 @@ impl peer::turn::Links for Mail {
         let mut appends = Vec::with_capacity(batch.len());
         appends.append(batch);
         self.appended.push_back(Burst { term, appends });
+    }
+
+    fn disk(&mut self, request: DiskRequest) {
+        self.disk.push_back(request);
+    }
+
+    fn net(&mut self, want: NetWant) {
+        self.net.push_back(want);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {

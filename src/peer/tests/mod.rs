@@ -1,6 +1,7 @@
 //! A peer core and its turns: the test is its shards, its log and its snapshot writer.
 
 mod disk;
+mod learning;
 mod proposals;
 mod sessions;
 mod snapshots;

@@ -133,7 +133,7 @@ impl Proposal {
 }
 
 /// Figures for the metrics.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub struct PrepStatus {
     pub outstanding_changes: usize,

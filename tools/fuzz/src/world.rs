@@ -65,7 +65,7 @@ impl Asked {
                 let Origin::Local { conn, .. } = r.origin else { panic!("a client's write: {r:?}") };
                 Some(Asked::Write { conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body.clone() })
             }
-            ToPeer::Touch { .. } => None,
+            ToPeer::Touch { .. } | ToPeer::Suspended { .. } => None,
         }
     }
 }

@@ -1,0 +1,189 @@
+//! What a member of an ensemble has besides its role: its part in elections, its epochs, and what it asked of its disk. Mirrors
+//! the fields of `QuorumPeer` that outlive `Leader` and `Follower`.
+
+use bytes::Bytes;
+
+use super::Outbox;
+use super::disk::{DiskAnswer, DiskDone, DiskJob};
+use super::disk_queue::DiskQueue;
+use super::net::{ElectionEvent, ElectionWant, NetWant};
+use super::shared::Step;
+use crate::quorum;
+use crate::txnlog::epoch::Epochs;
+use crate::types::{Epoch, Now, ServerId, Term, Zxid};
+use crate::zab::election::{Candidate, Electorate, Timing};
+use crate::zab::learner::{self, History};
+use crate::zab::messenger::{Messenger, Want};
+use crate::zab::vote::Held;
+
+/// Settings of a member of an ensemble.
+#[derive(Clone, Debug)]
+pub struct EnsembleOptions {
+    /// Whether it votes (`peerType`). Only an observer, so far.
+    pub role: quorum::Role,
+    /// The configuration.
+    pub electorate: Electorate,
+    /// The waiting times of elections.
+    pub timing: Timing,
+    /// Whether the election connections name all addresses (`multiAddress.enabled`).
+    pub all_addresses: bool,
+    /// How long a connection for elections may be silent until it has said who it is, in milliseconds.
+    pub hello_timeout_ms: i64,
+    /// `tickTime` × `initLimit`, in milliseconds.
+    pub init_ms: i64,
+    /// `tickTime` × `syncLimit`, in milliseconds.
+    pub sync_ms: i64,
+    /// Most bytes of a packet's data (`jute.maxbuffer` plus `zookeeper.jute.maxbuffer.extrasize`).
+    pub packet_limit: usize,
+}
+
+/// A member's part in its ensemble, whatever its role is.
+pub(super) struct Ensemble {
+    me: ServerId,
+    options: EnsembleOptions,
+    messenger: Messenger,
+    /// What is durable.
+    epochs: Epochs,
+    disk: DiskQueue,
+    /// The text of the newest configuration that a leader sent.
+    seen_config: Option<Bytes>,
+    wants: Vec<Want>,
+}
+
+impl Ensemble {
+    pub(super) fn new(me: ServerId, options: EnsembleOptions, epochs: Epochs) -> Ensemble {
+        assert!(epochs.current <= epochs.accepted, "{epochs:?}");
+        let is_observer = options.role == quorum::Role::Observer;
+        assert!(is_observer, "{me:?} may be elected, and this server cannot lead others yet");
+        let EnsembleOptions { timing, all_addresses, hello_timeout_ms, .. } = options;
+        let electorate = options.electorate.clone();
+        let messenger = Messenger::new(me, timing, electorate, false, all_addresses, hello_timeout_ms);
+        let (disk, seen_config, wants) = (DiskQueue::default(), None, Vec::new());
+        Ensemble { me, options, messenger, epochs, disk, seen_config, wants }
+    }
+
+    pub(super) fn me(&self) -> ServerId {
+        self.me
+    }
+
+    /// What this server enters its next role with; its history ends at `last`, all of which is durable and applied.
+    pub(super) fn history(&self, last: Zxid) -> History {
+        History { last, accepted: self.epochs.accepted, current: self.epochs.current }
+    }
+
+    pub(super) fn learner_options(&self) -> learner::Options {
+        let EnsembleOptions { role, ref electorate, init_ms, sync_ms, packet_limit, .. } = self.options;
+        let config_version = electorate.members.version();
+        learner::Options { me: self.me, role, config_version, init_ms, sync_ms, packet_limit }
+    }
+
+    /// Asks the disk for a job of a role of this term.
+    pub(super) fn ask(&mut self, term: Term, job: DiskJob, step: &mut Step<'_>) {
+        if self.disk.ask(term, job, step.out) {
+            step.shared.imaging.abandon(step.out);
+        }
+    }
+
+    /// Nothing of the tree is being written to a snapshot any more.
+    pub(super) fn may_replace(&mut self, out: &mut Outbox) {
+        self.disk.may_replace(out);
+    }
+
+    /// The disk answers, whoever asked.
+    pub(super) fn hear_disk(&mut self, answer: &DiskAnswer) {
+        self.disk.answered(answer);
+        match answer.done {
+            DiskDone::SavedAccepted(epoch) => self.epochs.accepted = epoch,
+            DiskDone::SavedCurrent(epoch) => self.epochs.current = epoch,
+            // Installing raises it, since no server starts whose history is of a later epoch.
+            DiskDone::Installed(ref loaded) => {
+                self.epochs.current = self.epochs.current.max(loaded.tree.last_zxid().epoch());
+            }
+            _ => {}
+        }
+        assert!(self.epochs.current <= self.epochs.accepted, "{:?}", self.epochs);
+    }
+
+    /// Whether the disk has answered for everything.
+    pub(super) fn is_settled(&self) -> bool {
+        self.disk.is_idle()
+    }
+
+    /// The newest configuration that a leader has seen, from NEWLEADER.
+    pub(super) fn seen_config(&mut self, text: Bytes) {
+        self.seen_config = Some(text);
+    }
+
+    /// The leader is established: from now on votes name its epoch.
+    pub(super) fn established(&mut self, epoch: Epoch) {
+        self.messenger.established(epoch);
+    }
+
+    /// A history that ends at `last` takes part in an election.
+    pub(super) fn start(&mut self, now: Now, last: Zxid, out: &mut Outbox) -> Option<Held> {
+        let candidate = Candidate { role: self.options.role, last, epoch: self.epochs.current };
+        self.messenger.start(now.mono_ms, candidate, &mut self.wants);
+        self.go_on(now, out)
+    }
+
+    /// News of a connection for elections. Returns the result of an election that is over.
+    pub(super) fn hear_net(&mut self, now: Now, event: ElectionEvent, out: &mut Outbox) -> Option<Held> {
+        let (now_ms, wants) = (now.mono_ms, &mut self.wants);
+        match event {
+            ElectionEvent::Accepted { conn, from } => self.messenger.accepted(now_ms, conn, from, wants),
+            ElectionEvent::Dialed { to, conn } => self.messenger.dialed(to, conn, wants),
+            ElectionEvent::DialFailed { to } => self.messenger.dial_failed(to),
+            ElectionEvent::Bytes { conn, bytes } => self.messenger.bytes(now_ms, conn, &bytes, wants),
+            ElectionEvent::Written { conn } => self.messenger.written(conn, wants),
+            ElectionEvent::Closed { conn } => self.messenger.closed(conn),
+        }
+        self.go_on(now, out)
+    }
+
+    /// Time has passed. Returns the result of an election that is over.
+    pub(super) fn tick(&mut self, now: Now, out: &mut Outbox) -> Option<Held> {
+        if self.deadline().is_some_and(|at| at <= now.mono_ms) {
+            self.messenger.tick(now.mono_ms, &mut self.wants);
+        }
+        self.go_on(now, out)
+    }
+
+    /// When the next tick is needed, in milliseconds of the monotonic clock.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        self.messenger.deadline_ms()
+    }
+
+    fn go_on(&mut self, now: Now, out: &mut Outbox) -> Option<Held> {
+        let mut elected = None;
+        while !self.wants.is_empty() {
+            for want in std::mem::take(&mut self.wants) {
+                let want = match want {
+                    Want::Dial { to, addresses, only } => ElectionWant::Dial { to, addresses, only },
+                    Want::Write { conn, bytes } => ElectionWant::Write { conn, bytes },
+                    Want::Close { conn } => ElectionWant::Close { conn },
+                    Want::Elected(held) => {
+                        assert!(elected.is_none(), "two servers are elected at once: {elected:?}, {held:?}");
+                        elected = Some(held);
+                        continue;
+                    }
+                    Want::LooksAgain(server) => panic!("{server:?} voted for this server, which does not vote"),
+                    // Configurations change only by leaders so far, never by votes.
+                    Want::Adopt { from, mut said } => {
+                        said.config = None;
+                        self.messenger.heard(now.mono_ms, from, &said, &mut self.wants);
+                        continue;
+                    }
+                };
+                out.net.push(NetWant::Election(want));
+            }
+        }
+        elected
+    }
+
+    /// Asserts the invariants.
+    pub(super) fn check(&self) {
+        self.messenger.check();
+        assert!(self.wants.is_empty(), "left undone: {:?}", self.wants);
+        assert!(self.epochs.current <= self.epochs.accepted, "{:?}", self.epochs);
+    }
+}

@@ -1,0 +1,397 @@
+//! A learner's part of a server: it forwards the writes of its clients to the leader, appends what the leader proposes, and has
+//! applied what the leader commits. Followers and observers are the same. Mirrors `LearnerZooKeeperServer`,
+//! `FollowerRequestProcessor`, `LearnerSessionTracker` and the part of `Follower` that is not the protocol.
+//!
+//! Its clients' requests come back as transactions, in the order in which they were forwarded: `local` finds them again.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::close;
+use super::disk::{DiskAnswer, DiskDone, DiskJob};
+use super::ensemble::Ensemble;
+use super::local::LocalRequest;
+use super::net::{NetWant, QuorumEvent, QuorumWant};
+use super::shared::{Shared, Step};
+use crate::jute::Reader;
+use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::pipeline::prep::{Proposal, WriteRequest};
+use crate::proto::Request;
+use crate::session::ids::SessionIds;
+use crate::session::large_requests::Admitted;
+use crate::txn::Txn;
+use crate::txnlog::record::Record;
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use crate::zab::learner::{Install, Learner, Want};
+use crate::zab::message::Forwarded;
+
+/// How often a leader that cannot be reached is dialled, as on Apache.
+const DIALS: u32 = 5;
+
+/// Milliseconds between two dials (`leaderConnectDelayDuringRetryMs`).
+const DIAL_AGAIN_MS: i64 = 100;
+
+/// The connection to the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// It is being dialled, for the so manieth time.
+    Dialing(u32),
+    /// It will be dialled again, for the so manieth time, at this moment.
+    Waiting(u32, i64),
+    /// It is there.
+    Open(ConnId),
+}
+
+/// A session whose client is connected to this server.
+#[derive(Debug)]
+struct Mine {
+    origin: Origin,
+    timeout_ms: i32,
+    /// It was heard from since the leader's last PING.
+    is_touched: bool,
+}
+
+/// A session that the leader was asked for.
+#[derive(Debug)]
+struct Revalidating {
+    session: SessionId,
+    timeout_ms: i32,
+    shard: ShardId,
+    conn: ConnId,
+}
+
+/// What only a learner has.
+pub(super) struct Learning {
+    term: Term,
+    leader: ServerId,
+    zab: Learner,
+    link: Link,
+    /// Whether the connection was last said to be read.
+    reads: bool,
+    ids: SessionIds,
+    mine: HashMap<SessionId, Mine>,
+    /// Heard from since the leader's last PING, in that order, with their timeouts in milliseconds.
+    touched: Vec<(SessionId, i32)>,
+    /// Oldest first, as the leader answers.
+    revalidating: VecDeque<Revalidating>,
+    /// Answers to resumed sessions that wait until what the session sent before is applied.
+    resumed: Vec<(SessionId, ShardId, ToShard)>,
+    wants: Vec<Want>,
+}
+
+/// Why the role is over, for the log.
+pub(super) type Over = Option<String>;
+
+impl Learning {
+    /// A term with this leader, which is dialled at once.
+    pub(super) fn begin(term: Term, leader: ServerId, ensemble: &Ensemble, step: &mut Step<'_>) -> Learning {
+        assert!(leader != ensemble.me(), "{leader:?} learns from itself");
+        let zab = Learner::new(ensemble.learner_options(), ensemble.history(step.shared.commits.committed()));
+        let mut ids = SessionIds::new(ensemble.me(), step.now);
+        step.shared.sessions.iter().for_each(|(session, _)| ids.skip(session));
+        let learning = Learning {
+            term,
+            leader,
+            zab,
+            link: Link::Dialing(1),
+            reads: false,
+            ids,
+            mine: HashMap::new(),
+            touched: Vec::new(),
+            revalidating: VecDeque::new(),
+            resumed: Vec::new(),
+            wants: Vec::new(),
+        };
+        learning.net(QuorumWant::Dial { leader }, step);
+        learning
+    }
+
+    fn net(&self, want: QuorumWant, step: &mut Step<'_>) {
+        step.out.net.push(NetWant::Quorum { term: self.term, want });
+    }
+
+    /// News of the connection to the leader.
+    pub(super) fn hear_net(&mut self, event: QuorumEvent, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        let now_ms = step.now.mono_ms;
+        match (event, self.link) {
+            (QuorumEvent::Dialed { conn }, Link::Dialing(_)) => {
+                self.link = Link::Open(conn);
+                self.zab.connected(now_ms, &mut self.wants);
+            }
+            (QuorumEvent::DialFailed, Link::Dialing(DIALS)) => self.zab.closed(&mut self.wants),
+            (QuorumEvent::DialFailed, Link::Dialing(times)) => {
+                self.link = Link::Waiting(times + 1, now_ms + DIAL_AGAIN_MS);
+            }
+            (QuorumEvent::Bytes { conn, bytes }, Link::Open(ours)) if conn == ours => {
+                self.zab.bytes(now_ms, &bytes, &mut self.wants);
+            }
+            (QuorumEvent::Closed { conn }, Link::Open(ours)) if conn == ours => self.zab.closed(&mut self.wants),
+            (QuorumEvent::Left { .. }, Link::Open(_)) => {}
+            (QuorumEvent::Accepted { conn }, _) => self.net(QuorumWant::Close { conn }, step),
+            (event, link) => panic!("{event:?} of a connection that is {link:?}"),
+        }
+        self.go_on(ensemble, step)
+    }
+
+    /// The log has everything up to `zxid`.
+    pub(super) fn synced(&mut self, zxid: Zxid, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        self.zab.synced(step.now.mono_ms, zxid, &mut self.wants);
+        self.go_on(ensemble, step)
+    }
+
+    /// The disk did what this role asked for. If the tree had to be replaced, it is.
+    pub(super) fn hear_disk(&mut self, answer: &DiskAnswer, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        let (now_ms, wants) = (step.now.mono_ms, &mut self.wants);
+        match &answer.done {
+            DiskDone::SavedAccepted(epoch) => self.zab.saved_accepted(now_ms, *epoch, wants),
+            DiskDone::SavedCurrent(epoch) => self.zab.saved_current(now_ms, *epoch, wants),
+            DiskDone::Truncated(_) => self.zab.truncated(now_ms, step.tree.last_zxid(), wants),
+            DiskDone::Installed(_) => self.zab.installed(now_ms, step.tree.last_zxid(), wants),
+            DiskDone::Stored(bytes) => self.zab.stored(now_ms, *bytes),
+            DiskDone::Damaged(why) => self.zab.leave(format!("the leader's snapshot is damaged: {why}"), wants),
+            DiskDone::Receiving | DiskDone::Abandoned => {}
+        }
+        self.go_on(ensemble, step)
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        if let Link::Waiting(times, at_ms) = self.link
+            && step.now.mono_ms >= at_ms
+        {
+            self.link = Link::Dialing(times);
+            self.net(QuorumWant::Dial { leader: self.leader }, step);
+        }
+        self.zab.tick(step.now.mono_ms, &mut self.wants);
+        self.go_on(ensemble, step)
+    }
+
+    /// When the next tick is needed, in milliseconds of the monotonic clock.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        let dial = match self.link {
+            Link::Waiting(_, at_ms) => Some(at_ms),
+            Link::Dialing(_) | Link::Open(_) => None,
+        };
+        [dial, self.zab.deadline_ms()].into_iter().flatten().min()
+    }
+
+    /// Does what the machine wants, until it wants nothing.
+    fn go_on(&mut self, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        let mut over = None;
+        while !self.wants.is_empty() {
+            for want in std::mem::take(&mut self.wants) {
+                assert!(over.is_none(), "{want:?} is wanted after the end of the role");
+                over = self.fulfil(want, ensemble, step);
+            }
+        }
+        if let Link::Open(conn) = self.link
+            && self.zab.is_reading() != self.reads
+            && over.is_none()
+        {
+            self.reads = !self.reads;
+            self.net(QuorumWant::Read { conn, reads: self.reads }, step);
+        }
+        over
+    }
+
+    fn fulfil(&mut self, want: Want, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        match want {
+            Want::Write(bytes) => {
+                let Link::Open(conn) = self.link else { panic!("{bytes:?} is said to a leader that is not there") };
+                self.net(QuorumWant::Write { conn, bytes }, step);
+            }
+            Want::SaveAccepted(epoch) => ensemble.ask(self.term, DiskJob::SaveAccepted(epoch), step),
+            Want::SaveCurrent(epoch) => ensemble.ask(self.term, DiskJob::SaveCurrent(epoch), step),
+            Want::Truncate { to } => ensemble.ask(self.term, DiskJob::Truncate(to), step),
+            Want::Install(Install::Begin { zxid }) => ensemble.ask(self.term, DiskJob::Receive(zxid), step),
+            Want::Install(Install::Chunk(bytes)) => ensemble.ask(self.term, DiskJob::Chunk(bytes), step),
+            Want::Install(Install::End) => ensemble.ask(self.term, DiskJob::Install, step),
+            Want::Install(Install::Abandon) => ensemble.ask(self.term, DiskJob::Abandon, step),
+            Want::Append { zxid, txn, exact } => self.append(zxid, txn, exact, step),
+            Want::Commit { upto } => {
+                if upto > step.shared.commits.committed() {
+                    step.shared.commits.commit(upto);
+                }
+            }
+            Want::SeenConfig(text) => ensemble.seen_config(text),
+            Want::Activate { zxid, .. } => {
+                self.zab.leave(format!("the configuration of {zxid} takes effect"), &mut self.wants);
+            }
+            Want::Serve { epoch } => {
+                tracing::info!(leader = self.leader.0, epoch = epoch.0, "in step with the leader: serving clients");
+                ensemble.established(epoch);
+                step.shared.serve(step.out);
+            }
+            Want::Ping { zxid } => {
+                let touched = std::mem::take(&mut self.touched);
+                touched.iter().for_each(|(session, _)| {
+                    self.mine.get_mut(session).into_iter().for_each(|mine| mine.is_touched = false);
+                });
+                self.zab.pong(zxid, touched, &mut self.wants);
+            }
+            Want::Revalidated { session, valid } => self.revalidated(session, valid, step),
+            Want::SyncDone { session, cxid } => panic!("a sync of {session}, {cxid:?}, was never forwarded"),
+            Want::Rejoin { why } => return Some(why.to_string()),
+        }
+        None
+    }
+
+    /// The leader proposes this.
+    fn append(&mut self, zxid: Zxid, payload: Bytes, exact: bool, step: &mut Step<'_>) {
+        match decode(payload, exact) {
+            Ok(proposal) => {
+                assert_eq!(proposal.header.zxid, zxid, "a proposal has another zxid than its packet");
+                step.shared.append(proposal, step.out);
+            }
+            Err(why) => {
+                tracing::error!(%zxid, why, "a proposal of the leader cannot be decoded");
+                self.zab.refuse(zxid, format!("the proposal of {zxid} cannot be decoded: {why}"), &mut self.wants);
+            }
+        }
+    }
+
+    /// A message of a shard.
+    pub(super) fn hear_shard(&mut self, message: ToPeer, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        if !self.zab.is_serving() {
+            // Its connections are closed.
+            return None;
+        }
+        match message {
+            ToPeer::Write { request, behind_read, large } => self.write(request, behind_read, large, step),
+            ToPeer::NewSession { shard, conn, timeout_ms, .. } => self.new_session(shard, conn, timeout_ms, step),
+            ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
+                let asked = Revalidating { session, timeout_ms, shard, conn };
+                self.resume(asked, passwd_matches, step);
+            }
+            ToPeer::Touch { session, .. } => self.touch(session),
+            ToPeer::Suspended { shard } => panic!("{shard:?} is suspended and served"),
+        }
+        self.go_on(ensemble, step)
+    }
+
+    fn write(&mut self, request: WriteRequest, behind_read: bool, large: Option<Admitted>, step: &mut Step<'_>) {
+        let WriteRequest { session, cxid, op, ref body, ref auth, origin, .. } = request;
+        // The session moved to another connection: this one is closed and its requests have no effect (SESSIONMOVED).
+        if self.mine.get(&session).is_none_or(|mine| mine.origin != origin) {
+            return close(origin, step.out);
+        }
+        if !matches!(Request::read(op, body), Ok(Some(_))) {
+            // An Apache leader would commit nothing any more.
+            tracing::warn!(target: CLIENT_LOG, %session, %op, "closing: a write that cannot be decoded");
+            return close(origin, step.out);
+        }
+        let Origin::Local { shard, conn } = origin else { panic!("{session} of this server's clients is {origin:?}") };
+        assert!(shard.index() < step.shared.options.shards, "a request of {shard:?}, which there is not");
+        step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
+        let forwarded = Forwarded { session, cxid, op, body, identities: Some(auth.to_vec()) };
+        self.zab.forward(forwarded, &mut self.wants);
+    }
+
+    /// The session gets its id here; it exists once the leader's createSession is applied.
+    fn new_session(&mut self, shard: ShardId, conn: ConnId, timeout_ms: i32, step: &mut Step<'_>) {
+        let session = loop {
+            let session = self.ids.next_id();
+            if !step.shared.sessions.contains(session) && !self.mine.contains_key(&session) {
+                break session;
+            }
+        };
+        let (cxid, op) = (Cxid(0), Op::CREATE_SESSION);
+        self.own(session, Origin::Local { shard, conn }, timeout_ms);
+        step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read: false, _large: None });
+        let body = timeout_ms.to_be_bytes();
+        self.zab.forward(Forwarded { session, cxid, op, body: &body, identities: None }, &mut self.wants);
+    }
+
+    fn own(&mut self, session: SessionId, origin: Origin, timeout_ms: i32) -> Option<Origin> {
+        let mine = Mine { origin, timeout_ms, is_touched: false };
+        let before = self.mine.insert(session, mine).map(|mine| mine.origin);
+        self.touch(session);
+        before
+    }
+
+    /// The leader decides whether the session exists. Its connection here is closed at once, also if the password is wrong.
+    fn resume(&mut self, asked: Revalidating, passwd_matches: bool, step: &mut Step<'_>) {
+        let Revalidating { session, timeout_ms, shard, conn } = asked;
+        let origin = Origin::Local { shard, conn };
+        if let Some(mine) = self.mine.get(&session).filter(|mine| mine.origin != origin) {
+            close(mine.origin, step.out);
+        }
+        if !passwd_matches {
+            return step.out.to_shards.push((shard, ToShard::Resumed { conn, session: None }));
+        }
+        self.zab.revalidate(session, timeout_ms, &mut self.wants);
+        self.revalidating.push_back(asked);
+    }
+
+    fn revalidated(&mut self, session: SessionId, valid: bool, step: &mut Step<'_>) {
+        // The leader answers in order, and answers nothing that was not asked.
+        let Some(asked) = self.revalidating.pop_front_if(|asked| asked.session == session) else {
+            let oldest = self.revalidating.front().map(|asked| asked.session);
+            let why = format!("the leader says of {session} whether it exists, and was asked for {oldest:?}");
+            return self.zab.leave(why, &mut self.wants);
+        };
+        let Revalidating { timeout_ms, shard, conn, .. } = asked;
+        let answer = ToShard::Resumed { conn, session: valid.then_some((session, timeout_ms)) };
+        if valid {
+            let origin = Origin::Local { shard, conn };
+            if let Some(before) = self.own(session, origin, timeout_ms).filter(|before| *before != origin) {
+                close(before, step.out);
+            }
+            if step.shared.local.has(session) {
+                self.resumed.push((session, shard, answer));
+                return;
+            }
+        }
+        step.out.to_shards.push((shard, answer));
+    }
+
+    fn touch(&mut self, session: SessionId) {
+        if let Some(mine) = self.mine.get_mut(&session)
+            && !std::mem::replace(&mut mine.is_touched, true)
+        {
+            self.touched.push((session, mine.timeout_ms));
+        }
+    }
+
+    /// What was just applied may be what a resumed session waited for.
+    pub(super) fn applied(&mut self, shared: &Shared, to_shards: &mut Vec<(ShardId, ToShard)>) {
+        let due = self.resumed.extract_if(.., |(session, ..)| !shared.local.has(*session));
+        to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
+    }
+
+    /// The session was created, by a client of any server: like every learner this one says that it was heard from.
+    pub(super) fn session_created(&mut self, session: SessionId, timeout_ms: i32) {
+        self.ids.skip(session);
+        if !self.mine.contains_key(&session) {
+            self.touched.push((session, timeout_ms));
+        }
+    }
+
+    /// The session is closed. Returns the connection that owned it, if it is one of this server's.
+    pub(super) fn session_closed(&mut self, session: SessionId) -> Option<Origin> {
+        self.mine.remove(&session).map(|mine| mine.origin)
+    }
+
+    /// Asserts the invariants.
+    pub(super) fn check(&self, shared: &Shared) {
+        self.zab.check();
+        assert!(self.wants.is_empty(), "left undone: {:?}", self.wants);
+        assert!(self.zab.is_serving() || self.mine.is_empty(), "sessions of a server that does not serve");
+        assert!(self.revalidating.is_empty() || self.zab.is_serving(), "{:?} is never answered", self.revalidating);
+        let (ours, theirs) = (shared.commits.committed(), self.zab.committed());
+        assert!(ours <= theirs, "{ours} may be applied, and the leader has committed only {theirs}");
+        assert_eq!(shared.commits.appended(), self.zab.last(), "the end of what was appended");
+        for (session, ..) in &self.resumed {
+            assert!(shared.local.has(*session), "the answer to {session} waits for nothing");
+        }
+    }
+}
+
+/// A proposal as the leader sent it. If the tree is not exactly the leader's, the digest says nothing.
+fn decode(payload: Bytes, exact: bool) -> Result<Proposal, String> {
+    let record = Record::parse(&payload).map_err(|e| e.to_string())?;
+    let txn = Txn::read(record.header.op, &mut Reader::new(record.body)).map_err(|e| e.to_string())?;
+    let (header, digest) = (record.header, record.digest.filter(|_| exact));
+    Ok(Proposal { header, txn, digest, prefix_crc: None, record: payload, op: header.op })
+}

@@ -1,0 +1,187 @@
+//! How the owner of a member's role changes it: a role is left in one step, and the next one begins when the disk has answered
+//! for everything that the last one asked of it. Mirrors the loop of `QuorumPeer.run`.
+
+use super::disk::{DiskAnswer, DiskDone};
+use super::learning::{Learning, Over};
+use super::net::{NetWant, QuorumEvent, QuorumWant};
+use super::shared::Step;
+use super::{Outbox, Peer, Role, member};
+use crate::pipeline::messages::ToPeer;
+use crate::tree::Tree;
+use crate::types::{Now, Term};
+use crate::zab::vote::{Held, ServerState};
+
+/// A server without a leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looking {
+    /// The disk has not answered for everything, or not all of it is applied: the vote is not known.
+    Settling,
+    /// It takes part in an election.
+    Electing,
+}
+
+/// Changes of the role.
+impl Peer {
+    /// Leaves the role: writes are refused, clients and other members are disconnected, and whatever the disk still says to it
+    /// is not heard. What it appended goes on to the disk: it may have been acknowledged, so the next vote counts it.
+    pub(super) fn leave(&mut self, why: &str, out: &mut Outbox) {
+        assert!(!matches!(self.role, Role::Looking(_)), "no role is left twice: {why}");
+        tracing::warn!(why, "looking for a leader again");
+        out.net.push(NetWant::Quorum { term: self.term, want: QuorumWant::End });
+        self.term = Term(self.term.0 + 1);
+        self.role = Role::Looking(Looking::Settling);
+        self.shared.forget_clients();
+        self.shared.suspend(out);
+        self.settle();
+    }
+
+    /// After a step of the role: it may be over.
+    pub(super) fn go_on(&mut self, over: Over, out: &mut Outbox) {
+        if let Some(why) = over {
+            self.leave(&why, out);
+        }
+    }
+
+    /// If the disk has answered for everything that earlier roles appended, all of it is to be applied: it may be committed.
+    /// What is not will be cut off by the next leader.
+    pub(super) fn settle(&mut self) {
+        let commits = &mut self.shared.commits;
+        if matches!(self.role, Role::Looking(Looking::Settling)) && commits.is_durable() {
+            commits.commit_all();
+        }
+    }
+
+    /// Whether the vote can be computed.
+    pub(super) fn may_look(&self) -> bool {
+        matches!(self.role, Role::Looking(Looking::Settling))
+            && self.shared.commits.is_durable()
+            && self.shared.commits.len() == 0
+            && self.loaded.is_none()
+            && self.ensemble.as_ref().is_some_and(|ensemble| ensemble.is_settled())
+    }
+
+    /// Takes part in an election.
+    pub(super) fn look(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
+        assert!(self.may_look(), "a vote for a history that is not known");
+        let last = tree.last_zxid();
+        assert_eq!(last, self.shared.commits.appended(), "the vote is for what was appended");
+        self.role = Role::Looking(Looking::Electing);
+        let elected = member(&mut self.ensemble).start(now, last, out);
+        elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
+    }
+
+    /// An election is over.
+    pub(super) fn become_what(&mut self, held: Held, now: Now, tree: &Tree, out: &mut Outbox) {
+        assert!(matches!(self.role, Role::Looking(Looking::Electing)), "{held:?} is elected outside an election");
+        let step = &mut Step { now, tree, shared: &mut self.shared, out };
+        let ensemble = member(&mut self.ensemble);
+        tracing::info!(leader = held.vote.leader.0, state = ?held.state, "the election is over");
+        self.role = match held.state {
+            ServerState::Following | ServerState::Observing => {
+                Role::Learning(Box::new(Learning::begin(self.term, held.vote.leader, ensemble, step)))
+            }
+            ServerState::Leading | ServerState::Looking => panic!("an observer's election ends with {held:?}"),
+        };
+    }
+
+    /// A message of a shard to a server that is no leader, or that does not hear every shard.
+    pub(super) fn hear_shard(&mut self, now: Now, message: ToPeer, tree: &Tree, out: &mut Outbox) {
+        if let ToPeer::Suspended { shard } = message {
+            return self.shared.suspended(shard);
+        }
+        if !self.shared.hears(&message) {
+            return;
+        }
+        let step = &mut Step { now, tree, shared: &mut self.shared, out };
+        match &mut self.role {
+            Role::Leading(leading) => leading.hear_shard(step, message),
+            Role::Learning(learning) => {
+                let over = learning.hear_shard(message, member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
+            // Its clients were disconnected.
+            Role::Looking(_) => {}
+        }
+    }
+
+    /// News of a connection to a leader or a learner.
+    pub(super) fn hear_quorum(&mut self, now: Now, term: Term, event: QuorumEvent, tree: &Tree, out: &mut Outbox) {
+        assert!(term <= self.term, "{event:?} of {term:?} in {:?}", self.term);
+        if term < self.term {
+            return;
+        }
+        let step = &mut Step { now, tree, shared: &mut self.shared, out };
+        match &mut self.role {
+            Role::Learning(learning) => {
+                let over = learning.hear_net(event, member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
+            Role::Leading(_) => panic!("{event:?} of a standalone server"),
+            Role::Looking(_) => panic!("{event:?} of a server without a role"),
+        }
+    }
+
+    /// The disk did what it was asked for. A tree that it loaded has to wait until nobody reads the old one.
+    pub(super) fn hear_disk(&mut self, now: Now, answer: DiskAnswer, tree: &Tree, out: &mut Outbox) {
+        member(&mut self.ensemble).hear_disk(&answer);
+        match answer.done {
+            DiskDone::Truncated(_) | DiskDone::Installed(_) => {
+                assert!(self.loaded.is_none(), "two trees are loaded at once");
+                self.loaded = Some(answer);
+            }
+            _ => {
+                if matches!(answer.done, DiskDone::Damaged(_)) {
+                    self.shared.imaging.replaced(tree.last_zxid());
+                }
+                self.answered(now, &answer, tree, out);
+            }
+        }
+    }
+
+    /// Whether the tree is to be replaced before anything else is applied.
+    pub fn replaces_tree(&self) -> bool {
+        self.loaded.is_some()
+    }
+
+    /// Replaces the tree by what the disk loaded. Every shard has taken everything that it was sent.
+    pub fn replace(&mut self, now: Now, tree: &mut Tree, out: &mut Outbox) {
+        let mut answer = self.loaded.take().expect("another tree was loaded");
+        let (DiskDone::Truncated(loaded) | DiskDone::Installed(loaded)) = &mut answer.done else {
+            panic!("{answer:?} is no tree")
+        };
+        std::mem::swap(tree, &mut loaded.tree);
+        self.shared.replaced(tree, &loaded.sessions);
+        self.answered(now, &answer, tree, out);
+    }
+
+    fn answered(&mut self, now: Now, answer: &DiskAnswer, tree: &Tree, out: &mut Outbox) {
+        assert!(answer.term <= self.term, "{answer:?} in {:?}", self.term);
+        let is_of_role = answer.term == self.term;
+        let step = &mut Step { now, tree, shared: &mut self.shared, out };
+        match &mut self.role {
+            Role::Learning(learning) if is_of_role => {
+                let over = learning.hear_disk(answer, member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
+            Role::Leading(_) => panic!("{answer:?} to a standalone server"),
+            _ => self.settle(),
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
+        let step = &mut Step { now, tree, shared: &mut self.shared, out };
+        match &mut self.role {
+            Role::Leading(leading) => leading.tick(step),
+            Role::Learning(learning) => {
+                let over = learning.tick(member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
+            Role::Looking(_) => {}
+        }
+        if let Some(ensemble) = &mut self.ensemble {
+            let elected = ensemble.tick(now, out);
+            elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
+        }
+    }
+}
