@@ -256,12 +256,15 @@ impl Election {
             }
         }
         let held = said.held;
-        if !self.electorate.has_voter(from) {
-            // It does not vote, so its vote does not count. It only waits for an answer, whatever its state is.
-            let vote = self.current.vote;
-            return self.tell(from, vote, self.clock, wants);
-        }
         let asks = held.state == ServerState::Looking;
+        if !self.electorate.has_voter(from) {
+            // It does not vote, so its vote does not count. It only waits for an answer. One that is not looking needs none,
+            // and an observer answers the votes of those who look: Apache's then answer each other without end.
+            if asks {
+                self.tell(from, self.current.vote, self.clock, wants);
+            }
+            return;
+        }
         let Some(round) = &self.round else {
             if asks {
                 if self.current.state == ServerState::Leading && self.supporters.contains(&from) {
@@ -271,7 +274,9 @@ impl Election {
             }
             return;
         };
-        if asks && held.election_epoch < self.clock {
+        // Only a vote that counts corrects others. Voters answer every message of a server that does not vote: Apache's
+        // observers and voters repeat the correction and its answer as fast as the network is, until the voters' round ends.
+        if asks && held.election_epoch < self.clock && self.electorate.has_voter(self.me) {
             let proposal = round.proposal;
             self.tell(from, proposal, self.clock, wants);
         }

@@ -108,6 +108,13 @@ impl Hello {
     }
 }
 
+/// Whether a hello can contain all these addresses.
+pub fn fits(addresses: &[ElectionAddress]) -> bool {
+    let separators = addresses.len().saturating_sub(1);
+    let len = addresses.iter().map(|address| text(address).len()).sum::<usize>() + separators;
+    (1..=MAX_ADDRESSES).contains(&len)
+}
+
 fn text(address: &ElectionAddress) -> String {
     let ElectionAddress { host, port } = address;
     assert!(!host.is_empty() && !host.contains('|'), "{host:?} would be read as no address, or as two");

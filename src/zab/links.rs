@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use super::election::Electorate;
-use super::hello::{Addresses, ElectionAddress, Hello};
+use super::hello::{self, Addresses, ElectionAddress, Hello};
 use super::notification::{self, Notification};
 use crate::quorum::Member;
 use crate::types::{CLIENT_LOG, ConnId, ServerId};
@@ -102,7 +102,7 @@ impl Links {
         assert!(hello_timeout_ms > 0, "a time-out of {hello_timeout_ms} ms");
         let (peers, conns) = (BTreeMap::new(), BTreeMap::new());
         let own = electorate.member(me).map(election_addresses).unwrap_or_default();
-        assert!(!own.is_empty(), "{me:?} has no address in its first configuration");
+        assert!(hello::fits(&own), "{me:?} has no addresses for a hello in its first configuration: {own:?}");
         Links { me, electorate, own, all_addresses, hello_timeout_ms, peers, conns, next_observer: -1 }
     }
 
@@ -202,8 +202,9 @@ impl Links {
     pub fn set_electorate(&mut self, electorate: Electorate, wants: &mut Vec<Want>) {
         let same = electorate.members.is_same_but_for_version(&self.electorate.members);
         self.electorate = electorate;
-        // A server that is in no configuration keeps the addresses that it had.
-        if let Some(own) = self.electorate.member(self.me).map(election_addresses).filter(|own| !own.is_empty()) {
+        // A server that is in no configuration, or there with addresses that no hello can contain, keeps those that it had.
+        let own = self.electorate.member(self.me).map(election_addresses);
+        if let Some(own) = own.filter(|own| hello::fits(own)) {
             self.own = own;
         }
         if same {

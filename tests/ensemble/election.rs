@@ -94,13 +94,14 @@ fn who_asks_is_answered_as_its_kind_is() {
     stand.until(1000);
     assert_eq!(stand.elected.len(), 1);
     stand.election.established(Epoch(2));
-    // Now every server that looks is told who leads; others only if they have no vote.
+    // Now every server that looks is told who leads, and no other.
     let answer = ask(&mut stand, 1, &late).expect("an answer");
     assert_eq!((answer.state, answer.vote.peer_epoch, answer.vote.zxid), (ServerState::Leading, Epoch(2), Zxid(7)));
     let mut follows = late.clone();
     follows.held.state = ServerState::Following;
     assert_eq!(ask(&mut stand, 1, &follows), None);
-    assert!(ask(&mut stand, 4, &follows).is_some());
+    assert_eq!(ask(&mut stand, 4, &follows), None);
+    assert!(ask(&mut stand, 4, &late).is_some());
 }
 
 /// Server 2, which receives votes of the others.
@@ -242,6 +243,27 @@ fn a_newer_configuration_is_taken_in_first() {
     election.heard(1, ServerId(1), &Notification { config: None, ..said }, &mut wants);
     let Some(Want::Tell { to: ServerId(1), message }) = wants.first() else { panic!("{wants:?}") };
     assert_eq!(read(message).held.vote, vote);
+}
+
+/// An observer whose round is ahead, and a voter that answers its every message: they must not do so for ever.
+#[test]
+fn an_observer_corrects_no_voter_and_is_not_answered_when_it_has_a_leader() {
+    let lines = ["server.1=a:1:2", "server.2=b:1:2", "server.3=c:1:2", "server.4=d:1:2:observer"];
+    let mut observer = Stand::new(ServerId(4), electorate(lines));
+    let candidate = Candidate { role: Role::Observer, last: Zxid(0), epoch: Epoch(0) };
+    for _ in 0..3 {
+        observer.election.start(0, candidate, &mut observer.wants);
+        observer.settle();
+    }
+    observer.told.clear();
+    let mut two = Two::new(Zxid(5));
+    let answer = read(two.0.told[&ServerId(1)].first().expect("told"));
+    observer.election.heard(1, ServerId(2), &answer, &mut observer.wants);
+    observer.settle();
+    assert!(observer.told.is_empty(), "{:?}", observer.told);
+    two.0.told.clear();
+    two.hears(1, 4, ServerState::Observing, 3, 0, 2);
+    assert!(two.0.told.is_empty(), "{:?}", two.0.told);
 }
 
 #[test]

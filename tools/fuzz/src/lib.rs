@@ -7,6 +7,8 @@
 
 pub mod config;
 pub mod connect;
+pub mod election;
+mod election_world;
 pub mod frame;
 mod history;
 mod input;
@@ -15,6 +17,7 @@ pub mod log_recovery;
 pub mod memory;
 mod mutation;
 pub mod operations;
+pub mod packets;
 pub mod request;
 pub mod snapshot;
 mod world;
@@ -23,13 +26,15 @@ mod world;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets: `corpus/<name>` and `findings/<name>` contain their inputs.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("config", config::run),
     ("connect", connect::run),
+    ("election", election::run),
     ("frame", frame::run),
     ("learner", learner::run),
     ("log_recovery", log_recovery::run),
     ("operations", operations::run),
+    ("packets", packets::run),
     ("request", request::run),
     ("snapshot", snapshot::run),
 ];

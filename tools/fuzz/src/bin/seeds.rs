@@ -19,6 +19,7 @@ fn main() -> io::Result<()> {
     seeds.exchanges(&root.join("tests/golden/apache-3.9"))?;
     seeds.files(&root.join("src/txnlog/testdata"))?;
     seeds.terms(&root.join("tests/ensemble/vectors"))?;
+    seeds.servers(&root.join("tests/ensemble/vectors"))?;
     seeds.configurations()?;
     seeds.by_chance()
 }
@@ -70,6 +71,35 @@ impl Seeds {
                 self.put("request", &format!("{name}-{i}"), &seed)?;
             }
             rest = &behind[len..];
+        }
+        Ok(())
+    }
+
+    /// What servers said to each other: message by message, and an election connection's side as a stream.
+    fn servers(&self, folder: &Path) -> io::Result<()> {
+        const KINDS: [&str; 5] = ["learner", "leader", "token", "hello", "notification"];
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".txt")) else {
+                continue;
+            };
+            let text = fs::read_to_string(&path)?;
+            let mut streams = BTreeMap::<String, Vec<u8>>::new();
+            for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with(['#', '='])) {
+                let fields: Vec<&str> = line.split(' ').collect();
+                let [_, connection, ends, kind, bytes] = fields[..] else { continue };
+                let Some(number) = KINDS.iter().position(|known| *known == kind) else { continue };
+                let bytes = hex(bytes);
+                self.put("packets", &format!("{name}-{i}"), &[&[number as u8], &bytes[..]].concat())?;
+                if number >= 3 {
+                    streams.entry(format!("{connection}-{ends}")).or_default().extend(bytes);
+                }
+            }
+            for (i, stream) in streams.values().enumerate() {
+                // Split twice, to a server that looks and to one that leads.
+                self.put("election", &format!("{name}-{i}"), &[&[2, 2, 30, 90], &stream[..]].concat())?;
+                self.put("election", &format!("{name}-{i}-leads"), &[&[6, 2, 9, 70], &stream[..]].concat())?;
+            }
         }
         Ok(())
     }
@@ -168,6 +198,8 @@ impl Seeds {
             self.put("log_recovery", &format!("forged-{i}"), &[&[1], &any(12 * (i + 1))[..]].concat())?;
             self.put("frame", &format!("many-{i}"), &[&[1 + 2 * (i as u8 & 1)], &any(30 * (i + 1))[..]].concat())?;
             self.put("learner", &format!("chance-{i}"), &any(20 * (i + 1)))?;
+            let worlds = [1 + 2 * (i as u8 & 3) + 8 * u8::from(i % 5 == 0)];
+            self.put("election", &format!("chance-{i}"), &[&worlds, &any(40 * (i + 1))[..]].concat())?;
             self.put("snapshot", &format!("damaged-{i}"), &[&[12 + i as u8 % 3], &any(5)[..]].concat())?;
         }
         let mut ping = vec![0, 1, 60];
