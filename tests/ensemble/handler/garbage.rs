@@ -176,6 +176,7 @@ fn a_reconfig_cannot_be_told_to_a_learner_that_is_behind() {
     let mut zxid = Zxid::new(Epoch(9), 0);
     while stand.handler.is_live() {
         zxid = Zxid(zxid.0 + 1);
+        assert!(zxid.counter() < 10, "more than 24 MiB wait for a learner that does not read");
         stand.handler.proposal(&Outgoing::new(zxid, long.clone()), &mut stand.wants);
         stand.settle();
     }
