@@ -14,6 +14,7 @@ mod container_manager;
 pub mod disk;
 mod disk_queue;
 mod ensemble;
+mod image_turn;
 mod leading;
 mod learning;
 mod local;

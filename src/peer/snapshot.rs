@@ -1,11 +1,9 @@
-//! Snapshots while serving: an image of the tree as of one zxid, made a piece at a time between transactions, so that
-//! no request waits for more than one piece. Mirrors the snapshot thread of `SyncRequestProcessor`.
+//! Snapshots while serving: whether one is being taken, how far it is, and who waits for it. `image_turn` makes their
+//! pieces. Mirrors the snapshot thread of `SyncRequestProcessor`.
 
-use super::shared::Shared;
 use super::{Input, Outbox};
 use crate::limits;
-use crate::tree::{ImageId, Tree};
-use crate::txn::TxnDigest;
+use crate::tree::ImageId;
 use crate::txnlog::snapshotter::SnapshotEvent;
 pub use crate::txnlog::snapshotter::SnapshotPart;
 use crate::types::{Now, Zxid};
@@ -44,9 +42,9 @@ pub struct SnapshotAnswer {
 /// Whether a snapshot is being taken, how far it is, and who waits for one. This is the only place with this state.
 #[derive(Debug, Default)]
 pub(super) struct Imaging {
-    state: State,
+    pub(super) state: State,
     /// Bytes made and not yet written.
-    backlog: usize,
+    pub(super) backlog: usize,
     /// The requests, each with the last transaction applied when it came.
     asked: Vec<(SnapshotTicket, Zxid)>,
     /// The last finished snapshot.
@@ -63,11 +61,12 @@ pub struct Finished {
     pub at_wall_ms: i64,
 }
 
+/// How far a snapshot is.
 #[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
-enum State {
+pub(super) enum State {
     #[default]
     None,
-    /// The next [`Shared::apply`] begins a snapshot.
+    /// The next turn that applies begins a snapshot.
     Due,
     /// A snapshot of this zxid is being made, a piece at a time.
     Making(ImageId, Zxid),
@@ -175,43 +174,5 @@ impl Imaging {
             }
             State::Abandoning => {}
         }
-    }
-}
-
-impl Shared {
-    /// Makes the next piece, if a snapshot is in progress and its writer keeps up.
-    pub(super) fn image_turn(&mut self, tree: &mut Tree, out: &mut Outbox) {
-        if !self.imaging.has_work() {
-            return;
-        }
-        let (image, zxid) = match self.imaging.state {
-            State::Making(image, zxid) => (image, zxid),
-            _ => self.begin_image(tree, out),
-        };
-        let mut nodes = Vec::with_capacity(limits::IMAGE_CHUNK + 1024);
-        let done = tree.image_chunk(image, limits::IMAGE_CHUNK, &mut nodes);
-        self.imaging.backlog += nodes.len();
-        out.snapshot.push(SnapshotPart::Nodes(nodes));
-        if done {
-            out.snapshot.push(SnapshotPart::End);
-            self.imaging.state = State::Writing(zxid);
-        }
-    }
-
-    fn begin_image(&mut self, tree: &mut Tree, out: &mut Outbox) -> (ImageId, Zxid) {
-        assert_eq!((self.imaging.state, self.imaging.backlog), (State::Due, 0), "a snapshot begins inside another");
-        let zxid = tree.last_zxid();
-        let last = self.imaging.last.map(|last| last.zxid);
-        assert!(last.is_none_or(|last| last <= zxid), "a snapshot of {zxid} after one of {last:?}");
-        let image = tree.begin_image();
-        let digest = TxnDigest { version: TxnDigest::VERSION, digest: tree.digest() };
-        out.snapshot.push(SnapshotPart::Begin {
-            zxid,
-            digest: self.options.prep.digest_enabled.then_some(digest),
-            sessions: self.sessions.iter().collect(),
-            acls: tree.image_acls(image),
-        });
-        self.imaging.state = State::Making(image, zxid);
-        (image, zxid)
     }
 }

@@ -21,8 +21,8 @@ use super::names::{
     CURRENT_EPOCH, Compression, SNAPSHOT_TMP_PREFIX, list_logs, list_snapshots, parse_snapshot_name, snapshot_name,
 };
 use super::recovered::Builder;
-use super::recovery::load_file;
 use super::snapshot::{SnapshotOptions, SnapshotWriter};
+use super::snapshot_load::load_file;
 use crate::types::{SessionId, Zxid};
 
 /// The marker: its text is the name of the snapshot that is being installed.

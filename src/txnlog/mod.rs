@@ -35,6 +35,7 @@ mod rewrite_tail;
 pub mod scan;
 mod sink;
 pub mod snapshot;
+mod snapshot_load;
 pub mod snapshot_read;
 pub mod snapshotter;
 mod space;

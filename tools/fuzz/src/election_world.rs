@@ -12,7 +12,7 @@ use zabra::zab::messenger::{Messenger, Want};
 use zabra::zab::notification::Notification;
 use zabra::zab::vote::ServerState;
 
-use crate::election::{assert_readable, configuration, hello, messenger, parse, said};
+use crate::election_said::{assert_readable, configuration, hello, messenger, parse, said};
 use crate::input::Input;
 
 const STEPS: usize = 600;

@@ -8,6 +8,7 @@
 pub mod config;
 pub mod connect;
 pub mod election;
+mod election_said;
 mod election_world;
 pub mod frame;
 mod history;
