@@ -229,12 +229,14 @@ struct Image<R: super::disk::Reader> {
     /// Of everything that was passed on, and of the file's header.
     adler: simd_adler32::Adler32,
     kept: Vec<u8>,
+    /// Bytes before `kept`, unpacked.
+    at: u64,
 }
 
 impl<R: super::disk::Reader> Image<R> {
     fn open<D: Dir<Reader = R>>(dir: &D, file: SnapshotFile) -> Result<Image<R>, FeedError> {
         let source = Unpacker::new(dir.open(&file.name)?, file.compression);
-        let mut image = Image { file, source, adler: simd_adler32::Adler32::new(), kept: Vec::new() };
+        let mut image = Image { file, source, adler: simd_adler32::Adler32::new(), kept: Vec::new(), at: 0 };
         image.read_until(FILE_HEADER.len())?;
         if image.kept.len() < FILE_HEADER.len() || image.kept[..4] != FILE_HEADER[..4] {
             return Err(image.bad("not a snapshot: the file header is damaged"));
@@ -269,6 +271,7 @@ impl<R: super::disk::Reader> Image<R> {
         self.adler.write(&self.kept[..n]);
         let bytes = Bytes::copy_from_slice(&self.kept[..n]);
         self.kept.drain(..n);
+        self.at += n as u64;
         bytes
     }
 
@@ -291,7 +294,7 @@ impl<R: super::disk::Reader> Image<R> {
     }
 
     fn bad(&self, what: &str) -> FeedError {
-        let error = SnapshotError::Bytes { at: 0, what: what.to_owned() };
+        let error = SnapshotError::Bytes { at: self.at, what: what.to_owned() };
         FeedError::Snapshot { file: self.file.name.clone(), error }
     }
 }
