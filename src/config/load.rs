@@ -13,6 +13,7 @@ use super::error::{ConfigError, Problem, Warning};
 use super::files::{Files, HostFiles};
 use super::keys::{self, Scope};
 use super::member_lines::MemberLines;
+use super::membership;
 use super::properties::{self, Entry};
 use super::settings::{Config, Source};
 
@@ -20,8 +21,7 @@ impl Config {
     /// Reads a zoo.cfg and the files it names. `properties` are the `-D` properties as pairs.
     ///
     /// # Errors
-    /// All problems found, with file and line. An ensemble with more than one voter counts as one: it is not supported
-    /// yet.
+    /// All problems found, with file and line.
     pub fn load(path: &Path, properties: &[(String, String)]) -> Result<(Config, Vec<Warning>), ConfigError> {
         Config::load_from(&HostFiles, path, properties)
     }
@@ -55,7 +55,7 @@ impl Config {
         }
         take_overrides(&mut draft, &overrides);
         check::require(&mut draft);
-        check::dynamic_file(&mut draft, &entries);
+        membership::dynamic_file(&mut draft, &entries);
         check::check(&mut draft);
         draft.finish()
     }

@@ -68,6 +68,17 @@ impl MemberLines {
         ids.join(", ")
     }
 
+    /// The ids of the servers, in ascending order.
+    pub(super) fn all(&self) -> impl Iterator<Item = i64> {
+        self.servers.keys().map(|id| id.0)
+    }
+
+    /// Two servers whose sessions may get the same id, since that has only the lowest byte of the server's.
+    pub(super) fn with_equal_low_byte(&self) -> Option<(i64, i64)> {
+        let mut seen = BTreeMap::new();
+        self.all().find_map(|id| seen.insert(id as u8, id).map(|other| (other, id)))
+    }
+
     /// The number of servers that vote.
     pub(super) fn participants(&self) -> usize {
         self.servers.values().filter(|m| m.role == Role::Participant).count()

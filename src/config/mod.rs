@@ -12,6 +12,7 @@ mod files;
 pub mod keys;
 mod load;
 mod member_lines;
+mod membership;
 mod properties;
 mod settings;
 

@@ -48,6 +48,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether this server is a member of an ensemble. One voter alone is a standalone server, unless `standaloneEnabled` is
+    /// false. Mirrors `QuorumPeerConfig.isDistributed`.
+    pub fn is_member(&self) -> bool {
+        let Ensemble { members, standalone_enabled, .. } = &self.ensemble;
+        members.as_ref().is_some_and(|m| !standalone_enabled || m.voters().len() > 1)
+    }
+
     /// The data and log directories as absolute paths, so that they also mean something in another working directory.
     pub fn shown_dirs(&self) -> (String, String) {
         let shown = |parent: &PathBuf| {

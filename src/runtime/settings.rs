@@ -9,7 +9,7 @@ use super::log_thread::LogThreadOptions;
 use super::net::{Backend, ListenAddr, ListenOptions};
 use crate::auth::Providers;
 use crate::config::{self, Config};
-use crate::peer::{PeerOptions, SweepOptions};
+use crate::peer::{EnsembleOptions, PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::proto::four_letter;
@@ -25,9 +25,15 @@ use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::writer::LogOptions;
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, ShardId};
+use crate::zab::election::{Electorate, Timing};
 
 /// The id of a standalone server, whatever `myid` says: session ids have it in their top byte.
 const STANDALONE_ID: ServerId = ServerId(1);
+
+/// The id of this server.
+pub(super) fn me(c: &Config) -> ServerId {
+    if c.is_member() { ServerId(c.my_id.expect("a member has an id")) } else { STANDALONE_ID }
+}
 
 fn extended(c: &Config) -> ExtendedTypes {
     ExtendedTypes { enabled: c.storage.extended_types, emulate_353: c.storage.emulate_353_ttl }
@@ -50,7 +56,7 @@ pub(super) fn providers(c: &Config) -> Providers {
 
 pub(super) fn peer(c: &Config, shards: usize) -> PeerOptions {
     PeerOptions {
-        me: STANDALONE_ID,
+        me: me(c),
         tick_ms: c.tick_ms,
         prep: PrepOptions {
             extended: extended(c),
@@ -59,7 +65,7 @@ pub(super) fn peer(c: &Config, shards: usize) -> PeerOptions {
             digest_enabled: c.storage.digest,
             close_session_txn: c.storage.close_session_txn,
             reconfig_enabled: c.ensemble.reconfig_enabled,
-            max_txn_bytes: c.storage.jute_max_buffer.saturating_add(c.storage.jute_max_buffer_extra) as usize,
+            max_txn_bytes: max_txn_bytes(c),
             providers: providers(c),
         },
         sweep: SweepOptions {
@@ -69,6 +75,33 @@ pub(super) fn peer(c: &Config, shards: usize) -> PeerOptions {
         },
         shards,
     }
+}
+
+/// What a member of an ensemble is told; `None` for a standalone server.
+pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
+    let members = c.ensemble.members.as_ref().filter(|_| c.is_member())?;
+    let e = &c.ensemble;
+    let ticks = |limit: i32| i64::from(c.tick_ms) * i64::from(limit);
+    let sync_ms = ticks(e.sync_limit);
+    Some(EnsembleOptions {
+        role: e.peer_type,
+        electorate: Electorate { members: Arc::new(members.clone()), next: None },
+        timing: Timing {
+            min_interval_ms: i64::from(e.min_notification_interval_ms),
+            max_interval_ms: i64::from(e.max_notification_interval_ms),
+            ..Timing::default()
+        },
+        all_addresses: e.multi_address,
+        hello_timeout_ms: if e.cnxn_timeout_ms > 0 { i64::from(e.cnxn_timeout_ms) } else { sync_ms },
+        init_ms: ticks(e.init_limit),
+        sync_ms,
+        packet_limit: max_txn_bytes(c),
+    })
+}
+
+/// Most bytes of a transaction, and of the data of a packet between servers.
+fn max_txn_bytes(c: &Config) -> usize {
+    c.storage.jute_max_buffer.saturating_add(c.storage.jute_max_buffer_extra) as usize
 }
 
 /// The throttles of one of `shards` shards. What the shards share is created here, once.
@@ -156,7 +189,7 @@ pub(super) fn recovery(c: &Config, initialize: bool) -> RecoveryOptions {
         may_create: c.storage.db_autocreate || initialize,
         verify_digests: c.storage.digest,
         // No learner synchronises with a standalone server.
-        keep_last: 0,
+        keep_last: if c.is_member() { c.ensemble.commit_log_count as usize } else { 0 },
     }
 }
 
@@ -201,6 +234,7 @@ pub(super) fn listen(c: &Config, shards: usize) -> (ListenAddr, ListenOptions) {
 mod tests {
     use super::*;
     use crate::auth::DigestAlg;
+    use crate::quorum::Role;
 
     #[test]
     fn throttles_are_off_by_default_and_shared_between_shards() {
@@ -235,5 +269,39 @@ mod tests {
         assert_eq!((p.digest_alg, p.ensemble), (DigestAlg::Sha512, Some(vec!["blue".to_string()])));
         let appender = log_thread(&c, 0, vec![]).appender;
         assert_eq!((appender.max_batch_records, appender.flush_delay_ms), (0, 7));
+    }
+    fn member(lines: &str) -> Config {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zoo.cfg");
+        let text = format!(
+            "dataDir={}\nclientPort=1\ntickTime=2000\ninitLimit=10\nsyncLimit=5\nserver.1=a:1:2\nserver.2=b:1:2\n\
+             server.7=c:1:2:observer\n{lines}",
+            dir.path().display()
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(dir.path().join("myid"), "7").unwrap();
+        Config::load(&path, &[]).unwrap().0
+    }
+
+    #[test]
+    fn a_standalone_server_is_told_of_no_ensemble() {
+        let c = Config { my_id: Some(7), ..Config::default() };
+        assert!(ensemble(&c).is_none());
+        assert_eq!((me(&c), peer(&c, 1).me, recovery(&c, false).keep_last), (ServerId(1), ServerId(1), 0));
+    }
+
+    #[test]
+    fn a_member_is_told_of_its_ensemble() {
+        let c = member("commitLogCount=700");
+        assert_eq!((me(&c), peer(&c, 1).me, recovery(&c, false).keep_last), (ServerId(7), ServerId(7), 700));
+        let e = ensemble(&c).unwrap();
+        assert_eq!(e.role, Role::Observer);
+        assert_eq!((e.electorate.members.iter().len(), e.electorate.members.voters().len()), (3, 2));
+        assert_eq!((e.init_ms, e.sync_ms, e.hello_timeout_ms), (20_000, 10_000, 10_000));
+        assert_eq!((e.timing.min_interval_ms, e.timing.max_interval_ms, e.timing.finalize_ms), (200, 60_000, 200));
+        assert_eq!((e.all_addresses, e.packet_limit), (false, 2 * 0xf_ffff));
+        let lines = "quorumCnxnTimeoutMs=77\nfastleader.minNotificationInterval=5\nmultiAddress.enabled=true";
+        let e = ensemble(&member(lines)).unwrap();
+        assert_eq!((e.hello_timeout_ms, e.timing.min_interval_ms, e.all_addresses), (77, 5, true));
     }
 }
