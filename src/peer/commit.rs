@@ -51,6 +51,11 @@ impl CommitQueue {
         self.durable == self.appended
     }
 
+    /// The newest transaction the log has synced.
+    pub(super) fn durable(&self) -> Zxid {
+        self.durable
+    }
+
     /// The newest transaction given to the log.
     pub(super) fn appended(&self) -> Zxid {
         self.appended

@@ -1,6 +1,8 @@
 //! What a member of an ensemble has besides its role: its part in elections, its epochs, and what it asked of its disk. Mirrors
 //! the fields of `QuorumPeer` that outlive `Leader` and `Follower`.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::Outbox;
@@ -10,16 +12,20 @@ use super::net::{ElectionEvent, ElectionWant, NetWant};
 use super::shared::Step;
 use crate::quorum;
 use crate::txnlog::epoch::Epochs;
+use crate::txnlog::recovery::Logged;
 use crate::types::{Epoch, Now, ServerId, Term, Zxid};
 use crate::zab::election::{Candidate, Electorate, Timing};
+use crate::zab::history::HistoryLimits;
+use crate::zab::leader::{self, LeaderOptions};
 use crate::zab::learner::{self, History};
 use crate::zab::messenger::{Messenger, Want};
+use crate::zab::sync_plan::SyncPolicy;
 use crate::zab::vote::Held;
 
 /// Settings of a member of an ensemble.
 #[derive(Clone, Debug)]
 pub struct EnsembleOptions {
-    /// Whether it votes (`peerType`). Only an observer, so far.
+    /// Whether it votes (`peerType`).
     pub role: quorum::Role,
     /// The configuration.
     pub electorate: Electorate,
@@ -35,6 +41,26 @@ pub struct EnsembleOptions {
     pub sync_ms: i64,
     /// Most bytes of a packet's data (`jute.maxbuffer` plus `zookeeper.jute.maxbuffer.extrasize`).
     pub packet_limit: usize,
+    /// How it leads.
+    pub leader: LeaderOptions,
+    /// How learners are brought up to date.
+    pub sync: SyncPolicy,
+    /// How many of the newest transactions are kept for that in memory.
+    pub history: HistoryLimits,
+    /// Whether clients are served while this server leads (`leaderServes`).
+    pub leader_serves: bool,
+}
+
+/// What a member found on its disk when it started, besides tree and sessions.
+#[derive(Debug)]
+pub struct Found {
+    /// The epoch files.
+    pub epochs: Epochs,
+    /// The newest transactions, oldest first, without a gap, as recovery kept them.
+    pub recent: VecDeque<Logged>,
+    /// The zxid of the snapshot that recovery began with: only behind it the log is known to have every committed transaction
+    /// and no others.
+    pub chain: Zxid,
 }
 
 /// A member's part in its ensemble, whatever its role is.
@@ -53,8 +79,6 @@ pub(super) struct Ensemble {
 impl Ensemble {
     pub(super) fn new(me: ServerId, options: EnsembleOptions, epochs: Epochs) -> Ensemble {
         assert!(epochs.current <= epochs.accepted, "{epochs:?}");
-        let is_observer = options.role == quorum::Role::Observer;
-        assert!(is_observer, "{me:?} may be elected, and this server cannot lead others yet");
         let EnsembleOptions { timing, all_addresses, hello_timeout_ms, .. } = options;
         let electorate = options.electorate.clone();
         let messenger = Messenger::new(me, timing, electorate, false, all_addresses, hello_timeout_ms);
@@ -69,6 +93,36 @@ impl Ensemble {
     /// What this server enters its next role with; its history ends at `last`, all of which is durable and applied.
     pub(super) fn history(&self, last: Zxid) -> History {
         History { last, accepted: self.epochs.accepted, current: self.epochs.current }
+    }
+
+    /// What this server begins to lead with; its history ends at `last`, all of which is durable and applied.
+    pub(super) fn leader_history(&self, last: Zxid) -> leader::History {
+        leader::History { last, accepted: self.epochs.accepted, current: self.epochs.current }
+    }
+
+    pub(super) fn leader_options(&self) -> LeaderOptions {
+        self.options.leader
+    }
+
+    pub(super) fn leader_serves(&self) -> bool {
+        self.options.leader_serves
+    }
+
+    pub(super) fn sync_policy(&self) -> SyncPolicy {
+        self.options.sync
+    }
+
+    pub(super) fn packet_limit(&self) -> usize {
+        self.options.packet_limit
+    }
+
+    pub(super) fn electorate(&self) -> &Electorate {
+        &self.options.electorate
+    }
+
+    /// The configuration in force, as text.
+    pub(super) fn config_text(&self) -> Bytes {
+        self.options.electorate.members.text().into()
     }
 
     pub(super) fn learner_options(&self) -> learner::Options {
@@ -166,7 +220,11 @@ impl Ensemble {
                         elected = Some(held);
                         continue;
                     }
-                    Want::LooksAgain(server) => panic!("{server:?} voted for this server, which does not vote"),
+                    // A leader that waits for a quorum could give up now, which is off by default on Apache.
+                    Want::LooksAgain(server) => {
+                        tracing::info!(server = server.0, "a server that voted for this one is looking again");
+                        continue;
+                    }
                     // Configurations change only by leaders so far, never by votes.
                     Want::Adopt { from, mut said } => {
                         said.config = None;

@@ -1,8 +1,12 @@
 //! The leader's part of a server: sessions are made, tracked and expired, writes validated and proposed. A standalone server
 //! leads an ensemble of one. Mirrors `LeaderZooKeeperServer`, `PrepRequestProcessor` and `ProposalRequestProcessor`.
 
+mod learners;
+mod member;
+
 use bytes::Bytes;
 
+use self::member::Member;
 use super::container_manager::Sweep;
 use super::local::LocalRequest;
 use super::shared::{Shared, Step};
@@ -28,6 +32,8 @@ pub(super) struct Leading {
     /// A session is expired this many milliseconds later than its timeout says, because shards report only from time to
     /// time whom they heard from.
     touch_lag_ms: i64,
+    /// What the leader of others has. `None`: a standalone server.
+    member: Option<Box<Member>>,
 }
 
 impl Leading {
@@ -44,6 +50,7 @@ impl Leading {
             tracker,
             sweep: Sweep::new(options.sweep.clone(), now),
             touch_lag_ms: touch_interval_ms(options.tick_ms),
+            member: None,
         };
         leading.renew_epoch();
         leading
@@ -68,7 +75,7 @@ impl Leading {
     /// Only a leader that is a quorum by itself can do so; a leader of others must step down, and the election begins
     /// the epoch.
     fn renew_epoch(&mut self) {
-        if self.zab.is_exhausted() {
+        if self.zab.is_exhausted() && self.is_alone() {
             let epoch = self.zab.begin_epoch();
             tracing::info!(epoch = epoch.0, "the zxids of the last epoch are used up: a new one begins");
         }
@@ -79,7 +86,7 @@ impl Leading {
         self.zab.synced(zxid, &mut self.wants);
         for want in self.wants.drain(..) {
             match want {
-                Want::Commit { upto } => shared.commits.commit(upto),
+                Want::Commit { upto } => shared.commit(upto),
                 other => unreachable!("a leader without learners wants {other:?}"),
             }
         }
@@ -100,7 +107,13 @@ impl Leading {
     /// When the next tick is needed, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
         let expiry = self.tracker.deadline().map(|at| at + self.touch_lag_ms);
-        [expiry, self.sweep.deadline()].into_iter().flatten().min()
+        let own = [expiry, self.sweep.deadline()].into_iter().flatten().min();
+        match self.zab.deadline_ms() {
+            None => own,
+            Some(at) if self.zab.is_established() => Some(own.map_or(at, |own| own.min(at))),
+            // Sessions are not tracked yet.
+            Some(at) => Some(at),
+        }
     }
 
     pub(super) fn prep_status(&self) -> PrepStatus {
@@ -117,9 +130,15 @@ impl Leading {
         self.zab.check();
         self.tracker.check();
         self.prep.check();
-        assert!(!self.zab.is_exhausted(), "nothing more can be proposed");
-        let committed = shared.commits.committed();
-        assert_eq!(self.zab.last_committed(), committed, "the leader has committed something else");
+        if self.is_alone() {
+            assert!(!self.zab.is_exhausted(), "nothing more can be proposed");
+            let committed = shared.commits.committed();
+            assert_eq!(self.zab.last_committed(), committed, "the leader has committed something else");
+        }
+        self.check_among_others(shared);
+        if !self.zab.is_established() {
+            return;
+        }
         for (session, _) in shared.sessions.iter() {
             assert!(self.tracker.is_known(session), "{session} is applied but not tracked");
         }
@@ -230,6 +249,12 @@ impl Leading {
 
     /// Every write becomes exactly one proposal with the next zxid, a refused one too.
     fn submit(&mut self, step: &mut Step<'_>, request: WriteRequest, behind_read: bool, large: Option<Admitted>) {
+        if !self.is_alone() && self.zab.is_exhausted() {
+            // It steps down: an election begins the next epoch, and everybody who waits for an answer is disconnected.
+            let none = self.zab.propose(&mut self.wants);
+            assert!(none.is_none(), "{none:?} is handed out of an epoch that is used up");
+            return;
+        }
         let proposal = self.propose(step.now, &request, step.tree);
         self.renew_epoch();
         if let Origin::Local { shard, conn } = request.origin {
@@ -238,5 +263,8 @@ impl Leading {
             step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
         }
         step.shared.append(proposal, step.out);
+        if let (Some(member), Some(replicated)) = (&mut self.member, &step.shared.replicated) {
+            member.learners.propose(replicated);
+        }
     }
 }

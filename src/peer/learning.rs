@@ -211,7 +211,7 @@ impl Learning {
             Want::Append { zxid, txn, exact } => self.append(zxid, txn, exact, step),
             Want::Commit { upto } => {
                 if upto > step.shared.commits.committed() {
-                    step.shared.commits.commit(upto);
+                    step.shared.commit(upto);
                 }
             }
             Want::SeenConfig(text) => ensemble.seen_config(text),

@@ -2,6 +2,8 @@
 //! for everything that the last one asked of it. Mirrors the loop of `QuorumPeer.run`.
 
 use super::disk::{DiskAnswer, DiskDone};
+use super::feed::FeedAnswer;
+use super::leading::Leading;
 use super::learning::{Learning, Over};
 use super::net::{NetWant, QuorumEvent, QuorumWant};
 use super::shared::Step;
@@ -28,6 +30,9 @@ impl Peer {
         assert!(!matches!(self.role, Role::Looking(_)), "no role is left twice: {why}");
         tracing::warn!(why, "looking for a leader again");
         out.net.push(NetWant::Quorum { term: self.term, want: QuorumWant::End });
+        if let Role::Leading(leading) = &mut self.role {
+            leading.end(&mut out.feed);
+        }
         self.term = Term(self.term.0 + 1);
         self.role = Role::Looking(Looking::Settling);
         self.shared.forget_clients();
@@ -45,9 +50,8 @@ impl Peer {
     /// If the disk has answered for everything that earlier roles appended, all of it is to be applied: it may be committed.
     /// What is not will be cut off by the next leader.
     pub(super) fn settle(&mut self) {
-        let commits = &mut self.shared.commits;
-        if matches!(self.role, Role::Looking(Looking::Settling)) && commits.is_durable() {
-            commits.commit_all();
+        if matches!(self.role, Role::Looking(Looking::Settling)) && self.shared.commits.is_durable() {
+            self.shared.commit_all();
         }
     }
 
@@ -80,8 +84,13 @@ impl Peer {
             ServerState::Following | ServerState::Observing => {
                 Role::Learning(Box::new(Learning::begin(self.term, held.vote.leader, ensemble, step)))
             }
-            ServerState::Leading | ServerState::Looking => panic!("an observer's election ends with {held:?}"),
+            ServerState::Leading => Role::Leading(Leading::of_others(self.term, ensemble, step)),
+            ServerState::Looking => panic!("an election ends with {held:?}"),
         };
+        if let Role::Leading(leading) = &mut self.role {
+            let over = leading.go_on(ensemble, step);
+            self.go_on(over, out);
+        }
     }
 
     /// A message of a shard to a server that is no leader, or that does not hear every shard.
@@ -94,7 +103,10 @@ impl Peer {
         }
         let step = &mut Step { now, tree, shared: &mut self.shared, out };
         match &mut self.role {
-            Role::Leading(leading) => leading.hear_shard(step, message),
+            Role::Leading(leading) => {
+                let over = leading.hear_shard_among_others(message, member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
             Role::Learning(learning) => {
                 let over = learning.hear_shard(message, member(&mut self.ensemble), step);
                 self.go_on(over, out);
@@ -116,7 +128,10 @@ impl Peer {
                 let over = learning.hear_net(event, member(&mut self.ensemble), step);
                 self.go_on(over, out);
             }
-            Role::Leading(_) => panic!("{event:?} of a standalone server"),
+            Role::Leading(leading) => {
+                let over = leading.hear_net(event, member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
             Role::Looking(_) => panic!("{event:?} of a server without a role"),
         }
     }
@@ -163,8 +178,20 @@ impl Peer {
                 let over = learning.hear_disk(answer, member(&mut self.ensemble), step);
                 self.go_on(over, out);
             }
-            Role::Leading(_) => panic!("{answer:?} to a standalone server"),
+            Role::Leading(leading) if is_of_role => {
+                let over = leading.hear_disk(answer, member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
             _ => self.settle(),
+        }
+    }
+
+    /// The reader of the disk answers. What it read for a role that is over is for nobody.
+    pub(super) fn hear_feed(&mut self, now: Now, answer: FeedAnswer, tree: &Tree, out: &mut Outbox) {
+        if let Role::Leading(leading) = &mut self.role {
+            let step = &mut Step { now, tree, shared: &mut self.shared, out };
+            let over = leading.hear_feed(answer, member(&mut self.ensemble), step);
+            self.go_on(over, out);
         }
     }
 
@@ -172,7 +199,11 @@ impl Peer {
     pub(super) fn tick(&mut self, now: Now, tree: &Tree, out: &mut Outbox) {
         let step = &mut Step { now, tree, shared: &mut self.shared, out };
         match &mut self.role {
-            Role::Leading(leading) => leading.tick(step),
+            Role::Leading(leading) if leading.is_alone() => leading.tick(step),
+            Role::Leading(leading) => {
+                let over = leading.tick_among_others(member(&mut self.ensemble), step);
+                self.go_on(over, out);
+            }
             Role::Learning(learning) => {
                 let over = learning.tick(member(&mut self.ensemble), step);
                 self.go_on(over, out);

@@ -14,12 +14,14 @@ mod container_manager;
 pub mod disk;
 mod disk_queue;
 mod ensemble;
+pub mod feed;
 mod image_turn;
 mod leading;
 mod learning;
 mod local;
 mod looking;
 pub mod net;
+mod replicated;
 mod shared;
 mod snapshot;
 pub mod snapshot_requests;
@@ -33,7 +35,6 @@ use bytes::Bytes;
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::pipeline::prep::PrepOptions;
 use crate::tree::Tree;
-use crate::txnlog::epoch::Epochs;
 use crate::txnlog::log::LogEvent;
 use crate::types::{Now, Origin, ServerId, SessionId, ShardId, Term, Zxid};
 use crate::watch::interest::{Interest, MAX_SHARDS};
@@ -41,11 +42,13 @@ use apply::Cursors;
 pub use container_manager::SweepOptions;
 use disk::{DiskAnswer, DiskRequest};
 use ensemble::Ensemble;
-pub use ensemble::EnsembleOptions;
+pub use ensemble::{EnsembleOptions, Found};
+use feed::{FeedAnswer, FeedWant};
 use leading::Leading;
 use learning::Learning;
 use looking::Looking;
 use net::{NetEvent, NetWant};
+use replicated::Replicated;
 use shared::{Shared, Step};
 pub use snapshot::{SnapshotAnswer, SnapshotPart, SnapshotRefused, SnapshotTicket};
 
@@ -101,6 +104,8 @@ pub enum Input {
     Disk(DiskAnswer),
     /// News of a connection to another member.
     Net(NetEvent),
+    /// The reader of the disk answers a question.
+    Fed(FeedAnswer),
     /// No event; only the time has changed.
     Tick,
 }
@@ -136,6 +141,8 @@ pub struct Outbox {
     pub disk: Vec<DiskRequest>,
     /// What is wanted of connections to other members, in order.
     pub net: Vec<NetWant>,
+    /// What is wanted of the reader of the disk, in order.
+    pub feed: Vec<FeedWant>,
     /// Messages for the shards, in order.
     pub to_shards: Vec<(ShardId, ToShard)>,
     /// Parts for the writer of snapshots, in order.
@@ -205,20 +212,24 @@ impl Peer {
         Peer::with(role, Shared::new(options, tree, sessions, now), None)
     }
 
-    /// An observer that continues where recovery ended. It serves nobody before it follows a leader.
+    /// A member of an ensemble that continues where recovery ended. It serves nobody before it leads or follows.
     ///
     /// # Panics
-    /// As [`Peer::new`] does, and if the server may be elected: it cannot lead others yet.
+    /// As [`Peer::new`] does.
     pub fn member(
         options: PeerOptions,
         ensemble: EnsembleOptions,
-        epochs: Epochs,
+        found: Found,
         tree: &Tree,
         sessions: &[(SessionId, i32)],
         now: Now,
     ) -> Peer {
+        let Found { epochs, recent, chain } = found;
+        let replicated = Replicated::recovered(ensemble.history, chain, recent, tree.last_zxid());
         let ensemble = Ensemble::new(options.me, ensemble, epochs);
-        Peer::with(Role::Looking(Looking::Settling), Shared::new(options, tree, sessions, now), Some(ensemble))
+        let mut shared = Shared::new(options, tree, sessions, now);
+        shared.replicated = Some(Box::new(replicated));
+        Peer::with(Role::Looking(Looking::Settling), shared, Some(ensemble))
     }
 
     fn with(role: Role, shared: Shared, ensemble: Option<Ensemble>) -> Peer {
@@ -242,7 +253,7 @@ impl Peer {
         let shared = &mut self.shared;
         match input {
             Input::FromShard(message) => match &mut self.role {
-                Role::Leading(leading) if shared.hears_all() => {
+                Role::Leading(leading) if leading.is_alone() => {
                     leading.hear_shard(&mut Step { now, tree, shared, out }, message);
                 }
                 _ => self.hear_shard(now, message, tree, out),
@@ -257,6 +268,9 @@ impl Peer {
             Input::SnapshotDone { zxid, took_ms } => {
                 shared.stats.snapshot_ms.record(took_ms.max(0) as u64);
                 shared.imaging.done(zxid, took_ms, now, out);
+                if let Role::Leading(leading) = &mut self.role {
+                    leading.snapshot_taken(zxid, &mut Step { now, tree, shared, out });
+                }
             }
             Input::SnapshotTook(bytes) => shared.imaging.took(bytes),
             Input::SnapshotAbandoned => {
@@ -264,6 +278,7 @@ impl Peer {
                 member(&mut self.ensemble).may_replace(out);
             }
             Input::Disk(answer) => self.hear_disk(now, answer, tree, out),
+            Input::Fed(answer) => self.hear_feed(now, answer, tree, out),
             Input::Net(NetEvent::Quorum { term, event }) => self.hear_quorum(now, term, event, tree, out),
             Input::Net(NetEvent::Election(event)) => {
                 let elected = member(&mut self.ensemble).hear_net(now, event, out);
@@ -279,7 +294,11 @@ impl Peer {
         let is_of_role = term == self.term;
         let mut step = Step { now, tree, shared: &mut self.shared, out };
         match &mut self.role {
-            Role::Leading(leading) if is_of_role => leading.synced(zxid, step.shared),
+            Role::Leading(leading) if leading.is_alone() => leading.synced(zxid, step.shared),
+            Role::Leading(leading) if is_of_role => {
+                let over = leading.synced_among_others(zxid, member(&mut self.ensemble), &mut step);
+                self.go_on(over, out);
+            }
             Role::Learning(learning) if is_of_role => {
                 let over = learning.synced(zxid, member(&mut self.ensemble), &mut step);
                 self.go_on(over, out);
@@ -365,6 +384,7 @@ fn member(ensemble: &mut Option<Ensemble>) -> &mut Ensemble {
 fn close(owner: Origin, out: &mut Outbox) {
     match owner {
         Origin::Local { shard, conn } => out.to_shards.push((shard, ToShard::Close { conn })),
-        Origin::Server => {}
+        // A learner closes its clients' connections itself.
+        Origin::Server | Origin::Learner { .. } => {}
     }
 }

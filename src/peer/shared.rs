@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::commit::CommitQueue;
 use super::local::LocalRequests;
+use super::replicated::Replicated;
 use super::snapshot::Imaging;
 use super::status::PeerStats;
 use super::{Outbox, PeerOptions};
@@ -28,6 +29,8 @@ pub(super) struct Step<'a> {
 pub(super) struct Shared {
     pub(super) options: PeerOptions,
     pub(super) commits: CommitQueue,
+    /// What a member of an ensemble keeps of them for others. `None`: a standalone server.
+    pub(super) replicated: Option<Box<Replicated>>,
     /// Requests of this server's clients whose transactions are among the `commits`.
     pub(super) local: LocalRequests,
     /// Sessions whose createSession is applied and whose closeSession is not.
@@ -43,8 +46,6 @@ pub(super) struct Shared {
     /// For each shard, how often it was suspended and has not said that it is. What it said before is of clients that are
     /// disconnected.
     deaf: Vec<u32>,
-    /// The shards that are not heard for that reason.
-    deaf_count: usize,
 }
 
 impl Shared {
@@ -52,6 +53,7 @@ impl Shared {
     pub(super) fn new(options: PeerOptions, tree: &Tree, sessions: &[(SessionId, i32)], now: Now) -> Shared {
         Shared {
             commits: CommitQueue::new(tree.last_zxid()),
+            replicated: None,
             local: LocalRequests::default(),
             sessions: sessions.iter().copied().collect(),
             resumed: Vec::new(),
@@ -60,7 +62,6 @@ impl Shared {
             stats: PeerStats::new(now),
             no_events: Arc::new([]),
             deaf: vec![0; options.shards],
-            deaf_count: 0,
             options,
         }
     }
@@ -70,13 +71,36 @@ impl Shared {
     #[inline(always)]
     pub(super) fn append(&mut self, proposal: Proposal, out: &mut Outbox) {
         self.stats.proposed(proposal.record.len());
+        if let Some(replicated) = &mut self.replicated {
+            replicated.proposed(proposal.header.zxid, proposal.record.clone());
+        }
         out.append.push(self.commits.append(proposal));
+    }
+
+    /// A quorum has everything up to `upto`.
+    pub(super) fn commit(&mut self, upto: Zxid) {
+        self.commits.commit(upto);
+        if let Some(replicated) = &mut self.replicated {
+            replicated.committed(upto);
+        }
+    }
+
+    /// A role is over: all that is durable is this server's history, which it votes for.
+    pub(super) fn commit_all(&mut self) {
+        self.commits.commit_all();
+        if let Some(replicated) = &mut self.replicated {
+            replicated.committed(self.commits.committed());
+        }
+    }
+
+    /// This server leads the epoch of this zeroth zxid.
+    pub(super) fn begin_epoch(&mut self, zeroth: Zxid) {
+        self.replicated.iter_mut().for_each(|replicated| replicated.begin_epoch(zeroth));
     }
 
     /// The role is over: disconnects all clients. Until [`Shared::serve`] none is let in.
     pub(super) fn suspend(&mut self, out: &mut Outbox) {
         for (index, deaf) in self.deaf.iter_mut().enumerate() {
-            self.deaf_count += usize::from(*deaf == 0);
             *deaf += 1;
             out.to_shards.push((ShardId(index as u32), ToShard::Suspend));
         }
@@ -87,7 +111,6 @@ impl Shared {
         let deaf = &mut self.deaf[shard.index()];
         assert!(*deaf > 0, "{shard:?} was not suspended");
         *deaf -= 1;
-        self.deaf_count -= usize::from(*deaf == 0);
     }
 
     /// Clients are let in.
@@ -96,17 +119,12 @@ impl Shared {
         out.to_shards.extend(shards.map(|shard| (shard, ToShard::Serve)));
     }
 
-    /// Whether messages of every shard are heard.
-    pub(super) fn hears_all(&self) -> bool {
-        self.deaf_count == 0
-    }
-
     /// Whether this message is of a client that was not disconnected by [`Shared::suspend`].
     pub(super) fn hears(&self, message: &ToPeer) -> bool {
         let shard = match message {
             ToPeer::Write { request, .. } => match request.origin {
                 Origin::Local { shard, .. } => shard,
-                Origin::Server => panic!("{request:?} comes from no shard"),
+                Origin::Server | Origin::Learner { .. } => panic!("{request:?} comes from no shard"),
             },
             ToPeer::NewSession { shard, .. } | ToPeer::Resume { shard, .. } => *shard,
             // It says only that a client was alive, which it was.
@@ -127,6 +145,7 @@ impl Shared {
         assert!(self.commits.is_durable(), "a history was replaced before it was durable");
         assert!(self.local.len() == 0 && self.resumed.is_empty(), "clients saw the history that was replaced");
         self.commits = CommitQueue::new(tree.last_zxid());
+        self.replicated.iter_mut().for_each(|replicated| replicated.replaced(tree.last_zxid()));
         self.sessions = sessions.iter().map(|(session, timeout_ms)| (*session, *timeout_ms)).collect();
         self.told.fill(Zxid::ZERO);
         self.stats.digests.clear();
@@ -141,11 +160,13 @@ impl Shared {
     /// Asserts the invariants. `leads`: whether this server proposes its clients' requests itself, at once.
     pub(super) fn check(&self, applied: Zxid, leads: bool) {
         self.commits.check(applied);
+        if let Some(replicated) = &self.replicated {
+            replicated.check(self.commits.committed(), self.commits.appended());
+        }
         if leads {
             self.local.check(self.commits.headers());
             assert!(self.local.len() <= self.commits.len());
         }
-        assert_eq!(self.deaf.iter().filter(|deaf| **deaf > 0).count(), self.deaf_count, "shards that are not heard");
         assert!(self.told.iter().all(|told| *told <= applied), "a shard was told what is not applied");
         for (zxid, shard, _) in &self.resumed {
             assert!(*zxid > applied, "an answer to {shard:?} waits for {zxid}, which is applied");

@@ -125,6 +125,13 @@ impl Imaging {
         self.state = State::Due;
     }
 
+    /// A learner needs a snapshot. One that is in progress is awaited.
+    pub(super) fn wish(&mut self) {
+        if !self.is_running() {
+            self.state = State::Due;
+        }
+    }
+
     /// An administrator wants a snapshot of everything applied so far. If one of zxid `applied` is in progress it is
     /// enough; otherwise another one follows it.
     pub(super) fn ask(&mut self, ticket: SnapshotTicket, applied: Zxid, out: &mut Outbox) {

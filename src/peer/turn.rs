@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::apply::Cursors;
 use super::disk::DiskRequest;
+use super::feed::FeedWant;
 use super::net::NetWant;
 use super::{Append, Input, Outbox, Peer, SnapshotAnswer, SnapshotPart};
 use crate::limits;
@@ -62,6 +63,8 @@ pub trait Links {
     fn disk(&mut self, request: DiskRequest);
     /// Takes what is wanted of a connection to another member.
     fn net(&mut self, want: NetWant);
+    /// Takes what is wanted of the reader of the disk.
+    fn feed(&mut self, want: FeedWant);
     /// Takes a piece of a snapshot for its writer.
     fn snapshot(&mut self, part: SnapshotPart);
     /// Answers a request for a snapshot.
@@ -164,6 +167,7 @@ impl PeerTurn {
         self.append_proposals(links);
         self.out.disk.drain(..).for_each(|request| links.disk(request));
         self.out.net.drain(..).for_each(|want| links.net(want));
+        self.out.feed.drain(..).for_each(|want| links.feed(want));
     }
 
     fn append_proposals(&mut self, links: &mut impl Links) {
@@ -243,7 +247,7 @@ impl PeerTurn {
         assert!(last <= self.durable && self.durable <= self.appended, "{last}, {}, {}", self.durable, self.appended);
         assert!(self.published <= last, "{} is published, {last} is applied", self.published);
         assert!(self.out.append.is_empty() && self.out.to_shards.is_empty());
-        assert!(self.out.disk.is_empty() && self.out.net.is_empty());
+        assert!(self.out.disk.is_empty() && self.out.net.is_empty() && self.out.feed.is_empty());
         assert!(self.out.snapshot.is_empty() && self.out.snapshot_answers.is_empty());
         self.peer.check(tree);
     }

@@ -11,6 +11,7 @@ use super::mailbox::Receiver;
 use super::shared::{PeerCommand, PeerMail, ShardMail, Shared, SnapshotReply};
 use crate::limits;
 use crate::peer::disk::DiskRequest;
+use crate::peer::feed::FeedWant;
 use crate::peer::net::NetWant;
 use crate::peer::snapshot_requests::SnapshotRequests;
 use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
@@ -176,6 +177,10 @@ impl Links for PeerLinks<'_> {
     }
 
     fn net(&mut self, want: NetWant) {
+        panic!("{want:?} of a standalone server");
+    }
+
+    fn feed(&mut self, want: FeedWant) {
         panic!("{want:?} of a standalone server");
     }
 

@@ -26,6 +26,9 @@ use crate::txnlog::writer::LogOptions;
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, ShardId};
 use crate::zab::election::{Electorate, Timing};
+use crate::zab::history::HistoryLimits;
+use crate::zab::leader::LeaderOptions;
+use crate::zab::sync_plan::SyncPolicy;
 
 /// The id of a standalone server, whatever `myid` says: session ids have it in their top byte.
 const STANDALONE_ID: ServerId = ServerId(1);
@@ -96,6 +99,16 @@ pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
         init_ms: ticks(e.init_limit),
         sync_ms,
         packet_limit: max_txn_bytes(c),
+        leader: LeaderOptions {
+            tick_ms: i64::from(c.tick_ms),
+            init_limit: i64::from(e.init_limit),
+            sync_limit: i64::from(e.sync_limit),
+            max_snaps: e.max_concurrent_snap_syncs.max(0) as usize,
+            max_diffs: e.max_concurrent_diff_syncs.max(0) as usize,
+        },
+        sync: SyncPolicy { force_snapshot: e.force_snapshot_sync, snapshot_size_factor: e.snapshot_size_factor },
+        history: HistoryLimits { count: e.commit_log_count.max(1) as usize, ..HistoryLimits::default() },
+        leader_serves: e.leader_serves,
     })
 }
 

@@ -41,6 +41,11 @@ impl ShardId {
 pub enum Origin {
     /// The server itself: there is no reply.
     Server,
+    /// A client of another server, which forwards its requests to this one, the leader.
+    Learner {
+        /// The other server's connection.
+        conn: ConnId,
+    },
     /// A client of this server.
     Local {
         /// The shard that owns the connection.

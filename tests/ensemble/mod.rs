@@ -6,6 +6,7 @@ mod handler;
 mod leader;
 mod learner;
 mod links;
+mod owners;
 mod recorded;
 mod sync_plan;
 mod walks;

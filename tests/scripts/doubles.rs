@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use zabra::oracle::memory::{self, Mail, MemorySockets, MemoryTree};
 use zabra::peer::apply::Cursors;
 use zabra::peer::disk::DiskRequest;
+use zabra::peer::feed::FeedWant;
 use zabra::peer::net::NetWant;
 use zabra::peer::turn::{Streams, TreeAccess};
 use zabra::peer::{self, Append, SnapshotAnswer, SnapshotPart};
@@ -240,6 +241,11 @@ impl peer::turn::Links for TracedMail<'_> {
     fn net(&mut self, want: NetWant) {
         self.journal.say(format!("peer -> net: {want:?}"));
         self.mail.net(want);
+    }
+
+    fn feed(&mut self, want: FeedWant) {
+        self.journal.say(format!("peer -> feeder: {want:?}"));
+        self.mail.feed(want);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::MemoryTree;
 use crate::peer::disk::DiskRequest;
+use crate::peer::feed::FeedWant;
 use crate::peer::net::NetWant;
 use crate::peer::{self, Append, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
@@ -26,6 +27,8 @@ pub struct Mail {
     pub disk: VecDeque<DiskRequest>,
     /// What is wanted of connections to other members.
     pub net: VecDeque<NetWant>,
+    /// What is wanted of the reader of the disk.
+    pub feed: VecDeque<FeedWant>,
     /// Parts of a snapshot for its writer.
     pub snapshot: VecDeque<SnapshotPart>,
     /// Answers to requests for a snapshot.
@@ -115,6 +118,10 @@ impl peer::turn::Links for Mail {
 
     fn net(&mut self, want: NetWant) {
         self.net.push_back(want);
+    }
+
+    fn feed(&mut self, want: FeedWant) {
+        self.feed.push_back(want);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {

@@ -58,6 +58,10 @@ fn ensemble() -> EnsembleOptions {
         init_ms: 10_000,
         sync_ms: 5000,
         packet_limit: LIMIT,
+        leader: Default::default(),
+        sync: Default::default(),
+        history: Default::default(),
+        leader_serves: true,
     }
 }
 
@@ -89,7 +93,8 @@ impl Observer {
         let epochs = epoch::load(&mut disk.clone(), Zxid::ZERO).unwrap();
         let mut w = World::on(tree, &[]);
         let options = PeerOptions { me: ME, ..options() };
-        let peer = Peer::member(options, ensemble(), epochs, &w.tree.read(), &[], w.now);
+        let found = Found { epochs, recent: Default::default(), chain: Zxid::ZERO };
+        let peer = Peer::member(options, ensemble(), found, &w.tree.read(), &[], w.now);
         w.turn = PeerTurn::new(peer, Zxid::ZERO, Bounds::default());
         let writer = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());

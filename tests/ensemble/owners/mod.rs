@@ -1,0 +1,151 @@
+//! Whole owners of members together: they elect, bring each other up to date, and broadcast. The clients' part and the network
+//! are the test's; the simulator does the same with more faults.
+
+mod world;
+
+use world::World;
+use zabra::proto::{CreateRequest, Request};
+use zabra::types::{Acl, ConnId, Op, SessionId};
+use zabra::zab::history::HistoryLimits;
+
+const SEEDS: u64 = 12;
+
+fn create(path: &str, bytes: usize) -> Vec<u8> {
+    let data = vec![7; bytes];
+    let acl = vec![Acl::world_all()].into();
+    let create = CreateRequest { path: path.into(), data: Some(&data), acl, flags: 0, ttl_ms: None };
+    Request::Create(create).body(Op::CREATE)
+}
+
+/// A client with a session.
+struct Client {
+    at: usize,
+    conn: ConnId,
+    session: SessionId,
+}
+
+impl Client {
+    fn new(w: &mut World, at: usize) -> Client {
+        let conn = w.connect_client(at);
+        let session = w.session_of(at, conn);
+        Client { at, conn, session }
+    }
+
+    /// Creates a znode and waits for the answer.
+    fn create(&self, w: &mut World, path: &str) {
+        let cxid = w.write_as(self.at, self.conn, self.session, Op::CREATE, create(path, 10));
+        w.until("an answer", |w| w.answer(self.at, self.conn, cxid).is_some());
+        assert_eq!(w.answer(self.at, self.conn, cxid), Some(0), "{path}");
+    }
+}
+
+/// All members run and serve.
+fn started(seed: u64, voters: i64, observers: i64, history: HistoryLimits) -> World {
+    let mut w = World::new(seed, voters, observers, history);
+    (0..w.nodes.len()).for_each(|n| w.start(n));
+    w.until("a leader", World::all_serve);
+    w
+}
+
+#[test]
+fn clients_of_every_member_write_and_everybody_has_it() {
+    for seed in 0..SEEDS {
+        let mut w = started(seed, 3, 1, HistoryLimits::default());
+        assert_eq!(w.leaders().len(), 1);
+        for at in 0..4 {
+            let client = Client::new(&mut w, at);
+            client.create(&mut w, &format!("/by{at}"));
+            assert!(w.has(at, &format!("/by{at}")), "who wrote sees it");
+        }
+        w.until("the same everywhere", World::all_agree);
+        assert!((0..4).all(|n| (0..4).all(|at| w.has(n, &format!("/by{at}")))), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_leader_that_dies_is_followed_by_another_and_nothing_acknowledged_is_lost() {
+    for seed in 0..SEEDS {
+        let mut w = started(seed, 3, 0, HistoryLimits::default());
+        let first = w.leaders()[0];
+        let client = Client::new(&mut w, (first + 1) % 3);
+        client.create(&mut w, "/before");
+        w.kill(first, seed % 2 == 0);
+        w.until("nobody serves without it", |w| !w.nodes[client.at].serves);
+        w.until("another leader", |w| (0..3).filter(|n| *n != first).all(|n| w.nodes[n].serves));
+        let conn = w.resume(client.at, client.session);
+        w.until("the session goes on", |w| w.nodes[client.at].resumed.contains(&(conn, true)));
+        let client = Client { conn, ..client };
+        client.create(&mut w, "/after");
+        w.start(first);
+        w.until("it follows", |w| w.nodes[first].serves && w.all_agree());
+        assert!(w.has(first, "/before") && w.has(first, "/after"), "seed {seed}");
+        assert_ne!(w.leaders(), [first]);
+    }
+}
+
+/// Missing a few transactions is made up from memory, more from the log, and everything by a snapshot.
+#[test]
+fn a_member_that_was_away_is_brought_up_to_date() {
+    for (seed, count, wiped) in (0..SEEDS).flat_map(|seed| [(seed, 500, false), (seed, 3, false), (seed, 3, true)]) {
+        let mut w = started(seed, 3, 1, HistoryLimits { count, ..HistoryLimits::default() });
+        let leader = w.leaders()[0];
+        let client = Client::new(&mut w, leader);
+        client.create(&mut w, "/one");
+        w.until("the same everywhere", World::all_agree);
+        let away = if seed % 2 == 0 { 3 } else { (leader + 1) % 3 };
+        w.kill(away, true);
+        if wiped {
+            w.wipe(away);
+        }
+        (0..20).for_each(|i| client.create(&mut w, &format!("/n{i}")));
+        w.start(away);
+        w.until("it is up to date", |w| w.nodes[away].serves && w.all_agree());
+        client.create(&mut w, "/last");
+        w.until("the same everywhere", World::all_agree);
+        assert!(w.has(away, "/one") && w.has(away, "/n19") && w.has(away, "/last"), "seed {seed}");
+    }
+}
+
+/// A leader that is cut off goes on proposing; what only it has is forgotten.
+#[test]
+fn what_was_never_committed_is_gone_after_all() {
+    for seed in 0..SEEDS {
+        let mut w = started(seed, 3, 0, HistoryLimits::default());
+        let old = w.leaders()[0];
+        let client = Client::new(&mut w, old);
+        client.create(&mut w, "/committed");
+        w.isolate(old);
+        let cxid = w.write_as(old, client.conn, client.session, Op::CREATE, create("/lost", 10));
+        w.until("another leader", |w| {
+            (0..3).filter(|n| *n != old).all(|n| w.nodes[n].serves && w.last(n).0 > 0) && {
+                w.leaders().iter().any(|n| *n != old)
+            }
+        });
+        assert_eq!(w.answer(old, client.conn, cxid), None, "a minority tells nobody of a write");
+        let other = Client::new(&mut w, (old + 1) % 3);
+        other.create(&mut w, "/new");
+        w.heal();
+        w.until("the old leader follows", |w| w.nodes[old].serves && w.all_agree());
+        assert!(w.has(old, "/committed") && w.has(old, "/new") && !w.has(old, "/lost"), "seed {seed}");
+    }
+}
+
+/// A session belongs to the member that its client came to last.
+#[test]
+fn a_session_moves_between_members() {
+    for seed in 0..SEEDS {
+        let mut w = started(seed, 3, 0, HistoryLimits::default());
+        let client = Client::new(&mut w, 0);
+        client.create(&mut w, "/a");
+        let conn = w.resume(1, client.session);
+        w.until("it is resumed", |w| w.nodes[1].resumed.contains(&(conn, true)));
+        let moved = Client { at: 1, conn, session: client.session };
+        moved.create(&mut w, "/b");
+        let late = w.write_as(0, client.conn, client.session, Op::CREATE, create("/late", 1));
+        w.pass(2000);
+        assert!(w.answer(0, client.conn, late).is_none_or(|err| err != 0), "seed {seed}: it has moved away");
+        assert!(!w.has(0, "/late"));
+        let nobody = w.resume(2, SessionId(12345));
+        w.until("it is refused", |w| w.nodes[2].resumed.contains(&(nobody, false)));
+    }
+}

@@ -1,0 +1,508 @@
+//! Owners of members in one thread, each with its log, disk, snapshot writer and reader of the disk. The test stands in for the
+//! network and the shards. Who works next is a choice of the seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zabra::jute::Reader;
+use zabra::limits::LEARNER_CHUNK;
+use zabra::oracle::memory::{Mail, MemoryLog, MemoryTree};
+use zabra::oracle::replica::SMALL;
+use zabra::oracle::test_disk::TestDisk;
+use zabra::peer::disk::DiskJobs;
+use zabra::peer::feed::FeedAnswer;
+use zabra::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
+use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
+use zabra::peer::{EnsembleOptions, Found, Input, Peer, PeerOptions, SweepOptions};
+use zabra::pipeline::WriteRequest;
+use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
+use zabra::pipeline::prep::PrepOptions;
+use zabra::proto::ReplyHeader;
+use zabra::quorum::{Member, Members, Role};
+use zabra::tree::TreeOptions;
+use zabra::txnlog::epoch;
+use zabra::txnlog::feed::Feeder;
+use zabra::txnlog::log::{Log, RunOptions};
+use zabra::txnlog::recovery::RecoveryOptions;
+use zabra::txnlog::restore::recover_tree;
+use zabra::txnlog::snapshot::SnapshotOptions;
+use zabra::txnlog::snapshotter::{Snapshotter, first_snapshot};
+use zabra::txnlog::writer::LogWriter;
+use zabra::types::{ConnId, Cxid, Now, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use zabra::watch::Interest;
+use zabra::zab::election::{Electorate, Timing};
+use zabra::zab::history::HistoryLimits;
+
+pub const SHARD: ShardId = ShardId(0);
+
+/// One end of a connection between members.
+struct End {
+    node: usize,
+    other: ConnId,
+    /// The term, of a connection of the quorum port.
+    term: Option<Term>,
+    /// On the way to this end.
+    arriving: VecDeque<Bytes>,
+    /// The other end has closed.
+    is_ending: bool,
+    reads: bool,
+}
+
+/// The process of a member.
+struct Process {
+    tree: MemoryTree,
+    mail: Mail,
+    turn: PeerTurn,
+    log: MemoryLog<LogWriter<TestDisk>>,
+    snapshots: Snapshotter<TestDisk>,
+    feeder: Feeder<TestDisk>,
+    /// The term that accepts learners.
+    listens: Option<Term>,
+}
+
+/// A member.
+pub struct Node {
+    id: ServerId,
+    disk: TestDisk,
+    process: Option<Process>,
+    pub serves: bool,
+    /// Outcomes for this member's clients since the test last looked.
+    pub told: Vec<(ConnId, Outcome)>,
+    pub resumed: Vec<(ConnId, bool)>,
+}
+
+pub struct World {
+    pub rng: fastrand::Rng,
+    pub now: Now,
+    pub nodes: Vec<Node>,
+    ends: BTreeMap<ConnId, End>,
+    electorate: Electorate,
+    /// No bytes pass between these two.
+    cut: Vec<(usize, usize)>,
+    conns: u64,
+    cxid: i32,
+    history: HistoryLimits,
+}
+
+fn options(me: ServerId) -> PeerOptions {
+    PeerOptions {
+        me,
+        tick_ms: 2000,
+        prep: PrepOptions::default(),
+        sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
+        shards: 1,
+    }
+}
+
+impl World {
+    /// `voters` members that vote, and then `observers`. They are not started.
+    pub fn new(seed: u64, voters: i64, observers: i64, history: HistoryLimits) -> World {
+        let line = |id: i64| format!("host{id}:1:2{}", if id > voters { ":observer" } else { "" });
+        let ids = 1..=voters + observers;
+        let members = ids.clone().map(|id| (ServerId(id), Member::parse(&line(id)).unwrap())).collect();
+        let electorate = Electorate { members: Arc::new(Members::majority(members, Zxid::ZERO).unwrap()), next: None };
+        let node = |id| Node {
+            id: ServerId(id),
+            disk: TestDisk::new(),
+            process: None,
+            serves: false,
+            told: Vec::new(),
+            resumed: Vec::new(),
+        };
+        World {
+            rng: fastrand::Rng::with_seed(seed),
+            now: Now { mono_ms: 100_000, wall_ms: 1_700_000_000_000, mono_ns: 0 },
+            nodes: ids.map(node).collect(),
+            ends: BTreeMap::new(),
+            electorate,
+            cut: Vec::new(),
+            conns: 0,
+            cxid: 0,
+            history,
+        }
+    }
+
+    fn ensemble(&self, id: ServerId) -> EnsembleOptions {
+        let role = self.electorate.members.get(id).map_or(Role::Participant, |member| member.role);
+        EnsembleOptions {
+            role,
+            electorate: self.electorate.clone(),
+            timing: Timing::default(),
+            all_addresses: false,
+            hello_timeout_ms: 1000,
+            init_ms: 20_000,
+            sync_ms: 10_000,
+            packet_limit: 1 << 20,
+            leader: Default::default(),
+            sync: Default::default(),
+            history: self.history,
+            leader_serves: true,
+        }
+    }
+
+    /// Starts a member on what its disk has.
+    pub fn start(&mut self, n: usize) {
+        let (id, disk) = (self.nodes[n].id, self.nodes[n].disk.clone());
+        let recovery = RecoveryOptions { keep_last: self.history.count, ..RecoveryOptions::default() };
+        let recovered = recover_tree(&mut disk.clone(), &mut disk.clone(), TreeOptions::default(), recovery).unwrap();
+        let tree = recovered.state;
+        if recovered.fresh {
+            first_snapshot(&mut disk.clone(), &tree, SnapshotOptions::default()).unwrap();
+        }
+        let last = tree.last_zxid();
+        let epochs = epoch::load(&mut disk.clone(), last).unwrap();
+        let chain = match &recovered.report.snapshot {
+            Some(name) => Zxid(i64::from_str_radix(name.split('.').nth(1).unwrap(), 16).unwrap()),
+            None => last,
+        };
+        let mut sessions: Vec<(SessionId, i32)> = recovered.sessions.into_iter().collect();
+        sessions.sort_unstable();
+        let found = Found { epochs, recent: recovered.tail, chain };
+        let peer = Peer::member(options(id), self.ensemble(id), found, &tree, &sessions, self.now);
+        let writer = LogWriter::new(disk.clone(), last, SMALL);
+        let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
+        let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
+        let mut process = Process {
+            tree: MemoryTree::new(tree, 1, Arc::new(Interest::new())),
+            mail: Mail::new(1),
+            turn: PeerTurn::new(peer, last, Bounds::default()),
+            log: MemoryLog::with_jobs(Log::new(writer, RunOptions::default(), 1), perform),
+            snapshots: Snapshotter::new(disk.clone(), SnapshotOptions::default()),
+            feeder: Feeder::new(disk.clone(), disk, LEARNER_CHUNK),
+            listens: None,
+        };
+        process.turn.start(self.now, &process.tree, &mut process.mail);
+        self.nodes[n].process = Some(process);
+        self.after_turn(n);
+    }
+
+    /// The process ends; with `power`, its disk loses what was not synced.
+    pub fn kill(&mut self, n: usize, power: bool) {
+        self.nodes[n].process = None;
+        self.nodes[n].serves = false;
+        let gone: Vec<ConnId> = self.ends.iter().filter(|(_, end)| end.node == n).map(|(conn, _)| *conn).collect();
+        gone.into_iter().for_each(|conn| self.close(conn));
+        match power {
+            true => self.nodes[n].disk.power_cycle(self.rng.u64(..)),
+            false => self.nodes[n].disk.restart(),
+        }
+    }
+
+    /// The member's directory is emptied.
+    pub fn wipe(&mut self, n: usize) {
+        assert!(self.nodes[n].process.is_none());
+        self.nodes[n].disk = TestDisk::new();
+    }
+
+    /// From now on nothing passes between a member and the others.
+    pub fn isolate(&mut self, n: usize) {
+        self.cut = (0..self.nodes.len()).filter(|other| *other != n).map(|other| (n, other)).collect();
+    }
+
+    /// Everything passes again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.cut.contains(&(a, b)) || self.cut.contains(&(b, a))
+    }
+
+    /// One step of a member that the seed chooses: its log thread, its snapshot writer, its reader, or its core.
+    pub fn step(&mut self) {
+        let n = self.rng.usize(..self.nodes.len());
+        match self.rng.u32(..6) {
+            0 => self.log_step(n),
+            1 => self.disk_step(n),
+            2 | 3 => self.deliver(),
+            _ => self.turn(n),
+        }
+    }
+
+    /// Everybody works for `ms` milliseconds.
+    pub fn pass(&mut self, ms: i64) {
+        for _ in 0..ms / 20 {
+            self.now.mono_ms += 20;
+            self.now.wall_ms += 20;
+            (0..40 * self.nodes.len()).for_each(|_| self.step());
+        }
+    }
+
+    /// Everybody works until this is true.
+    pub fn until(&mut self, what: &str, mut is_true: impl FnMut(&World) -> bool) {
+        for _ in 0..3000 {
+            if is_true(self) {
+                return;
+            }
+            self.pass(20);
+        }
+        panic!("never: {what}");
+    }
+
+    fn turn(&mut self, n: usize) {
+        let now = self.now;
+        let Some(process) = &mut self.nodes[n].process else { return };
+        process.turn.turn(now, &process.tree, &mut process.mail);
+        process.turn.check(&process.tree.read());
+        self.after_turn(n);
+    }
+
+    fn after_turn(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let Some(process) = &mut node.process else { return };
+        process.mail.appended.drain(..).for_each(|burst| process.log.send(&burst));
+        process.mail.disk.drain(..).for_each(|request| process.log.ask(request));
+        for message in process.mail.take_stream(SHARD) {
+            match message {
+                ToShard::Suspend => {
+                    node.serves = false;
+                    process.mail.inbox.push_back(Input::FromShard(ToPeer::Suspended { shard: SHARD }));
+                }
+                ToShard::Serve => node.serves = true,
+                ToShard::Applied(Entry { outcome: Some(outcome), .. }) => node.told.push(outcome),
+                ToShard::Resumed { conn, session } => node.resumed.push((conn, session.is_some())),
+                _ => {}
+            }
+        }
+        let wants: Vec<NetWant> = process.mail.net.drain(..).collect();
+        wants.into_iter().for_each(|want| self.net(n, want));
+    }
+
+    fn log_step(&mut self, n: usize) {
+        let now = self.now;
+        let Some(process) = &mut self.nodes[n].process else { return };
+        let mut told = Vec::new();
+        process.log.step(now, 0, &mut told).unwrap();
+        process.mail.told.extend(told.into_iter().filter_map(Input::from_log));
+        process.mail.told.extend(process.log.take_answers().into_iter().map(Input::Disk));
+    }
+
+    fn disk_step(&mut self, n: usize) {
+        let now = self.now;
+        let Some(process) = &mut self.nodes[n].process else { return };
+        if let Some(part) = process.mail.snapshot.pop_front() {
+            process.mail.told.extend(process.snapshots.take(now, part).unwrap().map(Input::from));
+        }
+        if let Some(want) = process.mail.feed.pop_front() {
+            match want.ask {
+                None => process.feeder.forget(want.conn),
+                Some(ask) => {
+                    let result = process.feeder.answer(want.conn, ask).map_err(|why| why.to_string());
+                    process.mail.told.push_back(Input::Fed(FeedAnswer { conn: want.conn, result }));
+                }
+            }
+        }
+    }
+}
+
+/// The network.
+impl World {
+    fn tell(&mut self, n: usize, event: NetEvent) {
+        if let Some(process) = &mut self.nodes[n].process {
+            process.mail.inbox.push_back(Input::Net(event));
+        }
+    }
+
+    fn news(&mut self, conn: ConnId, election: ElectionEvent, quorum: QuorumEvent) {
+        let Some(end) = self.ends.get(&conn) else { return };
+        let event = match end.term {
+            None => NetEvent::Election(election),
+            Some(term) => NetEvent::Quorum { term, event: quorum },
+        };
+        self.tell(end.node, event);
+    }
+
+    fn net(&mut self, n: usize, want: NetWant) {
+        match want {
+            NetWant::Election(ElectionWant::Dial { to, .. }) => {
+                let other = to.0 as usize - 1;
+                if self.nodes[other].process.is_none() || self.is_cut(n, other) {
+                    return self.tell(n, NetEvent::Election(ElectionEvent::DialFailed { to }));
+                }
+                let (mine, theirs) = self.connect((n, None), (other, None));
+                self.tell(n, NetEvent::Election(ElectionEvent::Dialed { to, conn: mine }));
+                let from = [127, 0, 0, n as u8 + 1].into();
+                self.tell(other, NetEvent::Election(ElectionEvent::Accepted { conn: theirs, from }));
+            }
+            NetWant::Election(ElectionWant::Write { conn, bytes }) => {
+                self.write(conn, bytes);
+                self.news(conn, ElectionEvent::Written { conn }, QuorumEvent::DialFailed);
+            }
+            NetWant::Quorum { want: QuorumWant::Write { conn, bytes }, .. } => {
+                let bytes_len = bytes.len();
+                self.write(conn, bytes);
+                let left = QuorumEvent::Left { conn, bytes: bytes_len };
+                self.news(conn, ElectionEvent::Written { conn }, left);
+            }
+            NetWant::Election(ElectionWant::Close { conn })
+            | NetWant::Quorum { want: QuorumWant::Close { conn }, .. } => self.close(conn),
+            NetWant::Quorum { want: QuorumWant::Read { conn, reads }, .. } => {
+                self.ends.get_mut(&conn).into_iter().for_each(|end| end.reads = reads);
+            }
+            NetWant::Quorum { term, want: QuorumWant::Listen } => {
+                self.nodes[n].process.as_mut().unwrap().listens = Some(term);
+            }
+            NetWant::Quorum { term, want: QuorumWant::Dial { leader } } => self.dial(n, term, leader),
+            NetWant::Quorum { term, want: QuorumWant::End } => {
+                self.nodes[n].process.as_mut().unwrap().listens = None;
+                let mine = |end: &End| end.node == n && end.term == Some(term);
+                let gone: Vec<ConnId> = self.ends.iter().filter(|(_, end)| mine(end)).map(|(conn, _)| *conn).collect();
+                gone.into_iter().for_each(|conn| self.close(conn));
+            }
+        }
+    }
+
+    fn dial(&mut self, n: usize, term: Term, leader: ServerId) {
+        let other = leader.0 as usize - 1;
+        let listens = self.nodes[other].process.as_ref().and_then(|process| process.listens);
+        let Some(theirs) = listens.filter(|_| !self.is_cut(n, other)) else {
+            return self.tell(n, NetEvent::Quorum { term, event: QuorumEvent::DialFailed });
+        };
+        let (mine, accepted) = self.connect((n, Some(term)), (other, Some(theirs)));
+        self.tell(n, NetEvent::Quorum { term, event: QuorumEvent::Dialed { conn: mine } });
+        self.tell(other, NetEvent::Quorum { term: theirs, event: QuorumEvent::Accepted { conn: accepted } });
+    }
+
+    fn connect(&mut self, a: (usize, Option<Term>), b: (usize, Option<Term>)) -> (ConnId, ConnId) {
+        let (mine, theirs) = (ConnId(self.conns + 1), ConnId(self.conns + 2));
+        self.conns += 2;
+        for ((node, term), conn, other) in [(a, mine, theirs), (b, theirs, mine)] {
+            let (arriving, is_ending, reads) = (VecDeque::new(), false, term.is_none());
+            self.ends.insert(conn, End { node, other, term, arriving, is_ending, reads });
+        }
+        (mine, theirs)
+    }
+
+    fn write(&mut self, conn: ConnId, bytes: Bytes) {
+        let Some(other) = self.ends.get(&conn).map(|end| end.other) else { return };
+        if let Some(end) = self.ends.get_mut(&other) {
+            end.arriving.push_back(bytes);
+        }
+    }
+
+    /// An end is closed: what was sent before may still arrive.
+    fn close(&mut self, conn: ConnId) {
+        let Some(gone) = self.ends.remove(&conn) else { return };
+        if let Some(end) = self.ends.get_mut(&gone.other) {
+            end.is_ending = true;
+        }
+    }
+
+    /// Something arrives on a connection that the seed chooses.
+    fn deliver(&mut self) {
+        let conns: Vec<ConnId> = self.ends.keys().copied().collect();
+        let Some(conn) = self.rng.choice(conns) else { return };
+        let other = self.ends[&conn].other;
+        if !self.ends[&conn].reads {
+            return;
+        }
+        let from = self.ends.get(&other).map(|end| end.node);
+        let end = self.ends.get_mut(&conn).expect("it is there");
+        if from.is_some_and(|from| self.cut.contains(&(from, end.node)) || self.cut.contains(&(end.node, from))) {
+            return;
+        }
+        let Some(mut bytes) = end.arriving.pop_front() else {
+            if end.is_ending {
+                self.news(conn, ElectionEvent::Closed { conn }, QuorumEvent::Closed { conn });
+                self.ends.remove(&conn);
+            }
+            return;
+        };
+        if bytes.len() > 1 && self.rng.u32(..4) == 0 {
+            let rest = bytes.split_off(self.rng.usize(1..bytes.len()));
+            end.arriving.push_front(rest);
+        }
+        let quorum = QuorumEvent::Bytes { conn, bytes: bytes.clone() };
+        self.news(conn, ElectionEvent::Bytes { conn, bytes }, quorum);
+    }
+}
+
+/// The clients.
+impl World {
+    fn shard(&mut self, n: usize, message: ToPeer) {
+        let Some(process) = &mut self.nodes[n].process else { return };
+        process.mail.inbox.push_back(Input::FromShard(message));
+    }
+
+    /// A client of a member asks for a session, on a connection of its own.
+    pub fn connect_client(&mut self, n: usize) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId(self.conns);
+        self.shard(n, ToPeer::NewSession { shard: SHARD, conn, timeout_ms: 30_000, auth: [].into() });
+        conn
+    }
+
+    /// A client wants to resume a session at a member.
+    pub fn resume(&mut self, n: usize, session: SessionId) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId(self.conns);
+        let (shard, timeout_ms) = (SHARD, 30_000);
+        self.shard(n, ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches: true });
+        conn
+    }
+
+    /// A client writes. Returns the number of its request.
+    pub fn write_as(&mut self, n: usize, conn: ConnId, session: SessionId, op: Op, body: Vec<u8>) -> Cxid {
+        self.cxid += 1;
+        let (cxid, origin) = (Cxid(self.cxid), Origin::Local { shard: SHARD, conn });
+        let (body, auth, moved) = (body.into(), [].into(), false);
+        let request = WriteRequest { session, cxid, op, body, auth, moved, origin };
+        self.shard(n, ToPeer::Write { request, behind_read: false, large: None });
+        cxid
+    }
+
+    /// The session that a client was given.
+    pub fn session_of(&mut self, n: usize, conn: ConnId) -> SessionId {
+        let created = |node: &Node| {
+            node.told.iter().find_map(|(asked, outcome)| match outcome {
+                Outcome::SessionCreated { session, .. } if *asked == conn => Some(*session),
+                _ => None,
+            })
+        };
+        self.until("a session", |w| created(&w.nodes[n]).is_some());
+        created(&self.nodes[n]).expect("it is there")
+    }
+
+    /// The error code of the answer to a request, if there is one.
+    pub fn answer(&self, n: usize, conn: ConnId, cxid: Cxid) -> Option<i32> {
+        self.nodes[n].told.iter().find_map(|(asked, outcome)| match outcome {
+            Outcome::Reply(frame) if *asked == conn => {
+                let header = ReplyHeader::read(&mut Reader::new(&frame[4..])).unwrap();
+                (header.xid == cxid.0).then_some(header.err)
+            }
+            _ => None,
+        })
+    }
+}
+
+/// What can be seen.
+impl World {
+    pub fn leaders(&self) -> Vec<usize> {
+        let leads = |node: &Node| node.process.as_ref().is_some_and(|process| process.listens.is_some());
+        (0..self.nodes.len()).filter(|n| leads(&self.nodes[*n])).collect()
+    }
+
+    pub fn has(&self, n: usize, path: &str) -> bool {
+        self.nodes[n].process.as_ref().is_some_and(|process| process.tree.read().get(path).is_some())
+    }
+
+    pub fn last(&self, n: usize) -> Zxid {
+        self.nodes[n].process.as_ref().map_or(Zxid::NONE, |process| process.tree.read().last_zxid())
+    }
+
+    pub fn digest(&self, n: usize) -> u64 {
+        self.nodes[n].process.as_ref().map_or(0, |process| process.tree.read().digest())
+    }
+
+    pub fn all_serve(&self) -> bool {
+        self.nodes.iter().all(|node| node.serves)
+    }
+
+    /// Everybody that runs has the same state.
+    pub fn all_agree(&self) -> bool {
+        let running = (0..self.nodes.len()).filter(|n| self.nodes[*n].process.is_some());
+        let states: Vec<(Zxid, u64)> = running.map(|n| (self.last(n), self.digest(n))).collect();
+        states.windows(2).all(|two| two[0] == two[1])
+    }
+}
