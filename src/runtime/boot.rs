@@ -16,7 +16,7 @@ use super::core::Core;
 use super::core_threads::{self, CoreThread, CoreThreads, Parts};
 use super::cores::{self, Layout};
 use super::disk::FsDir;
-use super::log_thread::{LogEvent, LogThread};
+use super::log_thread::{LogMail, LogThread};
 use super::mailbox::{self, Bell};
 use super::net::{self, Backend, Choice, ListenAddr};
 use super::peer_core::PeerCore;
@@ -25,7 +25,7 @@ use super::shared::{PeerCommand, PeerMail, ShardCommand, ShardMail, Shared, Word
 use super::signals::{Request, Signals};
 use super::start_error::StartError;
 use super::tree_cell::TreeCell;
-use super::{housekeeping, logging, settings, snapshot_thread, thread_dump};
+use super::{housekeeping, logging, member, settings, snapshot_thread, thread_dump};
 use crate::config::{self, Config, ExitCode};
 use crate::peer::Peer;
 use crate::shard::Shard;
@@ -144,7 +144,7 @@ fn layout(config: &Config) -> Result<Layout, StartError> {
     Ok(layout)
 }
 
-fn open_dir(path: &Path, config: &Config) -> Result<FsDir, StartError> {
+pub(super) fn open_dir(path: &Path, config: &Config) -> Result<FsDir, StartError> {
     FsDir::open(path, config.storage.data_dir_autocreate, settings::sync_method(config))
         .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be used: {e}")))
 }
@@ -331,7 +331,10 @@ impl Server {
         let (words_tx, words) = channel::unbounded::<WordRequest>();
         let interest = Arc::new(Interest::new());
         let now = Clock::now();
-        let mut peer = Peer::new(settings::peer(&config, shards), &loaded.tree, &loaded.sessions, now);
+        let peer_options = settings::peer(&config, shards);
+        let bell = Bell::Core(wakers[peer_core].clone());
+        let (net, work) = member::new(&config, peer_options.me, bell)?.map(|member| (member.net, member.work)).unzip();
+        let mut peer = Peer::new(peer_options, &loaded.tree, &loaded.sessions, now);
         peer.remember_digests(&loaded.digests);
         let last = loaded.tree.last_zxid();
         let startup = loaded.took;
@@ -351,12 +354,12 @@ impl Server {
         let thread_error = |e| StartError::new(ExitCode::Unexpected, e);
         let snapshotter = Snapshotter::new(snap, settings::snapshot(&config)).sharing(loaded.room.clone());
         let snapshots = snapshot_thread::start(snapshotter, shared.clone(), parts_rx).map_err(thread_error)?;
-        let (log_events, events) = mailbox::mailbox::<LogEvent>(Bell::Core(wakers[peer_core].clone()));
+        let (log_events, events) = mailbox::mailbox::<LogMail>(Bell::Core(wakers[peer_core].clone()));
         let log = log.with_segments_ahead()?;
         let writer = LogWriter::new(log, last, settings::log(&config)).leaving(loaded.room);
-        let log = LogThread::start(writer, settings::log_thread(&config, loaded.replayed, all_cpus), log_events)
-            .map_err(thread_error)?;
-        let mut peer = Some(PeerCore::new(peer, last, peer_inbox, log, events, parts_tx));
+        let log_options = settings::log_thread(&config, loaded.replayed, all_cpus);
+        let log = LogThread::start(writer, work, log_options, log_events).map_err(thread_error)?;
+        let mut peer = Some(PeerCore::new(peer, last, peer_inbox, (log, events), parts_tx, net));
         let throttles = settings::throttles(&config, shards, now, fastrand::u64(..));
         let mut listeners = listeners.into_iter();
         for (number, handle) in handles.into_iter().enumerate().rev() {

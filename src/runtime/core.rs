@@ -41,7 +41,7 @@ impl Core {
             net.add_listener(listener)?;
         }
         if let Some(peer) = &mut peer {
-            peer.start(Clock::now(), &shared);
+            peer.start(Clock::now(), &mut net, &shared);
         }
         Ok(Core { number, net, shard, peer, shared })
     }
@@ -71,13 +71,13 @@ impl Core {
     fn turn(&mut self, now: Now) -> Option<bool> {
         let Core { number, net, shard, peer, shared } = self;
         shared.turns[*number].fetch_add(1, Ordering::Relaxed);
-        let mut busy = match shard {
-            Some(shard) => shard.turn(now, net, shared, peer.as_mut().map(PeerCore::inbox))?,
-            // Without a shard there are only wake-ups.
-            None => net.reap(&mut |_| ()) > 0,
+        let mut busy = match (&mut *shard, &mut *peer) {
+            (Some(shard), peer) => shard.turn(now, net, shared, peer.as_mut().map(PeerCore::for_shard))?,
+            (None, Some(peer)) => peer.reap(net) > 0,
+            (None, None) => unreachable!("core {number} has neither a shard nor the peer"),
         };
         if let Some(peer) = peer {
-            busy |= peer.turn(now, shared, shard.as_mut().map(ShardCore::stream))?;
+            busy |= peer.turn(now, net, shared, shard.as_mut().map(ShardCore::stream))?;
         }
         Some(busy)
     }

@@ -2,21 +2,20 @@
 //! `Learner.connectToLeader`, with these differences: nothing here waits, every dial has one deadline for all that it
 //! does, and a dead name service or a dead host holds up no other dial.
 //!
-//! Names are looked up at every dial, because a member may have moved, each by a thread of its own: the C library's
-//! lookup may take half a minute. While one runs, further dials of the same server wait for its answer, so there are
-//! no more such threads than servers. Of several addresses the next one is tried when the one before has failed, or
-//! after [`STAGGER_MS`] (as in RFC 8305); the first that answers is taken, and the other attempts are given up.
+//! Names are looked up at every dial, because a member may have moved. While a lookup runs, further dials of the same
+//! server wait for its answer. Of several addresses the next one is tried when the one before has failed, or after
+//! [`STAGGER_MS`] (as in RFC 8305); the first that answers is taken, and the other attempts are given up.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
-use super::mailbox::{Bell, Receiver, Sender, mailbox};
+use super::mailbox::Bell;
 use super::net::{Close, Net};
-use super::threads;
+use super::resolve::Resolver;
 use crate::types::ConnId;
 
 /// When the next address is tried although the one before may still answer, in milliseconds.
@@ -52,12 +51,6 @@ pub enum Outcome<K> {
     },
 }
 
-/// The answer of a lookup.
-struct Found<K> {
-    key: K,
-    result: io::Result<Vec<SocketAddr>>,
-}
-
 /// One dial.
 struct Dial {
     deadline_ms: i64,
@@ -77,28 +70,19 @@ struct Dial {
 pub struct Dialer<K> {
     dials: HashMap<K, Dial>,
     conns: HashMap<ConnId, K>,
-    /// For whom a thread is looking up names, also after the dial's end.
-    looking: HashSet<K>,
-    answers: Receiver<Found<K>>,
-    answer: Sender<Found<K>>,
-    outcomes: Vec<Outcome<K>>,
+    names: Resolver<K>,
+    /// Attempts of dials that another attempt has ended. They are closed in the next turn.
+    late: Vec<ConnId>,
 }
 
 impl<K: Copy + Eq + Hash + Send + 'static> Dialer<K> {
     /// `bell` wakes the core when a name was looked up.
     pub fn new(bell: Bell) -> Dialer<K> {
-        let (answer, answers) = mailbox(bell);
-        Dialer {
-            dials: HashMap::new(),
-            conns: HashMap::new(),
-            looking: HashSet::new(),
-            answers,
-            answer,
-            outcomes: Vec::new(),
-        }
+        Dialer { dials: HashMap::new(), conns: HashMap::new(), names: Resolver::new(bell), late: Vec::new() }
     }
 
-    /// Starts to dial. The outcome comes from [`Dialer::turn`], at the latest `timeout_ms` from now.
+    /// Starts to dial. The outcome comes from [`Dialer::answered`] or from [`Dialer::turn`], at the latest `timeout_ms`
+    /// from now.
     ///
     /// # Panics
     /// If a dial for `key` is under way.
@@ -117,11 +101,8 @@ impl<K: Copy + Eq + Hash + Send + 'static> Dialer<K> {
             None => {
                 dial.is_looking = true;
                 dial.why = "the name service does not answer".to_owned();
-                if !self.looking.contains(&key) {
-                    match look_up(key, target.hosts.clone(), self.answer.clone()) {
-                        Ok(()) => drop(self.looking.insert(key)),
-                        Err(e) => (dial.is_looking, dial.why) = (false, e.to_string()),
-                    }
+                if let Err(e) = self.names.look_up(key, &target.hosts) {
+                    (dial.is_looking, dial.why) = (false, e.to_string());
                 }
             }
         }
@@ -131,7 +112,8 @@ impl<K: Copy + Eq + Hash + Send + 'static> Dialer<K> {
     /// Gives up a dial, if there is one. No outcome comes for it.
     pub fn give_up(&mut self, net: &mut Net, key: K) {
         if let Some(dial) = self.dials.remove(&key) {
-            self.abandon(net, &dial.open);
+            self.forget(&dial);
+            self.close_late(net);
         }
     }
 
@@ -141,52 +123,54 @@ impl<K: Copy + Eq + Hash + Send + 'static> Dialer<K> {
         self.conns.contains_key(&conn)
     }
 
-    /// An attempt was answered.
-    pub fn answered(&mut self, net: &mut Net, now_ms: i64, conn: ConnId, result: Result<(), io::Error>) {
-        let Some(key) = self.conns.remove(&conn) else { return };
+    /// An attempt was answered. Returns the outcome of its dial if the dial has ended with that.
+    pub fn answered(&mut self, conn: ConnId, result: Result<(), io::Error>) -> Option<Outcome<K>> {
+        let key = self.conns.remove(&conn)?;
         let Some(dial) = self.dials.get_mut(&key) else { unreachable!("an attempt outlives its dial") };
         let place = dial.open.iter().position(|(id, _)| *id == conn).expect("an attempt belongs to its dial");
         let (_, address) = dial.open.swap_remove(place);
         match result {
             Ok(()) => {
                 let dial = self.dials.remove(&key).expect("it is there");
-                self.abandon(net, &dial.open);
-                self.outcomes.push(Outcome::Connected { key, conn });
+                self.forget(&dial);
+                Some(Outcome::Connected { key, conn })
             }
             Err(e) => {
                 dial.why = format!("{address}: {e}");
-                dial.next_ms = now_ms;
+                dial.next_ms = i64::MIN;
+                None
             }
         }
     }
 
-    /// Does what is due and returns the dials that have ended.
+    /// Does what is due and returns the dials that have failed.
     pub fn turn(&mut self, net: &mut Net, now_ms: i64) -> Vec<Outcome<K>> {
-        while let Some(Found { key, result }) = self.answers.pop() {
-            self.looking.remove(&key);
+        while let Some((key, result)) = self.names.answer() {
             let Some(dial) = self.dials.get_mut(&key).filter(|dial| dial.is_looking) else { continue };
             dial.is_looking = false;
             match result {
-                Ok(addresses) => (dial.left, dial.why) = (addresses.into(), "its name has no address".to_owned()),
+                Ok(mut addresses) => {
+                    addresses.truncate(MAX_TARGETS);
+                    (dial.left, dial.why) = (addresses.into(), "its name has no address".to_owned());
+                }
                 Err(e) => dial.why = e.to_string(),
             }
         }
         let due: Vec<K> = self.dials.iter().filter(|(_, dial)| dial.due_ms() <= now_ms).map(|(key, _)| *key).collect();
-        for key in due {
-            self.go_on(net, now_ms, key);
-        }
-        std::mem::take(&mut self.outcomes)
+        let failed = due.into_iter().filter_map(|key| self.go_on(net, now_ms, key)).collect();
+        self.close_late(net);
+        failed
     }
 
     /// When [`Dialer::turn`] is due, in milliseconds of the monotonic clock. It is due whenever the bell has rung, too.
     pub fn deadline_ms(&self) -> Option<i64> {
         let first = self.dials.values().map(Dial::due_ms).min();
-        if self.outcomes.is_empty() { first } else { Some(i64::MIN) }
+        if self.late.is_empty() && self.names.is_idle() { first } else { Some(i64::MIN) }
     }
 
     /// Tries the next address, or ends the dial.
-    fn go_on(&mut self, net: &mut Net, now_ms: i64, key: K) {
-        let Some(dial) = self.dials.get_mut(&key) else { return };
+    fn go_on(&mut self, net: &mut Net, now_ms: i64, key: K) -> Option<Outcome<K>> {
+        let dial = self.dials.get_mut(&key)?;
         while now_ms < dial.deadline_ms
             && dial.next_ms <= now_ms
             && let Some(address) = dial.left.pop_front()
@@ -202,22 +186,26 @@ impl<K: Copy + Eq + Hash + Send + 'static> Dialer<K> {
         }
         let is_over = !dial.is_looking && dial.left.is_empty() && dial.open.is_empty();
         if !is_over && now_ms < dial.deadline_ms {
-            return;
+            return None;
         }
         let dial = self.dials.remove(&key).expect("it is there");
+        self.forget(&dial);
         let why = match dial.open.last() {
             Some((_, address)) => format!("{address} does not answer"),
             None => dial.why,
         };
-        self.abandon(net, &dial.open);
-        self.outcomes.push(Outcome::Failed { key, why });
+        Some(Outcome::Failed { key, why })
     }
 
-    fn abandon(&mut self, net: &mut Net, attempts: &[(ConnId, SocketAddr)]) {
-        for (conn, _) in attempts {
+    fn forget(&mut self, dial: &Dial) {
+        for (conn, _) in &dial.open {
             self.conns.remove(conn);
-            net.close(*conn, Close::Abort);
+            self.late.push(*conn);
         }
+    }
+
+    fn close_late(&mut self, net: &mut Net) {
+        self.late.drain(..).for_each(|conn| net.close(conn, Close::Abort));
     }
 }
 
@@ -241,23 +229,6 @@ fn known(target: &Target) -> Option<Vec<SocketAddr>> {
     let mut all: Vec<SocketAddr> = target.hosts.iter().map(address).collect::<Option<_>>()?;
     all.truncate(MAX_TARGETS);
     Some(all)
-}
-
-/// Looks up names in a thread. A name that is not found does not matter if another one is.
-fn look_up<K: Send + 'static>(key: K, hosts: Vec<(String, u16)>, answer: Sender<Found<K>>) -> io::Result<()> {
-    let run = move || {
-        let (mut all, mut error) = (Vec::new(), None);
-        for (host, port) in &hosts {
-            match (host.as_str(), *port).to_socket_addrs() {
-                Ok(found) => all.extend(found),
-                Err(e) => error = Some(io::Error::new(e.kind(), format!("{host}: {e}"))),
-            }
-        }
-        all.truncate(MAX_TARGETS);
-        let result = error.filter(|_| all.is_empty()).map_or(Ok(all), Err);
-        answer.send(Found { key, result });
-    };
-    threads::start("resolve", run).map(drop)
 }
 
 #[cfg(test)]
@@ -293,11 +264,13 @@ mod tests {
                 NetEvent::ConnectFailed { conn, error } => answers.push((conn, Err(error))),
                 _ => {}
             });
+            let mut ended = Vec::new();
             for (conn, result) in answers {
                 assert!(self.dialer.knows(conn), "an attempt of nobody");
-                self.dialer.answered(&mut self.net, self.now_ms, conn, result);
+                ended.extend(self.dialer.answered(conn, result));
             }
-            self.dialer.turn(&mut self.net, self.now_ms)
+            ended.extend(self.dialer.turn(&mut self.net, self.now_ms));
+            ended
         }
 
         fn outcome(&mut self) -> Outcome<u8> {
@@ -413,7 +386,7 @@ mod tests {
             assert_eq!(known(&strangers).unwrap(), [l.local_addr().unwrap(); 2]);
             w.dialer.dial(w.now_ms, 1, &strangers, 1000);
             assert!(matches!(w.outcome(), Outcome::Connected { key: 1, .. }));
-            assert!(w.dialer.looking.is_empty());
+            assert!(!w.dialer.names.is_looking(1));
             l.accept().unwrap();
         }
     }
@@ -422,7 +395,7 @@ mod tests {
     #[test]
     fn a_dead_name_service_costs_one_thread_for_each_server() {
         for mut w in worlds() {
-            w.dialer.looking.insert(1);
+            let answer = w.dialer.names.hold(1);
             for _ in 0..3 {
                 w.dialer.dial(w.now_ms, 1, &target(&[("localhost", 1)]), 1000);
                 assert_eq!(w.turn(), []);
@@ -432,9 +405,9 @@ mod tests {
             }
             let (l, port) = listener();
             w.dialer.dial(w.now_ms, 1, &target(&[("localhost", port)]), 1000);
-            w.dialer.answer.send(Found { key: 1, result: Ok(vec![l.local_addr().unwrap()]) });
+            answer(Ok(vec![l.local_addr().unwrap()]));
             assert!(matches!(w.outcome(), Outcome::Connected { key: 1, .. }));
-            assert!(w.dialer.looking.is_empty());
+            assert!(!w.dialer.names.is_looking(1));
         }
     }
 }

@@ -2,17 +2,18 @@
 //! `SyncRequestProcessor`.
 //!
 //! It takes all queued records, copies them into the log, syncs once and sends `Synced`; what arrives meanwhile is the
-//! next batch. Any failure ends the process: nothing is ever reported as durable that is not on the disk.
+//! next batch. What a member of an ensemble asks of its disk besides is done here, too, in one order with the records.
+//! Loading another tree may take long, and no core waits for that. Any failure ends the process: nothing is ever reported as durable that is not on the disk.
 
 use super::clock::Clock;
 use super::cores;
 use super::fatal;
 use super::mailbox::Sender;
 use super::threads;
+use crate::peer::disk::{DiskAnswer, DiskError, DiskRequest};
 use crate::txnlog::appender::AppenderOptions;
 pub use crate::txnlog::log::{Batch, LogEvent, LogSink};
 use crate::txnlog::log::{Due, Log, LogError, RunOptions};
-use crate::types::Zxid;
 use crossbeam::channel::{self, RecvTimeoutError, TryRecvError};
 use crossbeam::queue::ArrayQueue;
 use std::io;
@@ -48,28 +49,44 @@ impl Default for LogThreadOptions {
     }
 }
 
-/// Work on the sink that is done on the thread, in order with the appends, when everything before it is durable. It
-/// returns the last zxid of the log from then on; an error is fatal.
-pub type Restart<S> = Box<dyn FnOnce(&mut S) -> io::Result<Zxid> + Send>;
+/// Does what is asked of the disk besides appending, on the log's thread: [`DiskJobs::perform`](crate::peer::disk::DiskJobs).
+pub type DiskWork<S> = Box<dyn FnMut(DiskRequest, &mut S) -> Result<DiskAnswer, DiskError> + Send>;
 
-enum Job<S> {
+/// What the thread says.
+#[derive(Debug)]
+pub enum LogMail {
+    /// Of the log.
+    Event(LogEvent),
+    /// The answer to a request. It comes after `Synced` of everything that was appended before the request.
+    Answer(DiskAnswer),
+}
+
+enum Job {
     Append(Batch),
     Roll,
-    Restart { ticket: u64, work: Restart<S> },
+    Ask(DiskRequest),
     Shutdown,
 }
 
 /// The handle of the log thread.
-pub struct LogThread<S> {
-    jobs: channel::Sender<Job<S>>,
+pub struct LogThread {
+    jobs: channel::Sender<Job>,
     spares: Arc<ArrayQueue<Batch>>,
     queued_bytes: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<S: LogSink> LogThread<S> {
-    /// Starts the thread. It sends its events to `events`.
-    pub fn start(sink: S, options: LogThreadOptions, events: Sender<LogEvent>) -> io::Result<LogThread<S>> {
+impl LogThread {
+    /// Starts the thread. It sends its events to `events`. `work` does what a member of an ensemble asks for.
+    ///
+    /// # Errors
+    /// The thread cannot be created.
+    pub fn start<S: LogSink>(
+        sink: S,
+        work: Option<DiskWork<S>>,
+        options: LogThreadOptions,
+        events: Sender<LogMail>,
+    ) -> io::Result<LogThread> {
         let (jobs, queue) = channel::unbounded();
         let spares = Arc::new(ArrayQueue::new(16));
         let queued_bytes = Arc::new(AtomicU64::new(0));
@@ -81,6 +98,7 @@ impl<S: LogSink> LogThread<S> {
         };
         let runner = Runner {
             log: Log::new(sink, run, fastrand::u64(..)),
+            work,
             queue,
             events,
             spares: spares.clone(),
@@ -110,10 +128,10 @@ impl<S: LogSink> LogThread<S> {
         self.job(Job::Roll);
     }
 
-    /// Makes everything queued durable, then runs `work` on the log (truncate it, or continue after an installed
-    /// snapshot), then sends `Restarted` with `ticket`.
-    pub fn restart(&self, ticket: u64, work: Restart<S>) {
-        self.job(Job::Restart { ticket, work });
+    /// Asks for something else, which is done when everything queued is durable. Only for a thread that was started with
+    /// such work.
+    pub fn ask(&self, request: DiskRequest) {
+        self.job(Job::Ask(request));
     }
 
     /// Number of queued bytes that are not yet copied into the log.
@@ -126,7 +144,7 @@ impl<S: LogSink> LogThread<S> {
         self.stop();
     }
 
-    fn job(&self, job: Job<S>) {
+    fn job(&self, job: Job) {
         // The thread ends only by Shutdown or with the process.
         assert!(self.jobs.send(job).is_ok(), "the log thread is gone");
     }
@@ -141,7 +159,7 @@ impl<S: LogSink> LogThread<S> {
     }
 }
 
-impl<S> Drop for LogThread<S> {
+impl Drop for LogThread {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             // Dropped without `shutdown`: what is queued is still written and synced.
@@ -154,8 +172,9 @@ impl<S> Drop for LogThread<S> {
 /// Passes jobs to the state machine and does the disk work that it asks for.
 struct Runner<S> {
     log: Log<S>,
-    queue: channel::Receiver<Job<S>>,
-    events: Sender<LogEvent>,
+    work: Option<DiskWork<S>>,
+    queue: channel::Receiver<Job>,
+    events: Sender<LogMail>,
     spares: Arc<ArrayQueue<Batch>>,
     queued_bytes: Arc<AtomicU64>,
     /// Events of the state machine that were not sent yet.
@@ -181,11 +200,11 @@ impl<S: LogSink> Runner<S> {
         while self.log.end().is_some() {
             self.perform();
         }
-        self.events.send(LogEvent::Stopped);
+        self.events.send(LogMail::Event(LogEvent::Stopped));
     }
 
     /// The next job. While there is none, does what is due, and waits. `None`: all handles are gone.
-    fn next(&mut self) -> Option<Job<S>> {
+    fn next(&mut self) -> Option<Job> {
         loop {
             match self.queue.try_recv() {
                 Ok(job) => return Some(job),
@@ -218,21 +237,14 @@ impl<S: LogSink> Runner<S> {
     }
 
     /// Handles a job; returns false after `Shutdown`.
-    fn handle(&mut self, job: Job<S>) -> bool {
+    fn handle(&mut self, job: Job) -> bool {
         match job {
             Job::Append(batch) => self.append(batch),
             Job::Roll => {
                 self.log.roll();
                 self.work();
             }
-            Job::Restart { ticket, work } => {
-                if self.log.settle().is_some() {
-                    self.perform();
-                }
-                let restarted = self.log.restart(ticket, work, &mut self.told);
-                self.or_fatal(restarted);
-                self.tell();
-            }
+            Job::Ask(request) => self.answer(request),
             Job::Shutdown => return false,
         }
         true
@@ -249,6 +261,22 @@ impl<S: LogSink> Runner<S> {
             // Dropped if enough spare batches are kept.
             let _ = self.spares.push(spare);
         }
+    }
+
+    fn answer(&mut self, request: DiskRequest) {
+        if self.log.settle().is_some() {
+            self.perform();
+        }
+        let Some(work) = &mut self.work else { panic!("{request:?} of a standalone server") };
+        let mut answer = None;
+        let perform = |sink: &mut S| {
+            answer = Some(work(request, sink).map_err(io::Error::other)?);
+            Ok(sink.last())
+        };
+        let done = self.log.restart(0, perform, &mut self.told);
+        self.or_fatal(done);
+        self.tell();
+        answer.into_iter().for_each(|answer| self.events.send(LogMail::Answer(answer)));
     }
 
     /// Runs the state machine until it has nothing to do.
@@ -281,7 +309,7 @@ impl<S: LogSink> Runner<S> {
     }
 
     fn tell(&mut self) {
-        self.told.drain(..).for_each(|event| self.events.send(event));
+        self.told.drain(..).for_each(|event| self.events.send(LogMail::Event(event)));
     }
 
     fn or_fatal<T>(&self, outcome: Result<T, LogError>) -> T {

@@ -1,13 +1,16 @@
-//! The peer on its core: moves messages between [`PeerTurn`] and the mailboxes, the log thread and the snapshot thread.
+//! The peer on its core: moves messages between [`PeerTurn`] and the mailboxes, the log thread, the snapshot thread and the
+//! connections to other servers.
 //! The order of work is decided in `PeerTurn`.
 
 use std::collections::VecDeque;
 
 use crossbeam::channel;
 
-use super::disk::FsDir;
-use super::log_thread::{LogEvent, LogThread};
+use super::log_thread::{LogMail, LogThread};
 use super::mailbox::Receiver;
+use super::net::Net;
+use super::peer_net::PeerNet;
+use super::shard_core::say;
 use super::shared::{PeerCommand, PeerMail, ShardMail, Shared, SnapshotReply};
 use crate::limits;
 use crate::peer::disk::DiskRequest;
@@ -18,15 +21,16 @@ use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
 use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::turn::Letter;
-use crate::txnlog::writer::LogWriter;
 use crate::types::{Now, ShardId, Term, Zxid};
 
 /// The peer and everything that belongs to it on its core.
 pub(super) struct PeerCore {
     turn: PeerTurn,
     mail: Mail,
-    log: LogThread<LogWriter<FsDir>>,
+    log: LogThread,
     snapshots: channel::Sender<SnapshotPart>,
+    /// `None`: a standalone server.
+    net: Option<PeerNet>,
     /// Bit set of the shards that were sent something and not woken yet.
     rung: u64,
 }
@@ -36,7 +40,7 @@ struct Mail {
     inbox: Receiver<PeerMail>,
     /// Messages from a shard on the same core, which need no mailbox.
     local: VecDeque<ToPeer>,
-    log: Receiver<LogEvent>,
+    log: Receiver<LogMail>,
     /// Administrators who wait for a snapshot.
     snapshots: SnapshotRequests<SnapshotReply>,
     /// Commands, handled after the turn.
@@ -49,9 +53,9 @@ impl PeerCore {
         peer: Peer,
         last: Zxid,
         inbox: Receiver<PeerMail>,
-        log: LogThread<LogWriter<FsDir>>,
-        events: Receiver<LogEvent>,
+        (log, events): (LogThread, Receiver<LogMail>),
         snapshots: channel::Sender<SnapshotPart>,
+        net: Option<PeerNet>,
     ) -> PeerCore {
         PeerCore {
             turn: PeerTurn::new(peer, last, Bounds::default()),
@@ -64,13 +68,15 @@ impl PeerCore {
             },
             log,
             snapshots,
+            net,
             rung: 0,
         }
     }
 
     /// To be called before the first turn.
-    pub(super) fn start(&mut self, now: Now, shared: &Shared) {
-        let (turn, mut links) = self.links(shared, None);
+    pub(super) fn start(&mut self, now: Now, net: &mut Net, shared: &Shared) {
+        self.net.iter_mut().for_each(|peers| peers.start(net, now.mono_ms));
+        let (turn, mut links) = self.links(now, net, shared, None);
         turn.start(now, &shared.tree, &mut links);
     }
 
@@ -79,11 +85,14 @@ impl PeerCore {
     pub(super) fn turn(
         &mut self,
         now: Now,
+        net: &mut Net,
         shared: &Shared,
         local: Option<(ShardId, &mut VecDeque<ToShard>)>,
     ) -> Option<bool> {
-        let (turn, mut links) = self.links(shared, local);
+        self.net.iter_mut().for_each(|peers| peers.turn(net, now.mono_ms));
+        let (turn, mut links) = self.links(now, net, shared, local);
         let busy = turn.turn(now, &shared.tree, &mut links);
+        self.net.iter_mut().for_each(|peers| peers.flush(net));
         let commands = !self.mail.commands.is_empty();
         for command in self.mail.commands.drain(..) {
             match command {
@@ -106,34 +115,57 @@ impl PeerCore {
 
     fn links<'a>(
         &'a mut self,
+        now: Now,
+        net: &'a mut Net,
         shared: &'a Shared,
         local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
     ) -> (&'a mut PeerTurn, PeerLinks<'a>) {
-        let PeerCore { turn, mail, log, snapshots, rung } = self;
-        (turn, PeerLinks { mail, log, snapshots, rung, shared, heard_log: false, local })
+        let PeerCore { turn, mail, log, snapshots, net: peers, rung } = self;
+        let peers = peers.as_mut().map(|peers| (peers, net));
+        (turn, PeerLinks { now_ms: now.mono_ms, mail, log, snapshots, peers, rung, shared, heard_log: false, local })
     }
 
-    /// The inbox for a shard on the same core.
-    pub(super) fn inbox(&mut self) -> &mut VecDeque<ToPeer> {
-        &mut self.mail.local
+    /// What a shard on the same core needs: the inbox for it, and the connections to other servers.
+    pub(super) fn for_shard(&mut self) -> (&mut VecDeque<ToPeer>, Option<&mut PeerNet>) {
+        (&mut self.mail.local, self.net.as_mut())
+    }
+
+    /// Takes what arrived on the sockets of a core without a shard. Returns the number of things handled.
+    pub(super) fn reap(&mut self, net: &mut Net) -> usize {
+        match &mut self.net {
+            Some(peers) => net.reap(&mut |event| {
+                if let Some(other) = peers.hear(event) {
+                    say(&other);
+                }
+            }),
+            // There are only wake-ups.
+            None => net.reap(&mut |_| ()),
+        }
     }
 
     /// Whether no message waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.mail.local.is_empty() && self.mail.inbox.is_empty() && self.mail.log.is_empty()
+        self.mail.local.is_empty()
+            && self.mail.inbox.is_empty()
+            && self.mail.log.is_empty()
+            && self.net.as_ref().is_none_or(PeerNet::is_idle)
     }
 
     /// When it needs a turn because of a timer, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
-        self.turn.deadline()
+        let peers = self.net.as_ref().and_then(PeerNet::deadline_ms);
+        [self.turn.deadline(), peers].into_iter().flatten().min()
     }
 }
 
 /// How the peer reaches the other cores and threads.
 struct PeerLinks<'a> {
+    now_ms: i64,
     mail: &'a mut Mail,
-    log: &'a LogThread<LogWriter<FsDir>>,
+    log: &'a LogThread,
     snapshots: &'a channel::Sender<SnapshotPart>,
+    /// `None`: a standalone server.
+    peers: Option<(&'a mut PeerNet, &'a mut Net)>,
     rung: &'a mut u64,
     shared: &'a Shared,
     /// The log's mailbox was found empty in this turn; it is not looked at again.
@@ -144,11 +176,21 @@ struct PeerLinks<'a> {
 impl Links for PeerLinks<'_> {
     fn next(&mut self) -> Option<Input> {
         while !self.heard_log {
-            match self.mail.log.pop().map(Input::from_log) {
-                Some(Some(input)) => return Some(input),
-                Some(None) => {}
+            match self.mail.log.pop() {
+                Some(LogMail::Event(event)) => {
+                    if let Some(input) = Input::from_log(event) {
+                        return Some(input);
+                    }
+                }
+                Some(LogMail::Answer(answer)) => return Some(Input::Disk(answer)),
                 None => self.heard_log = true,
             }
+        }
+        // Before the clients: what other servers say decides what may be committed.
+        if let Some((peers, _)) = &mut self.peers
+            && let Some(event) = peers.next()
+        {
+            return Some(Input::Net(event));
         }
         if let Some(message) = self.mail.local.pop_front() {
             return Some(Input::FromShard(message));
@@ -172,12 +214,12 @@ impl Links for PeerLinks<'_> {
     }
 
     fn disk(&mut self, request: DiskRequest) {
-        // The configuration allows no ensembles yet.
-        panic!("{request:?} of a standalone server");
+        self.log.ask(request);
     }
 
     fn net(&mut self, want: NetWant) {
-        panic!("{want:?} of a standalone server");
+        let Some((peers, net)) = &mut self.peers else { panic!("{want:?} of a standalone server") };
+        peers.want(net, self.now_ms, want);
     }
 
     fn feed(&mut self, want: FeedWant) {

@@ -7,6 +7,7 @@ use super::cores;
 use super::disk::SyncMethod;
 use super::log_thread::LogThreadOptions;
 use super::net::{Backend, ListenAddr, ListenOptions};
+use super::peer_net::PeerNetOptions;
 use crate::auth::Providers;
 use crate::config::{self, Config};
 use crate::peer::{EnsembleOptions, PeerOptions, SweepOptions};
@@ -115,6 +116,24 @@ pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
 /// Most bytes of a transaction, and of the data of a packet between servers.
 fn max_txn_bytes(c: &Config) -> usize {
     c.storage.jute_max_buffer.saturating_add(c.storage.jute_max_buffer_extra) as usize
+}
+
+/// The connections of member `me` to the others.
+pub(super) fn peer_net(c: &Config, me: ServerId, ensemble: &EnsembleOptions) -> PeerNetOptions {
+    let (tick_ms, limits) = (i64::from(c.tick_ms), &c.ensemble);
+    let ticks = match limits.connect_to_learner_master_limit {
+        0 => limits.init_limit,
+        ticks => ticks,
+    };
+    PeerNetOptions {
+        me,
+        members: ensemble.electorate.members.clone(),
+        on_all_ips: limits.quorum_listen_on_all_ips,
+        keepalive: limits.tcp_keep_alive,
+        election_tries: limits.election_port_bind_retry.max(0) as u32,
+        election_dial_ms: i64::from(limits.cnx_timeout_ms.max(1)),
+        leader_dial_ms: (tick_ms * i64::from(ticks)).max(1),
+    }
 }
 
 /// The throttles of one of `shards` shards. What the shards share is created here, once.

@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::fatal::fatal;
 use super::mailbox::Receiver;
 use super::net::{Close, Net, NetEvent};
+use super::peer_net::PeerNet;
 use super::shared::{PeerMail, ShardCommand, ShardMail, Shared, WordRequest};
 use crate::config::ExitCode;
 use crate::peer::Input;
@@ -53,18 +54,19 @@ impl ShardCore {
         }
     }
 
-    /// Runs one turn. `peer` is the inbox of a peer core on the same core. Returns `None` to stop, else whether there
-    /// was work.
+    /// Runs one turn. `peer` is of a peer on the same core: its inbox, and its connections to other servers. Returns `None`
+    /// to stop, else whether there was work.
     pub(super) fn turn(
         &mut self,
         now: Now,
         net: &mut Net,
         shared: &Shared,
-        peer: Option<&mut VecDeque<ToPeer>>,
+        peer: Option<(&mut VecDeque<ToPeer>, Option<&mut PeerNet>)>,
     ) -> Option<bool> {
         let ShardCore { number, turn, clients, mail } = self;
+        let (peer, peers) = peer.map_or((None, None), |(inbox, peers)| (Some(inbox), peers));
         let mut links = ShardLinks { number: *number, mail, shared, peer };
-        let mut sockets = ClientSockets { net, clients, shared };
+        let mut sockets = ClientSockets { net, peers, clients, shared };
         let busy = turn.turn(now, shared.tree.read(), &mut sockets, &mut links);
         if turn.shard().has_unmeasured_reads() {
             turn.shard_mut().measure_reads(Clock::mono_ns().saturating_sub(now.mono_ns) / 1000);
@@ -151,6 +153,8 @@ impl Links for ShardLinks<'_> {
 /// The core's sockets as the shard sees them, after the limits on connections were applied.
 struct ClientSockets<'a> {
     net: &'a mut Net,
+    /// The other connections of this core, if it runs the peer of an ensemble.
+    peers: Option<&'a mut PeerNet>,
     clients: &'a mut Clients,
     shared: &'a Shared,
 }
@@ -165,9 +169,9 @@ impl ClientSockets<'_> {
 
 impl Sockets for ClientSockets<'_> {
     fn reap(&mut self, f: &mut impl FnMut(SocketEvent<'_>)) {
-        let ClientSockets { net, clients, shared } = self;
+        let ClientSockets { net, peers, clients, shared } = self;
         let Clients { addresses, refused } = &mut **clients;
-        net.reap(&mut |event| match event {
+        let mut of_client = |event: NetEvent<'_>| match event {
             NetEvent::Data { conn, bytes } => f(SocketEvent::Data { conn, bytes }),
             NetEvent::Accepted { conn, peer, .. } => match shared.conn_limits.admit(peer.ip()) {
                 Ok(()) => {
@@ -188,7 +192,15 @@ impl Sockets for ClientSockets<'_> {
             }
             NetEvent::Writable { conn } => f(SocketEvent::Writable { conn }),
             other => say(&other),
-        });
+        };
+        match peers {
+            None => net.reap(&mut of_client),
+            Some(peers) => net.reap(&mut |event| {
+                if let Some(event) = peers.hear(event) {
+                    of_client(event);
+                }
+            }),
+        };
         for conn in refused.drain(..) {
             net.close(conn, Close::Graceful);
         }
@@ -226,8 +238,8 @@ impl Sockets for ClientSockets<'_> {
     }
 }
 
-/// Logs an event that belongs to no connection of the shard.
-fn say(event: &NetEvent<'_>) {
+/// Logs an event that belongs to no connection.
+pub(super) fn say(event: &NetEvent<'_>) {
     match event {
         NetEvent::Refused { peer } => {
             tracing::warn!(target: CLIENT_LOG, %peer, "refusing a connection: no room for it");

@@ -312,7 +312,7 @@ impl<S: LogSink> Log<S> {
     ) -> Result<(), LogError> {
         assert!(self.due.is_none() && self.is_done(), "there is work left");
         assert_eq!(self.appender.pending_records(), 0, "records that are not durable");
-        let last = work(&mut self.sink).map_err(failed("truncating or restarting the log"))?;
+        let last = work(&mut self.sink).map_err(failed("what else was asked of the disk"))?;
         assert_eq!(self.sink.last(), last, "the log's end after a restart");
         assert_eq!(self.unsynced, (0, 0), "what a restart would forget");
         self.appender.restarted(last);

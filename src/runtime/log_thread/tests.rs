@@ -2,14 +2,19 @@
 
 use super::*;
 use crate::jute::Put;
+use crate::peer::disk::{DiskDone, DiskJob, DiskJobs};
 use crate::runtime::disk::{FsDir, SyncMethod};
 use crate::runtime::in_own_process;
 use crate::runtime::mailbox::{self, Bell, Receiver};
-use crate::txn::TxnHeader;
+use crate::tree::{Tree, TreeOptions};
+use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};
 use crate::txnlog::disk::Dir;
+use crate::txnlog::recovery::RecoveryOptions;
 use crate::txnlog::scan::LogReader;
+use crate::txnlog::snapshot::SnapshotOptions;
+use crate::txnlog::snapshotter::first_snapshot;
 use crate::txnlog::writer::{LogOptions, LogWriter};
-use crate::types::{Cxid, Op, SessionId};
+use crate::types::{Cxid, Epoch, Op, SessionId, Term, Zxid};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread;
@@ -18,15 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Receives the events.
 struct Ear {
-    events: Receiver<LogEvent>,
+    events: Receiver<LogMail>,
     rung: mpsc::Receiver<()>,
 }
 
 impl Ear {
     fn next(&self) -> LogEvent {
+        match self.mail() {
+            LogMail::Event(event) => event,
+            LogMail::Answer(answer) => panic!("{answer:?}"),
+        }
+    }
+
+    fn mail(&self) -> LogMail {
         loop {
-            if let Some(e) = self.events.pop() {
-                return e;
+            if let Some(mail) = self.events.pop() {
+                return mail;
             }
             self.rung.recv_timeout(PATIENCE).expect("no event");
         }
@@ -49,7 +61,7 @@ impl Ear {
     }
 }
 
-fn ear() -> (Sender<LogEvent>, Ear) {
+fn ear() -> (Sender<LogMail>, Ear) {
     let (ring, rung) = mpsc::channel();
     let ring = Mutex::new(ring);
     let bell = Bell::Call(Arc::new(move || {
@@ -69,7 +81,7 @@ fn payload(zxid: i64, b: &mut Vec<u8>) {
     b.put_i32(zxid as i32);
 }
 
-fn batch<S: LogSink>(t: &LogThread<S>, zxids: impl IntoIterator<Item = i64>) -> Batch {
+fn batch(t: &LogThread, zxids: impl IntoIterator<Item = i64>) -> Batch {
     let mut b = t.batch();
     for z in zxids {
         b.push_with(Zxid(z), |bytes| payload(z, bytes));
@@ -99,7 +111,7 @@ fn records_reach_the_files_before_they_are_told_durable() {
         let dir = FsDir::open(tmp.path(), false, sync).unwrap();
         let (tx, ear) = ear();
         let writer = LogWriter::new(dir, Zxid::ZERO, options());
-        let t = LogThread::start(writer, LogThreadOptions::default(), tx).unwrap();
+        let t = LogThread::start(writer, None, LogThreadOptions::default(), tx).unwrap();
         t.append(batch(&t, 1..=3));
         ear.durable(3);
         assert_eq!(read(tmp.path(), "log.1"), [1, 2, 3], "{sync:?}");
@@ -125,7 +137,7 @@ fn rolls_find_their_segments_ready_and_leave_nothing_behind() {
     let (tx, ear) = ear();
     let appender = AppenderOptions { snap_count: 16, ..AppenderOptions::default() };
     let thread = LogThreadOptions { appender, ..LogThreadOptions::default() };
-    let t = LogThread::start(LogWriter::new(dir, Zxid::ZERO, options()), thread, tx).unwrap();
+    let t = LogThread::start(LogWriter::new(dir, Zxid::ZERO, options()), None, thread, tx).unwrap();
     let mut rolls = 0;
     for z in 1..=200 {
         t.append(batch(&t, [z]));
@@ -149,20 +161,91 @@ fn rolls_find_their_segments_ready_and_leave_nothing_behind() {
     assert_eq!(all, (1..=200).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_restart_comes_after_what_was_queued_and_the_next_epoch_after_it() {
-    let tmp = tempfile::tempdir().unwrap();
-    let dir = FsDir::open(tmp.path(), false, SyncMethod::default()).unwrap();
+/// A creation of `/zxid`.
+fn create(zxid: i64, b: &mut Vec<u8>) {
+    let kind = CreateKind::Plain { ephemeral: false };
+    TxnHeader { session: SessionId(7), cxid: Cxid(1), zxid: Zxid(zxid), time_ms: 5, op: Op::CREATE }.put(b);
+    Txn::Create(CreateTxn { path: format!("/{zxid}"), data: None, acl: None, kind, parent_cversion: -1 }).put(b);
+}
+
+/// The thread of a member of an ensemble, in an empty directory.
+fn of_member(at: &std::path::Path) -> (LogThread, Ear) {
+    let open = || FsDir::open(at, false, SyncMethod::default()).unwrap();
+    first_snapshot(&mut open(), &Tree::new(TreeOptions::default()), SnapshotOptions::default()).unwrap();
+    let mut jobs = DiskJobs::new(open(), TreeOptions::default(), RecoveryOptions::default());
+    let work: DiskWork<LogWriter<FsDir>> = Box::new(move |request, log| jobs.perform(request, log));
     let (tx, ear) = ear();
-    let t = LogThread::start(LogWriter::new(dir, Zxid::ZERO, options()), LogThreadOptions::default(), tx).unwrap();
-    t.append(batch(&t, 1..=2));
-    let to = Zxid(0x1_0000_0000);
-    t.restart(9, Box::new(move |w| w.restart_at(to).map(|()| to)));
-    t.append(batch(&t, [0x1_0000_0001]));
-    ear.durable(2);
-    assert_eq!(ear.next(), LogEvent::Restarted { ticket: 9, last: to });
-    ear.durable(0x1_0000_0001);
-    assert_eq!(read(tmp.path(), "log.100000001"), [0x1_0000_0001]);
+    let writer = LogWriter::new(open(), Zxid::ZERO, options());
+    (LogThread::start(writer, Some(work), LogThreadOptions::default(), tx).unwrap(), ear)
+}
+
+#[test]
+fn requests_are_answered_after_what_was_appended_before_them_is_durable() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (t, ear) = of_member(tmp.path());
+    let ask = |job| t.ask(DiskRequest { term: Term(0), job });
+    let append = |zxids: std::ops::RangeInclusive<i64>| {
+        let mut batch = t.batch();
+        zxids.for_each(|z| batch.push_with(Zxid(z), |bytes| create(z, bytes)));
+        t.append(batch);
+    };
+    ask(DiskJob::SaveAccepted(Epoch(1)));
+    append(1..=3);
+    ask(DiskJob::SaveCurrent(Epoch(1)));
+    append(4..=5);
+    ask(DiskJob::Truncate(Zxid(4)));
+    append(0x1_0000_0001..=0x1_0000_0002);
+    let mut said = Vec::new();
+    while said.last().is_none_or(|last| last != "durable 0x100000002") {
+        said.push(match ear.mail() {
+            LogMail::Event(LogEvent::Synced { zxid, .. }) => format!("durable {zxid}"),
+            // An end of what was asked for, which the answer tells.
+            LogMail::Event(LogEvent::Restarted { .. }) => continue,
+            LogMail::Event(other) => panic!("{other:?}"),
+            LogMail::Answer(answer) => match answer.done {
+                DiskDone::SavedAccepted(epoch) => format!("accepted {}", epoch.0),
+                DiskDone::SavedCurrent(epoch) => format!("current {}", epoch.0),
+                DiskDone::Truncated(loaded) => {
+                    let nodes = (3..=5).map(|n| loaded.tree.get(&format!("/{n}")).is_some());
+                    format!("cut at {} {:?}", loaded.tree.last_zxid(), nodes.collect::<Vec<_>>())
+                }
+                other => panic!("{other:?}"),
+            },
+        });
+        // Syncs of single records may be told before that of the last one.
+        let [.., before, last] = &said[..] else { continue };
+        if before.starts_with("durable") && last.starts_with("durable") {
+            said.remove(said.len() - 2);
+        }
+    }
+    let cut = "cut at 0x4 [true, true, false]";
+    let order = ["accepted 1", "durable 0x3", "current 1", "durable 0x5", cut, "durable 0x100000002"];
+    assert_eq!(said, order);
+    t.shutdown();
+    assert_eq!(read(tmp.path(), "log.100000001"), [0x1_0000_0001, 0x1_0000_0002]);
+}
+
+#[test]
+fn a_request_that_cannot_be_done_ends_the_process() {
+    let said = in_own_process!("asks_for_the_impossible", fatal::TXN_LOG);
+    assert!(said.contains("failed: the currentEpoch: the device is gone (log: a gate)"), "{said}");
+    assert!(!said.contains("answered"), "{said}");
+}
+
+#[test]
+#[ignore = "run by a_request_that_cannot_be_done_ends_the_process"]
+fn asks_for_the_impossible() {
+    let (_permit, permits) = mpsc::channel();
+    let (syncing, _began) = mpsc::channel();
+    let gone = |_, _: &mut Gate| {
+        let error = io::Error::other("the device is gone");
+        Err(DiskError::Io { what: "the currentEpoch", error })
+    };
+    let (tx, ear) = ear();
+    let gate = Gate { last: Zxid::ZERO, permits, syncing };
+    let t = LogThread::start(gate, Some(Box::new(gone)), LogThreadOptions::default(), tx).unwrap();
+    t.ask(DiskRequest { term: Term(0), job: DiskJob::SaveCurrent(Epoch(1)) });
+    eprintln!("answered {:?}", ear.mail());
 }
 
 /// A sink whose syncs wait for a permit, and then succeed or fail as the permit says.
@@ -209,13 +292,13 @@ impl LogSink for Gate {
     }
 }
 
-type Gated = (LogThread<Gate>, Ear, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Zxid>);
+type Gated = (LogThread, Ear, mpsc::Sender<io::Result<()>>, mpsc::Receiver<Zxid>);
 
 fn gated(options: LogThreadOptions) -> Gated {
     let (permit, permits) = mpsc::channel();
     let (syncing, began) = mpsc::channel();
     let (tx, ear) = ear();
-    let t = LogThread::start(Gate { last: Zxid::ZERO, permits, syncing }, options, tx).unwrap();
+    let t = LogThread::start(Gate { last: Zxid::ZERO, permits, syncing }, None, options, tx).unwrap();
     (t, ear, permit, began)
 }
 

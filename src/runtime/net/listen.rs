@@ -77,6 +77,14 @@ pub fn listen(addr: ListenAddr, options: &ListenOptions) -> Result<TcpListener, 
     listen_within(addr, options, PATIENCE)
 }
 
+/// Opens a listening socket without waiting: on a core nothing may block.
+///
+/// # Errors
+/// As [`listen`] has them.
+pub fn listen_now(addr: ListenAddr, options: &ListenOptions) -> Result<TcpListener, BindError> {
+    listen_within(addr, options, Duration::ZERO)
+}
+
 /// Like [`listen`], but waits for another time.
 pub(super) fn listen_within(
     addr: ListenAddr,

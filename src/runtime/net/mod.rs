@@ -37,7 +37,7 @@ mod waker;
 
 pub use error::NetError;
 pub use event::{Backend, Close, NetEvent, NetOptions, NetStats, Parked};
-pub use listen::{BindError, ListenAddr, ListenOptions, listen};
+pub use listen::{BindError, ListenAddr, ListenOptions, listen, listen_now};
 pub use probe::{Choice, choose};
 pub use transport::Net;
 pub use waker::Waker;

@@ -136,6 +136,12 @@ pub(super) fn shutdown_write(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_WR) };
 }
 
+/// Lets the kernel ask a silent peer whether it is there.
+pub(super) fn keep_alive(fd: RawFd) {
+    // This cannot fail for a TCP socket. If it did, a peer that is gone would be noticed only by the next send.
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &libc::c_int::from(true));
+}
+
 /// Makes closing this socket send a reset and drop the queued bytes.
 pub(super) fn reset_on_close(fd: RawFd) {
     // This cannot fail for a TCP socket. If it did, the connection would be closed with FIN instead.

@@ -160,6 +160,13 @@ impl Net {
         }
     }
 
+    /// Sets SO_KEEPALIVE on an open connection.
+    pub fn keep_alive(&mut self, id: ConnId) {
+        if let Some(c) = self.table.slab.open(id) {
+            socket::keep_alive(c.fd());
+        }
+    }
+
     /// Stops reading. Bytes that the kernel has already handed over are kept; they are no more than fit into the
     /// receive buffers. The first `reap` after `resume_recv` delivers them in order, and also the end of the stream. A
     /// failed send is still reported immediately.
