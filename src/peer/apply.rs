@@ -35,15 +35,15 @@ impl Shared {
         // Taken out of `self` for this loop: a transaction is large, so it is applied without moving it.
         let mut commits = std::mem::replace(&mut self.commits, CommitQueue::new(Zxid::ZERO));
         while count < most {
-            let Some(next) = commits.ready() else { break };
+            let Some(next) = commits.ready(count) else { break };
             let local = self.local.of(&next.header);
             if local.is_some_and(|l| l.behind_read && cursors.cursor(l.shard) < self.told[l.shard.index()]) {
                 break;
             }
             self.apply_next(role, next, tree, interest, out);
-            commits.pop();
             count += 1;
         }
+        commits.remove(count);
         self.commits = commits;
         if count > 0 {
             role.applied(tree.last_zxid(), self, out);

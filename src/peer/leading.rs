@@ -13,10 +13,10 @@ use super::shared::{Shared, Step};
 use super::{PeerOptions, close};
 use crate::jute::Put;
 use crate::pipeline::messages::{ToPeer, ToShard, touch_interval_ms};
-use crate::pipeline::prep::{Prep, PrepStatus, Proposal, WriteRequest};
+use crate::pipeline::prep::{Prep, PrepStatus, WriteRequest};
 use crate::session::large_requests::Admitted;
 use crate::session::tracker::SessionTracker;
-use crate::tree::Tree;
+use crate::txn::TxnHeader;
 use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, Origin, SessionId, ShardId, Zxid};
 use crate::zab::{self, leader::Want};
 
@@ -56,19 +56,14 @@ impl Leading {
         leading
     }
 
-    /// Validates a write. The transaction has the next zxid, also when it says that the write is refused.
-    // Inlined: a proposal is large, and would be copied once more.
-    #[inline(always)]
-    fn propose(&mut self, now: Now, request: &WriteRequest, tree: &Tree) -> Proposal {
-        let zxid = self.zab.propose(&mut self.wants).expect("an epoch without zxids ended with the step before");
-        let proposal = self.prep.handle(tree, &self.tracker, now, zxid, request);
-        let header = &proposal.header;
+    /// The request became the transaction with this header; `zxid` is what it was to have.
+    #[inline]
+    fn proposed(&mut self, request: &WriteRequest, zxid: Zxid, header: &TxnHeader) {
         assert_eq!(header.zxid, zxid, "a proposal has another zxid than it was given");
         assert!(header.session == request.session && header.cxid == request.cxid, "{zxid} names another request");
         if request.op == Op::CLOSE_SESSION {
             self.tracker.mark_closing(request.session);
         }
-        proposal
     }
 
     /// Begins the next epoch when the zxids of this one are used up. This is a step of its own, between two proposals.
@@ -147,9 +142,11 @@ impl Leading {
 
 /// The steps of a leader.
 impl Leading {
+    // Inlined, and requests are passed by reference: they are large, and would be copied at each call.
+    #[inline(always)]
     pub(super) fn hear_shard(&mut self, step: &mut Step<'_>, message: ToPeer) {
         match message {
-            ToPeer::Write { request, behind_read, large } => self.write(step, request, behind_read, large),
+            ToPeer::Write { ref request, behind_read, large } => self.write(step, request, behind_read, large),
             ToPeer::NewSession { shard, conn, timeout_ms, auth } => {
                 let session = self.tracker.create(step.now, timeout_ms);
                 assert!(!step.shared.sessions.contains(session), "the id of a new session, {session}, is in use");
@@ -158,7 +155,7 @@ impl Leading {
                 let body = Bytes::copy_from_slice(&timeout_ms.to_be_bytes());
                 let request =
                     WriteRequest { session, cxid: Cxid(0), op: Op::CREATE_SESSION, body, auth, moved: false, origin };
-                self.submit(step, request, false, None);
+                self.submit(step, &request, false, None);
             }
             ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
                 let last = step.shared.commits.last_of(session);
@@ -176,7 +173,7 @@ impl Leading {
         }
     }
 
-    fn write(&mut self, step: &mut Step<'_>, request: WriteRequest, behind_read: bool, large: Option<Admitted>) {
+    fn write(&mut self, step: &mut Step<'_>, request: &WriteRequest, behind_read: bool, large: Option<Admitted>) {
         // The session moved to another connection: this one is closed and its requests have no effect (SESSIONMOVED).
         if self.tracker.owner(request.session).is_some_and(|owner| owner != request.origin) {
             close(request.origin, step.out);
@@ -244,22 +241,22 @@ impl Leading {
     fn submit_own(&mut self, step: &mut Step<'_>, session: SessionId, op: Op, body: Bytes) {
         let (cxid, auth, origin) = (Cxid(0), [].into(), Origin::Server);
         let request = WriteRequest { session, cxid, op, body, auth, moved: false, origin };
-        self.submit(step, request, false, None);
+        self.submit(step, &request, false, None);
     }
 
     /// Every write becomes exactly one proposal with the next zxid, a refused one too.
-    fn submit(&mut self, step: &mut Step<'_>, request: WriteRequest, behind_read: bool, large: Option<Admitted>) {
-        if !self.is_alone() && self.zab.is_exhausted() {
+    fn submit(&mut self, step: &mut Step<'_>, request: &WriteRequest, behind_read: bool, large: Option<Admitted>) {
+        let Some(zxid) = self.zab.propose(&mut self.wants) else {
+            assert!(!self.is_alone(), "an epoch without zxids ended with the step before");
             // It steps down: an election begins the next epoch, and everybody who waits for an answer is disconnected.
-            let none = self.zab.propose(&mut self.wants);
-            assert!(none.is_none(), "{none:?} is handed out of an epoch that is used up");
             return;
-        }
-        let proposal = self.propose(step.now, &request, step.tree);
+        };
+        let proposal = self.prep.handle(step.tree, &self.tracker, step.now, zxid, request);
+        self.proposed(request, zxid, &proposal.header);
         self.renew_epoch();
         if let Origin::Local { shard, conn } = request.origin {
             assert!(shard.index() < step.shared.options.shards, "a request of {shard:?}, which there is not");
-            let WriteRequest { session, cxid, op, .. } = request;
+            let WriteRequest { session, cxid, op, .. } = *request;
             step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
         }
         step.shared.append(proposal, step.out);

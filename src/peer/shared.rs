@@ -154,7 +154,7 @@ impl Shared {
 
     /// Whether something could be applied, or a snapshot be continued, now.
     pub(super) fn has_work(&self) -> bool {
-        self.imaging.has_work() || self.commits.ready().is_some()
+        self.imaging.has_work() || self.commits.ready(0).is_some()
     }
 
     /// Asserts the invariants. `leads`: whether this server proposes its clients' requests itself, at once.

@@ -325,7 +325,7 @@ impl Leading {
         }
         let moved = op != Op::CREATE_SESSION && owner.is_some_and(|owner| owner != origin);
         let auth = identities.unwrap_or_default().into();
-        self.submit(step, WriteRequest { session, cxid, op, body, auth, moved, origin }, false, None);
+        self.submit(step, &WriteRequest { session, cxid, op, body, auth, moved, origin }, false, None);
     }
 
     /// Asserts the invariants of a leader of others.
