@@ -72,7 +72,12 @@ impl Shard {
 
     /// Decodes the kept input as far as the limits allow.
     pub(super) fn decode_kept(&mut self, now: Now, conn: ConnId, tree: &Tree, out: &mut Outbox) {
-        if self.conns.get(conn).is_some_and(|c| !c.input.is_empty() && self.may_decode(c)) {
+        let Some(c) = self.conns.get(conn) else { return };
+        if c.input.is_empty() && c.arrivals.is_none() {
+            // No input waits, which is the usual case.
+            return;
+        }
+        if !c.input.is_empty() && self.may_decode(c) {
             self.decode_input(now, conn, tree, out);
         }
         self.remember_arrivals(now, conn);

@@ -159,8 +159,15 @@ impl Shard {
         }
     }
 
-    /// Updates the recorded arrivals to what is undecoded now.
+    /// Updates the recorded arrivals, if there are any, to what is undecoded now.
+    #[inline]
     pub(super) fn remember_arrivals(&mut self, now: Now, conn: ConnId) {
+        if self.conns.get(conn).is_some_and(|c| c.arrivals.is_some()) {
+            self.update_arrivals(now, conn);
+        }
+    }
+
+    fn update_arrivals(&mut self, now: Now, conn: ConnId) {
         let Some(c) = self.conns.get_mut(conn) else { return };
         let Some(q) = &mut c.arrivals else { return };
         let undecoded = c.input.len();
