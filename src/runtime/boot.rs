@@ -331,10 +331,11 @@ impl Server {
         let (words_tx, words) = channel::unbounded::<WordRequest>();
         let interest = Arc::new(Interest::new());
         let now = Clock::now();
-        let peer_options = settings::peer(&config, shards);
         let bell = Bell::Core(wakers[peer_core].clone());
-        let (net, work) = member::new(&config, peer_options.me, bell)?.map(|member| (member.net, member.work)).unzip();
-        let mut peer = Peer::new(peer_options, &loaded.tree, &loaded.sessions, now);
+        let ensemble = settings::ensemble(&config);
+        let start = |ensemble| member::start(&config, ensemble, bell, peer_mail.clone());
+        let (links, work) = ensemble.as_ref().map(start).transpose()?.unzip();
+        let mut peer = Peer::new(settings::peer(&config, shards), &loaded.tree, &loaded.sessions, now);
         peer.remember_digests(&loaded.digests);
         let last = loaded.tree.last_zxid();
         let startup = loaded.took;
@@ -359,7 +360,7 @@ impl Server {
         let writer = LogWriter::new(log, last, settings::log(&config)).leaving(loaded.room);
         let log_options = settings::log_thread(&config, loaded.replayed, all_cpus);
         let log = LogThread::start(writer, work, log_options, log_events).map_err(thread_error)?;
-        let mut peer = Some(PeerCore::new(peer, last, peer_inbox, (log, events), parts_tx, net));
+        let mut peer = Some(PeerCore::new(peer, last, peer_inbox, (log, events), parts_tx, links));
         let throttles = settings::throttles(&config, shards, now, fastrand::u64(..));
         let mut listeners = listeners.into_iter();
         for (number, handle) in handles.into_iter().enumerate().rev() {

@@ -1,33 +1,48 @@
 //! What a member of an ensemble has besides the parts of a standalone server.
 
-use super::boot::open_dir;
-use super::log_thread::DiskWork;
-use super::mailbox::Bell;
-use super::peer_net::PeerNet;
-use super::settings;
-use super::start_error::StartError;
-use crate::config::Config;
-use crate::peer::disk::DiskJobs;
-use crate::runtime::disk::FsDir;
-use crate::txnlog::writer::LogWriter;
-use crate::types::ServerId;
+use crossbeam::channel;
 
-/// See the module.
-pub(super) struct Member {
-    /// Its connections to the others.
+use super::boot::open_dir;
+use super::disk::FsDir;
+use super::log_thread::DiskWork;
+use super::mailbox::{Bell, Sender};
+use super::peer_net::PeerNet;
+use super::shared::PeerMail;
+use super::start_error::StartError;
+use super::{feeder, settings};
+use crate::config::{Config, ExitCode};
+use crate::limits;
+use crate::peer::disk::DiskJobs;
+use crate::peer::feed::FeedWant;
+use crate::peer::{EnsembleOptions, Input};
+use crate::txnlog::feed::Feeder;
+use crate::txnlog::writer::LogWriter;
+
+/// How the peer of a member reaches others.
+pub(super) struct MemberLinks {
+    /// The other servers.
     pub(super) net: PeerNet,
-    /// What the log's thread does besides appending.
-    pub(super) work: DiskWork<LogWriter<FsDir>>,
+    /// The thread that reads the disk for learners.
+    pub(super) feeds: channel::Sender<FeedWant>,
 }
 
-/// The parts of member `me`, or `None` if this server is none. `bell` wakes the peer's core.
+/// The parts of a member: for its peer, and for the log's thread, which does more than append. `bell` wakes the core of its peer, `peer` is the mailbox there.
 ///
 /// # Errors
-/// The directory of the snapshots cannot be opened once more.
-pub(super) fn new(config: &Config, me: ServerId, bell: Bell) -> Result<Option<Member>, StartError> {
-    let Some(ensemble) = settings::ensemble(config) else { return Ok(None) };
-    let net = PeerNet::new(settings::peer_net(config, me, &ensemble), bell);
-    let snap = open_dir(&config.data_dir.join("version-2"), config)?;
-    let mut jobs = DiskJobs::new(snap, settings::tree(config), settings::recovery(config, false));
-    Ok(Some(Member { net, work: Box::new(move |request, log| jobs.perform(request, log)) }))
+/// A directory cannot be opened once more, or a thread cannot be created.
+pub(super) fn start(
+    config: &Config,
+    ensemble: &EnsembleOptions,
+    bell: Bell,
+    peer: Sender<PeerMail>,
+) -> Result<(MemberLinks, DiskWork<LogWriter<FsDir>>), StartError> {
+    let snap = || open_dir(&config.data_dir.join("version-2"), config);
+    let log = open_dir(&config.data_log_dir.join("version-2"), config)?;
+    let (feeds, wants) = feeder::channel();
+    let tell = move |answer| peer.send(PeerMail::Input(Input::Fed(answer)));
+    feeder::start(Feeder::new(snap()?, log, limits::LEARNER_CHUNK), wants, tell)
+        .map_err(|e| StartError::new(ExitCode::Unexpected, e))?;
+    let mut jobs = DiskJobs::new(snap()?, settings::tree(config), settings::recovery(config, false));
+    let net = PeerNet::new(settings::peer_net(config, ensemble), bell);
+    Ok((MemberLinks { net, feeds }, Box::new(move |request, log| jobs.perform(request, log))))
 }

@@ -11,6 +11,7 @@ pub mod cores;
 pub mod dialer;
 pub mod disk;
 pub mod fatal;
+pub mod feeder;
 pub mod housekeeping;
 pub mod log_thread;
 pub mod logging;

@@ -8,6 +8,7 @@ use crossbeam::channel;
 
 use super::log_thread::{LogMail, LogThread};
 use super::mailbox::Receiver;
+use super::member::MemberLinks;
 use super::net::Net;
 use super::peer_net::PeerNet;
 use super::shard_core::say;
@@ -30,7 +31,7 @@ pub(super) struct PeerCore {
     log: LogThread,
     snapshots: channel::Sender<SnapshotPart>,
     /// `None`: a standalone server.
-    net: Option<PeerNet>,
+    member: Option<MemberLinks>,
     /// Bit set of the shards that were sent something and not woken yet.
     rung: u64,
 }
@@ -55,7 +56,7 @@ impl PeerCore {
         inbox: Receiver<PeerMail>,
         (log, events): (LogThread, Receiver<LogMail>),
         snapshots: channel::Sender<SnapshotPart>,
-        net: Option<PeerNet>,
+        member: Option<MemberLinks>,
     ) -> PeerCore {
         PeerCore {
             turn: PeerTurn::new(peer, last, Bounds::default()),
@@ -68,14 +69,14 @@ impl PeerCore {
             },
             log,
             snapshots,
-            net,
+            member,
             rung: 0,
         }
     }
 
     /// To be called before the first turn.
     pub(super) fn start(&mut self, now: Now, net: &mut Net, shared: &Shared) {
-        self.net.iter_mut().for_each(|peers| peers.start(net, now.mono_ms));
+        self.member.iter_mut().for_each(|member| member.net.start(net, now.mono_ms));
         let (turn, mut links) = self.links(now, net, shared, None);
         turn.start(now, &shared.tree, &mut links);
     }
@@ -89,10 +90,10 @@ impl PeerCore {
         shared: &Shared,
         local: Option<(ShardId, &mut VecDeque<ToShard>)>,
     ) -> Option<bool> {
-        self.net.iter_mut().for_each(|peers| peers.turn(net, now.mono_ms));
+        self.member.iter_mut().for_each(|member| member.net.turn(net, now.mono_ms));
         let (turn, mut links) = self.links(now, net, shared, local);
         let busy = turn.turn(now, &shared.tree, &mut links);
-        self.net.iter_mut().for_each(|peers| peers.flush(net));
+        self.member.iter_mut().for_each(|member| member.net.flush(net));
         let commands = !self.mail.commands.is_empty();
         for command in self.mail.commands.drain(..) {
             match command {
@@ -120,21 +121,21 @@ impl PeerCore {
         shared: &'a Shared,
         local: Option<(ShardId, &'a mut VecDeque<ToShard>)>,
     ) -> (&'a mut PeerTurn, PeerLinks<'a>) {
-        let PeerCore { turn, mail, log, snapshots, net: peers, rung } = self;
-        let peers = peers.as_mut().map(|peers| (peers, net));
-        (turn, PeerLinks { now_ms: now.mono_ms, mail, log, snapshots, peers, rung, shared, heard_log: false, local })
+        let PeerCore { turn, mail, log, snapshots, member, rung } = self;
+        let (now_ms, member) = (now.mono_ms, member.as_mut().map(|member| (member, net)));
+        (turn, PeerLinks { now_ms, mail, log, snapshots, member, rung, shared, heard_log: false, local })
     }
 
     /// What a shard on the same core needs: the inbox for it, and the connections to other servers.
     pub(super) fn for_shard(&mut self) -> (&mut VecDeque<ToPeer>, Option<&mut PeerNet>) {
-        (&mut self.mail.local, self.net.as_mut())
+        (&mut self.mail.local, self.member.as_mut().map(|member| &mut member.net))
     }
 
     /// Takes what arrived on the sockets of a core without a shard. Returns the number of things handled.
     pub(super) fn reap(&mut self, net: &mut Net) -> usize {
-        match &mut self.net {
-            Some(peers) => net.reap(&mut |event| {
-                if let Some(other) = peers.hear(event) {
+        match &mut self.member {
+            Some(member) => net.reap(&mut |event| {
+                if let Some(other) = member.net.hear(event) {
                     say(&other);
                 }
             }),
@@ -148,13 +149,13 @@ impl PeerCore {
         self.mail.local.is_empty()
             && self.mail.inbox.is_empty()
             && self.mail.log.is_empty()
-            && self.net.as_ref().is_none_or(PeerNet::is_idle)
+            && self.member.as_ref().is_none_or(|member| member.net.is_idle())
     }
 
     /// When it needs a turn because of a timer, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
-        let peers = self.net.as_ref().and_then(PeerNet::deadline_ms);
-        [self.turn.deadline(), peers].into_iter().flatten().min()
+        let net = self.member.as_ref().and_then(|member| member.net.deadline_ms());
+        [self.turn.deadline(), net].into_iter().flatten().min()
     }
 }
 
@@ -165,7 +166,7 @@ struct PeerLinks<'a> {
     log: &'a LogThread,
     snapshots: &'a channel::Sender<SnapshotPart>,
     /// `None`: a standalone server.
-    peers: Option<(&'a mut PeerNet, &'a mut Net)>,
+    member: Option<(&'a mut MemberLinks, &'a mut Net)>,
     rung: &'a mut u64,
     shared: &'a Shared,
     /// The log's mailbox was found empty in this turn; it is not looked at again.
@@ -187,8 +188,8 @@ impl Links for PeerLinks<'_> {
             }
         }
         // Before the clients: what other servers say decides what may be committed.
-        if let Some((peers, _)) = &mut self.peers
-            && let Some(event) = peers.next()
+        if let Some((member, _)) = &mut self.member
+            && let Some(event) = member.net.next()
         {
             return Some(Input::Net(event));
         }
@@ -218,12 +219,14 @@ impl Links for PeerLinks<'_> {
     }
 
     fn net(&mut self, want: NetWant) {
-        let Some((peers, net)) = &mut self.peers else { panic!("{want:?} of a standalone server") };
-        peers.want(net, self.now_ms, want);
+        let Some((member, net)) = &mut self.member else { panic!("{want:?} of a standalone server") };
+        member.net.want(net, self.now_ms, want);
     }
 
     fn feed(&mut self, want: FeedWant) {
-        panic!("{want:?} of a standalone server");
+        let Some((member, _)) = &self.member else { panic!("{want:?} of a standalone server") };
+        // Cannot fail: the feeder lives as long as this core.
+        let _ = member.feeds.send(want);
     }
 
     fn snapshot(&mut self, part: SnapshotPart) {
@@ -241,7 +244,8 @@ impl Links for PeerLinks<'_> {
 impl Streams for PeerLinks<'_> {
     /// If a shard stays full because its core is stuck, the watchdog ends the process.
     fn has_room(&self, high_water: usize) -> bool {
-        self.shared.shards.iter().all(|mail| mail.len() < high_water)
+        let has_local = self.local.as_ref().is_none_or(|(_, stream)| stream.len() < high_water);
+        has_local && self.shared.shards.iter().all(|mail| mail.len() < high_water)
     }
 
     fn push(&mut self, shard: ShardId, message: ToShard) {

@@ -118,15 +118,15 @@ fn max_txn_bytes(c: &Config) -> usize {
     c.storage.jute_max_buffer.saturating_add(c.storage.jute_max_buffer_extra) as usize
 }
 
-/// The connections of member `me` to the others.
-pub(super) fn peer_net(c: &Config, me: ServerId, ensemble: &EnsembleOptions) -> PeerNetOptions {
+/// The connections of a member to the others.
+pub(super) fn peer_net(c: &Config, ensemble: &EnsembleOptions) -> PeerNetOptions {
     let (tick_ms, limits) = (i64::from(c.tick_ms), &c.ensemble);
     let ticks = match limits.connect_to_learner_master_limit {
         0 => limits.init_limit,
         ticks => ticks,
     };
     PeerNetOptions {
-        me,
+        me: me(c),
         members: ensemble.electorate.members.clone(),
         on_all_ips: limits.quorum_listen_on_all_ips,
         keepalive: limits.tcp_keep_alive,
