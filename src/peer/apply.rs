@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::commit::CommitQueue;
 use super::local::LocalRequest;
-use super::shared::Shared;
+use super::shared::{Doubt, Shared};
 use super::{Outbox, Role, close};
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
 use crate::pipeline::prep::Proposal;
@@ -42,6 +42,9 @@ impl Shared {
             }
             self.apply_next(role, next, tree, interest, out);
             count += 1;
+            if matches!(self.doubts, Doubt::New(_)) && matches!(role, Role::Learning(_)) {
+                break;
+            }
         }
         commits.remove(count);
         self.commits = commits;
@@ -92,8 +95,9 @@ impl Shared {
             && d.digest != tree.digest()
         {
             self.stats.digest_mismatches += 1;
+            self.doubts = self.doubts.max(Doubt::New(proposal.header.zxid));
             debug_assert!(
-                false,
+                self.replicated.is_some(),
                 "digest of {} predicted {:#x}, is {:#x}",
                 proposal.header.zxid,
                 d.digest,

@@ -6,7 +6,7 @@ use super::feed::FeedAnswer;
 use super::leading::Leading;
 use super::learning::{Learning, Over};
 use super::net::{NetWant, QuorumEvent, QuorumWant};
-use super::shared::Step;
+use super::shared::{Doubt, Step};
 use super::{Outbox, Peer, Role, member};
 use crate::pipeline::messages::ToPeer;
 use crate::tree::Tree;
@@ -62,6 +62,19 @@ impl Peer {
             && self.shared.commits.len() == 0
             && self.loaded.is_none()
             && self.ensemble.as_ref().is_some_and(|ensemble| ensemble.is_settled())
+    }
+
+    /// Whether this learner's tree was found to be another one than its leader's.
+    pub(super) fn doubts_itself(&self) -> bool {
+        matches!((self.shared.doubts, &self.role), (Doubt::New(_), Role::Learning(_)))
+    }
+
+    /// Leaves the leader, to come again as a server that has lost its state: it is sent a snapshot then. Its votes still count
+    /// what its log has.
+    pub(super) fn give_up_tree(&mut self, out: &mut Outbox) {
+        let Doubt::New(zxid) = self.shared.doubts else { panic!("{:?}", self.shared.doubts) };
+        self.shared.doubts = Doubt::Known;
+        self.leave(&format!("the tree after {zxid} is not the leader's: a snapshot is needed"), out);
     }
 
     /// Takes part in an election.

@@ -345,7 +345,7 @@ impl Peer {
 
     /// Whether there is work for the next turn that no input will announce.
     pub fn has_work(&self) -> bool {
-        self.shared.has_work() || self.loaded.is_some() || self.may_look()
+        self.shared.has_work() || self.loaded.is_some() || self.may_look() || self.doubts_itself()
     }
 
     /// The newest zxid a quorum has.

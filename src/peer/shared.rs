@@ -25,12 +25,24 @@ pub(super) struct Step<'a> {
     pub(super) out: &'a mut Outbox,
 }
 
+/// Whether the tree is what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Doubt {
+    /// Nothing is known to be wrong.
+    None,
+    /// After this transaction the tree was another one than its proposer's.
+    New(Zxid),
+    /// The same, and the role that noticed it is over. Only a leader's snapshot makes this good.
+    Known,
+}
+
 /// The part of a server that outlives its roles.
 pub(super) struct Shared {
     pub(super) options: PeerOptions,
     pub(super) commits: CommitQueue,
     /// What a member of an ensemble keeps of them for others. `None`: a standalone server.
     pub(super) replicated: Option<Box<Replicated>>,
+    pub(super) doubts: Doubt,
     /// Requests of this server's clients whose transactions are among the `commits`.
     pub(super) local: LocalRequests,
     /// Sessions whose createSession is applied and whose closeSession is not.
@@ -54,6 +66,7 @@ impl Shared {
         Shared {
             commits: CommitQueue::new(tree.last_zxid()),
             replicated: None,
+            doubts: Doubt::None,
             local: LocalRequests::default(),
             sessions: sessions.iter().copied().collect(),
             resumed: Vec::new(),
@@ -148,6 +161,7 @@ impl Shared {
         self.replicated.iter_mut().for_each(|replicated| replicated.replaced(tree.last_zxid()));
         self.sessions = sessions.iter().map(|(session, timeout_ms)| (*session, *timeout_ms)).collect();
         self.told.fill(Zxid::ZERO);
+        self.doubts = Doubt::None;
         self.stats.digests.clear();
         self.imaging.replaced(tree.last_zxid());
     }

@@ -153,6 +153,10 @@ impl PeerTurn {
                 self.append(links);
             }
         }
+        if self.peer.doubts_itself() {
+            self.peer.give_up_tree(&mut self.out);
+            heard += 1;
+        }
         if self.peer.may_look() {
             self.peer.look(now, &tree, &mut self.out);
             heard += 1;

@@ -8,7 +8,7 @@ use zabra::proto::{CreateRequest, Request};
 use zabra::types::{Acl, ConnId, Op, SessionId};
 use zabra::zab::history::HistoryLimits;
 
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 6;
 
 fn create(path: &str, bytes: usize) -> Vec<u8> {
     let data = vec![7; bytes];
@@ -102,6 +102,12 @@ fn a_member_that_was_away_is_brought_up_to_date() {
         w.until("it is up to date", |w| w.nodes[away].serves && w.all_agree());
         client.create(&mut w, "/last");
         w.until("the same everywhere", World::all_agree);
+        let (snapshots, reads) = w.fed(leader);
+        match (count, wiped) {
+            (_, true) => assert!(snapshots > 0, "seed {seed}: a snapshot"),
+            (3, false) => assert!(reads > 0 && snapshots == 0, "seed {seed}: from the log"),
+            _ => assert_eq!((snapshots, reads), (0, 0), "seed {seed}: from memory"),
+        }
         assert!(w.has(away, "/one") && w.has(away, "/n19") && w.has(away, "/last"), "seed {seed}");
     }
 }
@@ -147,5 +153,24 @@ fn a_session_moves_between_members() {
         assert!(!w.has(0, "/late"));
         let nobody = w.resume(2, SessionId(12345));
         w.until("it is refused", |w| w.nodes[2].resumed.contains(&(nobody, false)));
+    }
+}
+
+/// A tree that is not the leader's is given up, and replaced by a snapshot.
+#[test]
+fn a_member_whose_digest_differs_is_sent_a_snapshot() {
+    for seed in 0..SEEDS {
+        let mut w = started(seed, 3, 0, HistoryLimits::default());
+        let leader = w.leaders()[0];
+        let client = Client::new(&mut w, leader);
+        client.create(&mut w, "/a");
+        w.until("the same everywhere", World::all_agree);
+        let other = (leader + 1) % 3;
+        w.tamper = Some(other);
+        client.create(&mut w, "/b");
+        w.until("it stops serving", |w| !w.nodes[other].serves);
+        client.create(&mut w, "/c");
+        w.until("it serves again", |w| w.nodes[other].serves && w.all_agree());
+        assert!(w.fed(leader).0 > 0, "seed {seed}");
     }
 }

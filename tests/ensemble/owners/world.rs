@@ -22,7 +22,7 @@ use zabra::proto::ReplyHeader;
 use zabra::quorum::{Member, Members, Role};
 use zabra::tree::TreeOptions;
 use zabra::txnlog::epoch;
-use zabra::txnlog::feed::Feeder;
+use zabra::txnlog::feed::{Ask, Feeder};
 use zabra::txnlog::log::{Log, RunOptions};
 use zabra::txnlog::recovery::RecoveryOptions;
 use zabra::txnlog::restore::recover_tree;
@@ -59,6 +59,8 @@ struct Process {
     feeder: Feeder<TestDisk>,
     /// The term that accepts learners.
     listens: Option<Term>,
+    /// Snapshots that were opened for learners, and lists of proposals that were read from the log for them.
+    fed: (usize, usize),
 }
 
 /// A member.
@@ -83,6 +85,8 @@ pub struct World {
     conns: u64,
     cxid: i32,
     history: HistoryLimits,
+    /// The next proposal for this member gets another digest on its way.
+    pub tamper: Option<usize>,
 }
 
 fn options(me: ServerId) -> PeerOptions {
@@ -120,6 +124,7 @@ impl World {
             conns: 0,
             cxid: 0,
             history,
+            tamper: None,
         }
     }
 
@@ -171,6 +176,7 @@ impl World {
             snapshots: Snapshotter::new(disk.clone(), SnapshotOptions::default()),
             feeder: Feeder::new(disk.clone(), disk, LEARNER_CHUNK),
             listens: None,
+            fed: (0, 0),
         };
         process.turn.start(self.now, &process.tree, &mut process.mail);
         self.nodes[n].process = Some(process);
@@ -288,6 +294,8 @@ impl World {
             match want.ask {
                 None => process.feeder.forget(want.conn),
                 Some(ask) => {
+                    process.fed.0 += usize::from(matches!(ask, Ask::Snapshot(_)));
+                    process.fed.1 += usize::from(matches!(ask, Ask::Proposals { .. }));
                     let result = process.feeder.answer(want.conn, ask).map_err(|why| why.to_string());
                     process.mail.told.push_back(Input::Fed(FeedAnswer { conn: want.conn, result }));
                 }
@@ -376,9 +384,16 @@ impl World {
 
     fn write(&mut self, conn: ConnId, bytes: Bytes) {
         let Some(other) = self.ends.get(&conn).map(|end| end.other) else { return };
-        if let Some(end) = self.ends.get_mut(&other) {
-            end.arriving.push_back(bytes);
+        let Some(end) = self.ends.get_mut(&other) else { return };
+        let is_proposal = end.term.is_some() && bytes.starts_with(&[0, 0, 0, 2]);
+        if is_proposal && self.tamper.take_if(|n| *n == end.node).is_some() {
+            // The digest is the end of the data, behind which only the length of no identities comes.
+            let mut other = bytes.to_vec();
+            let at = other.len() - 5;
+            other[at] ^= 1;
+            return end.arriving.push_back(other.into());
         }
+        end.arriving.push_back(bytes);
     }
 
     /// An end is closed: what was sent before may still arrive.
@@ -481,6 +496,11 @@ impl World {
     pub fn leaders(&self) -> Vec<usize> {
         let leads = |node: &Node| node.process.as_ref().is_some_and(|process| process.listens.is_some());
         (0..self.nodes.len()).filter(|n| leads(&self.nodes[*n])).collect()
+    }
+
+    /// Snapshots that a member has opened for learners, and how often it has read its log for them.
+    pub fn fed(&self, n: usize) -> (usize, usize) {
+        self.nodes[n].process.as_ref().map_or((0, 0), |process| process.fed)
     }
 
     pub fn has(&self, n: usize, path: &str) -> bool {
