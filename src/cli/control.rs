@@ -14,11 +14,11 @@ use crate::proto::four_letter;
 /// `start` waits this long for the server to load its data; then it returns and leaves the server running.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// `stop` waits this long: the server syncs the log and closes its connections first.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Timeout of one four-letter word.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 /// Number of lines of the server's output that are shown when it has ended unexpectedly.
-const LAST_WORDS: usize = 12;
+pub(super) const LAST_WORDS: usize = 12;
 
 /// Set to something, this environment variable of zkServer.sh forbids to create the data directories.
 pub(super) const NO_CREATE: &str = "ZOO_DATADIR_AUTOCREATE_DISABLE";
@@ -194,20 +194,25 @@ fn is_serving(client: &Client) -> bool {
 
 fn died(site: &Site, status: ExitStatus) -> ExitCode {
     line("FAILED TO START");
-    let how = match status.code() {
-        Some(code) => {
-            let meaning = ExitCode::from_code(code).map_or("an unknown reason", ExitCode::meaning);
-            format!("ended with exit code {code} ({meaning})")
-        }
-        None => format!("was ended by a signal ({status})"),
-    };
+    let how = how_it_ended(status);
     let last = last_lines(&site.out_file, LAST_WORDS);
     complain(&format!("the server {how}; the end of {}:\n{last}", site.out_file.display()));
     remove_pid_file(&site.pid_file);
     FAILED
 }
 
-fn last_lines(file: &Path, count: usize) -> String {
+/// What became of a server, as the rest of a sentence.
+pub(super) fn how_it_ended(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => {
+            let meaning = ExitCode::from_code(code).map_or("an unknown reason", ExitCode::meaning);
+            format!("ended with exit code {code} ({meaning})")
+        }
+        None => format!("was ended by a signal ({status})"),
+    }
+}
+
+pub(super) fn last_lines(file: &Path, count: usize) -> String {
     let bytes = std::fs::read(file).unwrap_or_else(|e| format!("(cannot be read: {e})").into_bytes());
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
@@ -323,7 +328,7 @@ pub(super) fn status(args: &ControlArgs) -> ExitCode {
 }
 
 /// The line `Mode: …` of an answer to `srvr`.
-fn mode(answer: &str) -> Option<&str> {
+pub(super) fn mode(answer: &str) -> Option<&str> {
     answer.lines().find(|line| line.contains("Mode"))
 }
 

@@ -96,7 +96,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Opens the process; `None` if it does not exist.
-    fn open(pid: i32) -> io::Result<Option<Process>> {
+    pub(super) fn open(pid: i32) -> io::Result<Option<Process>> {
         // SAFETY: takes two integers; nobody else owns the descriptor that it returns.
         match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } {
             -1 => match io::Error::last_os_error() {

@@ -11,6 +11,7 @@ mod ask;
 mod control;
 mod daemon;
 mod date;
+mod ensemble;
 mod log;
 mod output;
 mod script;
@@ -56,6 +57,12 @@ enum Command {
     Status(ControlArgs),
     /// Print the command that `start` runs
     PrintCmd(ControlArgs),
+    /// Start an ensemble on this host, to try one
+    ///
+    /// It writes a zoo.cfg for each member, starts the members and waits until one leads. Ctrl-C stops them all; their data
+    /// stay, and the same command starts them again.
+    #[command(after_long_help = exit_codes())]
+    Ensemble(ensemble::EnsembleArgs),
     /// ZooKeeper's shell (zkCli), interactive or for one command
     Shell(shell::ShellArgs),
     /// Print or check transaction logs
@@ -134,6 +141,7 @@ pub fn main(run: RunServer) -> process::ExitCode {
         Command::Restart(args) => control::restart(&args).into(),
         Command::Status(args) => control::status(&args).into(),
         Command::PrintCmd(args) => control::print_cmd(&args).into(),
+        Command::Ensemble(args) => ensemble::run(&args).into(),
         Command::Shell(args) => shell::run(args),
         Command::Log(args) => log::run(&args).into(),
         Command::Snapshot(args) => snapshot::run(&args).into(),

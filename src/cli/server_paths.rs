@@ -89,19 +89,19 @@ fn built_in() -> Vec<(String, String)> {
     ["dataDir", "clientPort", "clientPortAddress"].into_iter().map(str::to_string).zip(values).collect()
 }
 
-fn read_pairs(file: &Path) -> Result<Vec<(String, String)>, String> {
+pub(super) fn read_pairs(file: &Path) -> Result<Vec<(String, String)>, String> {
     let bytes = std::fs::read(file).map_err(|e: io::Error| e.to_string())?;
     let entries = parse_properties(&file.display().to_string(), &bytes).map_err(|p| p.to_string())?;
     Ok(entries.into_iter().map(|e| (e.key, e.value)).collect())
 }
 
 /// The last value of a key.
-fn get<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
+pub(super) fn get<'a>(pairs: &'a [(String, String)], key: &str) -> Option<&'a str> {
     pairs.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.trim()).filter(|v| !v.is_empty())
 }
 
 /// The client port from zoo.cfg, or from this server's own line there or in the dynamic file, or else the TLS port.
-fn client(pairs: &[(String, String)], data_dir: &Path) -> Option<Client> {
+pub(super) fn client(pairs: &[(String, String)], data_dir: &Path) -> Option<Client> {
     let port = |key| get(pairs, key).and_then(|v| v.parse::<u16>().ok());
     let host = |key| reachable(get(pairs, key).unwrap_or("localhost"));
     if let Some(port) = port("clientPort") {

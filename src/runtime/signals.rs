@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
 use super::signal_mask::{empty, mask};
 use super::{fatal, logging, threads};
@@ -79,6 +80,15 @@ impl Signals {
     pub fn next(&self) -> Request {
         // The listening thread never ends. If it did, nobody could stop the server any more, so stop.
         self.requests.recv().unwrap_or(Request::Stop)
+    }
+
+    /// Waits for the next request, as long as `limit` at most.
+    pub fn within(&self, limit: Duration) -> Option<Request> {
+        match self.requests.recv_timeout(limit) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Request::Stop),
+        }
     }
 }
 
