@@ -41,6 +41,7 @@ impl Shared {
                 break;
             }
             self.apply_next(role, next, tree, interest, out);
+            self.answer_syncs(tree.last_zxid(), out);
             count += 1;
             if matches!(self.doubts, Doubt::New(_)) && matches!(role, Role::Learning(_)) {
                 break;

@@ -147,6 +147,7 @@ impl Leading {
     pub(super) fn hear_shard(&mut self, step: &mut Step<'_>, message: ToPeer) {
         match message {
             ToPeer::Write { ref request, behind_read, large } => self.write(step, request, behind_read, large),
+            ToPeer::Sync(ref request) => self.sync(step, request),
             ToPeer::NewSession { shard, conn, timeout_ms, auth } => {
                 let session = self.tracker.create(step.now, timeout_ms);
                 assert!(!step.shared.sessions.contains(session), "the id of a new session, {session}, is in use");
@@ -180,6 +181,15 @@ impl Leading {
             return;
         }
         self.submit(step, request, behind_read, large);
+    }
+
+    /// A sync of a client of this server is done when all is applied that was proposed before it.
+    fn sync(&mut self, step: &mut Step<'_>, request: &WriteRequest) {
+        if self.tracker.owner(request.session).is_some_and(|owner| owner != request.origin) {
+            return close(request.origin, step.out);
+        }
+        let upto = step.shared.commits.appended();
+        step.shared.sync(upto, request.origin, step.tree.last_zxid(), step.out);
     }
 
     /// The session and its timeout, if the connection may have it.

@@ -61,6 +61,14 @@ struct Revalidating {
     conn: ConnId,
 }
 
+/// A sync that the leader was sent.
+#[derive(Debug)]
+struct Syncing {
+    session: SessionId,
+    cxid: Cxid,
+    origin: Origin,
+}
+
 /// What only a learner has.
 pub(super) struct Learning {
     term: Term,
@@ -75,6 +83,8 @@ pub(super) struct Learning {
     touched: Vec<(SessionId, i32)>,
     /// Oldest first, as the leader answers.
     revalidating: VecDeque<Revalidating>,
+    /// Syncs without an answer, oldest first, as the leader answers.
+    syncing: VecDeque<Syncing>,
     /// Answers to resumed sessions that wait until what the session sent before is applied.
     resumed: Vec<(SessionId, ShardId, ToShard)>,
     wants: Vec<Want>,
@@ -105,6 +115,7 @@ impl Learning {
             mine: HashMap::new(),
             touched: Vec::new(),
             revalidating: VecDeque::new(),
+            syncing: VecDeque::new(),
             resumed: Vec::new(),
             wants: Vec::new(),
         };
@@ -236,7 +247,7 @@ impl Learning {
                 self.zab.pong(zxid, touched, &mut self.wants);
             }
             Want::Revalidated { session, valid } => self.revalidated(session, valid, step),
-            Want::SyncDone { session, cxid } => panic!("a sync of {session}, {cxid:?}, was never forwarded"),
+            Want::SyncDone { session, cxid } => self.sync_done(session, cxid, step),
             Want::Rejoin { why } => return Some(why.to_string()),
         }
         None
@@ -264,6 +275,7 @@ impl Learning {
         }
         match message {
             ToPeer::Write { request, behind_read, large } => self.write(request, behind_read, large, step),
+            ToPeer::Sync(request) => self.sync(&request, step),
             ToPeer::NewSession { shard, conn, timeout_ms, .. } => self.new_session(shard, conn, timeout_ms, step),
             ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches } => {
                 let asked = Revalidating { session, timeout_ms, shard, conn };
@@ -277,8 +289,7 @@ impl Learning {
 
     fn write(&mut self, request: WriteRequest, behind_read: bool, large: Option<Admitted>, step: &mut Step<'_>) {
         let WriteRequest { session, cxid, op, ref body, ref auth, origin, .. } = request;
-        // The session moved to another connection: this one is closed and its requests have no effect (SESSIONMOVED).
-        if self.mine.get(&session).is_none_or(|mine| mine.origin != origin) {
+        if !self.owns(origin, session) {
             return close(origin, step.out);
         }
         if !matches!(Request::read(op, body), Ok(Some(_))) {
@@ -291,6 +302,30 @@ impl Learning {
         step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
         let forwarded = Forwarded { session, cxid, op, body, identities: Some(auth.to_vec()) };
         self.zab.forward(forwarded, &mut self.wants);
+    }
+
+    /// Whether the session is this connection's. If it moved to another one, this one is closed and its requests have no effect
+    /// (SESSIONMOVED).
+    fn owns(&self, origin: Origin, session: SessionId) -> bool {
+        self.mine.get(&session).is_some_and(|mine| mine.origin == origin)
+    }
+
+    /// The leader knows what a sync has to wait for.
+    fn sync(&mut self, request: &WriteRequest, step: &mut Step<'_>) {
+        let WriteRequest { session, cxid, op, ref body, ref auth, origin, .. } = *request;
+        if !self.owns(origin, session) {
+            return close(origin, step.out);
+        }
+        self.syncing.push_back(Syncing { session, cxid, origin });
+        self.zab.forward(Forwarded { session, cxid, op, body, identities: Some(auth.to_vec()) }, &mut self.wants);
+    }
+
+    /// Everything that the sync has to wait for is committed, and will be applied here.
+    fn sync_done(&mut self, session: SessionId, cxid: Cxid, step: &mut Step<'_>) {
+        let done = self.syncing.pop_front().unwrap_or_else(|| panic!("a sync of {session} was never forwarded"));
+        assert!((done.session, done.cxid) == (session, cxid), "a sync of {session} is done before {done:?}");
+        let upto = step.shared.commits.committed();
+        step.shared.sync(upto, done.origin, step.tree.last_zxid(), step.out);
     }
 
     /// The session gets its id here; it exists once the leader's createSession is applied.

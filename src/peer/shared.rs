@@ -2,7 +2,7 @@
 //! table, the snapshots and the figures. A role decides what is appended and committed; from there on the way is the same.
 //! Mirrors the parts of `ZooKeeperServer` that leaders, followers and observers inherit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::commit::CommitQueue;
@@ -11,11 +11,11 @@ use super::replicated::Replicated;
 use super::snapshot::Imaging;
 use super::status::PeerStats;
 use super::{Outbox, PeerOptions};
-use crate::pipeline::messages::{Event, ToPeer, ToShard};
+use crate::pipeline::messages::{Event, Service, ToPeer, ToShard};
 use crate::pipeline::prep::Proposal;
 use crate::session::table::SessionTable;
 use crate::tree::Tree;
-use crate::types::{Now, Origin, SessionId, ShardId, Zxid};
+use crate::types::{ConnId, Now, Origin, SessionId, ShardId, Zxid};
 
 /// What a step of a role works on.
 pub(super) struct Step<'a> {
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     /// Answers to resumed sessions. Each waits until the session's own writes up to a zxid are applied: what the
     /// session sent on its old connection must be done before it can read on the new one.
     pub(super) resumed: Vec<(Zxid, ShardId, ToShard)>,
+    /// Syncs of this server's clients: each is done once everything up to a zxid is applied. Oldest first.
+    syncs: VecDeque<(Zxid, ShardId, ConnId)>,
     /// For each shard, the newest zxid of which it was sent an outcome.
     pub(super) told: Vec<Zxid>,
     pub(super) imaging: Imaging,
@@ -70,6 +72,7 @@ impl Shared {
             local: LocalRequests::default(),
             sessions: sessions.iter().copied().collect(),
             resumed: Vec::new(),
+            syncs: VecDeque::new(),
             told: vec![Zxid::ZERO; options.shards],
             imaging: Imaging::default(),
             stats: PeerStats::new(now),
@@ -129,13 +132,13 @@ impl Shared {
     /// Clients are let in.
     pub(super) fn serve(&self, out: &mut Outbox) {
         let shards = (0..self.options.shards as u32).map(ShardId);
-        out.to_shards.extend(shards.map(|shard| (shard, ToShard::Serve)));
+        out.to_shards.extend(shards.map(|shard| (shard, ToShard::Serve(Service::Ensemble))));
     }
 
     /// Whether this message is of a client that was not disconnected by [`Shared::suspend`].
     pub(super) fn hears(&self, message: &ToPeer) -> bool {
         let shard = match message {
-            ToPeer::Write { request, .. } => match request.origin {
+            ToPeer::Write { request, .. } | ToPeer::Sync(request) => match request.origin {
                 Origin::Local { shard, .. } => shard,
                 Origin::Server | Origin::Learner { .. } => panic!("{request:?} comes from no shard"),
             },
@@ -150,13 +153,34 @@ impl Shared {
     pub(super) fn forget_clients(&mut self) {
         self.local.clear();
         self.resumed.clear();
+        self.syncs.clear();
+    }
+
+    /// A sync that this connection asked for is done when everything up to `upto` is applied.
+    pub(super) fn sync(&mut self, upto: Zxid, origin: Origin, applied: Zxid, out: &mut Outbox) {
+        let Origin::Local { shard, conn } = origin else { panic!("the server itself asks for a sync") };
+        assert!(shard.index() < self.options.shards, "a sync of {shard:?}, which there is not");
+        assert!(self.syncs.back().is_none_or(|(last, ..)| *last <= upto), "syncs are done in order");
+        self.syncs.push_back((upto, shard, conn));
+        self.answer_syncs(applied, out);
+    }
+
+    /// Answers the syncs that are done. To be called after each transaction: behind a sync its session may have a write, which
+    /// comes after it on the stream.
+    pub(super) fn answer_syncs(&mut self, applied: Zxid, out: &mut Outbox) {
+        while let Some((_, shard, conn)) = self.syncs.pop_front_if(|(upto, ..)| *upto <= applied) {
+            out.to_shards.push((shard, ToShard::Synced { conn, zxid: applied }));
+        }
     }
 
     /// The tree is another one.
     pub(super) fn replaced(&mut self, tree: &Tree, sessions: &HashMap<SessionId, i32>) {
         assert_eq!(self.commits.len(), 0, "transactions that belong to another history");
         assert!(self.commits.is_durable(), "a history was replaced before it was durable");
-        assert!(self.local.len() == 0 && self.resumed.is_empty(), "clients saw the history that was replaced");
+        assert!(
+            self.local.len() == 0 && self.resumed.is_empty() && self.syncs.is_empty(),
+            "clients saw the history that was replaced"
+        );
         self.commits = CommitQueue::new(tree.last_zxid());
         self.replicated.iter_mut().for_each(|replicated| replicated.replaced(tree.last_zxid()));
         self.sessions = sessions.iter().map(|(session, timeout_ms)| (*session, *timeout_ms)).collect();
@@ -185,6 +209,8 @@ impl Shared {
         for (zxid, shard, _) in &self.resumed {
             assert!(*zxid > applied, "an answer to {shard:?} waits for {zxid}, which is applied");
         }
+        assert!(self.syncs.iter().is_sorted_by_key(|(upto, ..)| upto), "syncs are out of order");
+        assert!(self.syncs.front().is_none_or(|(upto, ..)| *upto > applied), "a sync waits for what is applied");
         self.imaging.check(applied);
     }
 }

@@ -26,6 +26,9 @@ pub enum ToPeer {
         /// If it counts as a large request: its share of the limit, held until it is applied.
         large: Option<Admitted>,
     },
+    /// A client's sync at a member of an ensemble, as the client sent it (its `op` is sync): answered with
+    /// [`ToShard::Synced`], in order with the session's writes.
+    Sync(WriteRequest),
     /// A connection asks for a new session.
     NewSession {
         /// The shard that asks.
@@ -103,11 +106,27 @@ pub struct Entry {
     pub events: Arc<[Event]>,
 }
 
+/// How the clients of a server are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// By a server without others. It has all there is, so a shard answers a sync by itself.
+    Alone,
+    /// By a member of an ensemble that follows a leader, or leads.
+    Ensemble,
+}
+
 /// A message from the peer core to a shard.
 #[derive(Debug)]
 pub enum ToShard {
     /// A transaction was applied.
     Applied(Entry),
+    /// The oldest sync of this connection that is not answered is done: what its client has to see was on the stream before.
+    Synced {
+        /// The connection.
+        conn: ConnId,
+        /// The last transaction that is applied: the stamp of the reply.
+        zxid: Zxid,
+    },
     /// The answer to [`ToPeer::Resume`]; `None` if the session does not exist.
     Resumed {
         /// The connection that asked.
@@ -123,6 +142,6 @@ pub enum ToShard {
     /// This server has no role in its ensemble: disconnect all clients, and let none in before [`ToShard::Serve`]. The tree
     /// may be replaced by another one meanwhile. Answered with [`ToPeer::Suspended`].
     Suspend,
-    /// Clients are served.
-    Serve,
+    /// Clients are served, in this way.
+    Serve(Service),
 }

@@ -42,6 +42,18 @@ pub enum Pending {
         /// Size of the body in bytes.
         bytes: u32,
     },
+    /// A sync at a member of an ensemble, submitted to the peer core. Once that is done with it, it is answered as a read
+    /// is.
+    Sync {
+        /// The request's xid.
+        xid: i32,
+        /// The body, not decoded yet.
+        body: Bytes,
+        /// Time of arrival in nanoseconds.
+        arrived_ns: u64,
+        /// Its share of the limit on large requests, if it counts as large.
+        large: Option<Admitted>,
+    },
     /// It waits behind a write of its own session, or behind such a read.
     Read {
         /// The request's xid.
@@ -67,14 +79,14 @@ impl Pending {
     pub fn bytes(&self) -> usize {
         match self {
             Pending::Write { bytes, .. } => *bytes as usize,
-            Pending::Read { body, .. } => body.len(),
+            Pending::Sync { body, .. } | Pending::Read { body, .. } => body.len(),
         }
     }
 
-    /// Approximate size of the reply in bytes; 0 for a write, whose reply is not made here.
+    /// Approximate size of the reply in bytes; 0 for a write, whose reply is not made here, and for a sync.
     pub fn reply(&self) -> usize {
         match self {
-            Pending::Write { .. } => 0,
+            Pending::Write { .. } | Pending::Sync { .. } => 0,
             Pending::Read { reply, .. } => *reply,
         }
     }
@@ -117,8 +129,10 @@ pub struct Conn {
     /// The reads in `fifo` only wait for the client to read its replies, so no other connection has to wait for them.
     pub stalled: bool,
     pub fifo: VecDeque<Pending>,
-    /// Number of reads in `fifo`; each stands behind a write.
+    /// Number of reads in `fifo`; each stands behind a write or a sync.
     pub waiting_reads: usize,
+    /// Number of syncs in `fifo` that the peer core has not done.
+    pub syncs: usize,
     /// Size of their replies in bytes, by the data in the tree at the time they arrived.
     pub waiting_bytes: usize,
     /// Bytes of the requests in `fifo`.
@@ -173,6 +187,7 @@ impl Conn {
             stalled: false,
             fifo: VecDeque::new(),
             waiting_reads: 0,
+            syncs: 0,
             waiting_bytes: 0,
             fifo_bytes: 0,
             is_mute: false,

@@ -19,13 +19,14 @@ impl Shard {
     pub(super) fn stream(&mut self, now: Now, message: ToShard, out: &mut Outbox) {
         match message {
             ToShard::Applied(entry) => self.applied(now, entry, out),
+            ToShard::Synced { conn, zxid } => self.synced(now, conn, zxid, out),
             ToShard::Resumed { conn, session: Some((session, timeout_ms)) } => {
                 self.session_up(conn, session, timeout_ms, out);
             }
             ToShard::Resumed { conn, session: None } => self.session_refused(conn, out),
             ToShard::Close { conn } => self.end(conn, CloseHow::Flush, out),
             ToShard::Suspend => self.suspend(out),
-            ToShard::Serve => self.suspended = false,
+            ToShard::Serve(service) => self.service = Some(service),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, SessionId};
 
 /// Bytes of a request's header.
-const HEADER_LEN: usize = 8;
+pub(super) const HEADER_LEN: usize = 8;
 
 /// What the next bytes of a connection are.
 enum Next {
@@ -274,6 +274,7 @@ impl Shard {
                 self.read_request(now, conn, header, r.rest(), late, tree, out)
             }
             op if is_write(op) => self.submit(now, conn, header, r.rest(), late, out),
+            Op::SYNC if self.syncs_by_peer() => self.submit_sync(now, conn, header, r.rest(), late, out),
             _ => self.read_request(now, conn, header, r.rest(), late, tree, out),
         }
     }
@@ -325,7 +326,7 @@ impl Shard {
         debug_assert_eq!(c.phase, Phase::Open, "{conn} reads outside a session");
         if !c.fifo.is_empty() {
             assert!(
-                matches!(c.fifo.front(), Some(Pending::Write { .. })),
+                matches!(c.fifo.front(), Some(Pending::Write { .. } | Pending::Sync { .. })),
                 "{conn} reads behind a read that waits for nothing"
             );
             self.stalled -= c.unstall();

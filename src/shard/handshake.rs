@@ -38,7 +38,7 @@ impl Shard {
             self.stats.token_deficit.record(u64::try_from(deficit).unwrap_or(0));
         }
         self.stats.connection_requests += 1;
-        if self.suspended {
+        if self.service.is_none() {
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: this server has no leader, so it serves no clients");
             self.stats.unsuccessful_handshakes += 1;
             self.end(conn, CloseHow::Flush, out);

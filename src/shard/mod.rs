@@ -18,6 +18,7 @@ pub mod latency;
 mod read;
 pub mod request_throttler;
 pub mod status;
+mod sync;
 #[cfg(test)]
 mod tests;
 pub mod turn;
@@ -32,7 +33,7 @@ use hashbrown::HashMap;
 use crate::auth::Providers;
 use crate::jute::Chunk;
 use crate::limits;
-use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::pipeline::messages::{Service, ToPeer, ToShard};
 use crate::session::{LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
 use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
@@ -210,8 +211,8 @@ pub struct Shard {
     reads_at_once: u64,
     stats: ShardStats,
     fired: Vec<ConnId>,
-    /// The server has no role in its ensemble, so nobody may have a session.
-    suspended: bool,
+    /// `None`: the server has no role in its ensemble, so nobody may have a session.
+    service: Option<Service>,
     scratch: Vec<u8>,
     /// Keeps the bodies of writes until they are applied.
     bodies: Chunk,
@@ -238,7 +239,7 @@ impl Shard {
             reads_at_once: 0,
             stats: ShardStats::default(),
             fired: Vec::new(),
-            suspended: false,
+            service: Some(Service::Alone),
             scratch: Vec::new(),
             bodies: Chunk::default(),
         }
@@ -400,7 +401,7 @@ impl Shard {
 
     /// Disconnects all clients that have a session or wait for one. Four-letter words are still answered.
     fn suspend(&mut self, out: &mut Outbox) {
-        self.suspended = true;
+        self.service = None;
         let is_client = |c: &Conn| matches!(c.phase, Phase::Handshake | Phase::Open);
         let clients: Vec<ConnId> = self.conns.iter().filter(|(_, c)| is_client(c)).map(|(conn, _)| conn).collect();
         clients.into_iter().for_each(|conn| self.end(conn, CloseHow::Flush, out));
@@ -409,7 +410,7 @@ impl Shard {
 
     /// Whether the server has no role in its ensemble.
     pub fn is_suspended(&self) -> bool {
-        self.suspended
+        self.service.is_none()
     }
 
     fn mark_dirty(&mut self, conn: ConnId, out: &mut Outbox) {
@@ -455,12 +456,14 @@ impl Shard {
         }
         self.watches.check();
         let is_served = |c: &Conn| matches!(c.phase, Phase::Handshake | Phase::Open);
-        assert!(!self.suspended || !self.conns.values().any(is_served), "a client is served without a leader");
+        assert!(!self.is_suspended() || !self.conns.values().any(is_served), "a client is served without a leader");
     }
 
     fn check_conn(&self, conn: ConnId, c: &Conn) {
         let reads = c.fifo.iter().filter(|p| matches!(p, conn::Pending::Read { .. })).count();
         assert_eq!(c.waiting_reads, reads, "reads of {conn} that wait");
+        let syncs = c.fifo.iter().filter(|p| matches!(p, conn::Pending::Sync { .. })).count();
+        assert_eq!(c.syncs, syncs, "syncs of {conn} that wait");
         let bytes = c.fifo.iter().map(conn::Pending::bytes).sum::<usize>();
         assert_eq!(c.fifo_bytes, bytes, "bytes of requests of {conn}");
         let replies = c.fifo.iter().map(conn::Pending::reply).sum::<usize>();

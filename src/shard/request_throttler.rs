@@ -76,7 +76,7 @@ impl RequestThrottler {
 /// Why a request has to wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
-    /// A write after many unanswered reads: see [`crate::limits::MAX_READS_BETWEEN_WRITES`].
+    /// A write after many unanswered reads, see [`crate::limits::MAX_READS_BETWEEN_WRITES`], or after reads and a sync.
     Reads,
     /// `globalOutstandingLimit`.
     Outstanding,
@@ -103,7 +103,9 @@ impl Shard {
     pub(super) fn wait(&self, c: &Conn, frame: &[u8]) -> Option<Wait> {
         let in_process = self.in_process();
         let bounds = &self.options.bounds;
-        let reads = c.waiting_reads >= bounds.max_reads_between_writes || c.waiting_bytes > bounds.out_high_water;
+        let many = c.waiting_reads >= bounds.max_reads_between_writes || c.waiting_bytes > bounds.out_high_water;
+        // The peer core would not know that there is a read between a sync and this write (rule S3a).
+        let reads = many || (c.syncs > 0 && c.waiting_reads > 0);
         // Mirrors ZooKeeperServer.shouldThrottle: above the limit, a connection with outstanding requests has to wait.
         let outstanding = in_process > self.options.outstanding_limit && !c.fifo.is_empty();
         let behind_others = self.throttler.served.is_none() && !self.throttler.queue.is_empty();

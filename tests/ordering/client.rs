@@ -22,6 +22,8 @@ pub enum Ask {
     Get(usize, bool),
     /// getData of both in one multiRead.
     GetBoth,
+    /// sync.
+    Sync,
 }
 
 /// Something that a client received.
@@ -31,6 +33,15 @@ pub enum Got {
     Event(usize, Zxid),
     /// The reply to the n-th request, its zxid, and the mzxids that a read showed.
     Reply(usize, Zxid, Vec<Zxid>),
+}
+
+impl Got {
+    /// The zxid that it named.
+    pub fn zxid(&self) -> Zxid {
+        match self {
+            Got::Event(_, zxid) | Got::Reply(_, zxid, _) => *zxid,
+        }
+    }
 }
 
 /// A client with its script.
@@ -45,6 +56,8 @@ pub struct Client {
     pub script: Vec<Ask>,
     /// Number of requests sent.
     pub sent: usize,
+    /// For each of them, the newest zxid that any client had been told before.
+    pub known: Vec<Zxid>,
     /// Bytes sent and not yet received by the server.
     pub wire: Vec<u8>,
     /// Bytes received.
@@ -72,6 +85,7 @@ impl Client {
             accepted: false,
             script,
             sent: 0,
+            known: Vec::new(),
             wire,
             inbox: Vec::new(),
             got: Vec::new(),
@@ -80,9 +94,11 @@ impl Client {
     }
 
     /// Writes the next request of the script.
-    pub fn send(&mut self) {
+    /// `known`: the newest zxid that any client has been told.
+    pub fn send(&mut self, known: Zxid) {
         let op = self.script[self.sent];
         self.sent += 1;
+        self.known.push(known);
         let set = |p: usize| MultiOp::SetData { path: PATHS[p].into(), data: Some(b"value"), version: -1 };
         let (code, request) = match op {
             Ask::Set(p) => {
@@ -90,6 +106,7 @@ impl Client {
             }
             Ask::SetBoth => (Op::MULTI, Request::Multi(vec![set(0), set(1)])),
             Ask::Get(p, watch) => (Op::GET_DATA, Request::GetData { path: PATHS[p].into(), watch }),
+            Ask::Sync => (Op::SYNC, Request::Sync { path: Some(PATHS[0].into()) }),
             Ask::GetBoth => {
                 let reads = PATHS.map(|path| MultiReadOp::GetData { path: path.into() });
                 (Op::MULTI_READ, Request::MultiRead(reads.into()))
@@ -138,6 +155,10 @@ impl Client {
                         other => panic!("{other:?}"),
                     })
                     .collect()
+            }
+            Ask::Sync => {
+                assert_eq!(r.string().unwrap(), PATHS[0]);
+                Vec::new()
             }
             Ask::Set(_) | Ask::SetBoth => Vec::new(),
         };

@@ -76,6 +76,8 @@ fn read(
     let shown: Vec<(usize, Zxid)> = match c.script[n] {
         Ask::Get(p, _) => vec![(p, seen[0])],
         Ask::GetBoth => vec![(0, seen[0]), (1, seen[1])],
+        Ask::Sync if zxid < c.known[n] => return Err(format!("sync {n} at {zxid} misses {}", c.known[n])),
+        Ask::Sync => Vec::new(),
         Ask::Set(_) | Ask::SetBoth => {
             let changed = |p: &usize| c.script[n] == Ask::SetBoth || c.script[n] == Ask::Set(*p);
             return match (0..2).filter(changed).find(|p| armed[*p].is_some()) {

@@ -187,6 +187,10 @@ impl shard::turn::Links for TracedLinks<'_> {
                     let what = show::write(request);
                     format!("request {} of {}: {what}{behind}", request.cxid.0, name(self.names, conn))
                 }
+                ToPeer::Sync(request) => {
+                    let Origin::Local { conn, .. } = request.origin else { panic!("{request:?} of no client") };
+                    format!("sync {} of {}", request.cxid.0, name(self.names, conn))
+                }
                 ToPeer::NewSession { conn, timeout_ms, .. } => {
                     format!("a session of {timeout_ms} ms for {}", name(self.names, *conn))
                 }
@@ -282,7 +286,10 @@ impl Streams for TracedMail<'_> {
             ToShard::Resumed { conn, session: None } => format!("{} may not have its session", name(self.names, *conn)),
             ToShard::Close { conn } => format!("close {}", name(self.names, *conn)),
             ToShard::Suspend => "disconnect all clients".into(),
-            ToShard::Serve => "serve clients".into(),
+            ToShard::Serve(service) => format!("serve clients: {service:?}"),
+            ToShard::Synced { conn, zxid } => {
+                format!("a sync of {} is done at {}", name(self.names, *conn), show::zxid(*zxid))
+            }
         };
         self.journal.say(format!("peer -> shard {}: {said}", shard.0));
         self.rung[shard.index()] = true;

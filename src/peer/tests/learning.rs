@@ -1,5 +1,7 @@
 //! An observer's owner with its log, disk and snapshot writer. The test is its leader, the other voter and its shards.
 
+mod syncs;
+
 use super::*;
 use crate::oracle::memory::MemoryLog;
 use crate::oracle::replica::SMALL;
@@ -223,7 +225,7 @@ impl Observer {
         self.work();
         self.leader(&[FromLeader::UpToDate]);
         self.work();
-        assert_eq!(self.told.iter().filter(|(_, told)| matches!(told, ToShard::Serve)).count(), 2);
+        assert_eq!(self.told.iter().filter(|(_, told)| matches!(told, ToShard::Serve(Service::Ensemble))).count(), 2);
         self.forget();
     }
 
@@ -316,9 +318,9 @@ fn it_finds_its_leader_and_says_nothing_that_is_not_durable() {
     o.work();
     assert_eq!((o.said.len(), o.w.applied()), (3, z(1)));
     assert_eq!(o.epochs(), Epochs { accepted: Epoch(1), current: Epoch(1) });
-    assert!(!o.told.iter().any(|(_, told)| matches!(told, ToShard::Serve)));
+    assert!(!o.told.iter().any(|(_, told)| matches!(told, ToShard::Serve(Service::Ensemble))));
     o.leader(&[FromLeader::UpToDate]);
-    let served: Vec<u32> = o.told.iter().filter(|(_, t)| matches!(t, ToShard::Serve)).map(|(s, _)| s.0).collect();
+    let served: Vec<u32> = o.told.iter().filter(|(_, t)| matches!(t, ToShard::Serve(_))).map(|(s, _)| s.0).collect();
     assert_eq!(served, [0, 1]);
 }
 

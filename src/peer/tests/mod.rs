@@ -15,7 +15,7 @@ use crate::jute::Reader;
 use crate::limits;
 use crate::oracle::memory::{Mail, MemoryTree};
 use crate::pipeline::WriteRequest;
-use crate::pipeline::messages::{Entry, Outcome};
+use crate::pipeline::messages::{Entry, Outcome, Service};
 use crate::proto::{CreateRequest, ReplyHeader, Request};
 use crate::tree::TreeOptions;
 use crate::txn::{CreateKind, CreateTxn, Txn, TxnHeader};

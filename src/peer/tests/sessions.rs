@@ -173,3 +173,36 @@ fn sessions_are_listed_in_pieces() {
     assert_eq!((piece.sessions.len(), piece.sessions[0].1, piece.last), (1, third, None));
     assert_eq!(w.peer().list_sessions(None, usize::MAX).sessions.len(), 2);
 }
+
+#[test]
+fn a_sync_at_the_leader_is_answered_behind_what_was_proposed_before() {
+    let mut w = World::new();
+    let session = w.session(A);
+    let sync = |client: Client, cxid| {
+        let origin = Origin::Local { shard: client.shard, conn: client.conn };
+        let (auth, body) = ([].into(), Bytes::from_static(b"\0\0\0\x01/"));
+        ToPeer::Sync(WriteRequest { session, cxid: Cxid(cxid), op: Op::SYNC, body, auth, moved: false, origin })
+    };
+    w.create(A, session, "/before", 0);
+    w.shard(sync(A, 6));
+    w.create(A, session, "/after", 0);
+    assert!(w.told().is_empty());
+    let last = w.applied().0;
+    let told = w.settle();
+    let zxids: Vec<(i64, bool)> = told
+        .iter()
+        .map(|(shard, told)| match told {
+            ToShard::Applied(entry) if *shard == A.shard => (entry.zxid.0, false),
+            ToShard::Synced { conn, zxid } if *conn == A.conn => (zxid.0, true),
+            told => panic!("{told:?}"),
+        })
+        .collect();
+    assert_eq!(zxids, [(last + 1, false), (last + 1, true), (last + 2, false)]);
+    // Nothing was proposed: at once. But not to a connection that the session has left.
+    w.shard(sync(A, 7));
+    assert!(matches!(w.told()[..], [(_, ToShard::Synced { zxid, .. })] if zxid.0 == last + 2));
+    w.resume(B, session, 4000, true);
+    w.told();
+    w.shard(sync(A, 8));
+    assert!(matches!(w.told()[..], [(_, ToShard::Close { conn })] if conn == A.conn));
+}

@@ -136,6 +136,22 @@ fn what_was_never_committed_is_gone_after_all() {
     }
 }
 
+#[test]
+fn a_sync_shows_what_was_acknowledged_elsewhere() {
+    for seed in 0..SEEDS {
+        let mut w = started(seed, 3, 1, HistoryLimits::default());
+        let clients: Vec<Client> = (0..4).map(|at| Client::new(&mut w, at)).collect();
+        for (writer, reader) in (0..4).flat_map(|writer| (0..4).map(move |reader| (writer, reader))) {
+            clients[writer].create(&mut w, &format!("/{writer}-{reader}"));
+            let acknowledged = w.last(writer);
+            let Client { at, conn, session } = clients[reader];
+            let synced = w.sync_as(at, conn, session);
+            assert!(synced >= acknowledged, "seed {seed}: {synced} is shown, and {acknowledged} was acknowledged");
+            assert!(w.last(at) >= synced);
+        }
+    }
+}
+
 /// A session belongs to the member that its client came to last.
 #[test]
 fn a_session_moves_between_members() {

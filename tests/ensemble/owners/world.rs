@@ -18,7 +18,7 @@ use zabra::peer::{EnsembleOptions, Found, Input, Peer, PeerOptions, SweepOptions
 use zabra::pipeline::WriteRequest;
 use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use zabra::pipeline::prep::PrepOptions;
-use zabra::proto::ReplyHeader;
+use zabra::proto::{ReplyHeader, Request};
 use zabra::quorum::{Member, Members, Role};
 use zabra::tree::TreeOptions;
 use zabra::txnlog::epoch;
@@ -72,6 +72,8 @@ pub struct Node {
     /// Outcomes for this member's clients since the test last looked.
     pub told: Vec<(ConnId, Outcome)>,
     pub resumed: Vec<(ConnId, bool)>,
+    /// Syncs that are done, and as of which transaction.
+    pub synced: Vec<(ConnId, Zxid)>,
 }
 
 pub struct World {
@@ -112,6 +114,7 @@ impl World {
             process: None,
             serves: false,
             told: Vec::new(),
+            synced: Vec::new(),
             resumed: Vec::new(),
         };
         World {
@@ -265,8 +268,9 @@ impl World {
                     node.serves = false;
                     process.mail.inbox.push_back(Input::FromShard(ToPeer::Suspended { shard: SHARD }));
                 }
-                ToShard::Serve => node.serves = true,
+                ToShard::Serve(_) => node.serves = true,
                 ToShard::Applied(Entry { outcome: Some(outcome), .. }) => node.told.push(outcome),
+                ToShard::Synced { conn, zxid } => node.synced.push((conn, zxid)),
                 ToShard::Resumed { conn, session } => node.resumed.push((conn, session.is_some())),
                 _ => {}
             }
@@ -457,14 +461,30 @@ impl World {
         conn
     }
 
-    /// A client writes. Returns the number of its request.
-    pub fn write_as(&mut self, n: usize, conn: ConnId, session: SessionId, op: Op, body: Vec<u8>) -> Cxid {
+    fn request(&mut self, conn: ConnId, session: SessionId, op: Op, body: Vec<u8>) -> WriteRequest {
         self.cxid += 1;
         let (cxid, origin) = (Cxid(self.cxid), Origin::Local { shard: SHARD, conn });
         let (body, auth, moved) = (body.into(), [].into(), false);
-        let request = WriteRequest { session, cxid, op, body, auth, moved, origin };
+        WriteRequest { session, cxid, op, body, auth, moved, origin }
+    }
+
+    /// A client writes. Returns the number of its request.
+    pub fn write_as(&mut self, n: usize, conn: ConnId, session: SessionId, op: Op, body: Vec<u8>) -> Cxid {
+        let request = self.request(conn, session, op, body);
+        let cxid = request.cxid;
         self.shard(n, ToPeer::Write { request, behind_read: false, large: None });
         cxid
+    }
+
+    /// A client syncs. Returns the transaction as of which it is done.
+    pub fn sync_as(&mut self, n: usize, conn: ConnId, session: SessionId) -> Zxid {
+        let request = self.request(conn, session, Op::SYNC, Request::Sync { path: Some("/".into()) }.body(Op::SYNC));
+        let before = self.nodes[n].synced.len();
+        self.shard(n, ToPeer::Sync(request));
+        self.until("a sync is done", |w| w.nodes[n].synced.len() > before);
+        let (asked, zxid) = self.nodes[n].synced[before];
+        assert_eq!(asked, conn);
+        zxid
     }
 
     /// The session that a client was given.

@@ -65,6 +65,7 @@ impl Asked {
                 let Origin::Local { conn, .. } = r.origin else { panic!("a client's write: {r:?}") };
                 Some(Asked::Write { conn, session: r.session, xid: r.cxid.0, op: r.op, body: r.body.clone() })
             }
+            ToPeer::Sync(request) => panic!("a server without others is asked for a sync: {request:?}"),
             ToPeer::Touch { .. } | ToPeer::Suspended { .. } => None,
         }
     }

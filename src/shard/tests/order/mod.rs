@@ -3,6 +3,7 @@
 mod answers;
 mod ends;
 mod handshakes;
+mod members;
 mod watches;
 
 use std::sync::Arc;
