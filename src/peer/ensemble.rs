@@ -2,6 +2,7 @@
 //! the fields of `QuorumPeer` that outlive `Leader` and `Follower`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,8 +10,10 @@ use super::Outbox;
 use super::disk::{DiskAnswer, DiskDone, DiskJob};
 use super::disk_queue::DiskQueue;
 use super::net::{ElectionEvent, ElectionWant, NetWant};
+use super::role_status::ElectionStats;
 use super::shared::Step;
-use crate::quorum;
+use crate::quorum::{self, Members};
+use crate::tree::Tree;
 use crate::txnlog::epoch::Epochs;
 use crate::txnlog::recovery::Logged;
 use crate::types::{Epoch, Now, ServerId, Term, Zxid};
@@ -74,6 +77,7 @@ pub(super) struct Ensemble {
     /// The text of the newest configuration that a leader sent.
     seen_config: Option<Bytes>,
     wants: Vec<Want>,
+    pub(super) elections: ElectionStats,
 }
 
 impl Ensemble {
@@ -83,7 +87,8 @@ impl Ensemble {
         let electorate = options.electorate.clone();
         let messenger = Messenger::new(me, timing, electorate, false, all_addresses, hello_timeout_ms);
         let (disk, seen_config, wants) = (DiskQueue::default(), None, Vec::new());
-        Ensemble { me, options, messenger, epochs, disk, seen_config, wants }
+        let elections = ElectionStats::default();
+        Ensemble { me, options, messenger, epochs, disk, seen_config, wants, elections }
     }
 
     pub(super) fn me(&self) -> ServerId {
@@ -118,6 +123,24 @@ impl Ensemble {
 
     pub(super) fn electorate(&self) -> &Electorate {
         &self.options.electorate
+    }
+
+    /// Whether it votes (`peerType`).
+    pub(super) fn role(&self) -> quorum::Role {
+        self.options.role
+    }
+
+    /// The configuration in force.
+    pub(super) fn members(&self) -> Arc<Members> {
+        self.options.electorate.members.clone()
+    }
+
+    /// Writes the configuration in force into the tree, where clients read it. That is no transaction: every server does it for
+    /// itself.
+    pub(super) fn show_config(&self, tree: &mut Tree, now: Now) {
+        let members = &self.options.electorate.members;
+        // Watches are left alone: no client is served while a tree is replaced.
+        tree.set_config(members.text().as_bytes(), members.version(), now.wall_ms, &mut |_| {});
     }
 
     /// The configuration in force, as text.
@@ -168,13 +191,16 @@ impl Ensemble {
         self.seen_config = Some(text);
     }
 
-    /// The leader is established: from now on votes name its epoch.
-    pub(super) fn established(&mut self, epoch: Epoch) {
+    /// The leader is established and this server serves: from now on its votes name the leader's epoch. `learns`: another
+    /// server leads.
+    pub(super) fn established(&mut self, now: Now, epoch: Epoch, learns: bool) {
+        self.elections.serves(now, learns);
         self.messenger.established(epoch);
     }
 
     /// A history that ends at `last` takes part in an election.
     pub(super) fn start(&mut self, now: Now, last: Zxid, out: &mut Outbox) -> Option<Held> {
+        self.elections.looks(now);
         let candidate = Candidate { role: self.options.role, last, epoch: self.epochs.current };
         self.messenger.start(now.mono_ms, candidate, &mut self.wants);
         self.go_on(now, out)
@@ -208,7 +234,7 @@ impl Ensemble {
     }
 
     fn go_on(&mut self, now: Now, out: &mut Outbox) -> Option<Held> {
-        let mut elected = None;
+        let mut elected = None::<Held>;
         while !self.wants.is_empty() {
             for want in std::mem::take(&mut self.wants) {
                 let want = match want {
@@ -218,6 +244,7 @@ impl Ensemble {
                     Want::Elected(held) => {
                         assert!(elected.is_none(), "two servers are elected at once: {elected:?}, {held:?}");
                         elected = Some(held);
+                        self.elections.elected(now);
                         continue;
                     }
                     // A leader that waits for a quorum could give up now, which is off by default on Apache.

@@ -25,6 +25,7 @@ use crate::txnlog::record::Record;
 use crate::types::{CLIENT_LOG, ConnId, Cxid, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
 use crate::zab::learner::{Install, Learner, Want};
 use crate::zab::message::Forwarded;
+use crate::zab::state::ZabState;
 
 /// How often a leader that cannot be reached is dialled, as on Apache.
 const DIALS: u32 = 5;
@@ -125,6 +126,21 @@ impl Learning {
 
     fn net(&self, want: QuorumWant, step: &mut Step<'_>) {
         step.out.net.push(NetWant::Quorum { term: self.term, want });
+    }
+
+    /// The leader of this term.
+    pub(super) fn leader(&self) -> ServerId {
+        self.leader
+    }
+
+    /// How far the term has come.
+    pub(super) fn state(&self) -> ZabState {
+        self.zab.state()
+    }
+
+    /// Whether clients are served.
+    pub(super) fn is_serving(&self) -> bool {
+        self.zab.is_serving()
     }
 
     /// News of the connection to the leader.
@@ -236,7 +252,7 @@ impl Learning {
             }
             Want::Serve { epoch } => {
                 tracing::info!(leader = self.leader.0, epoch = epoch.0, "in step with the leader: serving clients");
-                ensemble.established(epoch);
+                ensemble.established(step.now, epoch, true);
                 step.shared.serve(step.out);
             }
             Want::Ping { zxid } => {

@@ -178,6 +178,7 @@ impl Peer {
             panic!("{answer:?} is no tree")
         };
         std::mem::swap(tree, &mut loaded.tree);
+        member(&mut self.ensemble).show_config(tree, now);
         self.shared.replaced(tree, &loaded.sessions);
         self.answered(now, &answer, tree, out);
     }

@@ -22,6 +22,7 @@ mod local;
 mod looking;
 pub mod net;
 mod replicated;
+pub mod role_status;
 mod shared;
 mod snapshot;
 pub mod snapshot_requests;

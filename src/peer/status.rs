@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::role_status::RoleStatus;
 pub use super::snapshot::Finished;
 use super::{Peer, Role};
 use crate::pipeline::prep::PrepStatus;
@@ -28,6 +29,7 @@ pub struct PeerStats {
     pub proposals: u64,
     pub commits: u64,
     pub proposal_bytes: Tally,
+    pub last_proposal_bytes: u64,
     pub sessions_expired: u64,
     pub digest_mismatches: u64,
     /// Microseconds.
@@ -52,6 +54,7 @@ impl PeerStats {
             proposals: 0,
             commits: 0,
             proposal_bytes: Tally::default(),
+            last_proposal_bytes: 0,
             sessions_expired: 0,
             digest_mismatches: 0,
             fsync_us: Distribution::default(),
@@ -72,6 +75,7 @@ impl PeerStats {
     pub(super) fn proposed(&mut self, bytes: usize) {
         self.proposals += 1;
         self.proposal_bytes.record(bytes as u64);
+        self.last_proposal_bytes = bytes as u64;
     }
 
     pub(super) fn synced(&mut self, sync_ns: u64, records: u64, slow: bool) {
@@ -106,7 +110,8 @@ impl PeerStats {
 /// A piece of the list of all sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionPiece {
-    /// When each session expires, in monotonic milliseconds, and its id.
+    /// When each session expires, in monotonic milliseconds, and its id. Only a leader knows that: a learner gives the session's
+    /// timeout instead, in milliseconds.
     pub sessions: Vec<(i64, SessionId)>,
     /// What the next piece comes after; `None`: there is none.
     pub last: Option<SessionId>,
@@ -117,6 +122,7 @@ pub struct SessionPiece {
 #[allow(missing_docs)]
 pub struct PeerStatus {
     pub stats: PeerStats,
+    pub role: RoleStatus,
     pub prep: PrepStatus,
     pub last_zxid: Zxid,
     /// Number of transactions proposed and not applied.
@@ -143,14 +149,17 @@ impl Peer {
             Role::Leading(leading) => leading.reset_counts(),
             Role::Learning(_) | Role::Looking(_) => {}
         }
+        self.ensemble.iter_mut().for_each(|ensemble| ensemble.elections.reset_counts());
     }
 
-    /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones. Only a leader knows when
-    /// they expire; another server lists none.
+    /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones.
     pub fn list_sessions(&self, place: Option<SessionId>, most: usize) -> SessionPiece {
-        let Role::Leading(leading) = &self.role else { return SessionPiece { sessions: Vec::new(), last: None } };
         let ids: Vec<SessionId> = self.shared.sessions.after(place).take(most).collect();
-        let sessions = ids.iter().filter_map(|id| Some((leading.tracker.expires_ms(*id)?, *id))).collect();
+        let time = |id: SessionId| match &self.role {
+            Role::Leading(leading) => leading.tracker.expires_ms(id),
+            Role::Learning(_) | Role::Looking(_) => self.shared.sessions.timeout_of(id).map(i64::from),
+        };
+        let sessions = ids.iter().filter_map(|id| Some((time(*id)?, *id))).collect();
         SessionPiece { sessions, last: if ids.len() < most { None } else { ids.last().copied() } }
     }
 
@@ -164,6 +173,7 @@ impl Peer {
         };
         PeerStatus {
             stats: shared.stats.clone(),
+            role: self.role_status(),
             prep,
             last_zxid: tree.last_zxid(),
             outstanding: shared.commits.len(),

@@ -13,6 +13,7 @@ pub mod message;
 pub mod messenger;
 pub mod notification;
 pub mod packet;
+pub mod state;
 pub mod sync_plan;
 pub mod vote;
 

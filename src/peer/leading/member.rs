@@ -18,6 +18,7 @@ use crate::session::tracker::SessionTracker;
 use crate::types::{CLIENT_LOG, ConnId, Epoch, Op, Origin, SessionId, Term, Zxid};
 use crate::zab::handler;
 use crate::zab::leader::{Introduction, Leader, SyncKind, Want};
+use crate::zab::state::{LeaderFigures, ZabState};
 use crate::zab::sync_plan::Plan;
 
 /// What the leader of others has besides what every leader has.
@@ -66,6 +67,16 @@ impl Leading {
     #[inline]
     pub(in crate::peer) fn is_alone(&self) -> bool {
         self.member.is_none()
+    }
+
+    /// How far the term has come.
+    pub(in crate::peer) fn state(&self) -> ZabState {
+        self.zab.state()
+    }
+
+    /// Who learns from this leader.
+    pub(in crate::peer) fn figures(&self) -> LeaderFigures {
+        self.zab.figures()
     }
 
     fn member(&mut self) -> &mut Member {
@@ -242,7 +253,7 @@ impl Leading {
         assert_eq!(epoch, self.zab.epoch(), "another epoch is established than is led");
         assert_eq!(step.shared.commits.len(), 0, "a history that is not applied is led");
         assert!(step.shared.local.len() == 0 && self.tracker.count() == 0, "clients before the epoch");
-        ensemble.established(epoch);
+        ensemble.established(step.now, epoch, false);
         step.shared.begin_epoch(Zxid::new(epoch, 0));
         let Step { now, shared, .. } = step;
         self.tracker = SessionTracker::new(shared.options.me, *now, shared.options.tick_ms);

@@ -4,10 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::four_letter::{last_op, whole_average};
-use super::host;
 use super::java;
 use super::metrics::{self, Number};
 use super::report::{Report, Wanted, or_minus_one};
+use super::{ensemble, host};
 use crate::shard::status::ConnStatus;
 
 /// The fields of an answer without the last two, `command` and `error`.
@@ -65,6 +65,11 @@ pub(super) fn wanted(command: &str) -> Wanted {
     }
 }
 
+/// Whether only a server that serves answers the command. ZooKeeper's `monitor` fails otherwise.
+pub(super) fn needs_server(command: &str) -> bool {
+    !matches!(command, "environment" | "get_trace_mask" | "set_trace_mask" | "system_properties" | "zabstate")
+}
+
 /// The answer of a command that changes nothing; `None` for other commands.
 pub(super) fn answer(command: &str, r: &Report) -> Option<Fields> {
     let value = match command {
@@ -80,23 +85,23 @@ pub(super) fn answer(command: &str, r: &Report) -> Option<Fields> {
         "get_trace_mask" => json!({"tracemask": r.control.trace_mask}),
         "hash" => hash(r),
         "initial_configuration" => json!({"initial_configuration": without_secrets(&r.config.source.text)}),
-        "is_read_only" => json!({"read_only": false}),
+        "is_read_only" => json!({"read_only": r.is_read_only()}),
         "last_snapshot" => last_snapshot(r),
-        "leader" => json!({"error": "server is not initialized"}),
+        "leader" => ensemble::leader(r),
         "monitor" => monitor(r),
-        "observers" => json!({"synced_observers": 0, "observers": []}),
+        "observers" => ensemble::observers(r),
         "ruok" | "observer_connection_stat_reset" => json!({}),
         "server_stats" => server_stats(r),
         "stats" => stats(r),
         "system_properties" => system_properties(r),
-        "voting_view" => json!({"current_config": {}}),
+        "voting_view" => ensemble::voting_view(r),
         "watch_summary" => {
             let s = r.watch_summary();
             json!({"num_connections": s.connections, "num_paths": s.paths, "num_total_watches": s.watches})
         }
         "watches" => watches(r),
         "watches_by_path" => watches_by_path(r),
-        "zabstate" => json!({"voting": false, "zabstate": ""}),
+        "zabstate" => ensemble::zab_state(r),
         _ => return None,
     };
     match value {
@@ -116,7 +121,7 @@ fn configuration(r: &Report) -> Value {
         "max_client_cnxns": c.client.max_per_ip,
         "min_session_timeout": c.min_session_timeout_ms,
         "max_session_timeout": c.max_session_timeout_ms,
-        "server_id": 0,
+        "server_id": r.shown_id(),
         "client_port_listen_backlog": c.client.listen_backlog,
     })
 }
@@ -180,6 +185,12 @@ fn monitor(r: &Report) -> Value {
     let mut f = Fields::new();
     f.insert("version".into(), host::version().into());
     f.insert("server_state".into(), r.mode().into());
+    if r.peer.role.members.is_some() {
+        f.insert("peer_state".into(), r.peer.role.peer_state().into());
+    }
+    if let Some(leader) = r.observed_leader() {
+        f.insert("observer_master_id".into(), leader.into());
+    }
     for (key, value) in metrics::flat(r) {
         let value = match value {
             Number::Whole(n) => n.into(),
@@ -199,9 +210,9 @@ fn server_stats(r: &Report) -> Value {
         "min_buffer_size": or_minus_one(s.min_response_size),
         "max_buffer_size": or_minus_one(s.max_response_size),
     });
-    json!({
+    let mut all = json!({
         "version": host::version(),
-        "read_only": false,
+        "read_only": r.is_read_only(),
         "server_stats": {
             "packets_sent": s.packets_sent,
             "packets_received": s.packets_received,
@@ -223,8 +234,12 @@ fn server_stats(r: &Report) -> Value {
             "non_mtlslocal_conn_count": 0,
         },
         "client_response": sizes,
-        "node_count": r.peer.znode_count,
-    })
+    });
+    if let Some(proposals) = ensemble::proposal_stats(r) {
+        all["proposal_stats"] = proposals;
+    }
+    all["node_count"] = r.peer.znode_count.into();
+    all
 }
 
 fn stats(r: &Report) -> Value {

@@ -4,7 +4,9 @@
 //! Metrics of parts that only ZooKeeper has (queues between threads, the response cache, Netty, the JVM) are listed as
 //! counters at 0 and summaries without observations.
 
+use super::ensemble::shown_sizes;
 use super::report::{Report, Startup, or_minus_one};
+use crate::quorum::Role;
 use crate::shard::status::{Latencies, ShardStats};
 use crate::tree::StatsTrack;
 use crate::types::{Distribution, EventType, Namespaces};
@@ -54,8 +56,36 @@ type Row = (&'static str, &'static str, Read);
 /// All metrics, in the order of `mntr`.
 pub(super) fn figures(r: &Report) -> Vec<Figure> {
     let sums = Sums { r, all: r.shard_stats() };
-    let rows = GAUGES.iter().chain(COUNTERS).chain(SUMMARIES).chain(PERCENTILES).chain(BY_NAMESPACE);
-    rows.map(|(name, help, read)| Figure { name, help, value: read(&sums) }).collect()
+    let figure = |(name, help, read): &Row| Figure { name, help, value: read(&sums) };
+    let mut all: Vec<Figure> = GAUGES.iter().map(figure).collect();
+    all.extend(ensemble_figures(r));
+    all.extend(COUNTERS.iter().chain(SUMMARIES).chain(PERCENTILES).chain(BY_NAMESPACE).map(figure));
+    all
+}
+
+/// The gauges that only members of an ensemble have, most of them only the leader.
+fn ensemble_figures(r: &Report) -> Vec<Figure> {
+    let role = &r.peer.role;
+    let mut all = Vec::new();
+    let mut put = |name, help, value| all.push(Figure { name, help, value: Value::Gauge(value) });
+    if let Some(leading) = &role.leading {
+        let (last, min, max) = shown_sizes(leading.proposal_sizes);
+        let learners = &leading.learners;
+        put("learners", "Servers connected to this leader", learners.learners as i64);
+        put("synced_followers", "Followers that are up to date", learners.synced_followers as i64);
+        let non_voting = learners.synced_non_voting_followers as i64;
+        put("synced_non_voting_followers", "Followers that are up to date and have no vote", non_voting);
+        put("synced_observers", "Observers that are up to date", learners.observers.len() as i64);
+        put("pending_syncs", "Sync requests that wait for a commit", learners.pending_syncs as i64);
+        put("leader_uptime", "Milliseconds since this server was elected", r.now.mono_ms - leading.since_ms);
+        put("last_proposal_size", "Bytes of the last proposal; -1 before the first", last);
+        put("max_proposal_size", "Bytes of the largest proposal since srst; -1 before the first", max);
+        put("min_proposal_size", "Bytes of the smallest proposal since srst; -1 before the first", min);
+    }
+    if let Some(members) = &role.members {
+        put("quorum_size", "Servers that vote", members.voters().len() as i64);
+    }
+    all
 }
 
 /// The standard metrics of a process, for Prometheus only. Its client libraries use these names in every language.
@@ -96,6 +126,12 @@ fn fired(s: &Sums<'_>, event: EventType) -> Value {
 
 fn of_startup(s: &Sums<'_>, pick: fn(&Startup) -> &Distribution) -> Value {
     Value::Summary(pick(&s.r.control.startup).clone())
+}
+
+/// How long this server needed to join leaders, if it does that as a `role`.
+fn sync_time(s: &Sums<'_>, role: Role) -> Value {
+    let is_mine = s.r.config.ensemble.peer_type == role;
+    Value::Summary(if is_mine { s.r.peer.role.elections.sync_ms.clone() } else { Distribution::default() })
 }
 
 /// The first snapshot of a new database is written before the peer core starts to count snapshots.
@@ -211,7 +247,7 @@ const COUNTERS: &[Row] = &[
     ("outstanding_changes_removed", "Those that are applied", |s| Value::Counter(s.r.peer.prep.outstanding_changes_removed)),
     ("restore_error_count", NOT_HERE, NONE),
     ("cnxn_closed_without_zk_server_running", NOT_HERE, NONE),
-    ("looking_count", NOT_HERE, NONE),
+    ("looking_count", "How often this server began to look for a leader", |s| Value::Counter(s.r.peer.role.elections.looked)),
     ("snapshot_rate_limited_count", "Snapshot commands refused for coming too fast", |s| Value::Counter(s.r.control.snapshots_limited)),
     ("learner_proposal_received_count", NOT_HERE, NONE),
     ("digest_mismatches_count", "Transactions after which the tree's digest is not the one in the log", |s| Value::Counter(s.r.peer.stats.digest_mismatches)),
@@ -244,7 +280,7 @@ const SUMMARIES: &[Row] = &[
     ("node_deleted_watch_count", "Watchers told of a znode's deletion", |s| fired(s, EventType::NodeDeleted)),
     ("startup_txns_load_time", "Milliseconds that replaying logs took at the start", |s| of_startup(s, |t| &t.log_load_ms)),
     ("sync_processor_queue_size", NOT_MEASURED, EMPTY),
-    ("follower_sync_time", NOT_MEASURED, EMPTY),
+    ("follower_sync_time", "Milliseconds from an election until this server served as a follower", |s| sync_time(s, Role::Participant)),
     ("prep_processor_queue_size", NOT_MEASURED, EMPTY),
     ("fsynctime", "Milliseconds that syncing the log took", |s| Value::Duration(s.r.peer.stats.fsync_us.clone())),
     ("inflight_snap_count", NOT_MEASURED, EMPTY),
@@ -252,7 +288,7 @@ const SUMMARIES: &[Row] = &[
     ("restore_time", NOT_MEASURED, EMPTY),
     ("learner_request_processor_queue_size", NOT_MEASURED, EMPTY),
     ("snapshottime", "Milliseconds that writing a snapshot took", snapshot_times),
-    ("unavailable_time", NOT_MEASURED, EMPTY),
+    ("unavailable_time", "Milliseconds without a leader or before it was joined", |s| Value::Summary(s.r.peer.role.elections.unavailable_ms.clone())),
     ("startup_txns_loaded", "Transactions replayed from logs at the start", |s| of_startup(s, |t| &t.replayed)),
     ("reads_after_write_in_session_queue", NOT_MEASURED, EMPTY),
     ("requests_in_session_queue", NOT_MEASURED, EMPTY),
@@ -264,14 +300,14 @@ const SUMMARIES: &[Row] = &[
     ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| of_startup(s, |t| &t.load_ms)),
     ("inflight_diff_count", NOT_MEASURED, EMPTY),
     ("netty_queued_buffer_capacity", NOT_MEASURED, EMPTY),
-    ("election_time", NOT_MEASURED, EMPTY),
+    ("election_time", "Milliseconds that an election took", |s| Value::Summary(s.r.peer.role.elections.election_ms.clone())),
     ("commit_commit_proc_req_queued", NOT_MEASURED, EMPTY),
     ("sync_processor_batch_size", "Transactions per sync of the log", |s| Value::Summary(s.r.peer.stats.batches.clone())),
     ("node_children_watch_count", "Watchers told of a change among a znode's children", |s| fired(s, EventType::NodeChildrenChanged)),
     ("write_batch_time_in_commit_processor", NOT_MEASURED, EMPTY),
     ("read_commit_proc_issued", NOT_MEASURED, EMPTY),
     ("concurrent_request_processing_in_commit_processor", NOT_MEASURED, EMPTY),
-    ("observer_sync_time", NOT_MEASURED, EMPTY),
+    ("observer_sync_time", "Milliseconds from an election until this server served as an observer", |s| sync_time(s, Role::Observer)),
     ("node_changed_watch_count", "Watchers told of a change of a znode's data", |s| fired(s, EventType::NodeDataChanged)),
     ("sync_process_time", NOT_MEASURED, EMPTY),
     ("startup_snap_load_time", "Milliseconds that loading the snapshot took at the start", |s| of_startup(s, |t| &t.snapshot_load_ms)),

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::host;
 use super::java;
 use super::report::{Report, Wanted};
+use super::{ensemble, host};
 use crate::config::MetricsProvider;
 use crate::shard::status::ConnStatus;
 use crate::types::Op;
@@ -18,6 +18,16 @@ pub(super) fn wanted(word: &str) -> Wanted {
         watches: matches!(word, "wchc" | "wchp"),
         watch_paths: word == "wchs",
         sessions: word == "dump",
+    }
+}
+
+/// The text of a word on a server that does not serve; `None` if the word is answered nevertheless.
+pub(super) fn refusal(word: &str) -> Option<&'static str> {
+    match word {
+        "envi" | "gtmk" | "ruok" | "stmk" => None,
+        "isro" => Some("null"),
+        "hash" => Some(NOT_SERVING),
+        _ => Some(NOT_SERVING_LINE),
     }
 }
 
@@ -37,12 +47,15 @@ pub(super) fn text(word: &str, r: &Report) -> Option<String> {
         "wchp" => wchp(r),
         "wchs" => wchs(r),
         "mntr" => mntr(r),
-        "isro" => "rw".into(),
+        "isro" => if r.is_read_only() { "ro" } else { "rw" }.into(),
         "hash" => hash(r),
         _ => return None,
     })
 }
 
+/// The answer to most words when no client is served.
+pub(super) const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
+const NOT_SERVING_LINE: &str = "This ZooKeeper instance is not currently serving requests\n";
 /// The answer to `crst`.
 pub(super) const RESET_CONNECTIONS: &str = "Connection stats reset.\n";
 /// The answer to `srst`.
@@ -68,8 +81,8 @@ fn conf(r: &Report) -> String {
     put!(t, "minSessionTimeout={}\n", c.min_session_timeout_ms);
     put!(t, "maxSessionTimeout={}\n", c.max_session_timeout_ms);
     put!(t, "clientPortListenBacklog={}\n", c.client.listen_backlog);
-    put!(t, "serverId=0\n");
-    t
+    put!(t, "serverId={}\n", r.shown_id());
+    t + &ensemble::conf(r).unwrap_or_default()
 }
 
 /// The line of a connection without its line break; `stat` shows the `brief` form.
@@ -126,6 +139,10 @@ fn srvr(r: &Report) -> String {
     put!(t, "Zxid: {}\n", r.peer.last_zxid);
     put!(t, "Mode: {}\n", r.mode());
     put!(t, "Node count: {}\n", r.peer.znode_count);
+    if let Some(leading) = &r.peer.role.leading {
+        let (last, min, max) = ensemble::shown_sizes(leading.proposal_sizes);
+        put!(t, "Proposal sizes last/min/max: {last}/{min}/{max}\n");
+    }
     t
 }
 
@@ -143,10 +160,18 @@ fn stat(r: &Report) -> String {
 fn dump(r: &Report) -> String {
     let sessions = &r.expiry;
     let count: usize = sessions.iter().map(|(_, ids)| ids.len()).sum();
-    let mut t = format!("SessionTracker dump:\nSession Sets ({})/({count}):\n", sessions.len());
-    for (mono_ms, ids) in sessions {
-        put!(t, "{} expire at {}:\n", ids.len(), java::date(r.wall_of(*mono_ms)));
-        ids.iter().for_each(|id| put!(t, "\t{id}\n"));
+    let mut t = String::from("SessionTracker dump:\n");
+    if r.tracks_sessions() {
+        put!(t, "Session Sets ({})/({count}):\n", sessions.len());
+        for (mono_ms, ids) in sessions {
+            put!(t, "{} expire at {}:\n", ids.len(), java::date(r.wall_of(*mono_ms)));
+            ids.iter().for_each(|id| put!(t, "\t{id}\n"));
+        }
+    } else {
+        let mut all: Vec<_> = sessions.iter().flat_map(|(ms, ids)| ids.iter().map(move |id| (id, ms))).collect();
+        all.sort_unstable();
+        put!(t, "Global Sessions({count}):\n");
+        all.iter().for_each(|(id, timeout_ms)| put!(t, "{id}\t{timeout_ms}ms\n"));
     }
     put!(t, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", r.ephemerals.len());
     for (session, paths) in &r.ephemerals {
@@ -227,6 +252,12 @@ fn hash(r: &Report) -> String {
 
 fn mntr(r: &Report) -> String {
     let mut t = format!("zk_version\t{}\nzk_server_state\t{}\n", host::version(), r.mode());
+    if r.peer.role.members.is_some() {
+        put!(t, "zk_peer_state\t{}\n", r.peer.role.peer_state());
+    }
+    if let Some(leader) = r.observed_leader() {
+        put!(t, "zk_observer_master_id\t{leader}\n");
+    }
     for (key, value) in super::metrics::flat(r) {
         put!(t, "zk_{}\t{value}\n", on_one_line(r, &key));
     }

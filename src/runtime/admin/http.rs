@@ -14,11 +14,12 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::commands::{self, Fields};
+use super::four_letter::NOT_SERVING;
 use super::listener::From;
 use super::query::{argument, values};
 use super::report::Wanted;
 use super::responses::{answer, not_allowed, text};
-use super::state::{AdminState, NOT_SERVING};
+use super::state::AdminState;
 use super::{authorize, metrics, snapshot};
 
 /// The path that Prometheus scrapes.
@@ -69,8 +70,8 @@ async fn serve(
         return not_allowed("GET, HEAD, POST");
     }
     match path {
-        "/livez" => health(state, "not live").await,
-        "/readyz" => health(state, "not ready").await,
+        "/livez" => live(&state, "not live").await.unwrap_or_else(|refusal| refusal),
+        "/readyz" => ready(&state).await.unwrap_or_else(|refusal| refusal),
         _ => match path.strip_prefix(&url) {
             Some("" | "/") => list(&url),
             Some(rest) if rest.starts_with('/') => {
@@ -82,11 +83,25 @@ async fn serve(
     }
 }
 
-/// A standalone server that answers also serves, so live and ready are the same until there are ensembles.
-async fn health(state: Arc<AdminState>, otherwise: &str) -> Response {
+/// Whether the cores make turns.
+async fn live(state: &AdminState, otherwise: &str) -> Result<Response, Response> {
     match state.pulse().await {
-        Ok(()) => text(StatusCode::OK, "ok\n".into()),
-        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}: {why}\n")),
+        Ok(()) => Ok(text(StatusCode::OK, "ok\n".into())),
+        Err(why) => Err(text(StatusCode::SERVICE_UNAVAILABLE, format!("{otherwise}: {why}\n"))),
+    }
+}
+
+/// Whether clients are served. A standalone server whose cores make turns serves them.
+async fn ready(state: &Arc<AdminState>) -> Result<Response, Response> {
+    let live = live(state, "not ready").await?;
+    if !state.config.is_member() {
+        return Ok(live);
+    }
+    let unavailable = |why: String| text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"));
+    match state.gather(Wanted::default(), |report| report.peer.role).await {
+        Ok(role) if role.serves_clients => Ok(live),
+        Ok(role) => Err(unavailable(format!("no client is served ({})", role.peer_state()))),
+        Err(why) => Err(unavailable(why)),
     }
 }
 
@@ -98,6 +113,9 @@ async fn command(state: Arc<AdminState>, from: SocketAddr, asked: String, reques
     let Some(name) = commands::resolve(&asked) else {
         return answer(StatusCode::OK, &asked, Fields::new(), Some(format!("Unknown command: {asked}")));
     };
+    if state.config.is_member() && commands::needs_server(name) && !is_running(&state).await {
+        return answer(StatusCode::OK, name, Fields::new(), Some(NOT_SERVING.into()));
+    }
     if matches!(name, "restore" | "snapshot") {
         let proof = request.headers().get(AUTHORIZATION).cloned();
         if let Err(refusal) = authorize::may_administer(&state, proof.as_ref(), from) {
@@ -126,6 +144,11 @@ async fn command(state: Arc<AdminState>, from: SocketAddr, asked: String, reques
         "set_trace_mask" => set_trace_mask(&state, &query),
         _ => show(state, name).await,
     }
+}
+
+/// Whether the server leads or follows.
+async fn is_running(state: &Arc<AdminState>) -> bool {
+    state.gather(Wanted::default(), |report| report.peer.role.is_running).await.unwrap_or(false)
 }
 
 async fn show(state: Arc<AdminState>, name: &'static str) -> Response {

@@ -126,9 +126,11 @@ impl Sample {
 
 /// All metrics. Quantiles are of the time since the earlier report, if there is one.
 fn families(r: &Report) -> Vec<Family> {
-    let mut earlier = r.earlier.as_deref().map(figures).unwrap_or_default().into_iter();
+    // A server whose role has changed has other metrics than before.
+    let earlier = r.earlier.as_deref().map(figures).unwrap_or_default();
+    let before = |now: &Figure| earlier.iter().find(|f| f.name == now.name).map(|f| &f.value);
     let mut all: Vec<Family> =
-        figures(r).into_iter().map(|now| family(now, earlier.next().map(|f| f.value).as_ref())).collect();
+        figures(r).into_iter().map(|now| (before(&now), now)).map(|(b, now)| family(now, b)).collect();
     all.extend(process_figures(r).into_iter().map(|now| family(now, None)));
     all
 }

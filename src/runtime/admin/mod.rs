@@ -6,6 +6,7 @@
 
 mod authorize;
 mod commands;
+mod ensemble;
 mod figures;
 mod four_letter;
 mod host;

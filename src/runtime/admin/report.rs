@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::host::Host;
 use super::process::Process;
 use crate::config::Config;
+use crate::peer::role_status::Mode;
 use crate::peer::status::PeerStatus;
 use crate::runtime::clock::Clock;
 use crate::runtime::shared::{NoAnswer, Shared};
@@ -64,7 +65,8 @@ pub(super) struct Report {
     pub(super) peer: PeerStatus,
     /// (session, path), sorted; empty unless requested.
     pub(super) watches: Vec<(SessionId, String)>,
-    /// Times of expiry in monotonic milliseconds, with the sessions that expire then; empty unless requested.
+    /// Times of expiry in monotonic milliseconds, with the sessions that expire then (of a learner: timeouts, with the sessions
+    /// that have them); empty unless requested.
     pub(super) expiry: Vec<(i64, Vec<SessionId>)>,
     /// Empty unless requested.
     pub(super) ephemerals: Vec<(SessionId, Vec<String>)>,
@@ -193,7 +195,28 @@ impl Report {
 
     /// `server_state`, `Mode`.
     pub(super) fn mode(&self) -> &'static str {
-        "standalone"
+        self.peer.role.mode.word()
+    }
+
+    /// The id that `conf` and `configuration` show: a standalone server has none.
+    pub(super) fn shown_id(&self) -> i64 {
+        self.peer.role.members.as_ref().map_or(0, |_| self.peer.role.me.0)
+    }
+
+    /// Whether `expiry` has times of expiry. Only a leader knows them; a learner has the sessions' timeouts there.
+    pub(super) fn tracks_sessions(&self) -> bool {
+        !matches!(self.peer.role.mode, Mode::Follower | Mode::Observer)
+    }
+
+    /// The leader that an observer follows.
+    pub(super) fn observed_leader(&self) -> Option<i64> {
+        let role = &self.peer.role;
+        role.leader.filter(|_| role.mode == Mode::Observer).map(|leader| leader.0)
+    }
+
+    /// Whether clients may only read.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.peer.role.mode == Mode::ReadOnly
     }
 }
 

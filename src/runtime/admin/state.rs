@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::four_letter::NOT_SERVING;
 use super::report::{Figures, Report, Startup, Wanted};
 use super::window::Window;
 use super::{four_letter, listener};
@@ -18,9 +19,6 @@ use crate::types::CLIENT_LOG;
 
 /// ZooKeeper's trace mask after the start. It is only kept and shown.
 const TRACE_MASK: i64 = 0b1_0011_0010;
-
-/// The answer when a core is stuck.
-pub(super) const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
 
 /// Most threads that wait at the same time: one for each connection that there may be.
 const THREADS: usize = 2 * listener::CONNECTIONS;
@@ -101,6 +99,13 @@ impl AdminState {
                 self.trace_mask.store(argument, Ordering::Relaxed);
                 return Ok(argument.to_string());
             }
+            _ => {}
+        }
+        let report = self.report(four_letter::wanted(word))?;
+        if let Some(refusal) = four_letter::refusal(word).filter(|_| !report.peer.role.serves_clients) {
+            return Ok(refusal.into());
+        }
+        match word {
             "srst" => {
                 self.reset_stats();
                 return Ok(four_letter::RESET_SERVER.into());
@@ -111,7 +116,6 @@ impl AdminState {
             }
             _ => {}
         }
-        let report = self.report(four_letter::wanted(word))?;
         // Shards pass on words of `proto::four_letter::WORDS` only, and all of these are known.
         Ok(four_letter::text(word, &report).unwrap_or_else(|| format!("{word} is not a command\n")))
     }

@@ -26,6 +26,7 @@
 //! host) nobody is given up for a silence that only the pause has caused. Inputs that have arrived are to be given before `tick`.
 
 mod broadcast;
+mod figures;
 mod learners;
 mod quorum;
 #[cfg(test)]

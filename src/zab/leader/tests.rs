@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::quorum::{Member, Role};
+use crate::zab::state::{LeaderFigures, ObserverFigures, ZabState};
 
 fn members(voters: &[i64], observers: &[i64], version: Zxid) -> Arc<Members> {
     let member = |id: &i64, role: &str| (ServerId(*id), Member::parse(&format!("h{id}:1:2:{role}")).expect("a member"));
@@ -132,6 +133,32 @@ fn zxid(counter: u32) -> Zxid {
 
 fn commit(counter: u32) -> Want {
     Want::Commit { upto: zxid(counter) }
+}
+
+#[test]
+fn what_a_leader_shows() {
+    let three = Three::new();
+    assert_eq!((three.leader.state(), three.leader.figures()), (ZabState::Discovery, LeaderFigures::default()));
+    let three = Three::accepted();
+    assert_eq!(three.leader.state(), ZabState::Synchronization);
+    let figures = three.leader.figures();
+    assert_eq!((figures.learners, figures.synced_followers), (2, 0), "they are sent what they miss");
+    let mut three = Three::established();
+    assert_eq!(three.leader.state(), ZabState::Broadcast);
+    three.joined(6);
+    three.joined(9);
+    three.comes(4, 2);
+    three.proposes(1);
+    three.leader.sync_asked(ConnId(1), &mut three.wants);
+    let observer = ObserverFigures { conn: ConnId(6), server: ServerId(6), came_with: OWN.last };
+    let wanted = LeaderFigures {
+        learners: 5,
+        synced_followers: 3,
+        synced_non_voting_followers: 1,
+        observers: vec![observer],
+        pending_syncs: 1,
+    };
+    assert_eq!(three.leader.figures(), wanted);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 
 use super::message::{Forwarded, FromLeader, FromLearner, LearnerInfo, Touched};
 use super::packet::{Split, name, split};
+use super::state::ZabState;
 use crate::limits::KEPT_CAPACITY;
 use crate::quorum::Role;
 use crate::types::{Cxid, Epoch, Op, ServerId, SessionId, Zxid};
@@ -304,6 +305,23 @@ impl Learner {
         let is_blocked = matches!(self.phase, Phase::Accepting | Phase::Truncating | Phase::Installing);
         let is_full = self.pipeline.unsynced_bytes() >= LOG_HIGH_WATER || self.unstored >= INSTALL_HIGH_WATER;
         !matches!(self.phase, Phase::Dialing | Phase::Ended) && !is_blocked && !is_full
+    }
+
+    /// How far the term has come.
+    pub fn state(&self) -> ZabState {
+        match self.phase {
+            Phase::Dialing | Phase::Discovery | Phase::Accepting => ZabState::Discovery,
+            Phase::Choosing
+            | Phase::Truncating
+            | Phase::Receiving
+            | Phase::Installing
+            | Phase::Syncing
+            | Phase::Logging(_)
+            | Phase::Saving
+            | Phase::Joining => ZabState::Synchronization,
+            Phase::Broadcast => ZabState::Broadcast,
+            Phase::Ended => ZabState::Election,
+        }
     }
 
     /// Whether clients are served.

@@ -10,8 +10,9 @@ use axum::Router;
 use crossbeam::channel;
 use crossbeam::utils::CachePadded;
 
+use super::super::four_letter::NOT_SERVING;
 use super::super::listener::CONNECTIONS;
-use super::super::state::{AdminState, NOT_SERVING};
+use super::super::state::AdminState;
 use super::super::{http, listener};
 use crate::config::{Config, MetricsProvider};
 use crate::peer::SnapshotRefused;
