@@ -73,7 +73,7 @@ impl Shared {
             sessions: sessions.iter().copied().collect(),
             resumed: Vec::new(),
             syncs: VecDeque::new(),
-            told: vec![Zxid::ZERO; options.shards],
+            told: vec![Zxid::NONE; options.shards],
             imaging: Imaging::default(),
             stats: PeerStats::new(now),
             no_events: Arc::new([]),
@@ -184,7 +184,7 @@ impl Shared {
         self.commits = CommitQueue::new(tree.last_zxid());
         self.replicated.iter_mut().for_each(|replicated| replicated.replaced(tree.last_zxid()));
         self.sessions = sessions.iter().map(|(session, timeout_ms)| (*session, *timeout_ms)).collect();
-        self.told.fill(Zxid::ZERO);
+        self.told.fill(Zxid::NONE);
         self.doubts = Doubt::None;
         self.stats.digests.clear();
         self.imaging.replaced(tree.last_zxid());

@@ -1,6 +1,7 @@
 //! Starts a server from a configuration, and stops it. Mirrors `ZooKeeperServerMain.runFromConfig`.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,10 +28,12 @@ use super::start_error::StartError;
 use super::tree_cell::TreeCell;
 use super::{housekeeping, logging, member, settings, snapshot_thread, thread_dump};
 use crate::config::{self, Config, ExitCode};
-use crate::peer::Peer;
+use crate::peer::{Found, Peer};
 use crate::shard::Shard;
 use crate::tree::Tree;
-use crate::txnlog::recovery::{RecoveryError, Report};
+use crate::txnlog::epoch::{self, EpochError};
+use crate::txnlog::names::parse_snapshot_name;
+use crate::txnlog::recovery::{Logged, RecoveryError, Report};
 use crate::txnlog::restore::recover_tree_in_steps;
 use crate::txnlog::snapshotter::{Snapshotter, file_len, first_snapshot};
 use crate::txnlog::writer::{LogWriter, SnapshotRoom};
@@ -59,6 +62,8 @@ struct Loaded {
     digests: Vec<(Zxid, u64)>,
     took: Startup,
     room: SnapshotRoom,
+    /// What a member of an ensemble found besides; `None`: a standalone server.
+    found: Option<Found>,
 }
 
 fn serve(config: Config) -> Result<(), StartError> {
@@ -195,7 +200,8 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     }
     took.snapshot_load_ms.record(replaying.get().map_or(0, |at| (at.mono_ms - began.mono_ms).max(0) as u64));
     report(&recovered.report);
-    if recovered.last == Zxid::NONE {
+    // A member without a history does not vote before a leader has sent it one.
+    if recovered.last == Zxid::NONE && !config.is_member() {
         return Err(StartError::new(
             ExitCode::DataDir,
             format!(
@@ -206,9 +212,13 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     }
     let mut sessions: Vec<(SessionId, i32)> = recovered.sessions.into_iter().collect();
     sessions.sort_unstable();
-    let tree = recovered.state;
+    let mut tree = recovered.state;
     refuse_unsound(&tree)?;
-    if recovered.fresh {
+    if let Some(members) = config.ensemble.members.as_ref().filter(|_| config.is_member()) {
+        // No transaction: every member writes it for itself.
+        tree.set_config(members.text().as_bytes(), members.version(), Clock::now().wall_ms, &mut |_| {});
+    }
+    if recovered.fresh && recovered.last != Zxid::NONE {
         // Apache does not start from logs without any snapshot, so write one now; otherwise there would be no way back
         // to Apache.
         let began = Clock::now();
@@ -222,7 +232,22 @@ fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, St
     }
     let room = snapshot_room(snap, log, &recovered.report).map_err(|e| StartError::new(ExitCode::DataDir, e))?;
     let digests = recovered.report.logged_digests.iter().copied().collect();
-    Ok(Loaded { tree, sessions, replayed, digests, took, room })
+    let found = match config.is_member() {
+        true => Some(found(snap, recovered.last, &recovered.report, recovered.tail)?),
+        false => None,
+    };
+    Ok(Loaded { tree, sessions, replayed, digests, took, room, found })
+}
+
+/// What a member of an ensemble enters its first election with.
+fn found(snap: &mut FsDir, last: Zxid, report: &Report, recent: VecDeque<Logged>) -> Result<Found, StartError> {
+    let epochs = epoch::load(snap, last).map_err(|e| {
+        let code = if matches!(e, EpochError::Io { .. }) { ExitCode::DataDir } else { ExitCode::Corrupt };
+        StartError::new(code, e)
+    })?;
+    let chain = report.snapshot.as_deref().and_then(parse_snapshot_name).map_or(Zxid::ZERO, |(zxid, _)| zxid);
+    tracing::info!(%last, accepted = epochs.accepted.0, current = epochs.current.0, "the history of this member");
+    Ok(Found { epochs, recent, chain })
 }
 
 /// The space that the log has to leave for the next snapshot.
@@ -335,9 +360,15 @@ impl Server {
         let ensemble = settings::ensemble(&config);
         let start = |ensemble| member::start(&config, ensemble, bell, peer_mail.clone());
         let (links, work) = ensemble.as_ref().map(start).transpose()?.unzip();
-        let mut peer = Peer::new(settings::peer(&config, shards), &loaded.tree, &loaded.sessions, now);
+        let options = settings::peer(&config, shards);
+        let mut peer = match ensemble.zip(loaded.found) {
+            Some((ensemble, found)) => Peer::member(options, ensemble, found, &loaded.tree, &loaded.sessions, now),
+            None => Peer::new(options, &loaded.tree, &loaded.sessions, now),
+        };
         peer.remember_digests(&loaded.digests);
         let last = loaded.tree.last_zxid();
+        // Without a history nothing is appended before a leader's snapshot has replaced it.
+        let end_of_log = last.max(Zxid::ZERO);
         let startup = loaded.took;
         let shared = Arc::new(Shared {
             tree: TreeCell::new(loaded.tree, shards, interest.clone()),
@@ -357,7 +388,7 @@ impl Server {
         let snapshots = snapshot_thread::start(snapshotter, shared.clone(), parts_rx).map_err(thread_error)?;
         let (log_events, events) = mailbox::mailbox::<LogMail>(Bell::Core(wakers[peer_core].clone()));
         let log = log.with_segments_ahead()?;
-        let writer = LogWriter::new(log, last, settings::log(&config)).leaving(loaded.room);
+        let writer = LogWriter::new(log, end_of_log, settings::log(&config)).leaving(loaded.room);
         let log_options = settings::log_thread(&config, loaded.replayed, all_cpus);
         let log = LogThread::start(writer, work, log_options, log_events).map_err(thread_error)?;
         let mut peer = Some(PeerCore::new(peer, last, peer_inbox, (log, events), parts_tx, links));
@@ -383,14 +414,18 @@ impl Server {
         Ok(Server { config, shared, cores: threads, snapshots, address })
     }
 
-    /// Says that it serves.
+    /// Says that it serves; a member of an ensemble says that it has started, since it serves only with a leader.
     ///
     /// # Errors
     /// No thread can be had for that.
     fn announce(&self) -> io::Result<()> {
         let dir = self.config.data_dir.display();
         let (version, at) = (env!("CARGO_PKG_VERSION"), &self.address);
-        logging::announce(format!("zabra {version}: serving clients on {at}, data in {dir}"))
+        let what = match self.config.ensemble.members.as_ref().filter(|_| self.config.is_member()) {
+            Some(members) => format!("member {} of {}, clients on", settings::me(&self.config).0, members.iter().len()),
+            None => "serving clients on".to_owned(),
+        };
+        logging::announce(format!("zabra {version}: {what} {at}, data in {dir}"))
     }
 
     /// Stops: nothing more is accepted or answered, what was appended is synced, and sessions live on until the next

@@ -332,8 +332,13 @@ mod tests {
         assert_eq!((e.init_ms, e.sync_ms, e.hello_timeout_ms), (20_000, 10_000, 10_000));
         assert_eq!((e.timing.min_interval_ms, e.timing.max_interval_ms, e.timing.finalize_ms), (200, 60_000, 200));
         assert_eq!((e.all_addresses, e.packet_limit), (false, 2 * 0xf_ffff));
-        let lines = "quorumCnxnTimeoutMs=77\nfastleader.minNotificationInterval=5\nmultiAddress.enabled=true";
+        assert_eq!((e.leader.tick_ms, e.leader.init_limit, e.leader.sync_limit), (2000, 10, 5));
+        assert_eq!((e.history.count, e.sync.force_snapshot, e.leader_serves), (700, false, true));
+        let lines = "quorumCnxnTimeoutMs=77\nfastleader.minNotificationInterval=5\nmultiAddress.enabled=true\n\
+                     forceSnapshotSync=true\nleaderServes=no\nleader.maxConcurrentSnapSyncs=3\nsnapshotSizeFactor=-1";
         let e = ensemble(&member(lines)).unwrap();
+        assert_eq!((e.sync.force_snapshot, e.sync.snapshot_size_factor), (true, -1.0));
+        assert_eq!((e.leader.max_snaps, e.leader.max_diffs, e.leader_serves), (3, 100, false));
         assert_eq!((e.hello_timeout_ms, e.timing.min_interval_ms, e.all_addresses), (77, 5, true));
     }
 }

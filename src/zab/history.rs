@@ -50,7 +50,8 @@ pub struct History {
 impl History {
     /// Nothing is kept yet; the history ends at `base`.
     pub fn new(limits: HistoryLimits, base: Zxid) -> History {
-        assert!(base >= Zxid::ZERO, "a history ends at {base}");
+        // -1: there is none, and only a leader's snapshot begins one.
+        assert!(base >= Zxid::NONE, "a history ends at {base}");
         assert!(limits.count > 0, "a history that keeps nothing");
         History { limits, base, kept: VecDeque::new(), bytes: 0, last: base }
     }

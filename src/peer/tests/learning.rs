@@ -8,6 +8,7 @@ use crate::oracle::replica::SMALL;
 use crate::oracle::test_disk::TestDisk;
 use crate::peer::disk::DiskJobs;
 use crate::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
+use crate::peer::role_status::Mode;
 use crate::proto::Request;
 use crate::quorum::{Member, Members, Role as MemberRole};
 use crate::txnlog::epoch::{self, Epochs};
@@ -16,7 +17,7 @@ use crate::txnlog::recovery::RecoveryOptions;
 use crate::txnlog::snapshot::{SnapshotOptions, TERMINATOR, put_acl_table, put_sessions};
 use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
 use crate::txnlog::writer::LogWriter;
-use crate::types::{Epoch, ErrorCode, Term};
+use crate::types::{Epoch, ErrorCode, Term, path};
 use crate::zab::election::{Electorate, Timing};
 use crate::zab::message::{Forwarded, FromLeader, FromLearner};
 use crate::zab::notification;
@@ -89,15 +90,23 @@ fn z(counter: u32) -> Zxid {
 
 impl Observer {
     fn new() -> Observer {
+        Observer::with(Zxid::ZERO)
+    }
+
+    /// Without any transaction: the history ends at `last`, 0 or -1.
+    fn with(last: Zxid) -> Observer {
         let disk = TestDisk::new();
         let tree = Tree::new(TreeOptions::default());
         first_snapshot(&mut disk.clone(), &tree, SnapshotOptions::default()).unwrap();
         let epochs = epoch::load(&mut disk.clone(), Zxid::ZERO).unwrap();
         let mut w = World::on(tree, &[]);
+        let mut tree = Tree::new(TreeOptions::default());
+        tree.set_last_zxid(last);
+        w.tree = MemoryTree::new(tree, 2, w.interest.clone());
         let options = PeerOptions { me: ME, ..options() };
         let found = Found { epochs, recent: Default::default(), chain: Zxid::ZERO };
         let peer = Peer::member(options, ensemble(), found, &w.tree.read(), &[], w.now);
-        w.turn = PeerTurn::new(peer, Zxid::ZERO, Bounds::default());
+        w.turn = PeerTurn::new(peer, last, Bounds::default());
         let writer = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
@@ -282,6 +291,19 @@ impl Observer {
     }
 }
 
+/// What a leader sends after SNAP.
+fn image(last: Zxid) -> Vec<u8> {
+    let mut image = Vec::new();
+    let mut tree = tree_at(last);
+    let id = tree.begin_image();
+    put_sessions(&mut image, [(SessionId(77), 4000)].into_iter());
+    put_acl_table(&mut image, [].into_iter());
+    while !tree.image_chunk(id, 1 << 20, &mut image) {}
+    image.extend_from_slice(&TERMINATOR);
+    image.extend_from_slice(b"\0\0\0\x0aBenWasHere");
+    image
+}
+
 fn said(message: &FromLearner<'_>) -> String {
     match message {
         FromLearner::Request(Forwarded { session, cxid, op, identities, .. }) => {
@@ -322,6 +344,55 @@ fn it_finds_its_leader_and_says_nothing_that_is_not_durable() {
     o.leader(&[FromLeader::UpToDate]);
     let served: Vec<u32> = o.told.iter().filter(|(_, t)| matches!(t, ToShard::Serve(_))).map(|(s, _)| s.0).collect();
     assert_eq!(served, [0, 1]);
+}
+
+#[test]
+fn what_it_is_is_shown_at_each_step() {
+    let mut o = Observer::new();
+    let shown = |o: &Observer| {
+        let role = o.w.peer().status(&o.w.tree.read()).role;
+        (role.peer_state(), role.serves_clients, role.leader)
+    };
+    assert_eq!(shown(&o), ("looking".into(), false, None));
+    o.elect();
+    assert_eq!(shown(&o), ("observing - discovery".into(), false, Some(LEADER)));
+    o.quorum(QuorumEvent::Dialed { conn: QUORUM });
+    o.leader(&[FromLeader::LeaderInfo { epoch: Epoch(1), protocol: 0x10000, extra: &[] }]);
+    o.work();
+    assert_eq!(shown(&o), ("observing - synchronization".into(), false, Some(LEADER)));
+    o.leader(&[FromLeader::Diff(Zxid::ZERO), FromLeader::NewLeader { zxid: z(0), config: None }]);
+    o.work();
+    o.leader(&[FromLeader::UpToDate]);
+    o.work();
+    assert_eq!(shown(&o), ("observing - broadcast".into(), true, Some(LEADER)));
+    let role = o.w.peer().status(&o.w.tree.read()).role;
+    assert_eq!((role.mode, role.votes(), role.leading), (Mode::Observer, false, None));
+    let elections = role.elections;
+    assert_eq!((elections.looked, elections.sync_ms.tally().count), (1, 1));
+    o.quorum(QuorumEvent::Closed { conn: QUORUM });
+    o.work();
+    assert_eq!(
+        (shown(&o), o.w.peer().status(&o.w.tree.read()).role.elections.looked),
+        (("looking".into(), false, None), 2)
+    );
+}
+
+/// `db.autocreate=false` and an empty directory: its vote counts for nobody before a leader has sent it a history.
+#[test]
+fn a_member_without_a_history_gets_one_from_its_leader() {
+    let mut o = Observer::with(Zxid::NONE);
+    o.connect();
+    let ack = o.said.last().cloned().unwrap_or_default();
+    assert!(ack.starts_with("AckEpoch") && ack.contains(&format!("{:?}", Zxid::NONE)), "{:?}", o.said);
+    let last = z(9);
+    o.leader(&[FromLeader::Snap(last)]);
+    o.quorum(QuorumEvent::Bytes { conn: QUORUM, bytes: image(last).into() });
+    o.work();
+    o.leader(&[FromLeader::NewLeader { zxid: z(0), config: None }]);
+    o.work();
+    o.leader(&[FromLeader::UpToDate]);
+    o.inform(z(10), &create(z(10), SessionId(9), 5, "/next"));
+    assert_eq!((o.w.applied(), o.w.is_there("/x"), o.w.is_there("/next")), (z(10), true, true));
 }
 
 #[test]
@@ -460,23 +531,17 @@ fn a_leaders_snapshot_replaces_the_tree_and_a_truncation_what_comes_after() {
     o.work();
     assert_eq!((o.w.applied(), o.w.is_there("/ours"), o.w.sessions()), (z(1), false, 1));
     let last = z(9);
-    let mut image = Vec::new();
-    let mut tree = tree_at(last);
-    let id = tree.begin_image();
-    put_sessions(&mut image, [(SessionId(77), 4000)].into_iter());
-    put_acl_table(&mut image, [].into_iter());
-    while !tree.image_chunk(id, 1 << 20, &mut image) {}
-    image.extend_from_slice(&TERMINATOR);
-    image.extend_from_slice(b"\0\0\0\x0aBenWasHere");
     o.quorum(QuorumEvent::Closed { conn: QUORUM });
     o.connect();
     o.leader(&[FromLeader::Snap(last)]);
-    for piece in image.chunks(50) {
+    for piece in image(last).chunks(50) {
         o.quorum(QuorumEvent::Bytes { conn: QUORUM, bytes: Bytes::copy_from_slice(piece) });
     }
     assert_eq!(o.w.applied(), z(1));
     o.work();
     assert_eq!((o.w.applied(), o.w.is_there("/x"), o.w.sessions()), (last, true, 1));
+    let config = o.w.tree.read().get(path::CONFIG).and_then(|node| node.data().map(<[u8]>::to_vec));
+    assert_eq!(config, Some(electorate().members.text().into_bytes()), "its own, not the leader's");
     o.leader(&[FromLeader::NewLeader { zxid: z(0), config: None }]);
     o.work();
     o.leader(&[FromLeader::UpToDate]);

@@ -1,6 +1,7 @@
 //! A report made by hand and a server made of one thread, for the tests of this folder. The expected texts are Apache
 //! ZooKeeper 3.9.5's, asked about the same state.
 
+mod members;
 mod over_http;
 mod prometheus;
 mod texts;
@@ -11,12 +12,13 @@ use super::host::Host;
 use super::process::Process;
 use super::report::{Figures, Report, Startup};
 use crate::config::Config;
+use crate::peer::role_status::RoleStatus;
 use crate::peer::status::{PeerStats, PeerStatus, ZxidDigest};
 use crate::pipeline::prep::PrepStatus;
 use crate::shard::latency::Latency;
 use crate::shard::status::{ConnStatus, ShardStats, ShardStatus};
 use crate::tree::{QuotaState, StatsTrack};
-use crate::types::{Distribution, EventType, Namespaces, Now, Op, SessionId, Zxid};
+use crate::types::{Distribution, EventType, Namespaces, Now, Op, ServerId, SessionId, Zxid};
 use crate::watch::Summary;
 
 const A: SessionId = SessionId(0x1000027a5080000);
@@ -124,6 +126,7 @@ fn peer() -> PeerStatus {
     (0..2).for_each(|_| quota_refusals.record("/words/n", 1));
     PeerStatus {
         stats,
+        role: RoleStatus::standalone(ServerId(1)),
         prep: PrepStatus {
             outstanding_changes: 0,
             outstanding_changes_queued: 615,
