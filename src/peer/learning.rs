@@ -242,6 +242,7 @@ impl Learning {
             Want::Install(Install::Abandon) => ensemble.ask(self.term, DiskJob::Abandon, step),
             Want::Append { zxid, txn, exact } => self.append(zxid, txn, exact, step),
             Want::Commit { upto } => {
+                step.shared.stats.learner_commits += 1;
                 if upto > step.shared.commits.committed() {
                     step.shared.commit(upto);
                 }
@@ -274,6 +275,7 @@ impl Learning {
         match decode(payload, exact) {
             Ok(proposal) => {
                 assert_eq!(proposal.header.zxid, zxid, "a proposal has another zxid than its packet");
+                step.shared.stats.learner_proposals += 1;
                 step.shared.append(proposal, step.out);
             }
             Err(why) => {

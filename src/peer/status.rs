@@ -30,6 +30,16 @@ pub struct PeerStats {
     pub commits: u64,
     pub proposal_bytes: Tally,
     pub last_proposal_bytes: u64,
+    /// Those of the proposals that came from a leader.
+    pub learner_proposals: u64,
+    /// Commits that came from a leader.
+    pub learner_commits: u64,
+    /// Learners that were sent a snapshot.
+    pub snaps_sent: u64,
+    /// Learners that were sent the transactions they missed.
+    pub diffs_sent: u64,
+    /// Sessions of which learners asked whether they exist.
+    pub revalidations: u64,
     pub sessions_expired: u64,
     pub digest_mismatches: u64,
     /// Microseconds.
@@ -55,6 +65,11 @@ impl PeerStats {
             commits: 0,
             proposal_bytes: Tally::default(),
             last_proposal_bytes: 0,
+            learner_proposals: 0,
+            learner_commits: 0,
+            snaps_sent: 0,
+            diffs_sent: 0,
+            revalidations: 0,
             sessions_expired: 0,
             digest_mismatches: 0,
             fsync_us: Distribution::default(),

@@ -152,7 +152,7 @@ impl Leading {
         step: &mut Step<'_>,
     ) -> Over {
         if let Some((conn, plan, kind)) = self.learners().read(answer, step) {
-            self.synchronise(conn, plan, kind);
+            self.synchronise(conn, plan, kind, step);
         }
         self.go_on(ensemble, step)
     }
@@ -223,7 +223,7 @@ impl Leading {
                 tracing::info!(server = server.0, %last, "a learner is brought up to date");
                 let epoch = self.zab.epoch();
                 if let Some((plan, kind)) = self.learners().synchronise(conn, last, epoch, step) {
-                    self.synchronise(conn, plan, kind);
+                    self.synchronise(conn, plan, kind, step);
                 }
             }
             Want::UpToDate { conn } => self.learners().tell(conn, |handler, wants| handler.up_to_date(wants)),
@@ -268,8 +268,13 @@ impl Leading {
     }
 
     /// It is known how a learner is brought up to date.
-    fn synchronise(&mut self, conn: ConnId, plan: Plan, kind: SyncKind) {
+    fn synchronise(&mut self, conn: ConnId, plan: Plan, kind: SyncKind, step: &mut Step<'_>) {
         if !matches!(plan, Plan::Locate { .. }) {
+            let stats = &mut step.shared.stats;
+            match kind {
+                SyncKind::Snap => stats.snaps_sent += 1,
+                SyncKind::Diff => stats.diffs_sent += 1,
+            }
             self.zab.sync_begins(conn, kind, &mut self.wants);
         }
         self.learners().tell(conn, |handler, wants| handler.sync(plan, wants));
@@ -299,6 +304,7 @@ impl Leading {
                 self.tracker.touch(session, step.now.mono_ms);
             }
             Want::Revalidate { session, .. } => {
+                step.shared.stats.revalidations += 1;
                 let valid = self.revalidate(conn, session, step);
                 self.learners().tell(conn, |handler, wants| handler.revalidated(session, valid, wants));
             }

@@ -135,6 +135,18 @@ fn elections_are_counted_and_timed() {
         assert!(text.lines().any(|l| l == line), "{line}: {text}");
     }
     assert!(text.lines().any(|l| l == "zk_cnt_observer_sync_time\t0"), "{text}");
+    let stats = &mut r.peer.stats;
+    (stats.learner_proposals, stats.learner_commits, stats.snaps_sent, stats.diffs_sent) = (300, 299, 4, 5);
+    let text = word("mntr", &r);
+    for line in [
+        "zk_proposal_count\t10",
+        "zk_learner_proposal_received_count\t300",
+        "zk_learner_commit_received_count\t299",
+        "zk_snap_count\t4",
+        "zk_diff_count\t5",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
 }
 
 #[test]
