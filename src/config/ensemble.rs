@@ -35,14 +35,8 @@ pub struct Ensemble {
     pub observer_master_port: i32,
     /// Whether a server may have several addresses.
     pub multi_address: bool,
-    /// Timeout of a reachability check, in milliseconds.
-    pub multi_address_check_timeout_ms: i32,
-    /// Whether addresses are checked for reachability before they are used.
-    pub multi_address_check: bool,
     /// File of the external failure detector that decides between two servers (`oraclePath`).
     pub oracle_path: Option<PathBuf>,
-    /// Most connections to other servers that are set up at the same time (`quorum.cnxn.threads.size`).
-    pub cnxn_threads: i32,
     /// Whether the leader serves clients.
     pub leader_serves: bool,
     /// Timeout for connecting to an election port, in milliseconds.
@@ -61,41 +55,16 @@ pub struct Ensemble {
     pub max_concurrent_snap_syncs: i32,
     /// Most learners that are synchronised with a DIFF at the same time.
     pub max_concurrent_diff_syncs: i32,
-    /// How long the leader waits for an epoch from a voter, in milliseconds (`leader.maxTimeToWaitForEpoch`); -1 means
-    /// without end.
-    pub max_time_to_wait_for_epoch_ms: i32,
-    /// One of so many slow acks is logged (`leader.ackLoggingFrequency`).
-    pub ack_logging_frequency: i32,
     /// Pause between a learner's attempts to connect to the leader, in milliseconds.
     pub leader_connect_retry_ms: i32,
-    /// Whether the leader's sockets to learners use TCP_NODELAY.
-    pub leader_nodelay: bool,
-    /// Whether a learner's socket to the leader uses TCP_NODELAY.
-    pub follower_nodelay: bool,
-    /// Pause before an observer connects again, in milliseconds.
-    pub observer_reconnect_delay_ms: i64,
-    /// Pause before an observer looks for a leader, in milliseconds.
-    pub observer_election_delay_ms: i64,
-    /// Bytes of proposals that an observer master keeps for observers that lag behind.
-    pub observer_master_size_limit: i32,
     /// Whether a server without a quorum serves read-only clients.
     pub read_only_mode: bool,
     /// Whether learners are always synchronised with a snapshot.
     pub force_snapshot_sync: bool,
-    /// Whether a learner itself refuses writes that an ACL forbids, before it sends them to the leader.
-    pub eager_acl_check: bool,
     /// Transactions kept in memory for DIFFs; at least 500.
     pub commit_log_count: i32,
     /// The largest log that may be sent as a DIFF, as a share of the snapshot's size; a negative number means never.
     pub snapshot_size_factor: f64,
-    /// First value of the zxid's counter; tests of the epoch roll-over set it.
-    pub testing_initial_zxid: i64,
-    /// Whether gaps between proposals are accepted; only for tests.
-    pub testing_discontinuous_proposals: bool,
-    /// Whether the last quorum packets are kept for debugging.
-    pub message_tracker: bool,
-    /// How many quorum packets are kept.
-    pub message_tracker_size: i32,
 }
 
 impl Default for Ensemble {
@@ -115,10 +84,7 @@ impl Default for Ensemble {
             local_sessions_upgrading: false,
             observer_master_port: 0,
             multi_address: false,
-            multi_address_check_timeout_ms: 1000,
-            multi_address_check: true,
             oracle_path: None,
-            cnxn_threads: 20,
             leader_serves: true,
             cnx_timeout_ms: 5000,
             cnxn_timeout_ms: -1,
@@ -128,23 +94,11 @@ impl Default for Ensemble {
             max_notification_interval_ms: 60_000,
             max_concurrent_snap_syncs: 10,
             max_concurrent_diff_syncs: 100,
-            max_time_to_wait_for_epoch_ms: -1,
-            ack_logging_frequency: 1000,
             leader_connect_retry_ms: 100,
-            leader_nodelay: true,
-            follower_nodelay: true,
-            observer_reconnect_delay_ms: 0,
-            observer_election_delay_ms: 200,
-            observer_master_size_limit: 32 << 20,
             read_only_mode: false,
             force_snapshot_sync: false,
-            eager_acl_check: false,
             commit_log_count: 500,
             snapshot_size_factor: 0.33,
-            testing_initial_zxid: 0,
-            testing_discontinuous_proposals: false,
-            message_tracker: false,
-            message_tracker_size: 10,
         }
     }
 }

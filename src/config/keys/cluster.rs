@@ -3,11 +3,17 @@
 use std::path::PathBuf;
 
 use super::Scope::{Bare, File, Property};
-use super::{Key, Set, ensemble, int, long, meaningless, port, refused};
+use super::{Key, Set, ensemble, int, meaningless, port, refused};
 use crate::quorum::Role;
 
 const PEER_TLS: &str = "TLS between servers";
 const PEER_SASL: &str = "SASL between servers";
+const OWN_DIAL: &str = "an address that does not answer is passed over for the next one";
+const NO_THREADS: &str = "connections to other servers take no threads";
+const NODELAY: &str = "TCP_NODELAY is always set";
+const NO_PAUSE: &str = "an observer looks for its leader at once";
+const NO_TRACKER: &str = "quorum packets are not kept for debugging";
+const ONLY_TESTS: &str = "it is only for ZooKeeper's own tests";
 const OWN_IO: &str = "peer sockets are closed and written without blocking anyway";
 
 pub(super) const KEYS: &[Key] = &[
@@ -57,18 +63,8 @@ pub(super) const KEYS: &[Key] = &[
     ensemble(File, "localSessionsUpgradingEnabled", "false", Set::Bool(|c, v| c.ensemble.local_sessions_upgrading = v)),
     ensemble(File, "observerMasterPort", "0", port(|c, v| c.ensemble.observer_master_port = v as i32)),
     ensemble(Property, "multiAddress.enabled", "false", Set::Bool(|c, v| c.ensemble.multi_address = v)),
-    ensemble(
-        Property,
-        "multiAddress.reachabilityCheckTimeoutMs",
-        "1000",
-        int(0, |c, v| c.ensemble.multi_address_check_timeout_ms = v as i32),
-    ),
-    ensemble(
-        Property,
-        "multiAddress.reachabilityCheckEnabled",
-        "true",
-        Set::Bool(|c, v| c.ensemble.multi_address_check = v),
-    ),
+    meaningless(Property, "multiAddress.reachabilityCheckTimeoutMs", "1000", OWN_DIAL),
+    meaningless(Property, "multiAddress.reachabilityCheckEnabled", "true", OWN_DIAL),
     ensemble(
         File,
         "oraclePath",
@@ -78,7 +74,7 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         }),
     ),
-    ensemble(File, "quorum.cnxn.threads.size", "20", int(1, |c, v| c.ensemble.cnxn_threads = v as i32)),
+    meaningless(File, "quorum.cnxn.threads.size", "20", NO_THREADS),
     // Security between servers.
     refused(File, "sslQuorum", "false", PEER_TLS),
     refused(File, "portUnification", "false", PEER_TLS),
@@ -120,26 +116,21 @@ pub(super) const KEYS: &[Key] = &[
         "100",
         int(1, |c, v| c.ensemble.max_concurrent_diff_syncs = v as i32),
     ),
-    ensemble(
+    meaningless(
         Property,
         "leader.maxTimeToWaitForEpoch",
         "-1",
-        int(-1, |c, v| c.ensemble.max_time_to_wait_for_epoch_ms = v as i32),
+        "a leader waits initLimit ticks for the epochs of a quorum",
     ),
-    ensemble(
-        Property,
-        "leader.ackLoggingFrequency",
-        "1000",
-        int(1, |c, v| c.ensemble.ack_logging_frequency = v as i32),
-    ),
+    meaningless(Property, "leader.ackLoggingFrequency", "1000", "slow acks are not logged one by one"),
     ensemble(
         Property,
         "leaderConnectDelayDuringRetryMs",
         "100",
         int(0, |c, v| c.ensemble.leader_connect_retry_ms = v as i32),
     ),
-    ensemble(Bare, "leader.nodelay", "true", Set::Bool(|c, v| c.ensemble.leader_nodelay = v)),
-    ensemble(Bare, "follower.nodelay", "true", Set::Bool(|c, v| c.ensemble.follower_nodelay = v)),
+    meaningless(Bare, "leader.nodelay", "true", NODELAY),
+    meaningless(Bare, "follower.nodelay", "true", NODELAY),
     meaningless(Property, "leader.closeSocketAsync", "false", OWN_IO),
     meaningless(Property, "learner.closeSocketAsync", "false", OWN_IO),
     meaningless(Property, "learner.asyncSending", "false", OWN_IO),
@@ -150,25 +141,15 @@ pub(super) const KEYS: &[Key] = &[
         "there is no CommitProcessor queue",
     ),
     meaningless(Property, "follower.skipLearnerRequestToNextProcessor", "false", "there is no CommitProcessor queue"),
-    ensemble(Property, "observer.reconnectDelayMs", "0", long(0, |c, v| c.ensemble.observer_reconnect_delay_ms = v)),
-    ensemble(Property, "observer.election.DelayMs", "200", long(0, |c, v| c.ensemble.observer_election_delay_ms = v)),
-    ensemble(
-        Property,
-        "observerMaster.sizeLimit",
-        "33554432",
-        int(0, |c, v| c.ensemble.observer_master_size_limit = v as i32),
-    ),
+    meaningless(Property, "observer.reconnectDelayMs", "0", NO_PAUSE),
+    meaningless(Property, "observer.election.DelayMs", "200", NO_PAUSE),
+    meaningless(Property, "observerMaster.sizeLimit", "33554432", "only a leader serves observers"),
     ensemble(Property, "observer.syncEnabled", "true", Set::Bool(|c, v| c.ensemble.sync_enabled = v)),
     ensemble(Bare, "readonlymode.enabled", "false", Set::Bool(|c, v| c.ensemble.read_only_mode = v)),
     ensemble(Property, "forceSnapshotSync", "false", Set::Bool(|c, v| c.ensemble.force_snapshot_sync = v)),
-    ensemble(Property, "enableEagerACLCheck", "false", Set::Bool(|c, v| c.ensemble.eager_acl_check = v)),
-    ensemble(Property, "messageTracker.Enabled", "false", Set::Bool(|c, v| c.ensemble.message_tracker = v)),
-    ensemble(Property, "messageTracker.BufferSize", "10", int(1, |c, v| c.ensemble.message_tracker_size = v as i32)),
-    ensemble(Property, "testingonly.initialZxid", "0", long(0, |c, v| c.ensemble.testing_initial_zxid = v)),
-    ensemble(
-        Property,
-        "test.allowDiscontinuousProposals",
-        "false",
-        Set::Bool(|c, v| c.ensemble.testing_discontinuous_proposals = v),
-    ),
+    meaningless(Property, "enableEagerACLCheck", "false", "the leader checks every ACL"),
+    meaningless(Property, "messageTracker.Enabled", "false", NO_TRACKER),
+    meaningless(Property, "messageTracker.BufferSize", "10", NO_TRACKER),
+    meaningless(Property, "testingonly.initialZxid", "0", ONLY_TESTS),
+    meaningless(Property, "test.allowDiscontinuousProposals", "false", ONLY_TESTS),
 ];
