@@ -67,10 +67,6 @@ struct Loaded {
 }
 
 fn serve(config: Config) -> Result<(), StartError> {
-    if settings::ensemble(&config).is_some() {
-        let why = "a member of an ensemble cannot be run by this version of Zabra: stay with Apache ZooKeeper for now";
-        return Err(StartError::new(ExitCode::InvalidInvocation, why));
-    }
     let signals = Signals::install().map_err(|e| StartError::new(ExitCode::Unexpected, format!("signals: {e}")))?;
     for (what, raised) in [("open files", cores::raise_open_files()), ("locked memory", cores::raise_locked_memory())] {
         if let Err(e) = raised {

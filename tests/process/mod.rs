@@ -11,6 +11,7 @@ mod hostile;
 mod hostile_many;
 mod limits;
 mod logging;
+mod member;
 mod pipelines;
 mod reliability;
 mod sessions;

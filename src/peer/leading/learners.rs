@@ -183,6 +183,12 @@ impl Learners {
 
 /// The broadcast.
 impl Learners {
+    /// The epoch is established, perhaps without any learner: an ensemble may have one voter.
+    pub(super) fn established(&mut self, epoch: Epoch) {
+        assert!(epoch >= self.epoch, "{epoch:?} is established after {:?}", self.epoch);
+        self.epoch = epoch;
+    }
+
     /// What was just appended is proposed to all.
     pub(super) fn propose(&mut self, replicated: &Replicated) {
         let newest = replicated.outstanding().back().expect("it was just appended");

@@ -254,6 +254,7 @@ impl Leading {
         assert_eq!(step.shared.commits.len(), 0, "a history that is not applied is led");
         assert!(step.shared.local.len() == 0 && self.tracker.count() == 0, "clients before the epoch");
         ensemble.established(step.now, epoch, false);
+        self.learners().established(epoch);
         step.shared.begin_epoch(Zxid::new(epoch, 0));
         let Step { now, shared, .. } = step;
         self.tracker = SessionTracker::new(shared.options.me, *now, shared.options.tick_ms);
