@@ -3,6 +3,8 @@
 //!
 //! The kernel always gives out the lowest free number. So if no connection has a number above [`Descriptors::most`],
 //! all higher numbers are free for files, and nothing else has to be counted, whatever the process has open.
+//!
+//! Connections to other servers are few, and needed as much as files: when clients have to wait, half of the reserve is for them.
 
 use std::os::fd::RawFd;
 

@@ -31,6 +31,8 @@ const MOST_LINGERING: usize = 1024;
 /// A listening socket.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
+    /// Its connections may use half of the descriptors that are reserved for files.
+    reserved: bool,
     /// An accept of ours is in progress in the kernel.
     pub(super) armed: bool,
     /// Descriptors are nearly used up: connections are accepted one at a time.
@@ -93,9 +95,9 @@ impl Table {
     }
 
     /// Stores a listener in the first free place.
-    pub(super) fn place(&mut self, socket: TcpListener) -> usize {
-        let one_by_one = self.descriptors.is_near(0);
-        let listener = Listener { socket, armed: false, one_by_one, ready: false, rest: Rest::Not, removed: false };
+    pub(super) fn place(&mut self, socket: TcpListener, reserved: bool) -> usize {
+        let (one_by_one, rest) = (self.descriptors.is_near(0), Rest::Not);
+        let listener = Listener { socket, reserved, armed: false, one_by_one, ready: false, rest, removed: false };
         let number = self.listeners.iter().position(Option::is_none).unwrap_or_else(|| {
             self.listeners.push(None);
             self.listeners.len() - 1
@@ -129,7 +131,7 @@ impl Table {
         let number = fd.as_raw_fd();
         if let Some(l) = self.listeners[listener].as_mut() {
             l.one_by_one = self.descriptors.is_near(number);
-            if self.descriptors.is_last(number) && l.rest == Rest::Not {
+            if !l.reserved && self.descriptors.is_last(number) && l.rest == Rest::Not {
                 l.rest = Rest::Crowded;
                 f(NetEvent::AcceptPaused { listener, descriptors: self.descriptors.most() as u32 });
             }

@@ -89,9 +89,22 @@ impl Net {
     /// # Errors
     /// The socket cannot be used.
     pub fn add_listener(&mut self, socket: TcpListener) -> io::Result<usize> {
+        self.listen_on(socket, false)
+    }
+
+    /// As [`add_listener`](Net::add_listener), for few and important peers: when clients have taken all descriptors that they
+    /// may have, these are still accepted.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub fn add_reserved_listener(&mut self, socket: TcpListener) -> io::Result<usize> {
+        self.listen_on(socket, true)
+    }
+
+    fn listen_on(&mut self, socket: TcpListener, reserved: bool) -> io::Result<usize> {
         // io_uring answers EAGAIN for a non-blocking socket instead of waiting; with epoll accept must not block.
         socket.set_nonblocking(self.backend() == Backend::Epoll)?;
-        let number = self.table.place(socket);
+        let number = self.table.place(socket, reserved);
         match drive!(self, watch_listener, number) {
             Ok(()) => Ok(number),
             Err(e) => {

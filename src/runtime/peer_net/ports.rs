@@ -185,7 +185,7 @@ impl Wanted {
                 continue;
             }
             let bound = listen_now(address, options).map_err(|e| (is_missing(&e), e.to_string()));
-            match bound.and_then(|socket| net.add_listener(socket).map_err(|e| (false, e.to_string()))) {
+            match bound.and_then(|socket| net.add_reserved_listener(socket).map_err(|e| (false, e.to_string()))) {
                 Ok(number) => self.open.push((address, number)),
                 Err((true, why)) => missing = Some(why),
                 Err((false, why)) => failed = Some(why),

@@ -183,6 +183,47 @@ fn bytes(servers: &mut [&mut Server], most: usize) -> Vec<u8> {
     all
 }
 
+/// Clients use the same sockets of the core; what they do is given back for their shard.
+#[test]
+fn events_of_clients_are_given_back() {
+    for backend in backends() {
+        let at = [fresh()];
+        let mut a = server(backend, 1, &at);
+        let clients = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = clients.local_addr().unwrap().port();
+        let number = a.net.add_listener(clients).unwrap();
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        client.write_all(b"c").unwrap();
+        let mut other = stranger(&at[0]);
+        other.write_all(b"o").unwrap();
+        drop((client, other));
+        let (mut of_client, mut of_other) = (Vec::new(), Vec::new());
+        let until = Instant::now() + PATIENCE;
+        while of_client.len() < 3 || of_other.len() < 3 {
+            a.net.park(Some(Duration::from_millis(2))).unwrap();
+            let peers = &mut a.peers;
+            a.net.reap(&mut |event| match peers.hear(event) {
+                Some(Event::Accepted { listener, .. }) if listener == number => of_client.push("accepted"),
+                Some(Event::Data { bytes: b"c", .. }) => of_client.push("data"),
+                Some(Event::Eof { .. }) => of_client.push("end"),
+                None | Some(Event::Woken) => {}
+                Some(event) => panic!("{event:?}"),
+            });
+            a.peers.turn(&mut a.net, a.now_ms);
+            while let Some(NetEvent::Election(event)) = a.peers.next() {
+                of_other.push(match event {
+                    ElectionEvent::Accepted { .. } => "accepted",
+                    ElectionEvent::Bytes { bytes, .. } if &bytes[..] == b"o" => "data",
+                    ElectionEvent::Closed { .. } => "end",
+                    event => panic!("{event:?}"),
+                });
+            }
+            assert!(Instant::now() < until, "{of_client:?}, {of_other:?}");
+        }
+        assert_eq!([of_client, of_other], [["accepted", "data", "end"]; 2]);
+    }
+}
+
 #[test]
 fn two_servers_talk_over_their_election_ports() {
     for backend in backends() {

@@ -97,13 +97,20 @@ fn few_descriptors() {
         let files: Vec<_> =
             (0..16).map(|_| std::fs::File::open("/dev/null").expect("files have their share")).collect();
         drop(files);
+        // Other servers are not kept out by clients.
+        let reserved = listen(local(), &ListenOptions::default()).unwrap();
+        let at = reserved.local_addr().unwrap();
+        net.add_reserved_listener(reserved).unwrap();
+        let other = TcpStream::connect(at).unwrap();
+        let heard_of_other = run(&mut net, keep, |_, h| !h.is_empty());
+        assert!(matches!(heard_of_other[..], [Heard::Accepted(_)]), "{backend}: {heard_of_other:?}");
         // Closing half of them makes room: accepting continues without further action.
         let ids: Vec<ConnId> = net.open_conns().take(40).collect();
         ids.iter().for_each(|id| net.close(*id, Close::Abort));
         let more =
             run(&mut net, keep, |net, h| h.contains(&Heard::AcceptResumed) && net.stats().accepted >= taken + 40);
         assert_eq!(more.iter().filter(|h| **h == Heard::AcceptResumed).count(), 1);
-        drop((net, clients, heard));
+        drop((net, clients, heard, other));
         // SAFETY: a valid limit.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &l) }, 0);
     }
