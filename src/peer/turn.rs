@@ -138,7 +138,7 @@ impl PeerTurn {
                 if self.peer.deadline().is_some_and(|at| at <= now.mono_ms) {
                     // Only after everything that has arrived was counted. Otherwise, after a pause of this process,
                     // sessions would be expired although their pings had arrived in time.
-                    self.peer.handle(now, Input::Tick, &tree, &mut self.out);
+                    self.handle(now, Input::Tick, &tree, links);
                 }
                 break;
             };
@@ -148,11 +148,12 @@ impl PeerTurn {
                 assert!(zxid >= self.durable, "the durable zxid went back from {} to {zxid}", self.durable);
                 self.durable = zxid;
             }
-            self.peer.handle(now, input, &tree, &mut self.out);
+            self.handle(now, input, &tree, links);
             if self.out.append.len() >= self.bounds.append_burst {
                 self.append(links);
             }
         }
+        let term = self.peer.term();
         if self.peer.doubts_itself() {
             self.peer.give_up_tree(&mut self.out);
             heard += 1;
@@ -161,14 +162,29 @@ impl PeerTurn {
             self.peer.look(now, &tree, &mut self.out);
             heard += 1;
         }
+        self.append_of(term, links);
         drop(tree);
         self.append(links);
         heard
     }
 
+    fn handle(&mut self, now: Now, input: Input, tree: &Tree, links: &mut impl Links) {
+        let term = self.peer.term();
+        self.peer.handle(now, input, tree, &mut self.out);
+        self.append_of(term, links);
+    }
+
+    /// If the role of this term was left in the last step, what it had for the log goes there as its own: the next term's
+    /// records come only when these are durable.
+    fn append_of(&mut self, term: Term, links: &mut impl Links) {
+        if self.peer.term() != term {
+            self.append_proposals(term, links);
+        }
+    }
+
     /// Hands what was proposed, and what else is asked of the disk and of other members, to them.
     fn append(&mut self, links: &mut impl Links) {
-        self.append_proposals(links);
+        self.append_proposals(self.peer.term(), links);
         let Outbox { disk, net, feed, .. } = &mut self.out;
         // Only a member wants anything else, and to drain a list costs more than to see that it is empty.
         if disk.is_empty() && net.is_empty() && feed.is_empty() {
@@ -179,7 +195,7 @@ impl PeerTurn {
         feed.drain(..).for_each(|want| links.feed(want));
     }
 
-    fn append_proposals(&mut self, links: &mut impl Links) {
+    fn append_proposals(&mut self, term: Term, links: &mut impl Links) {
         if self.out.append.is_empty() {
             return;
         }
@@ -187,7 +203,7 @@ impl PeerTurn {
             assert!(self.appended.precedes(append.zxid), "{} is proposed after {}", append.zxid, self.appended);
             self.appended = append.zxid;
         }
-        links.append(self.peer.term(), &mut self.out.append);
+        links.append(term, &mut self.out.append);
         assert!(self.out.append.is_empty(), "a proposal was left");
     }
 
@@ -218,9 +234,11 @@ impl PeerTurn {
         if !links.has_room(1) {
             return 0;
         }
+        let term = self.peer.term();
         self.peer.replace(now, &mut tree, &mut self.out);
         let last = tree.last_zxid();
         (self.appended, self.durable, self.published) = (last, last, last);
+        self.append_of(term, links);
         drop(tree);
         self.append(links);
         1

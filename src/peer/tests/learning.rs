@@ -561,3 +561,22 @@ fn a_proposal_that_cannot_be_decoded_ends_the_term() {
     o.connect();
     assert_eq!(o.w.applied(), Zxid::ZERO);
 }
+
+/// Left in the same turn in which it heard something for the log: that is the old term's, and the next term waits for it.
+#[test]
+fn what_a_role_had_for_the_log_in_its_last_turn_carries_its_term() {
+    let mut o = Observer::new();
+    o.join();
+    let term = o.w.peer().term();
+    let mut bytes = Vec::new();
+    FromLeader::Inform { zxid: z(1), txn: &create(z(1), SessionId(9), 5, "/last") }.put(&mut bytes);
+    for event in [QuorumEvent::Bytes { conn: QUORUM, bytes: bytes.into() }, QuorumEvent::Closed { conn: QUORUM }] {
+        o.w.mail.inbox.push_back(Input::Net(NetEvent::Quorum { term, event }));
+    }
+    o.w.turn.turn(o.w.now, &o.w.tree, &mut o.w.mail);
+    assert_eq!(o.w.peer().term(), Term(term.0 + 1));
+    let bursts: Vec<_> = o.w.mail.appended.iter().map(|burst| (burst.term, burst.appends.len())).collect();
+    assert_eq!(bursts, [(term, 1)]);
+    o.work();
+    assert_eq!((o.w.applied(), o.w.is_there("/last")), (z(1), true));
+}
