@@ -33,11 +33,13 @@ impl Replicated {
         last: Zxid,
     ) -> Replicated {
         let mut history = History::new(limits, chain.min(last));
-        for Logged { zxid, payload } in recent {
+        for (at, Logged { zxid, payload }) in recent.into_iter().enumerate() {
             assert!(zxid <= last, "{zxid} was recovered, and the history ends at {last}");
-            match is_next(history.last(), zxid) {
+            let before = history.last();
+            // Those between the chain and the first one may not be among the newest: the first of an epoch does not tell.
+            let follows = if at == 0 { zxid.0 == before.0 + 1 } else { is_next(before, zxid) };
+            match follows {
                 true => history.push(zxid, Bytes::from(payload)),
-                // Those before it are not among the newest.
                 false => history = History::new(limits, zxid),
             }
         }
@@ -133,6 +135,11 @@ mod tests {
         // More was replayed than is kept: the position before the first one is not known.
         let r = recovered(2, &[5, 6, 7], 7);
         assert_eq!((r.chain(), r.history().base(), r.history().size().0), (at(2), at(5), 2));
+        // Here too, since the first of an epoch may follow any transaction.
+        let first = Zxid::new(Epoch(2), 1);
+        let recent = [Logged { zxid: first, payload: vec![1] }];
+        let r = Replicated::recovered(HistoryLimits::default(), at(2), recent, first);
+        assert_eq!((r.chain(), r.history().base(), r.history().size().0), (at(2), first, 0));
         let r = recovered(7, &[], 7);
         assert_eq!((r.chain(), r.history().base()), (at(7), at(7)));
     }
