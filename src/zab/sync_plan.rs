@@ -37,7 +37,7 @@ pub enum Plan {
     },
     /// SNAP: a snapshot replaces what the learner has. The proposals after the snapshot follow.
     Snap {
-        /// The snapshot to send; `None` if none is new enough for the log, so that one must be taken first.
+        /// The snapshot to send; `None` if none is new enough for the log or for the learner, so that one must be taken first.
         file: Option<Zxid>,
     },
 }
@@ -98,16 +98,16 @@ pub fn plan(peer: Zxid, epoch: Epoch, history: &History, disk: &OnDisk<'_>, poli
     assert!(disk.logs.is_sorted_by(|a, b| a.first < b.first), "the log files are not in order");
     assert!(disk.chain.is_none_or(|chain| chain <= history.base()), "the log lacks what follows {}", history.base());
     if policy.force_snapshot || peer < Zxid::ZERO || peer.epoch() > epoch {
-        return snap(history, disk);
+        return snap(peer, history, disk);
     }
     if peer == history.last() {
         return Plan::Diff { from: peer, upto: peer };
     }
     if let Some(nearest) = history.nearest(peer) {
-        return meet(peer, nearest, history).unwrap_or_else(|| snap(history, disk));
+        return meet(peer, nearest, history).unwrap_or_else(|| snap(peer, history, disk));
     }
     let is_there = disk.chain.is_some_and(|chain| chain <= peer);
-    if is_there && is_cheap(peer, disk, policy) { Plan::Locate { peer } } else { snap(history, disk) }
+    if is_there && is_cheap(peer, disk, policy) { Plan::Locate { peer } } else { snap(peer, history, disk) }
 }
 
 /// Completes [`Plan::Locate`]. `nearest` is the newest transaction in the log that is not newer than `peer`, or the
@@ -115,7 +115,7 @@ pub fn plan(peer: Zxid, epoch: Epoch, history: &History, disk: &OnDisk<'_>, poli
 pub fn located(peer: Zxid, nearest: Option<Zxid>, history: &History, disk: &OnDisk<'_>) -> Plan {
     assert!(peer >= Zxid::ZERO, "nothing in the log can be compared with {peer}");
     let met = nearest.and_then(|nearest| meet(peer, nearest, history));
-    met.unwrap_or_else(|| snap(history, disk))
+    met.unwrap_or_else(|| snap(peer, history, disk))
 }
 
 /// DIFF or TRUNC, if a learner at `peer` can be led back to `nearest`, the newest transaction of the leader that is not
@@ -133,12 +133,15 @@ fn meet(peer: Zxid, nearest: Zxid, history: &History) -> Option<Plan> {
     is_in_its_log.then_some(Plan::Trunc { to: nearest })
 }
 
-/// SNAP of the newest snapshot, if what follows it can be read.
-fn snap(history: &History, disk: &OnDisk<'_>) -> Plan {
+/// SNAP of the newest snapshot, if what follows it can be read and it has all that the learner and this leader both have. With an
+/// older one, the learner would lose for a while what it once acknowledged. If it died then, those transactions might be
+/// missing in a quorum, although they are committed.
+fn snap(peer: Zxid, history: &History, disk: &OnDisk<'_>) -> Plan {
     let is_usable = |zxid: Zxid| {
         // A snapshot that is newer than the history, or is none of its positions, is no beginning of it.
         let is_in_memory = history.has_position(zxid) && zxid <= history.last();
-        is_in_memory || (zxid < history.base() && disk.chain.is_some_and(|chain| chain <= zxid))
+        let can_go_on = is_in_memory || (zxid < history.base() && disk.chain.is_some_and(|chain| chain <= zxid));
+        can_go_on && zxid >= peer.min(history.newest())
     };
     Plan::Snap { file: disk.snapshot.map(|file| file.zxid).filter(|zxid| is_usable(*zxid)) }
 }
@@ -205,22 +208,25 @@ mod tests {
             (at(3, 5), Plan::Trunc { to: at(3, 2) }),
             (at(1, 9), Plan::Trunc { to: at(1, 6) }),
             // Of an epoch in which nothing was committed.
-            (at(2, 1), Plan::Snap { file: Some(at(1, 3)) }),
-            (at(4, 1), Plan::Snap { file: Some(at(1, 3)) }),
+            (at(2, 1), Plan::Snap { file: None }),
+            (at(4, 1), Plan::Snap { file: None }),
             // The zeroth zxid of an epoch, however new, is never truncated.
             (at(2, 0), diff(at(2, 0), at(3, 2))),
             (at(3, 0), diff(at(3, 0), at(3, 2))),
             (at(4, 0), diff(at(4, 0), at(3, 2))),
             (at(5, 0), diff(at(5, 0), at(3, 2))),
             // A newer epoch than the leader's, no state.
-            (at(6, 0), Plan::Snap { file: Some(at(1, 3)) }),
+            (at(6, 0), Plan::Snap { file: None }),
             (Zxid::NONE, Plan::Snap { file: Some(at(1, 3)) }),
         ];
         for (peer, wanted) in rows {
             assert_eq!(plan(peer, Epoch(5), &history, &disk, &SyncPolicy::default()), wanted, "{peer}");
         }
         let force = SyncPolicy { force_snapshot: true, ..SyncPolicy::default() };
-        assert_eq!(plan(at(3, 2), Epoch(5), &history, &disk, &force), Plan::Snap { file: Some(at(1, 3)) });
+        // Only the first of them loses nothing that it has when it takes this snapshot.
+        for (peer, file) in [(at(1, 3), Some(at(1, 3))), (at(1, 4), None), (at(3, 2), None)] {
+            assert_eq!(plan(peer, Epoch(5), &history, &disk, &force), Plan::Snap { file }, "{peer}");
+        }
     }
 
     #[test]

@@ -150,6 +150,7 @@ impl Leader {
 /// Carries out the plan. Returns its name, and how many proposals were sent.
 fn carry_out(learner: &mut Server, leader: &Leader, past: &Past, policy: &SyncPolicy) -> (&'static str, usize) {
     let (peer, disk) = (learner.last(), leader.disk());
+    let had: Vec<Zxid> = learner.contents(&past.committed);
     let mut plan = plan(peer, past.epoch, &leader.history, &disk, policy);
     let mut asked = false;
     if let Plan::Locate { peer: of } = plan {
@@ -174,6 +175,10 @@ fn carry_out(learner: &mut Server, leader: &Leader, past: &Past, policy: &SyncPo
         }
         Plan::Locate { .. } => panic!("asks twice"),
     };
+    // It may die now: a quorum may depend on it for what it has acknowledged.
+    let has = learner.contents(&past.committed);
+    let is_kept = |zxid: &Zxid| !past.committed.contains(zxid) || has.contains(zxid);
+    assert!(had.iter().all(is_kept), "{name} takes from {had:?} and leaves {has:?}");
     let after = leader.after(from, past);
     after.iter().for_each(|zxid| learner.append(*zxid));
     (name, after.len())
