@@ -138,6 +138,11 @@ impl Stream {
             }
             self.committed = zxid;
             self.proposed = self.proposed.max(zxid);
+            if self.syncs.front().is_some_and(|at| *at <= zxid) {
+                // Directly behind that commit: the next one may be that of a write which was asked for after the sync.
+                self.write(std::mem::take(&mut out).into(), wants);
+                self.answer_syncs(wants)?;
+            }
         }
         if !out.is_empty() {
             self.write(out.into(), wants);

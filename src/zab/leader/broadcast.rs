@@ -144,6 +144,13 @@ impl Leader {
 
     fn commit(&mut self, upto: Zxid, wants: &mut Vec<Want>) {
         assert!(self.may_commit && upto > self.last_committed, "{upto} is committed behind {}", self.last_committed);
+        // A SYNC leaves directly behind its COMMIT. The next one may be that of a write which the same client sent after its
+        // sync, and whose reply must come later.
+        while let Some((behind, _)) = self.syncs.front().copied().filter(|(behind, _)| *behind < upto) {
+            assert!(behind > self.last_committed, "a sync behind {behind} was not answered");
+            wants.push(Want::Commit { upto: behind });
+            self.committed(behind, wants);
+        }
         wants.push(Want::Commit { upto });
         self.committed(upto, wants);
     }

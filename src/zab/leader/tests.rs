@@ -352,6 +352,17 @@ fn a_sync_is_answered_behind_what_was_outstanding() {
 }
 
 #[test]
+fn a_sync_is_answered_before_what_came_after_it_is_committed() {
+    let mut three = Three::established();
+    three.proposes(1);
+    three.leader.sync_asked(ConnId(1), &mut three.wants);
+    three.proposes(2);
+    three.leader.synced(zxid(3), &mut three.wants);
+    let done = Want::SyncDone { conn: ConnId(1), behind: zxid(1) };
+    assert_eq!(three.acks(1, 3), [commit(1), done, commit(3)]);
+}
+
+#[test]
 fn each_step_has_initlimit() {
     let mut three = Three::new();
     assert_eq!(three.half_ticks(20), []);
