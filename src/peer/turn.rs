@@ -105,9 +105,11 @@ impl PeerTurn {
     }
 
     /// The first step, before any turn: see [`Peer::start`].
-    pub fn start(&mut self, now: Now, tree: &impl TreeAccess, links: &mut impl Links) {
+    pub fn start<L: Links + Streams>(&mut self, now: Now, tree: &impl TreeAccess, links: &mut L) {
         self.peer.start(now, &tree.read(), &mut self.out);
         self.append(links);
+        self.publish(self.published, links);
+        links.ring();
     }
 
     /// Runs one turn: handles what has arrived, then applies what is committed. Returns whether there is work left that the
