@@ -22,6 +22,12 @@ pub(super) struct SimArgs {
     /// Number of random choices per seed before the simulation winds down
     #[arg(long, value_name = "N", default_value_t = Options::default().steps)]
     steps: u64,
+    /// Simulate an ensemble with this many voting members; with fewer than 2 it is a standalone server
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=7))]
+    members: u8,
+    /// Observers of the ensemble
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=7), requires = "members")]
+    observers: u8,
     /// Run every seed twice and compare the traces
     #[arg(long)]
     twice: bool,
@@ -37,14 +43,25 @@ fn say(line: &str) {
 }
 
 /// The command that reproduces a failure.
-fn replay(seed: u64, steps: u64) -> String {
-    let steps = if steps == Options::default().steps { String::new() } else { format!(" --steps {steps}") };
-    format!("cargo run --release --features sim -- sim --seeds 1 --start-seed {seed}{steps} -v")
+fn replay(seed: u64, options: Options) -> String {
+    let standard = Options::default();
+    let mut more = String::new();
+    for (name, value, default) in [
+        ("members", options.members as u64, standard.members as u64),
+        ("observers", options.observers as u64, standard.observers as u64),
+        ("steps", options.steps, standard.steps),
+    ] {
+        if value != default {
+            more += &format!(" --{name} {value}");
+        }
+    }
+    format!("cargo run --release --features sim -- sim --seeds 1 --start-seed {seed}{more} -v")
 }
 
 /// Runs the seeds; stops at the first failure.
 pub(super) fn run(args: &SimArgs) -> std::process::ExitCode {
-    let options = Options { steps: args.steps, verbose: args.verbose, ..Options::default() };
+    let (members, observers) = (usize::from(args.members), usize::from(args.observers));
+    let options = Options { steps: args.steps, verbose: args.verbose, members, observers, ..Options::default() };
     let began = Instant::now();
     let until = args.minutes.map(|m| Duration::try_from_secs_f64(m * 60.0).unwrap_or(Duration::MAX));
     let mut told = began;
@@ -53,11 +70,11 @@ pub(super) fn run(args: &SimArgs) -> std::process::ExitCode {
     let most = args.seeds.unwrap_or(if until.is_some() { u64::MAX } else { 100 });
     let is_over = |seed: u64| seed - args.start_seed >= most || until.is_some_and(|limit| began.elapsed() >= limit);
     while !is_over(seed) {
-        fail_as(seed, args.steps);
+        fail_as(seed, options);
         match one(seed, options, args.twice) {
             Ok(summary) => add(&mut total, &summary),
             Err(e) => {
-                say(&format!("seed {seed}: {e}\n{}", replay(seed, args.steps)));
+                say(&format!("seed {seed}: {e}\n{}", replay(seed, options)));
                 return std::process::ExitCode::from(1);
             }
         }
@@ -84,9 +101,9 @@ fn one(seed: u64, options: Options, twice: bool) -> Result<Summary, String> {
 }
 
 /// A failed assertion ends the process; before that, print how to reproduce it.
-fn fail_as(seed: u64, steps: u64) {
+fn fail_as(seed: u64, options: Options) {
     std::panic::set_hook(Box::new(move |info| {
-        say(&format!("seed {seed}: {info}\n{}", replay(seed, steps)));
+        say(&format!("seed {seed}: {info}\n{}", replay(seed, options)));
         // The exit code means that a seed failed, not that the simulator itself did.
         std::process::exit(1);
     }));
@@ -104,12 +121,16 @@ fn add(total: &mut Summary, one: &Summary) {
     total.faults += one.faults;
     total.peeks += one.peeks;
     total.asked += one.asked;
+    total.leaders += one.leaders;
+    total.dropped += one.dropped;
+    total.replaced += one.replaced;
+    total.net_faults += one.net_faults;
 }
 
 fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
     format!(
         "{seeds} seeds in {:.0} s: {} transactions, {} replies, {} events, {} sessions ({} refused as expired), {} starts, \
-         {} disk faults, {} snapshots ({} administrators told), {} files purged, {} recoveries judged",
+         {} disk faults, {} snapshots ({} administrators told), {} files purged, {} recoveries judged{}",
         took.as_secs_f64(),
         t.txns,
         t.replies,
@@ -121,7 +142,19 @@ fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
         t.snapshots,
         t.asked,
         t.purged,
-        t.peeks
+        t.peeks,
+        ensemble(t)
+    )
+}
+
+/// What happened between members, if there were several.
+fn ensemble(t: &Summary) -> String {
+    let Summary { leaders, dropped, replaced, net_faults, .. } = t;
+    if *leaders + *net_faults == 0 {
+        return String::new();
+    }
+    format!(
+        ", {leaders} leaders, {dropped} proposals dropped, {replaced} histories replaced, {net_faults} network faults"
     )
 }
 
@@ -132,7 +165,8 @@ mod tests {
     #[test]
     fn the_replay_line_says_all_that_matters() {
         let again = "cargo run --release --features sim -- sim --seeds 1 --start-seed 7";
-        assert_eq!(replay(7, Options::default().steps), format!("{again} -v"));
-        assert_eq!(replay(7, 5), format!("{again} --steps 5 -v"));
+        assert_eq!(replay(7, Options::default()), format!("{again} -v"));
+        let options = Options { steps: 5, members: 3, observers: 1, ..Options::default() };
+        assert_eq!(replay(7, options), format!("{again} --members 3 --observers 1 --steps 5 -v"));
     }
 }

@@ -17,7 +17,7 @@ use crate::pipeline::prep::{Prep, PrepStatus, WriteRequest};
 use crate::session::large_requests::Admitted;
 use crate::session::tracker::SessionTracker;
 use crate::txn::TxnHeader;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Now, Op, Origin, SessionId, ShardId, Zxid};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Epoch, Now, Op, Origin, SessionId, ShardId, Zxid};
 use crate::zab::{self, leader::Want};
 
 /// What only a leader has.
@@ -109,6 +109,11 @@ impl Leading {
             // Sessions are not tracked yet.
             Some(at) => Some(at),
         }
+    }
+
+    /// The epoch, once a quorum has taken over this server's history.
+    pub(super) fn epoch_led(&self) -> Option<Epoch> {
+        self.zab.is_established().then(|| self.zab.epoch())
     }
 
     pub(super) fn prep_status(&self) -> PrepStatus {

@@ -37,7 +37,7 @@ use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::pipeline::prep::PrepOptions;
 use crate::tree::Tree;
 use crate::txnlog::log::LogEvent;
-use crate::types::{Now, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use crate::types::{Epoch, Now, Origin, ServerId, SessionId, ShardId, Term, Zxid};
 use crate::watch::interest::{Interest, MAX_SHARDS};
 use apply::Cursors;
 pub use container_manager::SweepOptions;
@@ -347,6 +347,14 @@ impl Peer {
     /// Whether there is work for the next turn that no input will announce.
     pub fn has_work(&self) -> bool {
         self.shared.has_work() || self.loaded.is_some() || self.may_look() || self.doubts_itself()
+    }
+
+    /// The epoch of which this server is the established leader.
+    pub fn leads(&self) -> Option<Epoch> {
+        match &self.role {
+            Role::Leading(leading) => leading.epoch_led(),
+            Role::Learning(_) | Role::Looking(_) => None,
+        }
     }
 
     /// The newest zxid a quorum has.

@@ -187,7 +187,7 @@ impl Client {
         asked.put(xid, &mut out);
         self.sends(&out);
         if let Asked::Write(op) = &asked {
-            history.ask(self.session, xid, op.clone());
+            history.ask(self.session, xid, op.clone(), &self.ids);
             if matches!(op, ModelOp::CloseSession) {
                 self.phase = Phase::Closing;
             }
@@ -218,7 +218,7 @@ impl Client {
     fn handshake(&mut self, frame: &[u8], history: &mut History) -> Result<Vec<u8>, String> {
         let response = ConnectResponse::read(frame).map_err(|e| format!("handshake: {e}"))?;
         if response.timeout_ms == 0 {
-            if history.is_open(self.session) && history.boots() == self.boots {
+            if !history.may_refuse(self.session, self.boots) {
                 return Err(format!("session {} is refused, but nobody ended it", self.session));
             }
             self.counts.expired += 1;
@@ -229,7 +229,7 @@ impl Client {
         }
         if self.session == SessionId::NONE {
             let made = history.session_made(response.session).ok_or("a session that no transaction made")?;
-            history.expose(made);
+            history.expose(made)?;
             history.give(response.session)?;
             self.counts.sessions += 1;
         } else if response.session != self.session {
@@ -277,7 +277,7 @@ impl Client {
                     return Err(format!("reply {xid} ({asked:?}) as of {zxid} before event {event:?} {path}"));
                 }
                 self.seen = self.seen.max(zxid);
-                history.expose(zxid);
+                history.expose(zxid)?;
                 self.reply(frame, (xid, zxid, err), asked, r, history)
             }
         }
@@ -322,7 +322,7 @@ impl Client {
         history.entry(zxid)?;
         self.look_through(zxid, history)?;
         self.seen = self.seen.max(zxid);
-        history.expose(zxid);
+        history.expose(zxid)?;
         self.known.told(event, &path);
         match self.due.pop_front() {
             Some(due) if due == (event, path.clone()) => Ok(()),

@@ -26,15 +26,15 @@ impl World {
             }
             16..22 => {
                 let ms = if self.rng.bool() { self.rng.i64(-5000..5000) } else { self.rng.i64(-9_000_000..9_000_000) };
-                self.clock.jump_wall(ms);
+                self.nodes[n].clock.jump_wall(ms);
                 self.trace.line(format_args!("the wall clock jumps by {ms} ms"));
                 Ok(())
             }
             22..40 => self.purge(n),
-            40..50 => self.peek(n, self.history.exposed()),
-            50..56 => self.bit_rot(n),
+            40..50 => self.peek(n, self.least(n)),
+            50..56 if self.ensemble.is_none() => self.bit_rot(n),
             56..70 => self.ask_for_snapshots(n),
-            _ => Ok(()),
+            _ => self.net_trouble(n),
         }
     }
 
@@ -50,7 +50,7 @@ impl World {
             let at = disk.ops() + self.rng.u64(..60);
             disk.fault_at(at, fault, seed);
         }
-        self.trace.line(format_args!("the disk is going to fail: {fault:?}"));
+        self.trace.line(format_args!("the disk of server {n} is going to fail: {fault:?}"));
     }
 
     /// Called after a disk operation: if the disk failed it, the process must have ended.
@@ -60,7 +60,7 @@ impl World {
             (None, Err(e)) => Err(format!("the {who} thread fails without a fault: {e}")),
             (Some(Fault::Crash), _) => self.kill(n, "crashed"),
             (Some(_), Err(e)) => {
-                self.trace.line(format_args!("the {who} thread ends the process: {:?}", e.kind()));
+                self.trace.line(format_args!("the {who} thread of server {n} ends the process: {:?}", e.kind()));
                 self.kill(n, "ended")
             }
             (Some(fault), Ok(())) => Err(format!("the {who} thread goes on after {fault:?}")),
@@ -76,9 +76,13 @@ impl World {
             self.summary.faults += 1;
         }
         let power = self.rng.bool().then(|| self.rng.u64(..));
-        self.trace.line(format_args!("the process is {how}, power {power:?}"));
+        self.trace.line(format_args!("server {n} is {how}, power {power:?}"));
         let (rng, node) = (&mut self.rng, self.nodes[n].id);
-        self.net.server_gone(node, |len| if rng.bool() { len } else { rng.usize(..=len) });
+        let mut keep = |len: usize| if rng.bool() { len } else { rng.usize(..=len) };
+        self.net.server_gone(node, &mut keep);
+        if let Some(ensemble) = &mut self.ensemble {
+            ensemble.mesh.down(n, power.is_some(), &mut keep);
+        }
         self.nodes[n].down(power);
         Ok(())
     }
@@ -88,29 +92,30 @@ impl World {
         if !self.calm && self.rng.u32(..4) == 0 {
             self.plan_fault(n);
         }
-        if !self.calm && self.rng.u32(..3) == 0 {
+        if !self.calm && self.ensemble.is_none() && self.rng.u32(..3) == 0 {
             self.bit_rot(n)?;
         }
-        let now = self.clock.now();
+        let now = self.nodes[n].clock.now();
         let seed = self.rng.u64(..);
-        let outcome = self.nodes[n].boot(now, seed);
+        let outcome = self.nodes[n].boot(seed);
         let booted = match (self.nodes[n].fault(), outcome) {
             (None, Ok(booted)) => booted,
             (None, Err(e)) => return Err(format!("the server does not start: {e}")),
             (Some(Fault::Crash), _) | (Some(_), Err(_)) => {
                 self.summary.faults += 1;
                 let power = self.rng.bool().then(|| self.rng.u64(..));
-                self.trace.line(format_args!("the start fails, power {power:?}"));
+                self.trace.line(format_args!("the start of server {n} fails, power {power:?}"));
                 self.nodes[n].down(power);
                 return Ok(());
             }
             (Some(fault), Ok(_)) => return Err(format!("the server starts in spite of {fault:?}")),
         };
         self.summary.restarts += 1;
-        self.trace.line(format_args!("started at {} with {} sessions", booted.last, booted.sessions.len()));
-        let Some(process) = &mut self.nodes[n].process else { return Err("no process".into()) };
-        self.history.recovered(&process.tree(), &booted.sessions, self.history.exposed())?;
-        self.marked = booted.last;
+        self.trace.line(format_args!("server {n} started at {} with {} sessions", booted.last, booted.sessions.len()));
+        let (least, node) = (self.least(n), &mut self.nodes[n]);
+        node.marked = booted.last;
+        let Some(process) = &mut node.process else { return Err("no process".into()) };
+        self.history.recovered(&process.tree(), &booted.sessions, least)?;
         for (session, _) in &booted.sessions {
             self.history.heard(*session, now);
         }
@@ -118,7 +123,12 @@ impl World {
         if !proposed.is_empty() {
             return Err(format!("{} orphaned ephemerals' owners after a start", proposed.len()));
         }
-        Ok(())
+        self.member_started(n, &booted)
+    }
+
+    /// What must be in this server's history when it starts.
+    pub(super) fn least(&self, n: usize) -> Zxid {
+        self.ensemble.as_ref().map_or(self.history.exposed(), |ensemble| ensemble.members[n].durable)
     }
 
     fn purge(&mut self, n: usize) -> Result<(), String> {
@@ -128,14 +138,16 @@ impl World {
         let outcome = self.nodes[n].purge();
         if let Ok(removed) = outcome {
             self.summary.purged += removed as u64;
-            self.trace.line(format_args!("purged {removed} files"));
+            self.trace.line(format_args!("server {n} purged {removed} files"));
         }
         self.after_disk(n, "purge", outcome.map(drop))
     }
 
     /// Administrators ask for a snapshot; sometimes more of them than may wait.
     fn ask_for_snapshots(&mut self, n: usize) -> Result<(), String> {
-        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
+        // The disk of a member may forget what it has, if nobody committed it.
+        let process = self.nodes[n].process.as_mut().filter(|_| self.ensemble.is_none());
+        let Some(process) = process else { return Ok(()) };
         let many = if self.rng.u32(..20) == 0 { limits::SNAPSHOTS_ASKED + 2 } else { self.rng.usize(1..3) };
         self.trace.line(format_args!("{many} administrators ask for a snapshot"));
         (0..many).for_each(|_| process.ask_for_snapshot());
@@ -155,7 +167,7 @@ impl World {
             return Err(format!("a snapshot of {} was asked for, and one of {zxid} told", told.applied));
         }
         self.summary.asked += 1;
-        self.history.expose(zxid);
+        self.history.expose(zxid)?;
         let (mut snap, log) = self.nodes[n].fork_disks();
         cycle(&snap, &log, self.rng.u64(..));
         let what = |e| format!("a snapshot of {zxid} was told to be durable, then power fails: {e}");
@@ -214,9 +226,9 @@ impl World {
             Err(RecoveryError::Io { path, error }) => return Err(format!("bit rot: {path}: {error}")),
             Err(_) => return Ok(()),
         };
-        let torn = self.syncs.len().checked_sub(2).map_or(Zxid::ZERO, |i| self.syncs[i]);
+        let torn = self.nodes[n].syncs.len().checked_sub(2).map_or(Zxid::ZERO, |i| self.nodes[n].syncs[i]);
         let in_log = name.starts_with("log.");
-        let known = torn.max(self.marked);
+        let known = torn.max(self.nodes[n].marked);
         let least = if in_log { self.history.exposed().min(known) } else { self.history.exposed() };
         let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
         sessions.sort_unstable();

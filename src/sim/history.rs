@@ -1,23 +1,32 @@
 //! The history of all transactions, and checks of each one: a naive server must make the same transaction of the
 //! request, and a naive tree and the server's tree must agree after applying it. Acknowledged transactions must survive
 //! every restart. Others may be lost, but only from the end.
+//!
+//! Each proposal knows which one it follows. In an ensemble the proposals are thus a tree: leaders that lost their quorum end
+//! branches. Its *line* is what is committed, and only that may be shown to clients. A standalone server proposes only what
+//! will be committed unless the server crashes, so there everything that is left is on the line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::node::{EXTENDED, TICK_MS};
+use bytes::Bytes;
+
+use super::node::{EXTENDED, TREE};
 use super::process::{Cause, Proposed};
 use crate::jute::Reader;
 use crate::oracle::server_model::{self as naive, Asker, ModelOp, Outcome};
 use crate::oracle::tree_model::{Model, ModelChange};
-use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::touch_interval_ms;
-use crate::tree::{Applied, Tree, TreeOptions};
+use crate::tree::{Applied, Tree};
 use crate::txn::{Txn, TxnDigest, TxnHeader};
-use crate::types::{Id, Now, Op, SessionId, Zxid, path};
+use crate::types::{Epoch, ErrorCode, Id, Now, Op, ServerId, SessionId, Zxid, path};
 
 /// A transaction and the state after it.
 pub(super) struct Entry {
+    /// The one that it follows; zero if it is the first of all.
+    before: Zxid,
+    /// Header, transaction and digest, as they are logged and sent.
+    payload: Bytes,
     /// Its header.
     pub(super) header: TxnHeader,
     /// Its body.
@@ -38,8 +47,15 @@ pub(super) struct Entry {
 pub(super) struct History {
     start: Rc<Model>,
     entries: BTreeMap<Zxid, Entry>,
-    /// The writes that clients sent, by session and xid.
-    asked: BTreeMap<(SessionId, i32), ModelOp>,
+    /// What clients may be shown. It has no branches.
+    line: BTreeSet<Zxid>,
+    /// There are several servers: proposals join the line when they are committed.
+    is_ensemble: bool,
+    tick_ms: i32,
+    /// For each epoch, the leader that was established and the end of its history then.
+    leaders: BTreeMap<Epoch, (ServerId, Zxid)>,
+    /// The writes that clients sent, by session and xid, with the identities of the client.
+    asked: BTreeMap<(SessionId, i32), (ModelOp, Vec<Id>)>,
     /// The zxids they got.
     proposed: BTreeMap<(SessionId, i32), Zxid>,
     /// The newest zxid that a client has seen: it must never be lost.
@@ -59,12 +75,16 @@ pub(super) struct History {
     sequence: BTreeSet<(String, Zxid, String)>,
 }
 
-impl Default for History {
-    fn default() -> History {
-        let options = TreeOptions { extended: EXTENDED, digest_enabled: true };
+impl History {
+    /// Nothing has happened yet.
+    pub(super) fn new(is_ensemble: bool, tick_ms: i32) -> History {
         History {
-            start: Rc::new(Model::new(options)),
+            start: Rc::new(Model::new(TREE)),
             entries: BTreeMap::new(),
+            line: BTreeSet::new(),
+            is_ensemble,
+            tick_ms,
+            leaders: BTreeMap::new(),
             asked: BTreeMap::new(),
             proposed: BTreeMap::new(),
             exposed: Zxid::ZERO,
@@ -79,9 +99,9 @@ impl Default for History {
 }
 
 impl History {
-    /// The newest zxid.
+    /// The end of the line.
     pub(super) fn last(&self) -> Zxid {
-        self.entries.keys().next_back().copied().unwrap_or(Zxid::ZERO)
+        self.line.last().copied().unwrap_or(Zxid::ZERO)
     }
 
     /// The newest zxid that a client has seen.
@@ -94,43 +114,142 @@ impl History {
         self.entries.len()
     }
 
-    /// The transaction with this zxid.
+    /// Number of proposals that are not on the line.
+    pub(super) fn dropped(&self) -> usize {
+        self.entries.len() - self.line.len()
+    }
+
+    /// The session that this proposal creates.
+    pub(super) fn creates(&self, zxid: Zxid) -> Option<SessionId> {
+        let entry = self.entries.get(&zxid).filter(|e| matches!(e.txn, Txn::CreateSession { .. }));
+        entry.map(|e| e.header.session)
+    }
+
+    /// The transaction with this zxid, which clients may be shown.
     pub(super) fn entry(&self, zxid: Zxid) -> Result<&Entry, String> {
-        self.entries.get(&zxid).ok_or_else(|| format!("{zxid} was told, but no such transaction is left"))
+        let entry = self.entries.get(&zxid).filter(|_| self.line.contains(&zxid));
+        entry.ok_or_else(|| format!("{zxid} was told, but no such transaction is left"))
     }
 
-    /// The transactions after `after` up to `last`.
+    /// The transactions on the line after `after` up to `last`.
     pub(super) fn between(&self, after: Zxid, last: Zxid) -> impl Iterator<Item = (Zxid, &Entry)> {
-        self.entries
-            .range(after..)
-            .filter(move |(z, _)| **z > after)
-            .take_while(move |(z, _)| **z <= last)
-            .map(|(z, e)| (*z, e))
+        let after = std::ops::Bound::Excluded(after);
+        self.line.range((after, std::ops::Bound::Included(last.max(Zxid::ZERO)))).map(|z| (*z, &self.entries[z]))
     }
 
-    /// The naive tree as of `zxid`.
+    /// The last transaction on the line up to `zxid`.
+    fn shown(&self, zxid: Zxid) -> Option<&Entry> {
+        self.line.range(..=zxid).next_back().map(|z| &self.entries[z])
+    }
+
+    /// What clients may be shown as of `zxid`.
     pub(super) fn tree(&self, zxid: Zxid) -> Rc<Model> {
-        self.entries.range(..=zxid).next_back().map_or_else(|| self.start.clone(), |(_, e)| e.tree.clone())
+        self.shown(zxid).map_or_else(|| self.start.clone(), |e| e.tree.clone())
     }
 
-    /// The digest as of `zxid`.
-    pub(super) fn digest(&self, zxid: Zxid) -> u64 {
-        self.entries.range(..=zxid).next_back().map_or_else(|| self.start.digest(), |(_, e)| e.digest)
+    /// The open sessions on the line.
+    pub(super) fn sessions(&self) -> Rc<BTreeMap<SessionId, i32>> {
+        self.shown(Zxid(i64::MAX)).map(|e| e.sessions.clone()).unwrap_or_default()
     }
 
-    /// The open sessions as of `zxid`.
-    pub(super) fn sessions(&self, zxid: Zxid) -> Rc<BTreeMap<SessionId, i32>> {
-        self.entries.range(..=zxid).next_back().map(|(_, e)| e.sessions.clone()).unwrap_or_default()
+    /// The digest after this proposal, on whatever branch it is.
+    pub(super) fn digest_after(&self, zxid: Zxid) -> Result<u64, String> {
+        Ok(self.proposal(zxid)?.map_or_else(|| self.start.digest(), |e| e.digest))
+    }
+
+    /// The last transaction of a history that ends at `zxid`: a leader's history may end at its epoch's zeroth zxid, which is
+    /// that of no transaction.
+    fn end(&self, zxid: Zxid) -> Zxid {
+        match self.leaders.get(&zxid.epoch()) {
+            Some((_, last)) if zxid.counter() == 0 => *last,
+            _ => zxid,
+        }
+    }
+
+    /// A proposal on any branch; none if `zxid` is before all of them.
+    fn proposal(&self, zxid: Zxid) -> Result<Option<&Entry>, String> {
+        let zxid = self.end(zxid);
+        if zxid == Zxid::ZERO {
+            return Ok(None);
+        }
+        self.entries.get(&zxid).map(Some).ok_or_else(|| format!("nobody proposed {zxid}"))
+    }
+
+    /// Whether both are the end of the same history.
+    pub(super) fn same(&self, one: Zxid, other: Zxid) -> bool {
+        self.end(one) == self.end(other)
+    }
+
+    /// Whether a history that ends at `last` contains `zxid`.
+    pub(super) fn contains(&self, last: Zxid, zxid: Zxid) -> bool {
+        let (mut at, zxid) = (self.end(last), self.end(zxid));
+        while at > zxid {
+            at = self.entries.get(&at).map_or(Zxid::ZERO, |e| e.before);
+        }
+        at == zxid
+    }
+
+    /// The last proposal of an older epoch in a history that ends at `last`.
+    pub(super) fn before_epoch(&self, last: Zxid, epoch: Epoch) -> Zxid {
+        let mut at = self.end(last);
+        while at != Zxid::ZERO && at.epoch() >= epoch {
+            at = self.entries.get(&at).map_or(Zxid::ZERO, |e| e.before);
+        }
+        at
+    }
+
+    /// A leader is established in `epoch` with a history that ends at `last`. All of that is committed, and what was committed
+    /// before, under leaders of older epochs, is in it.
+    pub(super) fn established(&mut self, epoch: Epoch, leader: ServerId, last: Zxid) -> Result<(), String> {
+        let last = self.end(last);
+        if let Some((before, end)) = self.leaders.get(&epoch)
+            && (*before, *end) != (leader, last)
+        {
+            return Err(format!(
+                "{leader:?} is established in {epoch:?} as {before:?} was, whose history ended at {end}"
+            ));
+        }
+        let is_newest = self.leaders.keys().next_back().is_none_or(|newest| *newest < epoch);
+        if is_newest && !self.contains(last, self.last()) {
+            return Err(format!("{leader:?} is established in {epoch:?} without {}, which is committed", self.last()));
+        }
+        self.leaders.insert(epoch, (leader, last));
+        self.commit(last)
+    }
+
+    /// The leader of an epoch, if one was established.
+    pub(super) fn leader(&self, epoch: Epoch) -> Option<ServerId> {
+        self.leaders.get(&epoch).map(|(leader, _)| *leader)
+    }
+
+    /// The newest epoch with an established leader.
+    pub(super) fn newest_epoch(&self) -> Option<Epoch> {
+        self.leaders.keys().next_back().copied()
+    }
+
+    /// A leader has committed everything up to `zxid`.
+    pub(super) fn commit(&mut self, zxid: Zxid) -> Result<(), String> {
+        let (mut at, last) = (self.end(zxid), self.last());
+        let mut more = Vec::new();
+        while at > last {
+            more.push(at);
+            at = self.entries.get(&at).ok_or_else(|| format!("{at} is committed, and nobody proposed it"))?.before;
+        }
+        if at != last && !self.line.contains(&at) && at != Zxid::ZERO {
+            return Err(format!("{zxid} is committed after {at}, but {last} is committed too"));
+        }
+        self.line.extend(more);
+        Ok(())
     }
 
     /// The zxid a client's write was given.
     pub(super) fn zxid_of(&self, session: SessionId, xid: i32) -> Option<Zxid> {
-        self.proposed.get(&(session, xid)).copied()
+        self.proposed.get(&(session, xid)).copied().filter(|zxid| self.line.contains(zxid))
     }
 
-    /// A client sends a write.
-    pub(super) fn ask(&mut self, session: SessionId, xid: i32, op: ModelOp) {
-        self.asked.insert((session, xid), op);
+    /// A client with these identities sends a write.
+    pub(super) fn ask(&mut self, session: SessionId, xid: i32, op: ModelOp, ids: &[Id]) {
+        self.asked.insert((session, xid), (op, ids.to_vec()));
     }
 
     /// A whole request of the session reached the server.
@@ -146,11 +265,15 @@ impl History {
     /// The zxid of the transaction that created a session.
     pub(super) fn session_made(&self, session: SessionId) -> Option<Zxid> {
         let makes = |e: &Entry| e.header.session == session && matches!(e.txn, Txn::CreateSession { .. });
-        self.entries.iter().rev().find(|(_, e)| makes(e)).map(|(z, _)| *z)
+        self.line.iter().rev().find(|z| makes(&self.entries[z])).copied()
     }
 
-    /// The newest transaction that the session asked for.
+    /// The newest transaction that the session asked for, if its next connection must show it: another member may not have it
+    /// yet when it lets the session in.
     pub(super) fn newest_of(&self, session: SessionId) -> Zxid {
+        if self.is_ensemble {
+            return Zxid::ZERO;
+        }
         let all = self.proposed.range((session, i32::MIN)..=(session, i32::MAX));
         all.map(|(_, zxid)| *zxid).max().unwrap_or(Zxid::ZERO)
     }
@@ -166,14 +289,24 @@ impl History {
         self.boots
     }
 
-    /// Whether no closeSession was proposed for this session.
-    pub(super) fn is_open(&self, session: SessionId) -> bool {
-        self.sessions(self.last()).contains_key(&session)
+    /// Whether a member may refuse this session, asked on a connection that began after `boots` starts.
+    pub(super) fn may_refuse(&self, session: SessionId, boots: u64) -> bool {
+        if self.is_ensemble {
+            // Perhaps its leader proposed to close it, and lost its quorum then.
+            let closes = |e: &Entry| e.header.session == session && matches!(e.txn, Txn::CloseSession { .. });
+            return session == SessionId::NONE || self.entries.values().any(closes);
+        }
+        !self.sessions().contains_key(&session) || self.boots != boots
     }
 
     /// A client has seen `zxid`.
-    pub(super) fn expose(&mut self, zxid: Zxid) {
+    pub(super) fn expose(&mut self, zxid: Zxid) -> Result<(), String> {
+        let end = self.end(zxid);
+        if end != Zxid::ZERO && !self.line.contains(&end) {
+            return Err(format!("a client was shown {zxid}, which is not committed"));
+        }
         self.exposed = self.exposed.max(zxid);
+        Ok(())
     }
 
     /// A client was told that its sequential znode, created by `zxid`, is `path`.
@@ -188,31 +321,55 @@ impl History {
         }
     }
 
-    /// A server proposes a transaction.
-    pub(super) fn propose(&mut self, p: &Proposed, now: Now) -> Result<(), String> {
+    /// A member appends a proposal to its log, which ended at `before`. Returns whether it is a new one, which this member makes.
+    pub(super) fn append(&mut self, p: &Proposed, by: ServerId, before: Zxid, now: Now) -> Result<bool, String> {
         let zxid = p.append.zxid;
+        let Some(entry) = self.entries.get(&zxid) else {
+            if self.leader(zxid.epoch()) != Some(by) {
+                return Err(format!("{by:?} appends {zxid}, which nobody proposed"));
+            }
+            self.propose(p, before, now)?;
+            return Ok(true);
+        };
+        if entry.payload != p.append.payload {
+            return Err(format!("{by:?} appends another transaction as {zxid} than was proposed"));
+        }
+        if entry.before != self.end(before) {
+            return Err(format!("{by:?} appends {zxid} behind {before}, it was proposed behind {}", entry.before));
+        }
+        Ok(false)
+    }
+
+    /// A server proposes a transaction that follows `before`.
+    pub(super) fn propose(&mut self, p: &Proposed, before: Zxid, now: Now) -> Result<(), String> {
+        let (zxid, before) = (p.append.zxid, self.end(before));
         let said = |e: String| format!("proposal {zxid}: {e}");
         let bad = |e| said(format!("unreadable: {e}"));
         let r = &mut Reader::new(&p.append.payload);
         let header = TxnHeader::read(r).map_err(bad)?;
         let txn = Txn::read(header.op, r).map_err(bad)?;
         let digest = TxnDigest::read(r).map_err(bad)?;
-        let last = self.last();
-        if header.zxid != zxid || !last.precedes(zxid) || header.time_ms != now.wall_ms {
-            return Err(said(format!("header {header:?} after {last} at {now:?}")));
+        if header.zxid != zxid || !before.precedes(zxid) || header.time_ms != now.wall_ms {
+            return Err(said(format!("header {header:?} after {before} at {now:?}")));
         }
-        let before = self.tree(last);
-        let mut tree = (*before).clone();
+        let (tree_before, sessions) = match self.proposal(before).map_err(said)? {
+            Some(e) => (e.tree.clone(), e.sessions.clone()),
+            None => (self.start.clone(), Rc::default()),
+        };
+        let mut tree = (*tree_before).clone();
         let (applied, changes) = tree.apply(&header, &txn);
-        let sessions = self.sessions(last);
-        self.judge(p, &header, &txn, (&before, &tree), &sessions, now).map_err(said)?;
+        self.judge(p, &header, &txn, (&tree_before, &tree), &sessions, now).map_err(said)?;
         let digest_now = tree.digest();
         if digest.digest != digest_now {
             return Err(said(format!("carries digest {:#x}, the naive tree has {digest_now:#x}", digest.digest)));
         }
         let sessions = self.sessions_after(&header, &txn, sessions).map_err(said)?;
-        let entry = Entry { header, txn, applied, changes, tree: Rc::new(tree), digest: digest_now, sessions };
+        let (payload, tree) = (p.append.payload.clone(), Rc::new(tree));
+        let entry = Entry { before, payload, header, txn, applied, changes, tree, digest: digest_now, sessions };
         self.entries.insert(zxid, entry);
+        if !self.is_ensemble {
+            self.line.insert(zxid);
+        }
         Ok(())
     }
 
@@ -247,18 +404,36 @@ impl History {
         sessions: &BTreeMap<SessionId, i32>,
         now: Now,
     ) -> Result<(), String> {
-        let none: [Id; 0] = [];
-        let (request, ids): (ModelOp, &[Id]) = match &p.cause {
-            Cause::Client(w) => (self.request(w, header)?, &w.auth),
-            Cause::Handshake => (ModelOp::CreateSession, &none),
-            Cause::Server => match self.own(header, txn, sessions, now)? {
-                Some(request) => (request, &none),
+        let own = match &p.cause {
+            // Requests of other members' clients come without a cause.
+            _ if self.is_ensemble => header.op != Op::CREATE_SESSION && header.cxid.0 == 0,
+            Cause::Client(w) => {
+                let ids = self.asked.get(&(w.session, w.cxid.0)).map_or(&[][..], |(_, ids)| ids);
+                if (header.session, header.cxid) != (w.session, w.cxid) || w.auth[..] != *ids {
+                    return Err(format!("{header:?} for {w:?}, asked for by {ids:?}"));
+                }
+                false
+            }
+            Cause::Handshake => false,
+            Cause::Server => true,
+        };
+        let (request, ids): (ModelOp, Vec<Id>) = if own {
+            match self.own(header, txn, sessions, now)? {
+                Some(request) => (request, Vec::new()),
                 // A deleteContainer that validation refused changes nothing.
                 None => return same_nodes(&naive_of(trees.0, sessions), trees.1),
-            },
+            }
+        } else if header.op == Op::CREATE_SESSION {
+            (ModelOp::CreateSession, Vec::new())
+        } else {
+            self.request(header)?
         };
+        if self.is_ensemble && *txn == (Txn::Error { err: ErrorCode::SessionMoved.code() }) {
+            // What the session sends on a connection that it has left for another member.
+            return same_nodes(&naive_of(trees.0, sessions), trees.1);
+        }
         let mut server = naive_of(trees.0, sessions);
-        let asker = Asker { session: header.session, ids, zxid: header.zxid, time_ms: header.time_ms };
+        let asker = Asker { session: header.session, ids: &ids, zxid: header.zxid, time_ms: header.time_ms };
         let wanted = server.run(&asker, &request);
         let got = Outcome::of(txn);
         if got != wanted {
@@ -267,17 +442,19 @@ impl History {
         same_nodes(&server, trees.1)
     }
 
-    fn request(&mut self, w: &WriteRequest, header: &TxnHeader) -> Result<ModelOp, String> {
-        let key = (w.session, w.cxid.0);
-        let asked = self.asked.get(&key).ok_or_else(|| format!("nobody asked for {w:?}"))?.clone();
-        if (header.session, header.cxid) != (w.session, w.cxid) {
-            return Err(format!("{header:?} for {w:?}"));
-        }
+    /// The client's request that this is the transaction of, and the client's identities.
+    fn request(&mut self, header: &TxnHeader) -> Result<(ModelOp, Vec<Id>), String> {
+        let key = (header.session, header.cxid.0);
+        let asked = self.asked.get(&key).ok_or_else(|| format!("nobody asked for {header:?}"))?.clone();
+        // What a leader proposes that has lost its quorum has no effect, whatever the session did meanwhile.
+        let counts = !self.is_ensemble || self.newest_epoch() == Some(header.zxid.epoch());
+        let is_left = |z: &Zxid| !self.is_ensemble || z.epoch() == header.zxid.epoch();
         let newest = self.proposed.range((key.0, i32::MIN)..=(key.0, i32::MAX)).next_back();
-        if let Some(((_, xid), z)) = newest.filter(|((_, xid), _)| *xid > key.1) {
+        if let Some(((_, xid), z)) = newest.filter(|((_, xid), z)| *xid > key.1 && is_left(z)) {
             return Err(format!("request {} of {} comes after its request {xid} at {z}", key.1, key.0));
         }
-        if self.left.get(&key.0).is_some_and(|left| key.1 <= *left) {
+        let has_effect = counts && (!self.is_ensemble || header.op != Op::ERROR);
+        if has_effect && self.left.get(&key.0).is_some_and(|left| key.1 <= *left) {
             return Err(format!("request {} of {} has effect after the session moved", key.1, key.0));
         }
         if let Some(first) = self.proposed.insert(key, header.zxid) {
@@ -300,10 +477,10 @@ impl History {
                 let timeout = sessions.get(&header.session).copied().ok_or("closes a session that is not open")?;
                 // Signs of life in this interval may be known only to the shard. Before it, the session must have been
                 // overdue.
-                let known = now.mono_ms - touch_interval_ms(TICK_MS);
+                let known = now.mono_ms - touch_interval_ms(self.tick_ms);
                 let all = self.heard.get(&header.session).map_or(&[][..], Vec::as_slice);
                 let heard = all.iter().rev().find(|at| **at <= known).copied().unwrap_or(i64::MIN / 2);
-                if !self.throttled && known - heard < i64::from(timeout) {
+                if !self.throttled && !self.is_ensemble && known - heard < i64::from(timeout) {
                     return Err(format!(
                         "session {} expires at {} though heard at {heard} with timeout {timeout}",
                         header.session, now.mono_ms
@@ -317,30 +494,34 @@ impl History {
         }
     }
 
-    /// A server started with this state: the transactions after it are lost and never happened.
+    /// A server started with this state. If it is alone, the transactions after it are lost and never happened.
     pub(super) fn recovered(&mut self, tree: &Tree, sessions: &[(SessionId, i32)], least: Zxid) -> Result<(), String> {
         self.boots += 1;
         self.compare(tree, sessions, least)?;
+        if self.is_ensemble {
+            return Ok(());
+        }
         let last = tree.last_zxid();
         self.entries.retain(|z, _| *z <= last);
+        self.line.retain(|z| *z <= last);
         self.proposed.retain(|_, z| *z <= last);
         Ok(())
     }
 
-    /// Checks that a recovered state is one of this history, as of `least` or later.
+    /// Checks that a recovered state is one of this history and contains `least`.
     pub(super) fn compare(&self, tree: &Tree, sessions: &[(SessionId, i32)], least: Zxid) -> Result<(), String> {
         let last = tree.last_zxid();
-        if last < least {
+        if last < least || !self.contains(last, least) {
             return Err(format!("lost: recovered up to {last}, but {least} was acknowledged"));
         }
-        if last > self.last() || last > Zxid::ZERO && !self.entries.contains_key(&last) {
-            return Err(format!("recovered {last}, but nobody proposed it"));
-        }
-        let wanted: Vec<(SessionId, i32)> = self.sessions(last).iter().map(|(s, t)| (*s, *t)).collect();
+        let entry = self.proposal(last).map_err(|e| format!("recovered {last}: {e}"))?;
+        let wanted = entry.map(|e| e.sessions.clone()).unwrap_or_default();
+        let wanted: Vec<(SessionId, i32)> = wanted.iter().map(|(s, t)| (*s, *t)).collect();
         if wanted != sessions {
             return Err(format!("recovered at {last} sessions {sessions:?}, should be {wanted:?}"));
         }
-        self.tree(last).compare(tree).map_err(|e| format!("recovered at {last}: {e}"))?;
+        let model = entry.map_or(&self.start, |e| &e.tree);
+        model.compare(tree).map_err(|e| format!("recovered at {last}: {e}"))?;
         if let Some(owner) = tree.ephemeral_owners().find(|s| wanted.iter().all(|(w, _)| w != s)) {
             return Err(format!("recovered at {last}: {owner} owns ephemerals and is no session"));
         }

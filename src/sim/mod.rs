@@ -1,11 +1,12 @@
-//! Simulates a whole standalone server in one thread, from a seed. The shipped state machines
+//! Simulates a whole server in one thread, from a seed, or the members of an ensemble. The shipped state machines
 //! ([`Shard`](crate::shard::Shard), [`Peer`](crate::peer::Peer), [`LogWriter`](crate::txnlog::writer::LogWriter), the
 //! appender, the snapshot writer, recovery, the purge) run with a virtual clock, a disk that loses data and fails, and
 //! clients that check everything they receive. `zabra sim` runs it, in a build with the feature `sim`.
 //!
-//! * `world`: the scheduler, a sequence of random choices of what happens next; `faults`: the faults.
+//! * `world`: the scheduler, a sequence of random choices of what happens next; `faults`: the faults; `rest`: the end.
 //! * `process`: the shipped turns of one server process, each a call; cores sleep until they are woken. `node`: its
-//!   disks and its start. `net`, `clock`: connections and time. All are written for several servers in one world.
+//!   disks and its start. `net`, `clock`: connections of clients, and time.
+//! * `ensemble`: what members have besides; `mesh`: the connections between them; `said`: what they say that must be true.
 //! * `client` with `requests` and `watches`: random requests; every reply and event is checked. `history`: every
 //!   proposal is compared with naive models, and it is known what must survive.
 //!
@@ -18,6 +19,10 @@
 //! seconds; the wall clock jumps by hours in both directions. Connections break with bytes on their way; clients come
 //! back on other shards while the old connection is still served, do not read, half-close, fall silent, and close their
 //! sessions. Anything may happen between any two steps of a server.
+//!
+//! Between members bytes leave and arrive in pieces, slowly, or not at all: one way or both ways from one member to another are
+//! blocked, the network falls into two parts, connections break. A member whose power fails tells nobody. Processes stand still
+//! while others go on, and every member's clock runs a little faster or slower than the others'.
 //!
 //! # Checks
 //!
@@ -41,6 +46,21 @@
 //!   those that were missed.
 //! * Session ids and sequence numbers are never given out twice. At the end every request is answered, every event is
 //!   delivered, and every session of a client that has left has ended.
+//!
+//! Of an ensemble besides:
+//!
+//! * Each epoch has one established leader. A quorum is in that epoch when it is established, and has all of its history. What
+//!   was committed before is in it.
+//! * Only the established leader of an epoch makes proposals of it. Everywhere a zxid has the same bytes and follows the same
+//!   one. What one leader commits and what another does are parts of one line; a quorum has it on its disks at that moment.
+//!   Clients are shown nothing else, on whatever member: so what one was told is in the history of every later leader.
+//! * A vote and an ACKEPOCH show exactly the history that is durable, and the epoch that is. ACK comes only for what is
+//!   durable, that of NEWLEADER only when the synchronised history is durable and then the epoch. What was promised is there
+//!   after every start, and after a power failure at that moment (on a copy of the disk).
+//! * Members with the same history have the digest of the naive tree.
+//! * Clients move between members. All that is checked of replies and events holds across members.
+//! * Once there are no more faults, there is a leader, every member serves with everything that is committed, and every
+//!   request is answered.
 //!
 //! # What these checks detect
 //!
@@ -83,15 +103,22 @@
 //!
 //! io_uring and epoll, mailboxes and locks between threads (`tests/ordering` interleaves the shards' turns in more
 //! ways), TLS, the admin port.
+//!
+//! Of an ensemble not yet: members that behave like Apache's, directories that are wiped, bits that flip, administrators who ask
+//! for snapshots, and how long a session must have been silent before it expires.
 
 mod client;
 mod clock;
+mod ensemble;
 mod faults;
 mod history;
+mod mesh;
 mod net;
 mod node;
 mod process;
 mod requests;
+mod rest;
+mod said;
 mod trace;
 mod watches;
 mod world;

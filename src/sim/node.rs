@@ -1,18 +1,23 @@
-//! One server: its disks, which outlive its processes, and its start. Mirrors `runtime::boot`.
+//! One server, alone or a member of an ensemble: its clock, its disks, which outlive its processes, and its start. Mirrors
+//! `runtime::boot`.
 
 use std::sync::Arc;
 
+use super::clock::Clock;
 use super::net::NodeId;
 use super::process::{self, Parts, Process, Sink};
 use crate::auth::Providers;
 use crate::oracle::test_disk::{Fault, TestDisk};
-use crate::peer::{self, Peer, PeerOptions, SweepOptions};
+use crate::peer::disk::DiskJobs;
+use crate::peer::{self, EnsembleOptions, Found, Peer, PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::shard::{self, ShardOptions};
 use crate::tree::{Tree, TreeOptions};
 use crate::txnlog::appender::AppenderOptions;
 use crate::txnlog::disk::Dir;
+use crate::txnlog::epoch::{self, Epochs};
+use crate::txnlog::feed::Feeder;
 use crate::txnlog::log::{Log, RunOptions};
 use crate::txnlog::names::Compression;
 use crate::txnlog::purge;
@@ -22,25 +27,29 @@ use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
 use crate::txnlog::writer::{LogOptions, LogWriter, SnapshotRoom};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
+use crate::types::{ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
 
 /// TTL nodes are enabled.
 pub(super) const EXTENDED: ExtendedTypes = ExtendedTypes { enabled: true, emulate_353: false };
 
-/// `tickTime` in milliseconds.
-pub(super) const TICK_MS: i32 = 1000;
+/// Settings of every tree.
+pub(super) const TREE: TreeOptions = TreeOptions { extended: EXTENDED, digest_enabled: true };
 
 /// Settings that differ from run to run.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub(super) struct NodeOptions {
+    /// `tickTime` in milliseconds.
+    pub(super) tick_ms: i32,
     pub(super) shards: usize,
     pub(super) log: LogOptions,
     pub(super) appender: AppenderOptions,
     pub(super) compression: Compression,
     /// `dataLogDir` is a separate directory.
     pub(super) two_dirs: bool,
+    /// Bytes that are read at a time for a learner.
+    pub(super) feed_chunk: usize,
     pub(super) outstanding_limit: usize,
     /// After this many milliseconds without work the log gets an end mark.
     pub(super) mark_after_ms: u64,
@@ -52,8 +61,9 @@ pub(super) struct NodeOptions {
 
 impl NodeOptions {
     /// Random settings, with small sizes, so that much happens in a short time.
-    pub(super) fn random(rng: &mut fastrand::Rng) -> NodeOptions {
+    pub(super) fn random(tick_ms: i32, rng: &mut fastrand::Rng) -> NodeOptions {
         NodeOptions {
+            tick_ms,
             shards: rng.usize(1..=3),
             log: LogOptions {
                 prealloc_bytes: 4096 << rng.u32(..3),
@@ -72,6 +82,7 @@ impl NodeOptions {
             },
             compression: [Compression::None, Compression::Gzip, Compression::Snappy][rng.usize(..3)],
             two_dirs: rng.bool(),
+            feed_chunk: rng.usize(100..2000),
             outstanding_limit: if rng.u32(..4) == 0 { 2 } else { 1000 },
             mark_after_ms: [0, 2, 50][rng.usize(..3)],
             shard: shard_bounds(rng),
@@ -88,10 +99,10 @@ impl NodeOptions {
         RunOptions { appender: self.appender, records_since_snapshot, mark_after_ns, ..RunOptions::default() }
     }
 
-    fn peer(&self) -> PeerOptions {
+    fn peer(&self, me: ServerId) -> PeerOptions {
         PeerOptions {
-            me: ServerId(1),
-            tick_ms: TICK_MS,
+            me,
+            tick_ms: self.tick_ms,
             prep: PrepOptions { extended: EXTENDED, ..PrepOptions::default() },
             sweep: SweepOptions { interval_ms: 700, max_per_minute: 10_000, max_never_used_ms: 0 },
             shards: self.shards,
@@ -103,10 +114,10 @@ impl NodeOptions {
             throttles: Default::default(),
             id: ShardId(id as u32),
             max_frame: 1 << 20,
-            session_timeout_ms: (2 * TICK_MS, 20 * TICK_MS),
+            session_timeout_ms: (2 * self.tick_ms, 20 * self.tick_ms),
             handshake_timeout_ms: 10_000,
             outstanding_limit: self.outstanding_limit,
-            touch_interval_ms: touch_interval_ms(TICK_MS),
+            touch_interval_ms: touch_interval_ms(self.tick_ms),
             bounds: self.shard,
             skip_acl: false,
             words: Vec::new(),
@@ -146,6 +157,8 @@ fn peer_bounds(rng: &mut fastrand::Rng) -> peer::turn::Bounds {
 pub(super) struct Node {
     /// Its id in the world.
     pub(super) id: NodeId,
+    /// Its clock.
+    pub(super) clock: Clock,
     /// Its settings.
     pub(super) options: NodeOptions,
     /// `dataDir/version-2`.
@@ -154,6 +167,12 @@ pub(super) struct Node {
     pub(super) log: TestDisk,
     /// The process, if it is running.
     pub(super) process: Option<Process>,
+    /// The last durable zxid of each sync, newest last.
+    pub(super) syncs: Vec<Zxid>,
+    /// The last zxid of the log while an end mark follows it, else zero.
+    pub(super) marked: Zxid,
+    /// `None`: it is alone.
+    ensemble: Option<EnsembleOptions>,
     lies: bool,
 }
 
@@ -163,14 +182,28 @@ pub(super) struct Node {
 pub(super) struct Booted {
     pub(super) last: Zxid,
     pub(super) sessions: Vec<(SessionId, i32)>,
+    /// Of a member.
+    pub(super) epochs: Option<Epochs>,
 }
 
 impl Node {
     /// A server with an empty data directory.
-    pub(super) fn new(id: NodeId, options: NodeOptions, lies: bool) -> Node {
+    pub(super) fn new(
+        id: NodeId,
+        clock: Clock,
+        options: NodeOptions,
+        ensemble: Option<EnsembleOptions>,
+        lies: bool,
+    ) -> Node {
         let snap = TestDisk::new();
         let log = if options.two_dirs { TestDisk::new() } else { snap.clone() };
-        Node { id, options, snap, log, process: None, lies }
+        let (syncs, marked) = (Vec::new(), Zxid::ZERO);
+        Node { id, clock, options, snap, log, process: None, syncs, marked, ensemble, lies }
+    }
+
+    /// Its id in the ensemble.
+    pub(super) fn server(&self) -> ServerId {
+        ServerId(i64::from(self.id.0) + 1)
     }
 
     /// Independent copies of its disks.
@@ -205,8 +238,10 @@ impl Node {
     ///
     /// # Errors
     /// The start fails.
-    pub(super) fn boot(&mut self, now: Now, seed: u64) -> Result<Booted, RecoveryError> {
-        let recovered = recover(&mut self.snap.clone(), &mut self.log.clone())?;
+    pub(super) fn boot(&mut self, seed: u64) -> Result<Booted, RecoveryError> {
+        let now = self.clock.now();
+        let keep = self.ensemble.as_ref().map_or(0, |ensemble| ensemble.history.count);
+        let recovered = recover_keeping(keep, &mut self.snap.clone(), &mut self.log.clone())?;
         let tree = recovered.state;
         let io = |error| RecoveryError::Io { path: "the first snapshot".into(), error };
         if recovered.fresh {
@@ -216,7 +251,15 @@ impl Node {
         sessions.sort_unstable();
         let last = tree.last_zxid();
         let interest = Arc::new(Interest::new());
-        let peer = Peer::new(self.options.peer(), &tree, &sessions, now);
+        let (options, epochs) = (self.options.peer(self.server()), self.epochs(last)?);
+        let peer = match self.ensemble.clone().zip(epochs) {
+            Some((ensemble, epochs)) => {
+                let snapshot = recovered.report.snapshot.as_deref().map(zxid_of).transpose()?;
+                let found = Found { epochs, recent: recovered.tail, chain: snapshot.unwrap_or(last) };
+                Peer::member(options, ensemble, found, &tree, &sessions, now)
+            }
+            None => Peer::new(options, &tree, &sessions, now),
+        };
         let shards = process::shards((0..self.options.shards).map(|i| self.options.shard(i)), &interest);
         let room = if self.options.two_dirs { SnapshotRoom::default() } else { SnapshotRoom::new(0, 0) };
         let writer = LogWriter::new(self.log.clone(), last, self.options.log).leaving(room.clone());
@@ -228,10 +271,18 @@ impl Node {
             interest,
             log: Log::new(sink, self.options.run(recovered.report.replayed), seed),
             snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot()).sharing(room),
+            feeder: epochs.map(|_| Feeder::new(self.snap.clone(), self.log.clone(), self.options.feed_chunk)),
+            jobs: epochs.map(|_| DiskJobs::new(self.snap.clone(), TREE, RecoveryOptions::default())),
             seed,
             tree,
         }));
-        Ok(Booted { last, sessions })
+        Ok(Booted { last, sessions, epochs })
+    }
+
+    /// The epochs of a member whose history ends at `last`.
+    fn epochs(&self, last: Zxid) -> Result<Option<Epochs>, RecoveryError> {
+        let io = |error| RecoveryError::Io { path: "the epochs".into(), error: std::io::Error::other(error) };
+        self.ensemble.is_some().then(|| epoch::load(&mut self.snap.clone(), last).map_err(io)).transpose()
     }
 
     /// Purges old files beside the running process (autopurge).
@@ -248,6 +299,18 @@ impl Node {
 /// # Errors
 /// The directories cannot be served.
 pub(super) fn recover<D: Dir>(snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
-    let options = RecoveryOptions { keep_last: 0, ..RecoveryOptions::default() };
-    recover_tree(snap, log, TreeOptions { extended: EXTENDED, digest_enabled: true }, options)
+    recover_keeping(0, snap, log)
+}
+
+/// The zxid in the name of a snapshot.
+fn zxid_of(name: &str) -> Result<Zxid, RecoveryError> {
+    let digits = name.split('.').nth(1).unwrap_or_default();
+    let error = |error| RecoveryError::Io { path: name.into(), error: std::io::Error::other(error) };
+    i64::from_str_radix(digits, 16).map(Zxid).map_err(error)
+}
+
+/// Recovers the state and keeps so many of the last transactions.
+fn recover_keeping<D: Dir>(keep_last: usize, snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
+    let options = RecoveryOptions { keep_last, ..RecoveryOptions::default() };
+    recover_tree(snap, log, TREE, options)
 }

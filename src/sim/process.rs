@@ -10,6 +10,9 @@ use std::sync::Arc;
 use crate::jute::Reader;
 use crate::oracle::memory::{Mail, MemoryLog, MemorySockets, MemoryTree};
 use crate::oracle::test_disk::TestDisk;
+use crate::peer::disk::{DiskDone, DiskJob, DiskJobs};
+use crate::peer::feed::{FeedAnswer, FeedWant};
+use crate::peer::net::{NetEvent, NetWant, QuorumEvent};
 use crate::peer::snapshot_requests::SnapshotRequests;
 use crate::peer::turn::{Bounds, PeerTurn, TreeAccess};
 use crate::peer::{self, Append, Peer, SnapshotRefused};
@@ -19,6 +22,7 @@ use crate::shard::turn::ShardTurn;
 use crate::shard::{self, Shard};
 use crate::tree::Tree;
 use crate::txn::TxnHeader;
+use crate::txnlog::feed::Feeder;
 use crate::txnlog::log::{Log, LogSink};
 use crate::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
 use crate::txnlog::writer::LogWriter;
@@ -152,6 +156,10 @@ pub(super) struct Parts {
     pub(super) log: Log<Sink>,
     /// The writer of snapshots.
     pub(super) snapshotter: Snapshotter<TestDisk>,
+    /// Does what a member of an ensemble wants of its disk besides.
+    pub(super) jobs: Option<DiskJobs<TestDisk>>,
+    /// Reads its disk for the learners of a member that leads.
+    pub(super) feeder: Option<Feeder<TestDisk>>,
     /// Seed for the random choices of how much of a mailbox has arrived.
     pub(super) seed: u64,
 }
@@ -166,6 +174,17 @@ pub(super) struct Process {
     snapshotter: Snapshotter<TestDisk>,
     /// Events of the log thread and the snapshot thread on their way to the peer core.
     under_way: VecDeque<peer::Input>,
+    feeder: Option<Feeder<TestDisk>>,
+    /// Answers of the feeder, on their way to the peer core.
+    fed: VecDeque<FeedAnswer>,
+    /// News of connections to other members, on their way to the peer core.
+    heard: VecDeque<NetEvent>,
+    /// The zxid of a leader's snapshot that is being received.
+    receiving: Zxid,
+    /// Since the world last asked, the disk was told to end the history here.
+    pub(super) cut: Option<Zxid>,
+    /// Since the world last asked, the disk has replaced the history by one that ends here.
+    pub(super) replaced: Option<Zxid>,
     /// For each message that has reached the peer core and was not handled yet: the cause of proposals it may lead to.
     causes: VecDeque<Option<Cause>>,
     /// Requests for a snapshot on their way: what was applied when each was made.
@@ -196,14 +215,26 @@ impl Process {
         mail.peer_is_rung = true;
         mail.shards.iter_mut().for_each(|shard| shard.is_rung = true);
         let core = |shard| Core { turn: ShardTurn::new(shard), sockets: MemorySockets::default() };
+        let log = match parts.jobs {
+            Some(mut jobs) => {
+                MemoryLog::with_jobs(parts.log, move |request, sink: &mut Sink| jobs.perform(request, &mut sink.writer))
+            }
+            None => MemoryLog::new(parts.log),
+        };
         Process {
             tree: MemoryTree::new(parts.tree, shards, parts.interest),
             mail,
             peer: PeerTurn::new(parts.peer, last, parts.bounds),
             cores: parts.shards.into_iter().map(core).collect(),
-            log: MemoryLog::new(parts.log),
+            log,
             snapshotter: parts.snapshotter,
             under_way: VecDeque::new(),
+            feeder: parts.feeder,
+            fed: VecDeque::new(),
+            heard: VecDeque::new(),
+            receiving: Zxid::ZERO,
+            cut: None,
+            replaced: None,
             causes: VecDeque::new(),
             asking: VecDeque::new(),
             snapshots: SnapshotRequests::default(),
@@ -277,19 +308,28 @@ impl Process {
 
     /// Moves messages to the peer core; those of one mailbox keep their order.
     fn reach(&mut self, reached: Reached) {
-        let Process { mail, under_way, causes, asking, snapshots, random, .. } = self;
+        let Process { mail, under_way, fed, heard, causes, asking, snapshots, random, .. } = self;
         let mut some = |len: usize| match reached {
-            Reached::All => len,
-            Reached::Some => random.usize(..=len),
+            Reached::Some if len > 0 => random.usize(..=len),
+            _ => len,
         };
-        let told = some(under_way.len());
-        mail.told.extend(under_way.drain(..told));
-        let asked = some(asking.len());
+        let (mut told, mut news) = (some(under_way.len()), some(heard.len()));
+        let (read, asked) = (some(fed.len()), some(asking.len()));
+        let mut left: Vec<usize> = mail.shards.iter().map(|shard| some(shard.submitted.len())).collect();
+        while told + news > 0 {
+            if random.usize(..told + news) < told {
+                told -= 1;
+                mail.told.extend(under_way.pop_front());
+            } else {
+                news -= 1;
+                mail.told.extend(heard.pop_front().map(peer::Input::Net));
+            }
+        }
+        mail.told.extend(fed.drain(..read).map(peer::Input::Fed));
         for applied in asking.drain(..asked) {
             causes.push_back(None);
             mail.inbox.push_back(snapshots.ask(applied));
         }
-        let mut left: Vec<usize> = mail.shards.iter().map(|shard| some(shard.submitted.len())).collect();
         let mut order = fastrand::Rng::with_seed(random.u64(..));
         loop {
             let waiting: Vec<usize> = (0..left.len()).filter(|shard| left[*shard] > 0).collect();
@@ -318,12 +358,64 @@ impl Process {
                 proposed.push(Proposed { append, cause: cause.unwrap_or(Cause::Server) });
             }
         }
+        for request in self.mail.disk.drain(..) {
+            match request.job {
+                DiskJob::Truncate(to) => self.cut = Some(to),
+                DiskJob::Receive(zxid) => self.receiving = zxid,
+                DiskJob::Install => self.cut = Some(self.receiving),
+                _ => {}
+            }
+            self.log.ask(request);
+        }
         proposed
+    }
+
+    /// Takes what the peer core wants of connections to other members.
+    pub(super) fn net_wants(&mut self) -> Vec<NetWant> {
+        self.mail.net.drain(..).collect()
+    }
+
+    /// There is news of a connection to another member.
+    pub(super) fn hear_net(&mut self, event: NetEvent) {
+        self.heard.push_back(event);
+        self.mail.peer_is_rung = true;
+    }
+
+    /// No news of this connection comes any more: the peer has closed it.
+    pub(super) fn forget(&mut self, closed: ConnId) {
+        let is_of = |event: &NetEvent| match event {
+            NetEvent::Quorum {
+                event:
+                    QuorumEvent::Accepted { conn }
+                    | QuorumEvent::Dialed { conn }
+                    | QuorumEvent::Bytes { conn, .. }
+                    | QuorumEvent::Left { conn, .. }
+                    | QuorumEvent::Closed { conn },
+                ..
+            } => *conn == closed,
+            NetEvent::Quorum { event: QuorumEvent::DialFailed, .. } | NetEvent::Election(_) => false,
+        };
+        self.heard.retain(|event| !is_of(event));
+        self.mail.told.retain(|input| !matches!(input, peer::Input::Net(event) if is_of(event)));
+    }
+
+    /// The peer.
+    pub(super) fn peer(&self) -> &Peer {
+        self.peer.peer()
+    }
+
+    /// Whether clients are let in everywhere.
+    pub(super) fn is_serving(&self) -> bool {
+        self.cores.iter().all(|core| !core.turn.shard().is_suspended())
     }
 
     /// Whether a message waits in the peer core's mailboxes.
     pub(super) fn unheard(&self) -> bool {
-        !self.under_way.is_empty() || !self.asking.is_empty() || self.mail.is_for_peer()
+        !self.under_way.is_empty()
+            || !self.heard.is_empty()
+            || !self.fed.is_empty()
+            || !self.asking.is_empty()
+            || self.mail.is_for_peer()
     }
 
     /// Whether a timer of the peer core is due.
@@ -353,11 +445,22 @@ impl Process {
         let mut told = Vec::new();
         self.log.step(now, sync_ms, &mut told)?;
         told.into_iter().filter_map(peer::Input::from_log).for_each(|event| self.tell(event));
+        for answer in self.log.take_answers() {
+            if let DiskDone::Truncated(loaded) | DiskDone::Installed(loaded) = &answer.done {
+                self.replaced = Some(loaded.tree.last_zxid());
+            }
+            self.tell(peer::Input::Disk(answer));
+        }
         let durable = self.writer().durable();
         if durable != before {
             self.synced.push(durable);
         }
         Ok(())
+    }
+
+    /// The end of what is durable in the log.
+    pub(super) fn durable(&self) -> Zxid {
+        self.writer().durable()
     }
 
     fn writer(&self) -> &LogWriter<TestDisk> {
@@ -380,12 +483,31 @@ impl Process {
         Ok(matches!(event, SnapshotEvent::Done { .. }))
     }
 
+    /// One step of the reader of the disk.
+    ///
+    /// # Errors
+    /// What it cannot read; the learner needs another plan then.
+    pub(super) fn feed_step(&mut self) -> Result<(), String> {
+        let Some(FeedWant { conn, ask }) = self.mail.feed.pop_front() else { return Ok(()) };
+        let feeder = self.feeder.as_mut().expect("only a leader of others asks for that");
+        let Some(ask) = ask else {
+            feeder.forget(conn);
+            return Ok(());
+        };
+        let result = feeder.answer(conn, ask).map_err(|e| e.to_string());
+        let outcome = result.as_ref().map(drop).map_err(Clone::clone);
+        self.fed.push_back(FeedAnswer { conn, result });
+        self.mail.peer_is_rung = true;
+        outcome
+    }
+
     /// Whether nothing is left to do except to wait for clients and timers.
     pub(super) fn is_idle(&self) -> bool {
         self.peer.peer().is_idle()
             && !self.unheard()
             && self.log.is_idle()
             && self.mail.snapshot.is_empty()
+            && self.mail.feed.is_empty()
             && self.snapshots.is_empty()
             && self.mail.shards.iter().all(|shard| shard.letters.is_empty())
             && self.cores.iter().all(|core| !core.turn.shard().has_ready())

@@ -2,6 +2,7 @@
 
 use super::client::{Client, Phase, Seen};
 use super::clock::Clock;
+use super::ensemble::{self, Ensemble};
 use super::history::History;
 use super::net::{Net, NodeId};
 use super::node::{Node, NodeOptions};
@@ -14,6 +15,9 @@ use crate::types::{ConnId, SessionId, Zxid};
 /// Within this many turns the peer core must have handled everything that has arrived, however small its bursts are.
 const MOST_TURNS: usize = 10_000;
 
+/// `tickTime` of a server that is alone, in milliseconds.
+const TICK_MS: i32 = 1000;
+
 /// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -23,11 +27,15 @@ pub struct Options {
     pub verbose: bool,
     /// The log thread reports syncs that it did not do: a test that the simulator notices.
     pub lie_about_syncs: bool,
+    /// Voting members of an ensemble; fewer than two: a standalone server.
+    pub members: usize,
+    /// Observers of the ensemble.
+    pub observers: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { steps: 3000, verbose: false, lie_about_syncs: false }
+        Options { steps: 3000, verbose: false, lie_about_syncs: false, members: 0, observers: 0 }
     }
 }
 
@@ -52,62 +60,67 @@ pub struct Summary {
     pub peeks: u64,
     /// Snapshots that administrators asked for and were told to be durable.
     pub asked: u64,
+    /// Of an ensemble: leaders that were established, proposals that were never committed, histories that were cut or replaced,
+    /// and faults of the network.
+    pub leaders: u64,
+    pub dropped: u64,
+    pub replaced: u64,
+    pub net_faults: u64,
 }
 
-/// The whole world. It is written for several servers; today there is one.
+/// The whole world.
 pub(super) struct World {
     pub(super) rng: fastrand::Rng,
-    pub(super) clock: Clock,
     pub(super) net: Net,
     pub(super) nodes: Vec<Node>,
+    /// What several servers have with each other.
+    pub(super) ensemble: Option<Ensemble>,
     pub(super) clients: Vec<Client>,
     pub(super) history: History,
     pub(super) trace: Trace,
     pub(super) summary: Summary,
-    /// The last durable zxid of each sync, newest last.
-    pub(super) syncs: Vec<Zxid>,
-    /// The last zxid of the log while an end mark follows it, else zero.
-    pub(super) marked: Zxid,
     /// No more faults occur.
     pub(super) calm: bool,
     /// Some requests carry large values.
     big: bool,
     /// No more clients connect.
-    over: bool,
+    pub(super) over: bool,
+    /// True time in milliseconds.
+    pub(super) now_ms: i64,
 }
 
 impl World {
     pub(super) fn new(seed: u64, options: Options) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let node = NodeOptions::random(&mut rng);
         let mut trace = Trace::new(options.verbose);
-        trace.line(format_args!("seed {seed} {node:?}"));
+        let ensemble = (options.members > 1).then(|| Ensemble::new(options, &mut rng));
+        let tick_ms = if ensemble.is_some() { ensemble::TICK_MS } else { TICK_MS };
+        let count = ensemble.as_ref().map_or(1, |ensemble| ensemble.members.len());
+        let nodes: Vec<Node> = (0..count)
+            .map(|n| {
+                let node = NodeOptions::random(tick_ms, &mut rng);
+                trace.line(format_args!("seed {seed} {node:?}"));
+                let clock = Clock::new(if ensemble.is_some() { rng.i64(-20..=20) } else { 0 });
+                let member = ensemble.as_ref().map(|ensemble| ensemble.options(n));
+                Node::new(NodeId(n as u32), clock, node, member, options.lie_about_syncs)
+            })
+            .collect();
         let big = rng.u32(..8) == 0;
         let clients = (0..rng.usize(2..6)).map(|i| Client::new(i, &mut rng)).collect();
-        let mut history = History::default();
-        history.throttled = node.outstanding_limit < 100;
-        World {
-            rng,
-            clock: Clock::default(),
-            net: Net::default(),
-            nodes: vec![Node::new(NodeId(0), node, options.lie_about_syncs)],
-            clients,
-            history,
-            trace,
-            summary: Summary::default(),
-            syncs: Vec::new(),
-            marked: Zxid::ZERO,
-            calm: false,
-            over: false,
-            big,
-        }
+        let mut history = History::new(ensemble.is_some(), tick_ms);
+        history.throttled = nodes.iter().any(|node| node.options.outstanding_limit < 100);
+        let (net, summary) = (Net::default(), Summary::default());
+        World { rng, net, nodes, ensemble, clients, history, trace, summary, calm: false, over: false, big, now_ms: 0 }
     }
 
     /// Runs the world to the end.
     pub(super) fn run(&mut self, options: Options) -> Result<Summary, String> {
-        for _ in 0..options.steps {
+        for step in 0..options.steps * self.nodes.len() as u64 {
             self.step()?;
-            self.check();
+            // Members check themselves in their turns too.
+            if self.ensemble.is_none() || step % 32 == 0 {
+                self.check();
+            }
         }
         self.come_to_rest()?;
         let seen: Seen = self.clients.iter().fold(Seen::default(), |a, c| Seen {
@@ -119,6 +132,7 @@ impl World {
         Ok(Summary {
             hash: self.trace.hash(),
             txns: self.history.count() as u64,
+            dropped: self.history.dropped() as u64,
             replies: seen.replies,
             events: seen.events,
             sessions: seen.sessions,
@@ -132,6 +146,9 @@ impl World {
         if self.nodes[n].process.is_none() && self.rng.u32(..10) == 0 {
             return self.boot(n);
         }
+        if self.ensemble.is_some() {
+            return self.member_step(n);
+        }
         match self.rng.u32(..100) {
             0..22 => self.client_step(),
             22..40 => self.shard_step(n),
@@ -144,7 +161,7 @@ impl World {
     }
 
     /// A client does something, or receives something.
-    fn client_step(&mut self) -> Result<(), String> {
+    pub(super) fn client_step(&mut self) -> Result<(), String> {
         let c = self.rng.usize(..self.clients.len());
         if self.rng.bool() {
             return self.deliver(c, None);
@@ -182,7 +199,10 @@ impl World {
         let node = self.nodes[n].id;
         let id = self.net.connect(c, node, shard);
         let bytes = self.clients[c].connect(node, id, self.history.boots());
-        self.trace.line(format_args!("client {c} opens connection {id:?} with session {}", self.clients[c].session));
+        self.trace.line(format_args!(
+            "client {c} opens connection {id:?} to server {n} with session {}",
+            self.clients[c].session
+        ));
         self.send_up(id, &bytes);
     }
 
@@ -227,8 +247,7 @@ impl World {
             let answer = self.clients[c].receive(&bytes, &mut self.history).map_err(|e| format!("client {c}: {e}"))?;
             let after = self.clients[c].session;
             if after != before && after != SessionId::NONE {
-                let now = self.clock.now();
-                self.trace.line(format_args!("client {c} has session {after} at {now:?}"));
+                self.trace.line(format_args!("client {c} has session {after}"));
             }
             self.send_up(id, &answer);
         }
@@ -240,7 +259,7 @@ impl World {
         Ok(())
     }
 
-    fn shard_step(&mut self, n: usize) -> Result<(), String> {
+    pub(super) fn shard_step(&mut self, n: usize) -> Result<(), String> {
         let Some(process) = &self.nodes[n].process else { return Ok(()) };
         let shard = self.rng.usize(..process.shards());
         self.shard_turn(n, shard, false)
@@ -249,14 +268,14 @@ impl World {
     /// One turn of a shard with input from its sockets: everything if `all` is set, else some of it.
     pub(super) fn shard_turn(&mut self, n: usize, shard: usize, all: bool) -> Result<(), String> {
         self.arrive(n, shard, all);
-        let now = self.clock.now();
+        let now = self.nodes[n].clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let turn = process.shard_turn(shard, now);
         for (id, bytes) in turn.sent {
             if let Some(link) = self.net.get(id).filter(|l| l.client_open) {
                 link.down.extend_from_slice(&bytes);
             }
-            self.trace.line(format_args!("shard {shard} sends {} bytes on {id:?}", bytes.len()));
+            self.trace.line(format_args!("shard {shard} of server {n} sends {} bytes on {id:?}", bytes.len()));
             self.trace.bytes(&bytes);
         }
         for id in turn.closed {
@@ -268,7 +287,7 @@ impl World {
 
     /// What is under way reaches a shard's end of its connections.
     fn arrive(&mut self, n: usize, shard: usize, all: bool) {
-        let now = self.clock.now();
+        let now = self.nodes[n].clock.now();
         let node = self.nodes[n].id;
         let Some(process) = &mut self.nodes[n].process else { return };
         let sockets = process.sockets(shard);
@@ -314,19 +333,23 @@ impl World {
 
     /// One turn of the peer core: checks what it proposed, then what it applied.
     pub(super) fn peer_turn(&mut self, n: usize, reached: Reached) -> Result<(), String> {
-        let now = self.clock.now();
+        let now = self.nodes[n].clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let before = process.tree().last_zxid();
         let proposed = process.peer_turn(now, reached);
         let (last, digest) = (process.tree().last_zxid(), process.tree().digest());
         let told = std::mem::take(&mut process.snapshots_told);
-        self.proposed(&proposed)?;
+        if self.ensemble.is_some() {
+            self.member_did(n, &proposed)?;
+        } else {
+            self.proposed(n, &proposed)?;
+        }
         for answer in told {
             self.snapshot_told(n, &answer)?;
         }
-        if last > before {
-            self.trace.line(format_args!("applied up to {last}, digest {digest:#x}"));
-            if digest != self.history.digest(last) {
+        if last != before {
+            self.trace.line(format_args!("server {n} applied up to {last}, digest {digest:#x}"));
+            if digest != self.history.digest_after(last)? {
                 return Err(format!("the tree at {last} has digest {digest:#x}, the naive tree another"));
             }
         }
@@ -341,38 +364,42 @@ impl World {
         }
     }
 
-    pub(super) fn proposed(&mut self, proposed: &[Proposed]) -> Result<(), String> {
-        let now = self.clock.now();
+    fn proposed(&mut self, n: usize, proposed: &[Proposed]) -> Result<(), String> {
         for p in proposed {
-            self.trace.line(format_args!("the peer proposes {} for {:?}", p.append.zxid, p.cause));
-            self.trace.bytes(&p.append.payload);
-            self.history.propose(p, now)?;
-            if let Ok(e) = self.history.entry(p.append.zxid)
-                && matches!(e.txn, crate::txn::Txn::CreateSession { .. })
-            {
-                let session = e.header.session;
-                self.history.heard(session, now);
-            }
+            let now = self.nodes[n].clock.now();
+            self.history.propose(p, self.history.last(), now)?;
+            self.note_proposal(n, p);
         }
         Ok(())
     }
 
+    /// A new proposal is in the history.
+    pub(super) fn note_proposal(&mut self, n: usize, p: &Proposed) {
+        self.trace.line(format_args!("server {n} proposes {} for {:?}", p.append.zxid, p.cause));
+        self.trace.bytes(&p.append.payload);
+        if let Some(session) = self.history.creates(p.append.zxid) {
+            self.history.heard(session, self.nodes[n].clock.now());
+        }
+    }
+
     pub(super) fn log_step(&mut self, n: usize) -> Result<(), String> {
         let sync_ms = if self.calm || self.rng.u32(..8) > 0 { 0 } else { self.rng.i64(1..400) };
-        let now = self.clock.now();
-        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
+        let node = &mut self.nodes[n];
+        let now = node.clock.now();
+        let Some(process) = &mut node.process else { return Ok(()) };
         let outcome = process.log_step(now, sync_ms);
-        self.syncs.append(&mut process.synced);
+        node.syncs.append(&mut process.synced);
         // The next record overwrites the end mark. A crash that tears that record also removes the mark.
-        self.marked = match (&outcome, process.marked()) {
+        node.marked = match (&outcome, process.marked()) {
             (Ok(()), Some(zxid)) => zxid,
             _ => Zxid::ZERO,
         };
+        self.log_did(n, outcome.is_ok());
         self.after_disk(n, "log", outcome)
     }
 
     pub(super) fn snapshot_step(&mut self, n: usize) -> Result<(), String> {
-        let now = self.clock.now();
+        let now = self.nodes[n].clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let outcome = process.snapshot_step(now);
         if let Ok(true) = outcome {
@@ -381,27 +408,33 @@ impl World {
         self.after_disk(n, "snapshot", outcome.map(drop))
     }
 
-    fn time_step(&mut self, n: usize) -> Result<(), String> {
+    pub(super) fn time_step(&mut self, n: usize) -> Result<(), String> {
         let ms = match self.rng.u32(..400) {
             // The process is stopped for a while, or the machine is suspended.
             0 if !self.calm => self.rng.i64(1000..30_000),
             1..=20 => self.rng.i64(20..700),
             21..=60 => {
                 let until = self.nodes[n].process.as_ref().and_then(Process::deadline);
-                until.map_or(1, |at| (at - self.clock.now().mono_ms).clamp(0, 400))
+                until.map_or(1, |at| (at - self.nodes[n].clock.now().mono_ms).clamp(0, 400))
             }
             _ => self.rng.i64(0..12),
         };
-        self.clock.advance(ms);
+        self.advance(ms);
         if ms > 12 {
             self.trace.line(format_args!("{ms} ms pass"));
         }
         self.clocks(n)
     }
 
+    pub(super) fn advance(&mut self, ms: i64) {
+        self.nodes.iter_mut().for_each(|node| node.clock.advance(ms));
+        self.now_ms += ms;
+    }
+
     /// Timers. In a core's loop the peer's timer is handled after everything that has arrived.
     pub(super) fn clocks(&mut self, n: usize) -> Result<(), String> {
-        let now = self.clock.now();
+        let now = self.nodes[n].clock.now();
+        self.mesh_tick(n, self.nodes[n].clock);
         for shard in 0..self.nodes[n].process.as_ref().map_or(0, Process::shards) {
             let due = self.nodes[n].process.as_ref().is_some_and(|p| p.is_due(shard, now));
             if due {
@@ -415,79 +448,6 @@ impl World {
             self.peer_turn(n, Reached::All)?;
         }
         Err(format!("the peer core's clock stands still at {now:?}"))
-    }
-
-    /// Brings the world to rest: no more faults and no new requests. Every request is answered, every event delivered,
-    /// and every session of a client that has left ends.
-    fn come_to_rest(&mut self) -> Result<(), String> {
-        self.calm = true;
-        self.trace.line(format_args!("no more faults: everything must be finished now"));
-        self.nodes.iter().for_each(|n| {
-            n.disks().into_iter().for_each(|d| d.fault_at(u64::MAX, crate::oracle::test_disk::Fault::Crash, 0))
-        });
-        self.settle("rest")?;
-        // A session that expires while the others are answered may add to it.
-        let last = self.history.last();
-        for c in 0..self.clients.len() {
-            self.ask(c, Asked::Sync { path: "/".into() });
-        }
-        self.settle("last words")?;
-        if let Some(c) = self.clients.iter().position(|c| c.phase == Phase::Open && c.at() < last) {
-            return Err(format!("client {c} was told up to {}, the history ends at {last}", self.clients[c].at()));
-        }
-        self.over = true;
-        (0..self.clients.len()).for_each(|c| self.leave(c));
-        for _ in 0..200 {
-            self.clock.advance(200);
-            self.everybody()?;
-        }
-        let (last, open) = (self.history.last(), self.history.sessions(self.history.last()));
-        if !open.is_empty() {
-            return Err(format!("sessions {open:?} never expire"));
-        }
-        // The last closeSession may just have been proposed.
-        self.settle("expiries")?;
-        self.peek(0, last)
-    }
-
-    /// Lets everybody work until nothing is left to do.
-    fn settle(&mut self, what: &str) -> Result<(), String> {
-        for _ in 0..2000 {
-            self.clock.advance(1);
-            self.everybody()?;
-            let served = |c: &Client| self.over || c.phase == Phase::Open && c.pending() == 0;
-            let idle = self.nodes.iter().all(|n| n.process.as_ref().is_some_and(Process::is_idle));
-            if idle && self.net.is_quiet() && self.clients.iter().all(served) {
-                return Ok(());
-            }
-        }
-        let phases: Vec<_> = self.clients.iter().map(|c| (c.phase, c.pending())).collect();
-        Err(format!("{what} never comes: clients {phases:?}"))
-    }
-
-    fn everybody(&mut self) -> Result<(), String> {
-        for n in 0..self.nodes.len() {
-            if self.nodes[n].process.is_none() {
-                self.boot(n)?;
-            }
-            let shards = self.nodes[n].process.as_ref().map_or(0, Process::shards);
-            for shard in 0..shards {
-                self.shard_turn(n, shard, true)?;
-            }
-            for _ in 0..8 {
-                self.peer_turn(n, Reached::All)?;
-                self.log_step(n)?;
-                self.snapshot_step(n)?;
-            }
-            self.clocks(n)?;
-        }
-        for c in 0..self.clients.len() {
-            self.deliver(c, Some(usize::MAX))?;
-            if self.clients[c].phase == Phase::Down && self.clients[c].link.is_none() && !self.over {
-                self.connect(c);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The standalone server in a simulated world: see `zabra::sim`. More seeds:
 //! `cargo run --release --features sim -- sim --seeds N`.
 
+mod ensemble;
+
 use zabra::sim::{Options, Summary, run};
 
 /// The command that runs a seed again.
