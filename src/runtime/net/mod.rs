@@ -1,4 +1,4 @@
-//! All TCP sockets of one core: client connections now, connections to other servers later. Plays the part of
+//! All TCP sockets of one core: connections of clients, and those to other servers. Plays the part of
 //! `NIOServerCnxnFactory` and its selector threads.
 //!
 //! There are two back ends with the same behaviour: [`uring`] and [`epoll`]. [`Backend`] names the one to use, and
