@@ -55,8 +55,6 @@ pub struct Ensemble {
     pub max_concurrent_snap_syncs: i32,
     /// Most learners that are synchronised with a DIFF at the same time.
     pub max_concurrent_diff_syncs: i32,
-    /// Pause between a learner's attempts to connect to the leader, in milliseconds.
-    pub leader_connect_retry_ms: i32,
     /// Whether a server without a quorum serves read-only clients.
     pub read_only_mode: bool,
     /// Whether learners are always synchronised with a snapshot.
@@ -94,7 +92,6 @@ impl Default for Ensemble {
             max_notification_interval_ms: 60_000,
             max_concurrent_snap_syncs: 10,
             max_concurrent_diff_syncs: 100,
-            leader_connect_retry_ms: 100,
             read_only_mode: false,
             force_snapshot_sync: false,
             commit_log_count: 500,

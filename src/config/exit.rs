@@ -16,9 +16,9 @@ pub enum ExitCode {
     AdminServer = 4,
     /// Writing or syncing the log, or taking a snapshot, failed.
     TxnLog = 10,
-    /// A COMMIT names another transaction than the oldest pending one. Not used yet: ensembles come later.
+    /// A COMMIT names another transaction than the oldest pending one. Not used: such a member joins again.
     UnmatchedCommit = 12,
-    /// An unexpected quorum packet, or a TRUNC that cannot be done. Not used yet: ensembles come later.
+    /// An unexpected quorum packet, or a TRUNC that cannot be done. Not used: such a member joins again.
     QuorumPacket = 13,
     /// A port cannot be bound.
     Bind = 14,

@@ -158,6 +158,16 @@ fn needs(draft: &mut Draft<'_>) {
 fn not_yet(draft: &mut Draft<'_>, place: &str) {
     const LATER: &str = "come in a later version of Zabra: remove the setting, or stay with Apache ZooKeeper for now";
     let ensemble = &draft.config.ensemble;
+    let (reads_only, unsynced) = (ensemble.read_only_mode, !ensemble.sync_enabled);
+    if reads_only {
+        draft.warn("readonlymode.enabled=true has no effect yet: without a leader this server serves no client");
+    }
+    if unsynced && draft.config.ensemble.peer_type == Role::Observer {
+        draft.warn(
+            "syncEnabled=false has no effect yet: this observer writes its log and snapshots as every member does",
+        );
+    }
+    let ensemble = &draft.config.ensemble;
     let hierarchical = ensemble.members.as_ref().is_some_and(|m| matches!(m.verifier(), Verifier::Hierarchical(_)));
     let (oracle, port) = (ensemble.oracle_path.is_some(), ensemble.observer_master_port != 0);
     if hierarchical {
@@ -408,6 +418,15 @@ mod tests {
             assert_eq!(e.problems.len(), 1, "{e}");
             assert!(e.to_string().contains(part), "{line}: {e}");
         }
+    }
+
+    #[test]
+    fn what_has_no_effect_yet_is_warned_of() {
+        let lines = format!("{TIMES}{THREE}server.4=d:1:2:observer\npeerType=observer\nsyncEnabled=false");
+        let (_, warnings) = load(&lines, "4", "").expect("is good");
+        assert!(warnings.iter().any(|w| w.0.starts_with("syncEnabled=false has no effect yet")), "{warnings:?}");
+        let (_, warnings) = load(&format!("{TIMES}{THREE}syncEnabled=false"), "1", "").expect("is good");
+        assert!(warnings.is_empty(), "a voter always syncs: {warnings:?}");
     }
 
     #[test]

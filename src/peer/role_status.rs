@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::status::PeerStats;
 use super::{Peer, Role};
 use crate::quorum::{self, Members};
-use crate::types::{Distribution, Now, ServerId, Tally};
+use crate::types::{Distribution, Now, ServerId, Tally, Zxid};
 use crate::zab::state::{LeaderFigures, ZabState};
 
 /// What a server is.
@@ -171,6 +171,16 @@ pub(super) fn proposal_sizes(stats: &PeerStats) -> Option<(u64, u64, u64)> {
 }
 
 impl Peer {
+    /// The zeroth zxid of the epoch that this server leads: a leader shows it before the first transaction. -1 without one.
+    pub(super) fn epoch_begin(&self) -> Zxid {
+        match &self.role {
+            Role::Leading(leading) if self.ensemble.is_some() && leading.state() == ZabState::Broadcast => {
+                Zxid::new(leading.epoch(), 0)
+            }
+            _ => Zxid::NONE,
+        }
+    }
+
     /// What this server is now.
     pub(super) fn role_status(&self) -> RoleStatus {
         let me = self.shared.options.me;

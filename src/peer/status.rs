@@ -190,7 +190,7 @@ impl Peer {
             stats: shared.stats.clone(),
             role: self.role_status(),
             prep,
-            last_zxid: tree.last_zxid(),
+            last_zxid: tree.last_zxid().max(self.epoch_begin()),
             outstanding: shared.commits.len(),
             znode_count: tree.node_count(),
             ephemerals_count: tree.ephemerals_count(),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::server::{Home, PATIENCE, Server, free_port, wait_until};
 use super::wire::Client;
@@ -81,6 +82,7 @@ fn an_ensemble_of_one_leads_itself_and_goes_on_after_a_restart() {
         wait_until("it leads", || server.word("srvr").contains("Mode: leader\n"));
         assert!(server.word("srvr").contains("\nProposal sizes last/min/max: "));
         assert!(server.word("mntr").contains("zk_peer_state\tleading - broadcast\n"));
+        assert!(server.word("srvr").contains(&format!("\nZxid: 0x{epoch}00000000\n")), "nothing is proposed yet");
         let mut client = Client::connect(server.addr());
         assert_eq!(client.create(&format!("/{epoch}"), b""), Ok(format!("/{epoch}")));
         assert_eq!(client.children("/", false).expect("there").len(), epoch + 1);
@@ -98,6 +100,23 @@ fn an_ensemble_of_one_leads_itself_and_goes_on_after_a_restart() {
             epoch.to_string()
         );
     }
+}
+
+/// `zkServer-initialize.sh` makes the file that lets it begin a database.
+#[test]
+fn an_empty_directory_gets_no_vote_if_it_may_not_begin_a_database() {
+    let home = home(&lines(1, "standaloneEnabled=false\ndb.autocreate=false"));
+    let server = start(&home, 1);
+    wait_until("it looks for a leader", || server.stderr().contains("listening for other servers"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(server.word("srvr"), NOT_SERVING);
+    server.stop();
+    assert_eq!(home.snapshots().len(), 0, "there is no database");
+    fs::write(home.data().join("initialize"), "").expect("the file");
+    let server = start(&home, 1);
+    wait_until("it leads", || server.word("srvr").contains("Mode: leader\n"));
+    server.stop();
+    assert_eq!((home.snapshots().len(), home.data().join("initialize").exists()), (1, false));
 }
 
 #[test]

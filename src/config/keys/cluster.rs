@@ -123,12 +123,7 @@ pub(super) const KEYS: &[Key] = &[
         "a leader waits initLimit ticks for the epochs of a quorum",
     ),
     meaningless(Property, "leader.ackLoggingFrequency", "1000", "slow acks are not logged one by one"),
-    ensemble(
-        Property,
-        "leaderConnectDelayDuringRetryMs",
-        "100",
-        int(0, |c, v| c.ensemble.leader_connect_retry_ms = v as i32),
-    ),
+    meaningless(Property, "leaderConnectDelayDuringRetryMs", "100", "a leader is dialled again after 100 ms"),
     meaningless(Bare, "leader.nodelay", "true", NODELAY),
     meaningless(Bare, "follower.nodelay", "true", NODELAY),
     meaningless(Property, "leader.closeSocketAsync", "false", OWN_IO),

@@ -74,6 +74,11 @@ impl Leading {
         self.zab.state()
     }
 
+    /// The epoch that it leads, or will.
+    pub(in crate::peer) fn epoch(&self) -> Epoch {
+        self.zab.epoch()
+    }
+
     /// Who learns from this leader.
     pub(in crate::peer) fn figures(&self) -> LeaderFigures {
         self.zab.figures()

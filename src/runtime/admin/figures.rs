@@ -113,7 +113,7 @@ const EMPTY: Read = |_| Value::Summary(Distribution::default());
 const NO_PERCENTILES: Read = |_| Value::Percentiles(Box::default());
 
 const NOT_HERE: &str = "Always 0: for compatibility";
-const NO_LEARNERS: &str = "Without learners there is nobody it could be of";
+const NO_LEARNERS: &str = "By learner. Without observations: for compatibility";
 const NOT_MEASURED: &str = "Without observations: for compatibility";
 
 fn gauge(n: usize) -> Value {
