@@ -78,6 +78,7 @@ impl ElectionStats {
 
     /// An election begins: this server does not serve.
     pub(super) fn looks(&mut self, now: Now) {
+        assert!(self.began_ms <= self.ended_ms, "an election begins before the last one is over");
         self.stopped_ms.get_or_insert(now.mono_ms);
         self.looked += 1;
         self.began_ms = now.mono_ms;
@@ -85,13 +86,16 @@ impl ElectionStats {
 
     /// The election is over.
     pub(super) fn elected(&mut self, now: Now) {
+        assert!(self.began_ms <= now.mono_ms, "an election ends before it began");
         self.ended_ms = now.mono_ms;
         self.election_ms.record((now.mono_ms - self.began_ms).max(0) as u64);
     }
 
     /// The role serves from now on.
     pub(super) fn serves(&mut self, now: Now, learns: bool) {
+        assert!(self.ended_ms <= now.mono_ms, "a role serves before it was elected for");
         if let Some(stopped_ms) = self.stopped_ms.take() {
+            assert!(stopped_ms <= now.mono_ms, "service begins before it ended");
             self.unavailable_ms.record((now.mono_ms - stopped_ms).max(0) as u64);
             if learns {
                 self.sync_ms.record((now.mono_ms - self.ended_ms).max(0) as u64);
@@ -167,7 +171,12 @@ impl RoleStatus {
 /// Bytes of the last, smallest and largest proposal.
 pub(super) fn proposal_sizes(stats: &PeerStats) -> Option<(u64, u64, u64)> {
     let Tally { min, max, count, .. } = stats.proposal_bytes;
-    (count > 0).then_some((stats.last_proposal_bytes, min, max))
+    let last = stats.last_proposal_bytes;
+    assert!(
+        count == 0 || (min <= last && last <= max),
+        "the last of {count} proposals of {min} to {max} bytes has {last}"
+    );
+    (count > 0).then_some((last, min, max))
 }
 
 impl Peer {
@@ -190,7 +199,7 @@ impl Peer {
             elections: ensemble.elections.clone(),
             ..RoleStatus::standalone(me)
         };
-        match &self.role {
+        let role = match &self.role {
             Role::Looking(_) => RoleStatus {
                 mode: Mode::Looking,
                 zab: ZabState::Election,
@@ -222,7 +231,15 @@ impl Peer {
                 }),
                 ..none
             },
-        }
+        };
+        assert!(role.is_running || !role.serves_clients, "clients are served by a server that does not run");
+        assert!(
+            (role.leader == Some(me)) == (role.mode == Mode::Leader),
+            "{:?} with the leader {:?}",
+            role.mode,
+            role.leader
+        );
+        role
     }
 }
 
