@@ -1,6 +1,7 @@
 //! `zabra start|stop|restart|status` with real processes, and the output of zkServer.sh; and what `serve` prints for a
 //! bad configuration.
 
+mod ensemble;
 mod script_names;
 
 use std::net::{TcpListener, TcpStream};

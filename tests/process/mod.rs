@@ -7,6 +7,7 @@ mod clients;
 mod confined;
 mod damage;
 mod ends;
+mod ensemble;
 mod hostile;
 mod hostile_many;
 mod limits;

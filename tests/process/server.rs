@@ -19,7 +19,7 @@ pub const ZABRA: &str = env!("CARGO_BIN_EXE_zabra");
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Below the range from which the operating system chooses ports, so that a restarted server finds its port free.
-const PORTS: std::ops::Range<u16> = 22_800..23_000;
+const PORTS: std::ops::Range<u16> = 22_000..23_000;
 
 /// Waits until `ready` returns true; panics with `what` if that takes too long.
 pub fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use zabra::jute::stat::read_stat;
 use zabra::jute::{Put, Reader};
@@ -50,11 +51,20 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(addr: SocketAddr) -> Raw {
-        let stream = TcpStream::connect(addr).expect("the server accepts");
-        stream.set_nodelay(true).expect("nodelay");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-        Raw { stream }
+        Raw::try_connect(addr).expect("the server accepts")
+    }
+
+    pub fn try_connect(addr: SocketAddr) -> io::Result<Raw> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Raw { stream })
+    }
+
+    /// Reading fails when nothing has come for this long.
+    pub fn impatient(&mut self, silence: Duration) {
+        self.stream.set_read_timeout(Some(silence)).expect("a timeout");
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -124,8 +134,19 @@ impl Client {
 
     /// Sends a handshake. `None`: the server replied that the session has expired.
     pub fn handshake(addr: SocketAddr, request: &ConnectRequest) -> io::Result<Option<Client>> {
-        let mut raw = Raw::connect(addr);
+        Client::handshake_within(addr, request, PATIENCE)
+    }
+
+    /// The same, if the answer takes no longer than `patience`: a server that stands still accepts connections.
+    pub fn handshake_within(
+        addr: SocketAddr,
+        request: &ConnectRequest,
+        patience: Duration,
+    ) -> io::Result<Option<Client>> {
+        let mut raw = Raw::try_connect(addr)?;
+        raw.stream.set_read_timeout(Some(patience))?;
         let r = raw.handshake(request)?;
+        raw.stream.set_read_timeout(Some(PATIENCE))?;
         if r.timeout_ms <= 0 {
             assert_eq!((r.session, r.passwd), (SessionId(0), [0; 16]), "a refusal says nothing else");
             return Ok(None);
@@ -193,6 +214,14 @@ impl Client {
 
     pub fn reply(&mut self) -> Reply {
         self.try_reply().expect("a reply")
+    }
+
+    /// Sends a request and waits for the reply; fails if the connection does.
+    pub fn try_call(&mut self, op: Op, body: &[u8]) -> io::Result<Reply> {
+        let xid = self.try_send(op, body)?;
+        let reply = self.try_reply()?;
+        assert_eq!(reply.xid, xid, "replies come in order");
+        Ok(reply)
     }
 
     /// Sends a request and waits for the reply.
