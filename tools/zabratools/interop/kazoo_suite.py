@@ -526,20 +526,25 @@ TESTS = [create_get_set, ensure_path_and_makepath, errors, sequences, ephemerals
          unicode_names, sync_and_large, expiry]
 
 
+def run_against(server, suite, prefix="", without=()):
+    for f in [f for f in TESTS if f not in without]:
+        def body(f=f):
+            k = Kazoo(server)
+            try:
+                f(k)
+            finally:
+                k.end()
+        suite.test(prefix + f.__name__.replace("_", "-"), body)
+
+
 def main():
     target = sys.argv[1]
     suite = interop.Suite("kazoo", target)
     with interop.Server(target, "kazoo") as server:
-        for f in TESTS:
-            def body(f=f):
-                k = Kazoo(server)
-                try:
-                    f(k)
-                finally:
-                    k.end()
-            suite.test(f.__name__.replace("_", "-"), body)
+        run_against(server, suite)
     suite.test("reconnect-over-restarts", lambda: reconnect(target))
     suite.end()
 
 
-main()
+if __name__ == "__main__":
+    main()
