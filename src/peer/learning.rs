@@ -236,7 +236,15 @@ impl Learning {
             Want::SaveAccepted(epoch) => ensemble.ask(self.term, DiskJob::SaveAccepted(epoch), step),
             Want::SaveCurrent(epoch) => ensemble.ask(self.term, DiskJob::SaveCurrent(epoch), step),
             Want::Truncate { to } => ensemble.ask(self.term, DiskJob::Truncate(to), step),
-            Want::Install(Install::Begin { zxid }) => ensemble.ask(self.term, DiskJob::Receive(zxid), step),
+            Want::Install(Install::Begin { zxid }) => {
+                ensemble.ask(self.term, DiskJob::Receive(zxid), step);
+                let last = step.shared.commits.appended();
+                // What this server has acknowledged must not be missing in its log, not even for a moment.
+                if step.shared.doubts != Doubt::None && zxid < last {
+                    let why = format!("the leader's snapshot is of {zxid}, and {last} was acknowledged here");
+                    self.zab.leave(why, &mut self.wants);
+                }
+            }
             Want::Install(Install::Chunk(bytes)) => ensemble.ask(self.term, DiskJob::Chunk(bytes), step),
             Want::Install(Install::End) => ensemble.ask(self.term, DiskJob::Install, step),
             Want::Install(Install::Abandon) => ensemble.ask(self.term, DiskJob::Abandon, step),

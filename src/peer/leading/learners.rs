@@ -49,6 +49,10 @@ struct Conn {
     /// The reader has something open for it.
     has_asked: bool,
     files: Survey,
+    /// It says that it has no state, but it had some in this or an earlier epoch: it may have acknowledged anything.
+    had_state: bool,
+    /// A snapshot for it must have all up to here, lest it loses for a while what it has acknowledged.
+    least: Zxid,
 }
 
 impl Conn {
@@ -119,7 +123,9 @@ impl Learners {
     /// Somebody connected.
     pub(super) fn connected(&mut self, conn: ConnId, step: &mut Step<'_>) {
         let handler = Handler::new(self.packet_limit);
-        let learner = Conn { handler, reading: Reading::Nothing, has_asked: false, files: Survey::default() };
+        let (reading, files) = (Reading::Nothing, Survey::default());
+        let (has_asked, had_state, least) = (false, false, Zxid::ZERO);
+        let learner = Conn { handler, reading, has_asked, files, had_state, least };
         let before = self.conns.insert(conn, learner);
         assert!(before.is_none(), "{conn:?} connects twice");
         self.net(QuorumWant::Read { conn, reads: true }, step);
@@ -208,6 +214,13 @@ impl Learners {
 
 /// Synchronisation. Each function returns how the learner is brought up to date, if that is known now.
 impl Learners {
+    /// A learner tells the epoch of its state, or `None` if it has accepted the leader's epoch before.
+    pub(super) fn has_state_of(&mut self, conn: ConnId, current: Option<Epoch>) {
+        if let Some(learner) = self.conns.get_mut(&conn) {
+            learner.had_state = current.is_none_or(|current| current > Epoch(0));
+        }
+    }
+
     /// The leader wants a learner whose history ends at `peer` to be brought up to date.
     pub(super) fn synchronise(
         &mut self,
@@ -220,6 +233,8 @@ impl Learners {
         self.epoch = epoch;
         let learner = self.conns.get_mut(&conn)?;
         let history = replicated(step.shared).history();
+        let acknowledged = if peer < Zxid::ZERO && learner.had_state { history.newest() } else { peer };
+        learner.least = acknowledged.min(history.newest());
         match plan(peer, epoch, history, &OnDisk::default(), &self.policy) {
             plan @ (Plan::Diff { .. } | Plan::Trunc { .. }) => Some((plan, SyncKind::Diff)),
             // Only the disk can tell.
@@ -296,10 +311,10 @@ impl Learners {
                 let chain = chain.min(peer);
                 learner.ask(conn, Reading::Locate { peer }, Ask::Locate { peer, chain }, &mut step.out.feed);
             }
-            Feed::Snapshot(Some(zxid)) => {
+            Feed::Snapshot(Some(zxid)) if zxid >= learner.least => {
                 learner.ask(conn, Reading::Snapshot, Ask::Snapshot(zxid), &mut step.out.feed);
             }
-            Feed::Snapshot(None) => self.take_snapshot(conn, step),
+            Feed::Snapshot(_) => self.take_snapshot(conn, step),
             Feed::Piece => learner.ask(conn, Reading::Piece, Ask::Piece, &mut step.out.feed),
             Feed::After(position) => self.read_on(conn, position, step),
         }
@@ -351,7 +366,7 @@ impl Learners {
     fn take_snapshot(&mut self, conn: ConnId, step: &mut Step<'_>) {
         let Some(learner) = self.conns.get_mut(&conn) else { return };
         assert_eq!(learner.reading, Reading::Nothing, "{conn:?} needs a snapshot");
-        learner.reading = Reading::TakesSnapshot { least: replicated(step.shared).chain() };
+        learner.reading = Reading::TakesSnapshot { least: replicated(step.shared).chain().max(learner.least) };
         step.shared.imaging.wish();
     }
 

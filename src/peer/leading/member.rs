@@ -300,7 +300,10 @@ impl Leading {
                 let said = Introduction { server, observer, accepted, config_version };
                 self.zab.info(conn, said, &mut self.wants);
             }
-            Want::EpochAck { current, last } => self.zab.epoch_ack(conn, current, last, &mut self.wants),
+            Want::EpochAck { current, last } => {
+                self.learners().has_state_of(conn, current);
+                self.zab.epoch_ack(conn, current, last, &mut self.wants);
+            }
             Want::NewLeaderSent => self.zab.new_leader_sent(conn),
             Want::Ack(zxid) => self.zab.ack(conn, zxid, &mut self.wants),
             Want::Heard => self.zab.heard(conn),
