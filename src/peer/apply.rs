@@ -10,9 +10,10 @@ use super::{Outbox, Role, close};
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
 use crate::pipeline::prep::Proposal;
 use crate::pipeline::reply::{AfterReply, put_write_reply};
+use crate::proto::reply::put_reply;
 use crate::tree::{Applied, Tree};
 use crate::txn::Txn;
-use crate::types::{ConnId, Origin, ShardId, Zxid};
+use crate::types::{ConnId, Op, Origin, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
 /// How far each shard is: the zxid as of which it answers reads.
@@ -166,6 +167,10 @@ impl Shared {
 fn outcome(local: &LocalRequest, proposal: &Proposal, applied: &Applied) -> Outcome {
     let Proposal { header, txn, .. } = proposal;
     let mut reply = Vec::with_capacity(128);
+    if let Some(code) = local.refusal.filter(|_| header.op == Op::ERROR) {
+        put_reply(&mut reply, header.cxid.0, header.zxid, code);
+        return Outcome::Reply(reply);
+    }
     match put_write_reply(&mut reply, local.op, header.cxid.0, header.zxid, txn, applied) {
         AfterReply::Keep => Outcome::Reply(reply),
         AfterReply::CloseAfterFlush => Outcome::Closed(reply),
@@ -186,7 +191,7 @@ mod tests {
     use crate::pipeline::prep::PrepOptions;
     use crate::session::LargeRequests;
     use crate::tree::TreeOptions;
-    use crate::types::{Cxid, Now, Op, ServerId, SessionId, Term};
+    use crate::types::{Cxid, Now, ServerId, SessionId, Term};
 
     struct Everywhere;
 

@@ -2,6 +2,7 @@
 //! leads an ensemble of one. Mirrors `LeaderZooKeeperServer`, `PrepRequestProcessor` and `ProposalRequestProcessor`.
 
 mod learners;
+mod local_sessions;
 mod member;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use self::member::Member;
 use super::container_manager::Sweep;
 use super::local::LocalRequest;
+use super::local_sessions::LeaderSessions;
 use super::shared::{Shared, Step};
 use super::{PeerOptions, close};
 use crate::jute::Put;
@@ -154,6 +156,9 @@ impl Leading {
             ToPeer::Write { ref request, behind_read, large } => self.write(step, request, behind_read, large),
             ToPeer::Sync(ref request) => self.sync(step, request),
             ToPeer::NewSession { shard, conn, timeout_ms, auth } => {
+                if self.new_local_session(step, (shard, conn), timeout_ms) {
+                    return;
+                }
                 let session = self.tracker.create(step.now, timeout_ms);
                 assert!(!step.shared.sessions.contains(session), "the id of a new session, {session}, is in use");
                 let origin = Origin::Local { shard, conn };
@@ -173,7 +178,9 @@ impl Leading {
                 }
             }
             ToPeer::Touch { session, heard_ms } => {
-                self.tracker.touch(session, heard_ms);
+                if !step.shared.touch_local(session, heard_ms) {
+                    self.tracker.touch(session, heard_ms);
+                }
             }
             ToPeer::Suspended { shard } => panic!("{shard:?} is suspended and served"),
         }
@@ -185,12 +192,20 @@ impl Leading {
             close(request.origin, step.out);
             return;
         }
+        if step.shared.local_sessions.is_some() && !self.before_local_write(step, request) {
+            return;
+        }
         self.submit(step, request, behind_read, large);
     }
 
     /// A sync of a client of this server is done when all is applied that was proposed before it.
     fn sync(&mut self, step: &mut Step<'_>, request: &WriteRequest) {
-        if self.tracker.owner(request.session).is_some_and(|owner| owner != request.origin) {
+        let session = request.session;
+        if step.shared.is_closing_local(session) {
+            return;
+        }
+        let owner = step.shared.local_owner(session).or(self.tracker.owner(session));
+        if owner.is_some_and(|owner| owner != request.origin) {
             return close(request.origin, step.out);
         }
         let upto = step.shared.commits.appended();
@@ -206,11 +221,14 @@ impl Leading {
         timeout_ms: i32,
         passwd_matches: bool,
     ) -> Option<(SessionId, i32)> {
+        let origin = Origin::Local { shard, conn };
+        if let Some(goes_on) = self.resume_local(step, origin, session, timeout_ms, passwd_matches) {
+            return goes_on.then_some((session, timeout_ms));
+        }
         let tracker = &mut self.tracker;
         if !step.shared.sessions.contains(session) || tracker.is_closing(session) {
             return None;
         }
-        let origin = Origin::Local { shard, conn };
         if let Some(old) = tracker.owner(session).filter(|old| *old != origin) {
             close(old, step.out);
         }
@@ -238,6 +256,7 @@ impl Leading {
     /// Expires sessions and looks for containers and TTL nodes to delete.
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
         let heard = Now { mono_ms: step.now.mono_ms - self.touch_lag_ms, ..step.now };
+        step.shared.expire_local_sessions(step.now, step.out);
         let expired = self.tracker.expire(heard);
         let paths = self.sweep.due(step.now, step.tree);
         for session in expired {
@@ -266,13 +285,23 @@ impl Leading {
             // It steps down: an election begins the next epoch, and everybody who waits for an answer is disconnected.
             return;
         };
-        let proposal = self.prep.handle(step.tree, &self.tracker, step.now, zxid, request);
+        let sessions = LeaderSessions { global: &self.tracker, local: step.shared.local_sessions.as_deref() };
+        let proposal = self.prep.handle(step.tree, &sessions, step.now, zxid, request);
         self.proposed(request, zxid, &proposal.header);
         self.renew_epoch();
         if let Origin::Local { shard, conn } = request.origin {
             assert!(shard.index() < step.shared.options.shards, "a request of {shard:?}, which there is not");
             let WriteRequest { session, cxid, op, .. } = *request;
-            step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
+            step.shared.local.push(LocalRequest {
+                session,
+                cxid,
+                op,
+                shard,
+                conn,
+                behind_read,
+                refusal: None,
+                _large: large,
+            });
         }
         step.shared.append(proposal, step.out);
         if let (Some(member), Some(replicated)) = (&mut self.member, &step.shared.replicated) {

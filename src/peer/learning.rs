@@ -8,10 +8,12 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::Outbox;
 use super::close;
 use super::disk::{DiskAnswer, DiskDone, DiskJob};
 use super::ensemble::Ensemble;
 use super::local::LocalRequest;
+use super::local_sessions::Needs;
 use super::net::{NetWant, QuorumEvent, QuorumWant};
 use super::shared::{Doubt, Shared, Step};
 use crate::jute::Reader;
@@ -22,7 +24,7 @@ use crate::session::ids::SessionIds;
 use crate::session::large_requests::Admitted;
 use crate::txn::Txn;
 use crate::txnlog::record::Record;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, ErrorCode, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
 use crate::zab::learner::{Install, Learner, Want};
 use crate::zab::message::Forwarded;
 use crate::zab::state::ZabState;
@@ -196,6 +198,7 @@ impl Learning {
             self.net(QuorumWant::Dial { leader: self.leader }, step);
         }
         self.zab.tick(step.now.mono_ms, &mut self.wants);
+        step.shared.expire_local_sessions(step.now, step.out);
         self.go_on(ensemble, step)
     }
 
@@ -307,7 +310,12 @@ impl Learning {
                 let asked = Revalidating { session, timeout_ms, shard, conn };
                 self.resume(asked, passwd_matches, step);
             }
-            ToPeer::Touch { session, .. } => self.touch(session),
+            ToPeer::Touch { session, heard_ms } => {
+                // Of local sessions the leader knows nothing.
+                if !step.shared.touch_local(session, heard_ms) {
+                    self.touch(session);
+                }
+            }
             ToPeer::Suspended { shard } => panic!("{shard:?} is suspended and served"),
         }
         self.go_on(ensemble, step)
@@ -315,31 +323,67 @@ impl Learning {
 
     fn write(&mut self, request: WriteRequest, behind_read: bool, large: Option<Admitted>, step: &mut Step<'_>) {
         let WriteRequest { session, cxid, op, ref body, ref auth, origin, .. } = request;
-        if !self.owns(origin, session) {
+        if step.shared.is_closing_local(session) {
+            return;
+        }
+        if !self.owns(origin, session, step.shared) {
             return close(origin, step.out);
         }
-        if !matches!(Request::read(op, body), Ok(Some(_))) {
+        let Ok(Some(decoded)) = Request::read(op, body) else {
             // An Apache leader would commit nothing any more.
             tracing::warn!(target: CLIENT_LOG, %session, %op, "closing: a write that cannot be decoded");
             return close(origin, step.out);
-        }
+        };
         let Origin::Local { shard, conn } = origin else { panic!("{session} of this server's clients is {origin:?}") };
         assert!(shard.index() < step.shared.options.shards, "a request of {shard:?}, which there is not");
-        step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, _large: large });
+        let mut refusal = None;
+        if let Some(sessions) = step.shared.local_sessions.as_mut().filter(|sessions| sessions.has(session)) {
+            if op == Op::CLOSE_SESSION {
+                sessions.close(session, shard, conn);
+                return self.end_local_sessions(step.tree.last_zxid(), step.shared, step.out);
+            }
+            match sessions.before_write(session, op, &decoded) {
+                Needs::Nothing => {}
+                Needs::Refusal => refusal = Some(ErrorCode::EphemeralOnLocalSession),
+                Needs::Upgrade { timeout_ms } => {
+                    self.own(session, origin, timeout_ms);
+                    self.forward_session(session, timeout_ms);
+                }
+            }
+        }
+        let request = LocalRequest { session, cxid, op, shard, conn, behind_read, refusal, _large: large };
+        step.shared.local.push(request);
         let forwarded = Forwarded { session, cxid, op, body, identities: Some(auth.to_vec()) };
         self.zab.forward(forwarded, &mut self.wants);
     }
 
+    fn forward_session(&mut self, session: SessionId, timeout_ms: i32) {
+        let (body, op) = (&timeout_ms.to_be_bytes(), Op::CREATE_SESSION);
+        self.zab.forward(Forwarded { session, cxid: Cxid(0), op, body, identities: None }, &mut self.wants);
+    }
+
+    /// Ends the local sessions that wait only for their end.
+    fn end_local_sessions(&self, applied: Zxid, shared: &mut Shared, out: &mut Outbox) {
+        shared.end_local_sessions(applied, out, |shared, session, conn| {
+            let syncs = self.syncing.iter().any(|syncing| syncing.session == session);
+            syncs || shared.is_syncing(conn) || shared.local.has(session)
+        });
+    }
+
     /// Whether the session is this connection's. If it moved to another one, this one is closed and its requests have no effect
     /// (SESSIONMOVED).
-    fn owns(&self, origin: Origin, session: SessionId) -> bool {
-        self.mine.get(&session).is_some_and(|mine| mine.origin == origin)
+    fn owns(&self, origin: Origin, session: SessionId, shared: &Shared) -> bool {
+        let owner = shared.local_owner(session).or(self.mine.get(&session).map(|mine| mine.origin));
+        owner == Some(origin)
     }
 
     /// The leader knows what a sync has to wait for.
     fn sync(&mut self, request: &WriteRequest, step: &mut Step<'_>) {
         let WriteRequest { session, cxid, op, ref body, ref auth, origin, .. } = *request;
-        if !self.owns(origin, session) {
+        if step.shared.is_closing_local(session) {
+            return;
+        }
+        if !self.owns(origin, session, step.shared) {
             return close(origin, step.out);
         }
         self.syncing.push_back(Syncing { session, cxid, origin });
@@ -351,22 +395,31 @@ impl Learning {
         let done = self.syncing.pop_front().unwrap_or_else(|| panic!("a sync of {session} was never forwarded"));
         assert!((done.session, done.cxid) == (session, cxid), "a sync of {session} is done before {done:?}");
         let upto = step.shared.commits.committed();
-        step.shared.sync(upto, done.origin, step.tree.last_zxid(), step.out);
+        let applied = step.tree.last_zxid();
+        step.shared.sync(upto, done.origin, applied, step.out);
+        self.end_local_sessions(applied, step.shared, step.out);
     }
 
-    /// The session gets its id here; it exists once the leader's createSession is applied.
+    /// The session gets its id here. A global one exists once the leader's createSession is applied, a local one at once.
     fn new_session(&mut self, shard: ShardId, conn: ConnId, timeout_ms: i32, step: &mut Step<'_>) {
         let session = loop {
             let session = self.ids.next_id();
-            if !step.shared.sessions.contains(session) && !self.mine.contains_key(&session) {
+            let is_local = step.shared.local_owner(session).is_some();
+            if !is_local && !step.shared.sessions.contains(session) && !self.mine.contains_key(&session) {
                 break session;
             }
         };
+        let origin = Origin::Local { shard, conn };
+        if let Some(sessions) = &mut step.shared.local_sessions {
+            sessions.create(session, origin, timeout_ms, step.now);
+            let answer = ToShard::Resumed { conn, session: Some((session, timeout_ms)) };
+            return step.out.to_shards.push((shard, answer));
+        }
         let (cxid, op) = (Cxid(0), Op::CREATE_SESSION);
-        self.own(session, Origin::Local { shard, conn }, timeout_ms);
-        step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read: false, _large: None });
-        let body = timeout_ms.to_be_bytes();
-        self.zab.forward(Forwarded { session, cxid, op, body: &body, identities: None }, &mut self.wants);
+        self.own(session, origin, timeout_ms);
+        let (behind_read, refusal, _large) = (false, None, None);
+        step.shared.local.push(LocalRequest { session, cxid, op, shard, conn, behind_read, refusal, _large });
+        self.forward_session(session, timeout_ms);
     }
 
     fn own(&mut self, session: SessionId, origin: Origin, timeout_ms: i32) -> Option<Origin> {
@@ -380,11 +433,15 @@ impl Learning {
     fn resume(&mut self, asked: Revalidating, passwd_matches: bool, step: &mut Step<'_>) {
         let Revalidating { session, timeout_ms, shard, conn } = asked;
         let origin = Origin::Local { shard, conn };
-        if let Some(mine) = self.mine.get(&session).filter(|mine| mine.origin != origin) {
-            close(mine.origin, step.out);
-        }
+        let owner = step.shared.local_owner(session).or(self.mine.get(&session).map(|mine| mine.origin));
+        owner.into_iter().filter(|owner| *owner != origin).for_each(|owner| close(owner, step.out));
         if !passwd_matches {
             return step.out.to_shards.push((shard, ToShard::Resumed { conn, session: None }));
+        }
+        if let Some(sessions) = step.shared.local_sessions.as_mut().filter(|sessions| sessions.has(session)) {
+            let goes_on = sessions.resume(session, origin, timeout_ms, step.now);
+            let answer = ToShard::Resumed { conn, session: goes_on.then_some((session, timeout_ms)) };
+            return self.answer_resumed(session, shard, answer, step);
         }
         self.zab.revalidate(session, timeout_ms, &mut self.wants);
         self.revalidating.push_back(asked);
@@ -404,12 +461,18 @@ impl Learning {
             if let Some(before) = self.own(session, origin, timeout_ms).filter(|before| *before != origin) {
                 close(before, step.out);
             }
-            if step.shared.local.has(session) {
-                self.resumed.push((session, shard, answer));
-                return;
-            }
         }
-        step.out.to_shards.push((shard, answer));
+        self.answer_resumed(session, shard, answer, step);
+    }
+
+    /// What the session sent before is applied before it goes on.
+    fn answer_resumed(&mut self, session: SessionId, shard: ShardId, answer: ToShard, step: &mut Step<'_>) {
+        let goes_on = matches!(answer, ToShard::Resumed { session: Some(_), .. });
+        if goes_on && step.shared.local.has(session) {
+            self.resumed.push((session, shard, answer));
+        } else {
+            step.out.to_shards.push((shard, answer));
+        }
     }
 
     fn touch(&mut self, session: SessionId) {
@@ -421,9 +484,10 @@ impl Learning {
     }
 
     /// What was just applied may be what a resumed session waited for.
-    pub(super) fn applied(&mut self, shared: &Shared, to_shards: &mut Vec<(ShardId, ToShard)>) {
+    pub(super) fn applied(&mut self, zxid: Zxid, shared: &mut Shared, out: &mut Outbox) {
         let due = self.resumed.extract_if(.., |(session, ..)| !shared.local.has(*session));
-        to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
+        out.to_shards.extend(due.map(|(_, shard, answer)| (shard, answer)));
+        self.end_local_sessions(zxid, shared, out);
     }
 
     /// The session was created, by a client of any server: like every learner this one says that it was heard from.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::session::large_requests::Admitted;
 use crate::txn::TxnHeader;
-use crate::types::{ConnId, Cxid, Op, SessionId, ShardId};
+use crate::types::{ConnId, Cxid, ErrorCode, Op, SessionId, ShardId};
 
 /// A client's request whose transaction is not applied yet.
 #[derive(Debug)]
@@ -24,18 +24,21 @@ pub(super) struct LocalRequest {
     pub(super) conn: ConnId,
     /// It is applied only after its shard has answered an earlier read of the session (rule S3a).
     pub(super) behind_read: bool,
+    /// If it is refused, the reply has this code, whatever the leader's is: only this server knows the reason.
+    pub(super) refusal: Option<ErrorCode>,
     /// Held until the transaction is applied, if the request is a large one.
     pub(super) _large: Option<Admitted>,
 }
 
 impl LocalRequest {
-    /// Whether the transaction with this header is what became of this request. The server's own closeSession has the cxid 0,
-    /// which a client may have given to a request of its own: that one is not answered by it.
+    /// Whether the transaction with this header is what became of this request. The server's own closeSession, and the
+    /// createSession that makes a local session a global one, have the cxid 0, which a client may have given to a request of
+    /// its own: that one is not answered by them.
     fn became(&self, header: &TxnHeader) -> bool {
-        let closes = header.op == Op::CLOSE_SESSION;
+        let is_same = |op: Op| (header.op == op) == (self.op == op);
         self.session == header.session
             && self.cxid == header.cxid
-            && (header.op == Op::ERROR || closes == (self.op == Op::CLOSE_SESSION))
+            && (header.op == Op::ERROR || (is_same(Op::CLOSE_SESSION) && is_same(Op::CREATE_SESSION)))
     }
 }
 
@@ -95,6 +98,7 @@ mod tests {
             shard,
             conn,
             behind_read: false,
+            refusal: None,
             _large: None,
         }
     }
@@ -120,6 +124,7 @@ mod tests {
         let mut local = LocalRequests::default();
         local.push(request(1, 0, Op::CREATE));
         assert!(local.take(&header(1, 0, Op::CLOSE_SESSION)).is_none(), "its session expired before");
+        assert!(local.take(&header(1, 0, Op::CREATE_SESSION)).is_none(), "its session became a global one before");
         assert!(local.take(&header(1, 0, Op::ERROR)).is_some());
     }
 

@@ -19,6 +19,7 @@ mod image_turn;
 mod leading;
 mod learning;
 mod local;
+mod local_sessions;
 mod looking;
 pub mod net;
 mod replicated;
@@ -47,6 +48,8 @@ pub use ensemble::{EnsembleOptions, Found};
 use feed::{FeedAnswer, FeedWant};
 use leading::Leading;
 use learning::Learning;
+pub use local_sessions::LocalSessionOptions;
+use local_sessions::LocalSessions;
 use looking::Looking;
 use net::{NetEvent, NetWant};
 use replicated::Replicated;
@@ -165,10 +168,13 @@ enum Role {
 
 impl Role {
     /// Tree and session table show `zxid` and all before it.
-    fn applied(&mut self, zxid: Zxid, shared: &Shared, out: &mut Outbox) {
+    fn applied(&mut self, zxid: Zxid, shared: &mut Shared, out: &mut Outbox) {
         match self {
-            Role::Leading(leading) => leading.applied(zxid),
-            Role::Learning(learning) => learning.applied(shared, &mut out.to_shards),
+            Role::Leading(leading) => {
+                leading.applied(zxid);
+                leading.end_local_sessions(zxid, shared, out);
+            }
+            Role::Learning(learning) => learning.applied(zxid, shared, out),
             Role::Looking(_) => {}
         }
     }
@@ -237,6 +243,17 @@ impl Peer {
         let shards = shared.options.shards;
         assert!((1..=MAX_SHARDS).contains(&shards), "{shards} shards of at most {MAX_SHARDS}");
         Peer { term: Term::default(), role, shared, ensemble, loaded: None }
+    }
+
+    /// A member has local sessions too (`localSessionsEnabled`). To be called before the first step.
+    ///
+    /// # Panics
+    /// If it is a standalone server, whose sessions are all global.
+    pub fn with_local_sessions(mut self, options: LocalSessionOptions, now: Now) -> Peer {
+        assert!(self.ensemble.is_some(), "a standalone server has no local sessions");
+        let PeerOptions { me, tick_ms, .. } = self.shared.options;
+        self.shared.local_sessions = Some(Box::new(LocalSessions::new(options, me, tick_ms, now)));
+        self
     }
 
     /// Digests from the replay of the log, oldest first, for the `hash` word.
@@ -341,7 +358,7 @@ impl Peer {
             Role::Looking(_) => None,
         };
         let ensemble = self.ensemble.as_ref().and_then(Ensemble::deadline);
-        [role, ensemble].into_iter().flatten().min()
+        [role, ensemble, self.shared.deadline()].into_iter().flatten().min()
     }
 
     /// Whether there is work for the next turn that no input will announce.

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use super::commit::CommitQueue;
 use super::local::LocalRequests;
+use super::local_sessions::LocalSessions;
 use super::replicated::Replicated;
 use super::snapshot::Imaging;
 use super::status::PeerStats;
-use super::{Outbox, PeerOptions};
-use crate::pipeline::messages::{Event, Service, ToPeer, ToShard};
+use super::{Outbox, PeerOptions, close};
+use crate::pipeline::messages::{Event, Service, ToPeer, ToShard, touch_interval_ms};
 use crate::pipeline::prep::Proposal;
 use crate::session::table::SessionTable;
 use crate::tree::Tree;
-use crate::types::{ConnId, Now, Origin, SessionId, ShardId, Zxid};
+use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId, Zxid};
 
 /// What a step of a role works on.
 pub(super) struct Step<'a> {
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     /// Answers to resumed sessions. Each waits until the session's own writes up to a zxid are applied: what the
     /// session sent on its old connection must be done before it can read on the new one.
     pub(super) resumed: Vec<(Zxid, ShardId, ToShard)>,
+    /// Local sessions; `None` if there are none here.
+    pub(super) local_sessions: Option<Box<LocalSessions>>,
     /// Syncs of this server's clients: each is done once everything up to a zxid is applied. Oldest first.
     syncs: VecDeque<(Zxid, ShardId, ConnId)>,
     /// For each shard, the newest zxid of which it was sent an outcome.
@@ -72,6 +75,7 @@ impl Shared {
             local: LocalRequests::default(),
             sessions: sessions.iter().copied().collect(),
             resumed: Vec::new(),
+            local_sessions: None,
             syncs: VecDeque::new(),
             told: vec![Zxid::NONE; options.shards],
             imaging: Imaging::default(),
@@ -154,6 +158,7 @@ impl Shared {
         self.local.clear();
         self.resumed.clear();
         self.syncs.clear();
+        self.local_sessions.iter_mut().for_each(|sessions| sessions.clear());
     }
 
     /// A sync that this connection asked for is done when everything up to `upto` is applied.
@@ -163,6 +168,56 @@ impl Shared {
         assert!(self.syncs.back().is_none_or(|(last, ..)| *last <= upto), "syncs are done in order");
         self.syncs.push_back((upto, shard, conn));
         self.answer_syncs(applied, out);
+    }
+
+    /// The connection of a local session.
+    pub(super) fn local_owner(&self, session: SessionId) -> Option<Origin> {
+        self.local_sessions.as_ref()?.owner(session)
+    }
+
+    /// Whether a local session's client has closed it. What it sends behind that has no effect.
+    pub(super) fn is_closing_local(&self, session: SessionId) -> bool {
+        self.local_sessions.as_ref().is_some_and(|sessions| sessions.is_closing(session))
+    }
+
+    /// A client was heard from. Returns whether its session is a local one.
+    pub(super) fn touch_local(&mut self, session: SessionId, heard_ms: i64) -> bool {
+        self.local_sessions.as_mut().is_some_and(|sessions| sessions.touch(session, heard_ms))
+    }
+
+    /// Whether this connection waits for the answer to a sync.
+    pub(super) fn is_syncing(&self, conn: ConnId) -> bool {
+        self.syncs.iter().any(|(.., syncing)| *syncing == conn)
+    }
+
+    /// Ends the local sessions whose clients have closed them and are answered everything before that.
+    pub(super) fn end_local_sessions(
+        &mut self,
+        applied: Zxid,
+        out: &mut Outbox,
+        waits: impl Fn(&Shared, SessionId, ConnId) -> bool,
+    ) {
+        let Some(mut sessions) = self.local_sessions.take() else { return };
+        sessions.end_closed(|session, conn| waits(self, session, conn), applied, out);
+        self.local_sessions = Some(sessions);
+    }
+
+    /// Ends the local sessions that have expired, and their connections.
+    pub(super) fn expire_local_sessions(&mut self, now: Now, out: &mut Outbox) {
+        let touch_lag_ms = touch_interval_ms(self.options.tick_ms);
+        let Some(sessions) = &mut self.local_sessions else { return };
+        let heard = Now { mono_ms: now.mono_ms - touch_lag_ms, ..now };
+        for (session, owner) in sessions.expire(heard) {
+            tracing::info!(target: CLIENT_LOG, %session, "local session expired");
+            self.stats.sessions_expired += 1;
+            owner.into_iter().for_each(|owner| close(owner, out));
+        }
+    }
+
+    /// When a local session may expire, on the monotonic clock in milliseconds.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        let at = self.local_sessions.as_ref()?.deadline()?;
+        Some(at + touch_interval_ms(self.options.tick_ms))
     }
 
     /// Answers the syncs that are done. To be called after each transaction: behind a sync its session may have a write, which
@@ -211,6 +266,7 @@ impl Shared {
         }
         assert!(self.syncs.iter().is_sorted_by_key(|(upto, ..)| upto), "syncs are out of order");
         assert!(self.syncs.front().is_none_or(|(upto, ..)| *upto > applied), "a sync waits for what is applied");
+        self.local_sessions.iter().for_each(|sessions| sessions.check());
         self.imaging.check(applied);
     }
 }

@@ -147,6 +147,7 @@ pub struct PeerStatus {
     pub approximate_data_size: u64,
     pub digest: u64,
     pub global_sessions: usize,
+    pub local_sessions: usize,
     pub last_snapshot: Option<Finished>,
     pub quotas: Vec<QuotaState>,
 }
@@ -197,6 +198,7 @@ impl Peer {
             approximate_data_size: tree.approximate_data_size(),
             digest: tree.digest(),
             global_sessions: shared.sessions.len(),
+            local_sessions: shared.local_sessions.as_ref().map_or(0, |sessions| sessions.len()),
             last_snapshot: shared.imaging.last,
             quotas: tree.all_quotas().collect(),
         }

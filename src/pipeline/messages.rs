@@ -127,7 +127,16 @@ pub enum ToShard {
         /// The last transaction that is applied: the stamp of the reply.
         zxid: Zxid,
     },
-    /// The answer to [`ToPeer::Resume`]; `None` if the session does not exist.
+    /// The client of this connection has closed its local session, and everything that the session sent before is answered
+    /// or on the stream before this.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// The last transaction that is applied: the stamp of the reply.
+        zxid: Zxid,
+    },
+    /// The answer to [`ToPeer::Resume`], `None` if the session does not exist; or to [`ToPeer::NewSession`] if the session is a
+    /// local one, for which there is no transaction.
     Resumed {
         /// The connection that asked.
         conn: ConnId,

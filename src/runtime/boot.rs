@@ -358,7 +358,13 @@ impl Server {
         let (links, work) = ensemble.as_ref().map(start).transpose()?.unzip();
         let options = settings::peer(&config, shards);
         let mut peer = match ensemble.zip(loaded.found) {
-            Some((ensemble, found)) => Peer::member(options, ensemble, found, &loaded.tree, &loaded.sessions, now),
+            Some((ensemble, found)) => {
+                let peer = Peer::member(options, ensemble, found, &loaded.tree, &loaded.sessions, now);
+                match settings::local_sessions(&config) {
+                    Some(options) => peer.with_local_sessions(options, now),
+                    None => peer,
+                }
+            }
             None => Peer::new(options, &loaded.tree, &loaded.sessions, now),
         };
         peer.remember_digests(&loaded.digests);

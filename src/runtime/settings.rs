@@ -10,7 +10,7 @@ use super::net::{Backend, ListenAddr, ListenOptions};
 use super::peer_net::PeerNetOptions;
 use crate::auth::Providers;
 use crate::config::{self, Config};
-use crate::peer::{EnsembleOptions, PeerOptions, SweepOptions};
+use crate::peer::{EnsembleOptions, LocalSessionOptions, PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::proto::four_letter;
@@ -113,6 +113,12 @@ pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
     })
 }
 
+/// Local sessions, if this is a member that has them.
+pub(super) fn local_sessions(c: &Config) -> Option<LocalSessionOptions> {
+    let options = LocalSessionOptions { upgrading: c.ensemble.local_sessions_upgrading };
+    (c.is_member() && c.ensemble.local_sessions).then_some(options)
+}
+
 /// Most bytes of a transaction, and of the data of a packet between servers.
 fn max_txn_bytes(c: &Config) -> usize {
     c.storage.jute_max_buffer.saturating_add(c.storage.jute_max_buffer_extra) as usize
@@ -143,6 +149,7 @@ pub(super) fn throttles(c: &Config, shards: usize, now: Now, seed: u64) -> Throt
     let large = || Arc::new(LargeRequests::new(l.large_request_max_bytes, l.large_request_threshold_bytes));
     Throttles {
         connections: (l.connections.tokens > 0).then(bucket),
+        local_sessions: local_sessions(c).is_some(),
         large: Some(large()),
         requests: RequestThrottle {
             max_requests: match usize::try_from(r.max_requests) {

@@ -68,14 +68,25 @@ impl SessionTracker {
 
     /// A new session with an id of its own. `timeout_ms` is the negotiated one.
     pub fn create(&mut self, now: Now, timeout_ms: i32) -> SessionId {
-        let id = loop {
-            let id = self.ids.next_id();
-            if !self.sessions.contains_key(&id) {
-                break id;
-            }
-        };
+        let id = self.new_id();
         self.insert(id, timeout_ms, now);
         id
+    }
+
+    /// An id for a session that is tracked elsewhere.
+    pub fn new_id(&mut self) -> SessionId {
+        loop {
+            let id = self.ids.next_id();
+            if !self.sessions.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Forgets all sessions.
+    pub fn clear(&mut self) {
+        self.sessions.clear();
+        self.buckets.clear();
     }
 
     /// Tracks a session made elsewhere or recovered from disk, with its full timeout from now. If it was tracked already, it is

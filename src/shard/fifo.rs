@@ -20,6 +20,7 @@ impl Shard {
         match message {
             ToShard::Applied(entry) => self.applied(now, entry, out),
             ToShard::Synced { conn, zxid } => self.synced(now, conn, zxid, out),
+            ToShard::Closed { conn, zxid } => self.local_closed(now, conn, zxid, out),
             ToShard::Resumed { conn, session: Some((session, timeout_ms)) } => {
                 self.session_up(conn, session, timeout_ms, out);
             }
@@ -192,7 +193,9 @@ impl Shard {
             c.fifo_bytes -= body.len();
             self.outstanding -= 1;
             let header = RequestHeader { xid, op };
-            if throttled {
+            if op == Op::CLOSE_SESSION {
+                self.answer_close(now, conn, (xid, arrived_ns), tree.last_zxid(), out);
+            } else if throttled {
                 self.answer_throttled(now, conn, header, arrived_ns, tree, out);
             } else {
                 self.answer(now, conn, header, &body, arrived_ns, tree, out);

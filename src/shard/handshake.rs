@@ -28,7 +28,11 @@ impl Shard {
         c.read_only = request.read_only;
         self.stats.since_reset.packets_received += 1;
         if let Some(throttle) = &self.options.throttles.connections {
-            let wanted = if request.session == SessionId::NONE { Wanted::Global } else { Wanted::Renew };
+            let wanted = match request.session {
+                SessionId::NONE if self.options.throttles.local_sessions => Wanted::Local,
+                SessionId::NONE => Wanted::Global,
+                _ => Wanted::Renew,
+            };
             let Some(deficit) = throttle.admit(now.mono_ms, wanted) else {
                 tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: over the limit of the connection throttle");
                 self.stats.connections_rejected += 1;

@@ -15,6 +15,7 @@ mod frames;
 mod handshake;
 mod large_requests;
 pub mod latency;
+mod local_close;
 mod read;
 pub mod request_throttler;
 pub mod status;
@@ -103,6 +104,8 @@ impl Default for Bounds {
 pub struct Throttles {
     /// The token bucket for handshakes, shared by all shards; `None` if it is off.
     pub connections: Option<Arc<SharedConnectionThrottle>>,
+    /// New sessions are local ones, which have another weight in it.
+    pub local_sessions: bool,
     /// The limit on large requests, shared by all shards.
     pub large: Option<Arc<LargeRequests>>,
     /// The request throttler.

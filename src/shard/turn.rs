@@ -158,9 +158,9 @@ impl ShardTurn {
                         assert!(entry.zxid <= tree.last_zxid(), "{} came before it was applied", entry.zxid);
                         self.streamed = entry.zxid;
                     }
-                    if let ToShard::Synced { zxid, .. } = message {
-                        assert!(zxid >= self.streamed, "a sync is done at {zxid}, {} was told of", self.streamed);
-                        assert!(zxid <= tree.last_zxid(), "a sync was done at {zxid} before it was applied");
+                    if let ToShard::Synced { zxid, .. } | ToShard::Closed { zxid, .. } = message {
+                        assert!(zxid >= self.streamed, "something is done at {zxid}, {} was told of", self.streamed);
+                        assert!(zxid <= tree.last_zxid(), "something was done at {zxid} before it was applied");
                     }
                     self.shard.handle(now, Input::Stream(message), tree, &mut self.out);
                 }

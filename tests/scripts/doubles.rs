@@ -287,6 +287,9 @@ impl Streams for TracedMail<'_> {
             ToShard::Close { conn } => format!("close {}", name(self.names, *conn)),
             ToShard::Suspend => "disconnect all clients".into(),
             ToShard::Serve(service) => format!("serve clients: {service:?}"),
+            ToShard::Closed { conn, zxid } => {
+                format!("{} has closed its session at {}", name(self.names, *conn), show::zxid(*zxid))
+            }
             ToShard::Synced { conn, zxid } => {
                 format!("a sync of {} is done at {}", name(self.names, *conn), show::zxid(*zxid))
             }

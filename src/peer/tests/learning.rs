@@ -1,5 +1,6 @@
 //! An observer's owner with its log, disk and snapshot writer. The test is its leader, the other voter and its shards.
 
+mod local_sessions;
 mod syncs;
 
 use super::*;
@@ -95,6 +96,10 @@ impl Observer {
 
     /// Without any transaction: the history ends at `last`, 0 or -1.
     fn with(last: Zxid) -> Observer {
+        Observer::changed(last, |peer, _| peer)
+    }
+
+    fn changed(last: Zxid, change: impl FnOnce(Peer, Now) -> Peer) -> Observer {
         let disk = TestDisk::new();
         let tree = Tree::new(TreeOptions::default());
         first_snapshot(&mut disk.clone(), &tree, SnapshotOptions::default()).unwrap();
@@ -106,7 +111,7 @@ impl Observer {
         let options = PeerOptions { me: ME, ..options() };
         let found = Found { epochs, recent: Default::default(), chain: Zxid::ZERO };
         let peer = Peer::member(options, ensemble(), found, &w.tree.read(), &[], w.now);
-        w.turn = PeerTurn::new(peer, last, Bounds::default());
+        w.turn = PeerTurn::new(change(peer, w.now), last, Bounds::default());
         let writer = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);

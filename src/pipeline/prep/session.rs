@@ -26,10 +26,12 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
     pub(super) fn check_global_session(&self) -> Result<(), ErrorCode> {
         self.check_session()?;
         let session = self.request.session;
-        if self.out.session(session).is_none() && self.sessions.is_local(session) {
-            return Err(ErrorCode::EphemeralOnLocalSession);
+        if self.out.session(session).is_some() || self.sessions.is_global(session) {
+            return Ok(());
         }
-        Ok(())
+        let is_local = self.sessions.is_local(session);
+        // Another server knows that it is a local session of its own, and tells its client so.
+        Err(if is_local { ErrorCode::EphemeralOnLocalSession } else { ErrorCode::SessionExpired })
     }
 
     /// Deletes the session's ephemerals, including those that outstanding creates make. Never refused: an expired

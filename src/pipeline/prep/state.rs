@@ -37,9 +37,13 @@ pub trait Sessions {
     fn is_known(&self, session: SessionId) -> bool;
     /// Whether its expiry or close has begun.
     fn is_closing(&self, session: SessionId) -> bool;
-    /// Whether it is a local session: it may write, but not own ephemerals.
+    /// Whether it is a local session of this server: it may write, but not own ephemerals.
     fn is_local(&self, _session: SessionId) -> bool {
         false
+    }
+    /// Whether it is known to every server. Another server's local session is neither this nor local here, and may write.
+    fn is_global(&self, session: SessionId) -> bool {
+        self.is_known(session) && !self.is_local(session)
     }
 }
 

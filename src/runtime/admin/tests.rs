@@ -142,6 +142,7 @@ fn peer() -> PeerStatus {
         approximate_data_size: 3825,
         digest: 5,
         global_sessions: 2,
+        local_sessions: 0,
         last_snapshot: None,
         quotas: vec![QuotaState {
             prefix: "/words".into(),

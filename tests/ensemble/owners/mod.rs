@@ -4,6 +4,8 @@
 mod world;
 
 use world::World;
+use zabra::peer::LocalSessionOptions;
+use zabra::proto::multi::MultiOp;
 use zabra::proto::{CreateRequest, Request};
 use zabra::types::{Acl, ConnId, Op, SessionId};
 use zabra::zab::history::HistoryLimits;
@@ -148,6 +150,90 @@ fn a_sync_shows_what_was_acknowledged_elsewhere() {
             let synced = w.sync_as(at, conn, session);
             assert!(synced >= acknowledged, "seed {seed}: {synced} is shown, and {acknowledged} was acknowledged");
             assert!(w.last(at) >= synced);
+        }
+    }
+}
+
+fn ephemeral(path: &str) -> CreateRequest<'_> {
+    CreateRequest { path: path.into(), data: None, acl: vec![Acl::world_all()].into(), flags: 1, ttl_ms: None }
+}
+
+/// Members with local sessions.
+fn with_local_sessions(seed: u64, upgrading: bool) -> World {
+    let mut w = World::new(seed, 3, 1, HistoryLimits::default());
+    w.local_sessions = Some(LocalSessionOptions { upgrading });
+    (0..4).for_each(|n| w.start(n));
+    w.until("a leader", World::all_serve);
+    w
+}
+
+impl Client {
+    fn local(w: &mut World, at: usize) -> Client {
+        let conn = w.connect_client(at);
+        let session = w.local_session_of(at, conn);
+        Client { at, conn, session }
+    }
+
+    /// The error code of a request.
+    fn ask(&self, w: &mut World, op: Op, body: Vec<u8>) -> i32 {
+        let cxid = w.write_as(self.at, self.conn, self.session, op, body);
+        w.until("an answer", |w| w.answer(self.at, self.conn, cxid).is_some());
+        w.answer(self.at, self.conn, cxid).expect("it is there")
+    }
+}
+
+/// Leader, followers and observer alike: only the first ephemeral makes a local session known to all.
+#[test]
+fn local_sessions_become_global_ones_for_ephemerals() {
+    for seed in 0..SEEDS {
+        let mut w = with_local_sessions(seed, true);
+        let clients: Vec<Client> = (0..4).map(|at| Client::local(&mut w, at)).collect();
+        for (client, by_multi) in clients.iter().zip([false, true, false, true]) {
+            let at = client.at;
+            client.create(&mut w, &format!("/plain{at}"));
+            assert_eq!(
+                (0..4).map(|n| w.sessions(n).0).max(),
+                Some(at),
+                "seed {seed}: a plain znode needs no global session"
+            );
+            let path = format!("/e{at}");
+            let (op, request) = match by_multi {
+                false => (Op::CREATE, Request::Create(ephemeral(&path))),
+                true => (Op::MULTI, Request::Multi(vec![MultiOp::Create(Op::CREATE, ephemeral(&path))])),
+            };
+            assert_eq!(client.ask(&mut w, op, request.body(op)), 0);
+            assert_eq!(w.sessions(at), (at + 1, 0));
+            // Only once.
+            let path = format!("/e{at}-2");
+            assert_eq!(client.ask(&mut w, Op::CREATE, Request::Create(ephemeral(&path)).body(Op::CREATE)), 0);
+        }
+        w.until("the same everywhere", World::all_agree);
+        assert!((0..4).all(|n| w.sessions(n) == (4, 0)), "seed {seed}");
+        // Their ephemerals go with them.
+        for client in &clients {
+            w.write_as(client.at, client.conn, client.session, Op::CLOSE_SESSION, Vec::new());
+        }
+        w.until("all are closed", |w| (0..4).all(|n| w.sessions(n) == (0, 0)));
+        assert!((0..4).all(|n| (0..4).all(|at| w.has(n, &format!("/plain{at}")) && !w.has(n, &format!("/e{at}")))));
+    }
+}
+
+#[test]
+fn local_sessions_that_may_not_become_global_ones_own_nothing() {
+    for seed in 0..SEEDS {
+        let mut w = with_local_sessions(seed, false);
+        for at in 0..4 {
+            let client = Client::local(&mut w, at);
+            let create = Request::Create(ephemeral("/e")).body(Op::CREATE);
+            assert_eq!(client.ask(&mut w, Op::CREATE, create), -120, "seed {seed}");
+            client.create(&mut w, &format!("/plain{at}"));
+            // No transaction closes it. Another member knows nothing of it.
+            let elsewhere = w.resume((at + 1) % 4, client.session);
+            w.until("an answer", |w| w.nodes[(at + 1) % 4].resumed.contains(&(elsewhere, false)));
+            let before = w.last(at);
+            w.write_as(at, client.conn, client.session, Op::CLOSE_SESSION, Vec::new());
+            w.until("it is closed", |w| w.nodes[at].closed.contains(&client.conn));
+            assert_eq!((w.sessions(at), w.last(at)), ((0, 0), before));
         }
     }
 }

@@ -14,7 +14,7 @@ use zabra::peer::disk::DiskJobs;
 use zabra::peer::feed::FeedAnswer;
 use zabra::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
 use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
-use zabra::peer::{EnsembleOptions, Found, Input, Peer, PeerOptions, SweepOptions};
+use zabra::peer::{EnsembleOptions, Found, Input, LocalSessionOptions, Peer, PeerOptions, SweepOptions};
 use zabra::pipeline::WriteRequest;
 use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use zabra::pipeline::prep::PrepOptions;
@@ -72,6 +72,10 @@ pub struct Node {
     /// Outcomes for this member's clients since the test last looked.
     pub told: Vec<(ConnId, Outcome)>,
     pub resumed: Vec<(ConnId, bool)>,
+    /// Sessions that were given without a transaction.
+    locals: Vec<(ConnId, SessionId)>,
+    /// Connections whose local sessions have ended, since their clients closed them.
+    pub closed: Vec<ConnId>,
     /// Syncs that are done, and as of which transaction.
     pub synced: Vec<(ConnId, Zxid)>,
 }
@@ -89,6 +93,8 @@ pub struct World {
     history: HistoryLimits,
     /// The next proposal for this member gets another digest on its way.
     pub tamper: Option<usize>,
+    /// Whether members have local sessions, and may make them global ones.
+    pub local_sessions: Option<LocalSessionOptions>,
 }
 
 fn options(me: ServerId) -> PeerOptions {
@@ -115,6 +121,8 @@ impl World {
             serves: false,
             told: Vec::new(),
             synced: Vec::new(),
+            locals: Vec::new(),
+            closed: Vec::new(),
             resumed: Vec::new(),
         };
         World {
@@ -128,6 +136,7 @@ impl World {
             cxid: 0,
             history,
             tamper: None,
+            local_sessions: None,
         }
     }
 
@@ -168,6 +177,10 @@ impl World {
         sessions.sort_unstable();
         let found = Found { epochs, recent: recovered.tail, chain };
         let peer = Peer::member(options(id), self.ensemble(id), found, &tree, &sessions, self.now);
+        let peer = match self.local_sessions {
+            None => peer,
+            Some(options) => peer.with_local_sessions(options, self.now),
+        };
         let writer = LogWriter::new(disk.clone(), last, SMALL);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
@@ -271,7 +284,11 @@ impl World {
                 ToShard::Serve(_) => node.serves = true,
                 ToShard::Applied(Entry { outcome: Some(outcome), .. }) => node.told.push(outcome),
                 ToShard::Synced { conn, zxid } => node.synced.push((conn, zxid)),
-                ToShard::Resumed { conn, session } => node.resumed.push((conn, session.is_some())),
+                ToShard::Resumed { conn, session } => {
+                    node.resumed.push((conn, session.is_some()));
+                    node.locals.extend(session.map(|(session, _)| (conn, session)));
+                }
+                ToShard::Closed { conn, .. } => node.closed.push(conn),
                 _ => {}
             }
         }
@@ -497,6 +514,21 @@ impl World {
         };
         self.until("a session", |w| created(&w.nodes[n]).is_some());
         created(&self.nodes[n]).expect("it is there")
+    }
+
+    /// The local session that a client was given.
+    pub fn local_session_of(&mut self, n: usize, conn: ConnId) -> SessionId {
+        let given = |node: &Node| node.locals.iter().find(|(asked, _)| *asked == conn).map(|(_, session)| *session);
+        self.until("a local session", |w| given(&w.nodes[n]).is_some());
+        given(&self.nodes[n]).expect("it is there")
+    }
+
+    /// Global and local sessions that a member knows.
+    pub fn sessions(&self, n: usize) -> (usize, usize) {
+        self.nodes[n].process.as_ref().map_or((0, 0), |process| {
+            let status = process.turn.peer().status(&process.tree.read());
+            (status.global_sessions, status.local_sessions)
+        })
     }
 
     /// The error code of the answer to a request, if there is one.

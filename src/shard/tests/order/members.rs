@@ -38,6 +38,7 @@ impl World {
     fn close_all(&mut self) -> usize {
         let closes = self.closes();
         closes.iter().for_each(|(conn, _)| self.handle(Input::Disconnected { conn: ConnId(*conn) }));
+        self.submitted();
         closes.len()
     }
 }
@@ -116,7 +117,6 @@ fn nothing_is_left_of_a_sync_whose_connection_ends() {
     w.stream(1, 4, Outcome::Closed(World::reply(3, 4)));
     assert!(w.got(1).is_empty(), "the sync was left without an answer, so no later request has one");
     assert_eq!((w.close_all(), w.shard.outstanding), (1, 0));
-    w.submitted();
     // And one whose connection breaks.
     w.open(2);
     w.send(2, &[set(1, "/a"), sync(2, Some("/"))].concat());
@@ -186,4 +186,32 @@ fn a_server_that_is_suspended_again_disconnects_again() {
     assert_eq!(w.closes(), [(1, CloseHow::Flush)]);
     // Who spoke in the same turn, before it was told, is not heard either.
     assert!(matches!(w.submitted()[..], [ToPeer::Suspended { .. }]));
+}
+
+#[test]
+fn a_local_session_ends_behind_its_reads() {
+    let mut w = World::member();
+    w.open(1);
+    w.send(1, &[set(1, "/a"), get(2, "/a", false), close_session(3), set(4, "/a")].concat());
+    assert_eq!(w.sent(), [(Op::SET_DATA, 1), (Op::CLOSE_SESSION, 3), (Op::SET_DATA, 4)]);
+    w.applied(1, 1, 3);
+    w.handle(Input::Stream(ToShard::Closed { conn: ConnId(1), zxid: Zxid(3) }));
+    assert_eq!(w.xids(1), [1]);
+    w.handle(Input::Drained);
+    let got: Vec<(i32, i64, i32)> = w.got(1).iter().map(|got| (got.xid, got.zxid, got.err)).collect();
+    assert_eq!(got, [(2, 3, 0), (3, 3, 0)]);
+    assert_eq!((w.close_all(), w.shard.outstanding), (1, 0), "what was sent behind it has no effect");
+    // With nothing before it; and one whose connection is closed meanwhile.
+    for closed in [false, true] {
+        let conn = 2 + u64::from(closed);
+        w.open(conn);
+        w.send(conn, &close_session(1));
+        if closed {
+            w.handle(Input::Stream(ToShard::Close { conn: ConnId(conn) }));
+        }
+        w.handle(Input::Stream(ToShard::Closed { conn: ConnId(conn), zxid: Zxid(3) }));
+        assert_eq!(w.xids(conn).len(), usize::from(!closed));
+        assert_eq!((w.close_all(), w.shard.outstanding), (1, 0));
+    }
+    w.handle(Input::Stream(ToShard::Closed { conn: ConnId(3), zxid: Zxid(3) }));
 }
