@@ -346,6 +346,8 @@ impl Learning {
                 Needs::Nothing => {}
                 Needs::Refusal => refusal = Some(ErrorCode::EphemeralOnLocalSession),
                 Needs::Upgrade { timeout_ms } => {
+                    assert!(!self.mine.contains_key(&session), "{session} is global and local");
+                    assert!(!step.shared.sessions.contains(session), "{session} is made a global session twice");
                     self.own(session, origin, timeout_ms);
                     self.forward_session(session, timeout_ms);
                 }

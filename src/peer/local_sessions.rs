@@ -98,12 +98,15 @@ impl LocalSessions {
         }
         let timeout_ms = self.tracker.timeout_of(session).expect("it is tracked");
         tracing::info!(target: CLIENT_LOG, %session, "a local session becomes a global one");
+        assert!(!self.is_closing(session), "{session} writes behind its end");
+        assert!(timeout_ms > 0, "{session} lasts {timeout_ms} ms");
         self.tracker.remove(session);
         Needs::Upgrade { timeout_ms }
     }
 
     /// Its client closes it: later requests have no effect.
     pub(super) fn close(&mut self, session: SessionId, shard: ShardId, conn: ConnId) {
+        assert!(self.has(session), "{session} is no local session, and ends as one");
         if self.tracker.mark_closing(session) {
             self.closing.push((session, shard, conn));
         }
@@ -112,7 +115,7 @@ impl LocalSessions {
     /// Ends the sessions whose clients have closed them and do not wait for anything else.
     pub(super) fn end_closed(&mut self, waits: impl Fn(SessionId, ConnId) -> bool, applied: Zxid, out: &mut Outbox) {
         for (session, shard, conn) in self.closing.extract_if(.., |(session, _, conn)| !waits(*session, *conn)) {
-            self.tracker.remove(session);
+            assert!(self.tracker.remove(session), "{session} ends twice");
             out.to_shards.push((shard, ToShard::Closed { conn, zxid: applied }));
         }
     }
@@ -121,6 +124,7 @@ impl LocalSessions {
     pub(super) fn expire(&mut self, heard: Now) -> Vec<(SessionId, Option<Origin>)> {
         let expired = self.tracker.expire(heard);
         let end = |session: SessionId| {
+            assert!(self.closing.iter().all(|(closing, ..)| *closing != session), "{session} expires and is closed");
             let owner = self.tracker.owner(session);
             self.tracker.remove(session);
             (session, owner)
@@ -141,11 +145,13 @@ impl LocalSessions {
     pub(super) fn clear(&mut self) {
         self.tracker.clear();
         self.closing.clear();
+        assert_eq!(self.len(), 0, "local sessions outlive their role");
     }
 
     /// Asserts the invariants.
     pub(super) fn check(&self) {
         self.tracker.check();
+        assert!(self.closing.len() <= self.len(), "more sessions wait for their end than there are");
         for (session, ..) in &self.closing {
             assert!(self.tracker.is_closing(*session), "{session} waits for its end and is open");
         }

@@ -245,14 +245,15 @@ impl Peer {
         Peer { term: Term::default(), role, shared, ensemble, loaded: None }
     }
 
-    /// A member has local sessions too (`localSessionsEnabled`). To be called before the first step.
+    /// A member's local sessions; `None` if it has none (`localSessionsEnabled`). To be called before the first step.
     ///
     /// # Panics
     /// If it is a standalone server, whose sessions are all global.
-    pub fn with_local_sessions(mut self, options: LocalSessionOptions, now: Now) -> Peer {
+    pub fn with_local_sessions(mut self, options: Option<LocalSessionOptions>, now: Now) -> Peer {
         assert!(self.ensemble.is_some(), "a standalone server has no local sessions");
+        assert_eq!(self.term, Term::default(), "a server that has done something already");
         let PeerOptions { me, tick_ms, .. } = self.shared.options;
-        self.shared.local_sessions = Some(Box::new(LocalSessions::new(options, me, tick_ms, now)));
+        self.shared.local_sessions = options.map(|options| Box::new(LocalSessions::new(options, me, tick_ms, now)));
         self
     }
 

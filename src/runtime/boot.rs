@@ -358,13 +358,8 @@ impl Server {
         let (links, work) = ensemble.as_ref().map(start).transpose()?.unzip();
         let options = settings::peer(&config, shards);
         let mut peer = match ensemble.zip(loaded.found) {
-            Some((ensemble, found)) => {
-                let peer = Peer::member(options, ensemble, found, &loaded.tree, &loaded.sessions, now);
-                match settings::local_sessions(&config) {
-                    Some(options) => peer.with_local_sessions(options, now),
-                    None => peer,
-                }
-            }
+            Some((ensemble, found)) => Peer::member(options, ensemble, found, &loaded.tree, &loaded.sessions, now)
+                .with_local_sessions(settings::local_sessions(&config), now),
             None => Peer::new(options, &loaded.tree, &loaded.sessions, now),
         };
         peer.remember_digests(&loaded.digests);

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::server::{Home, PATIENCE, Server, free_port, wait_until};
-use super::wire::Client;
+use super::wire::{Client, text};
+use zabra::types::Op;
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
@@ -117,6 +118,38 @@ fn an_empty_directory_gets_no_vote_if_it_may_not_begin_a_database() {
     wait_until("it leads", || server.word("srvr").contains("Mode: leader\n"));
     server.stop();
     assert_eq!((home.snapshots().len(), home.data().join("initialize").exists()), (1, false));
+}
+
+#[test]
+fn local_sessions_are_known_to_their_server_only_until_an_ephemeral_needs_more() {
+    for upgrading in [false, true] {
+        let more = format!("localSessionsEnabled=true\nlocalSessionsUpgradingEnabled={upgrading}");
+        let home = home(&lines(1, &format!("standaloneEnabled=false\n{more}")));
+        let server = start(&home, 1);
+        wait_until("it leads", || server.word("srvr").contains("Mode: leader\n"));
+        let sessions = |global, local| {
+            let mntr = server.word("mntr");
+            mntr.contains(&format!("zk_global_sessions\t{global}\n"))
+                && mntr.contains(&format!("zk_local_sessions\t{local}\n"))
+        };
+        let mut client = Client::connect(server.addr());
+        assert!(sessions(0, 1), "{}", server.word("mntr"));
+        assert_eq!(client.create("/plain", b""), Ok("/plain".into()));
+        let sync = client.call(Op::SYNC, &text("/plain"));
+        assert_eq!((sync.err, sync.body), (0, text("/plain")));
+        if upgrading {
+            assert_eq!(client.create_mode("/e", b"", 1), Ok("/e".into()));
+            assert!(sessions(1, 0), "{}", server.word("mntr"));
+        } else {
+            assert_eq!(client.create_mode("/e", b"", 1), Err(-120), "EPHEMERALONLOCALSESSION");
+            assert!(sessions(0, 1), "{}", server.word("mntr"));
+        }
+        client.close();
+        wait_until("it has no session", || sessions(0, 0));
+        let mut next = Client::connect(server.addr());
+        assert_eq!(next.children("/", false).expect("there").len(), 2, "/plain and /zookeeper");
+        server.stop();
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ impl Leading {
     ) -> bool {
         let Some(sessions) = &mut step.shared.local_sessions else { return false };
         let session = self.tracker.new_id();
+        assert!(!step.shared.sessions.contains(session), "the id of a new session, {session}, is in use");
         sessions.create(session, Origin::Local { shard, conn }, timeout_ms, step.now);
         step.out.to_shards.push((shard, ToShard::Resumed { conn, session: Some((session, timeout_ms)) }));
         true

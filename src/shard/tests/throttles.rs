@@ -29,6 +29,19 @@ fn handshakes_over_the_limit_are_closed() {
     assert_eq!(w.closed.last(), Some(&(5, CloseHow::Flush)));
 }
 
+#[test]
+fn a_local_session_costs_less_than_a_global_one() {
+    for (local_sessions, most) in [(false, 1), (true, 3)] {
+        let settings = ThrottleSettings { tokens: 1, fill_time_ms: 100, weighted: true, ..ThrottleSettings::default() };
+        let mut w = World::new(|o| {
+            o.throttles.connections = Some(Arc::new(SharedConnectionThrottle::new(settings, 1000, 1)));
+            o.throttles.local_sessions = local_sessions;
+        });
+        (1..=5).for_each(|conn| w.connect(conn));
+        assert_eq!(w.closed.len(), 5 - most, "three tokens are there");
+    }
+}
+
 fn large(world: &World) -> Arc<LargeRequests> {
     world.shard.options.throttles.large.clone().expect("is on")
 }

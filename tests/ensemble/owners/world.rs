@@ -177,10 +177,7 @@ impl World {
         sessions.sort_unstable();
         let found = Found { epochs, recent: recovered.tail, chain };
         let peer = Peer::member(options(id), self.ensemble(id), found, &tree, &sessions, self.now);
-        let peer = match self.local_sessions {
-            None => peer,
-            Some(options) => peer.with_local_sessions(options, self.now),
-        };
+        let peer = peer.with_local_sessions(self.local_sessions, self.now);
         let writer = LogWriter::new(disk.clone(), last, SMALL);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);

@@ -4,8 +4,9 @@ use super::*;
 
 impl Observer {
     fn with_local_sessions(upgrading: bool) -> Observer {
-        let mut o =
-            Observer::changed(Zxid::ZERO, |peer, now| peer.with_local_sessions(LocalSessionOptions { upgrading }, now));
+        let mut o = Observer::changed(Zxid::ZERO, |peer, now| {
+            peer.with_local_sessions(Some(LocalSessionOptions { upgrading }), now)
+        });
         o.join();
         o
     }
