@@ -43,7 +43,8 @@ struct Wanted {
     /// When it is tried next, in milliseconds of the monotonic clock. `None`: it is open, or its name is being looked up.
     due_ms: Option<i64>,
     pause_ms: i64,
-    failing_since_ms: Option<i64>,
+    /// Since when it fails, and why it did last.
+    failing: Option<(i64, String)>,
     /// What it was bound to, and the listeners' numbers.
     open: Vec<(ListenAddr, usize)>,
 }
@@ -90,7 +91,7 @@ impl Ports {
             at,
             due_ms: Some(now_ms),
             pause_ms: FIRST_PAUSE_MS,
-            failing_since_ms: None,
+            failing: None,
             open: Vec::new(),
         });
         self.wanted.extend(wanted);
@@ -143,17 +144,19 @@ impl Ports {
 
     fn must_elect(&self, now_ms: i64) -> Result<(), String> {
         let most_ms = i64::from(self.options.election_tries) * LONGEST_PAUSE_MS;
-        let is_hopeless = |wanted: &Wanted| {
-            wanted.open.is_empty() && wanted.failing_since_ms.is_some_and(|since| now_ms - since >= most_ms)
+        let hopeless = |wanted: &Wanted| match &wanted.failing {
+            Some((since, why)) if wanted.open.is_empty() && now_ms - since >= most_ms => Some(why.clone()),
+            _ => None,
         };
-        let mut election = self.wanted.iter().filter(|wanted| wanted.key.0 == Port::Election).peekable();
-        if most_ms > 0 && election.peek().is_some() && election.all(is_hopeless) {
-            return Err(format!(
-                "no address of this server's election port can be bound (electionPortBindRetry={}, 0 means for ever)",
+        let election = self.wanted.iter().filter(|wanted| wanted.key.0 == Port::Election);
+        match election.map(hopeless).collect::<Option<Vec<String>>>() {
+            Some(whys) if most_ms > 0 && !whys.is_empty() => Err(format!(
+                "this server cannot listen for elections: {} (electionPortBindRetry={}, 0 means for ever)",
+                whys.join("; "),
                 self.options.election_tries
-            ));
+            )),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// When [`Ports::turn`] is due, in milliseconds of the monotonic clock. It is due whenever the bell has rung, too.
@@ -199,14 +202,15 @@ impl Wanted {
         let port = self.key.0;
         let Err(why) = bound else {
             tracing::info!(?port, at = ?self.open, "listening for other servers");
-            (self.due_ms, self.failing_since_ms, self.pause_ms) = (None, None, FIRST_PAUSE_MS);
+            (self.due_ms, self.failing, self.pause_ms) = (None, None, FIRST_PAUSE_MS);
             return;
         };
-        let since = *self.failing_since_ms.get_or_insert(now_ms);
+        let since = self.failing.as_ref().map_or(now_ms, |(since, _)| *since);
         // The first tries usually fail because the kernel has not let go of the port yet.
         if self.pause_ms == LONGEST_PAUSE_MS {
             tracing::warn!(?port, why, for_ms = now_ms - since, "cannot listen for other servers; trying again");
         }
+        self.failing = Some((since, why));
         self.due_ms = Some(now_ms + self.pause_ms);
         self.pause_ms = (self.pause_ms * 2).min(LONGEST_PAUSE_MS);
     }
