@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Outbox;
 use super::disk::{DiskAnswer, DiskDone, DiskJob};
 use super::disk_queue::DiskQueue;
-use super::net::{ElectionEvent, ElectionWant, NetWant};
+use super::net::{ElectionEvent, NetWant};
 use super::role_status::ElectionStats;
 use super::shared::Step;
 use crate::quorum::{self, Members};
@@ -237,29 +237,23 @@ impl Ensemble {
         let mut elected = None::<Held>;
         while !self.wants.is_empty() {
             for want in std::mem::take(&mut self.wants) {
-                let want = match want {
-                    Want::Dial { to, addresses, only } => ElectionWant::Dial { to, addresses, only },
-                    Want::Write { conn, bytes } => ElectionWant::Write { conn, bytes },
-                    Want::Close { conn } => ElectionWant::Close { conn },
+                match want {
+                    Want::Net(want) => out.net.push(NetWant::Election(want)),
                     Want::Elected(held) => {
                         assert!(elected.is_none(), "two servers are elected at once: {elected:?}, {held:?}");
                         elected = Some(held);
                         self.elections.elected(now);
-                        continue;
                     }
                     // A leader that waits for a quorum could give up now, which is off by default on Apache.
                     Want::LooksAgain(server) => {
                         tracing::info!(server = server.0, "a server that voted for this one is looking again");
-                        continue;
                     }
                     // Configurations change only by leaders so far, never by votes.
                     Want::Adopt { from, mut said } => {
                         said.config = None;
                         self.messenger.heard(now.mono_ms, from, &said, &mut self.wants);
-                        continue;
                     }
-                };
-                out.net.push(NetWant::Election(want));
+                }
             }
         }
         elected

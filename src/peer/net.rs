@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 
 use crate::types::{ConnId, ServerId, Term};
-use crate::zab::hello::ElectionAddress;
+pub use crate::zab::links::ElectionWant;
 
 /// News of a connection to another member.
 #[derive(Debug)]
@@ -110,32 +110,6 @@ pub enum NetWant {
         term: Term,
         /// What is wanted.
         want: QuorumWant,
-    },
-}
-
-/// What is wanted of the connections for elections.
-#[derive(Debug)]
-pub enum ElectionWant {
-    /// Connect to a server, by the first address that answers.
-    Dial {
-        /// The server.
-        to: ServerId,
-        /// Its addresses. Names are looked up now, at every dial.
-        addresses: Vec<ElectionAddress>,
-        /// If set, the only IP address that may be dialled.
-        only: Option<IpAddr>,
-    },
-    /// Send these bytes, in one piece. Answered by [`ElectionEvent::Written`].
-    Write {
-        /// On this connection.
-        conn: ConnId,
-        /// The bytes.
-        bytes: Bytes,
-    },
-    /// Close the connection once everything written has left.
-    Close {
-        /// The connection.
-        conn: ConnId,
     },
 }
 

@@ -21,9 +21,9 @@ const MAX_STRANGERS: usize = 64;
 /// Old releases let observers say this id, all of them the same.
 const OBSERVER_ID: ServerId = ServerId(i64::MAX);
 
-/// What the links want done.
+/// What is wanted of the connections for elections.
 #[derive(Debug, PartialEq, Eq, Clone)]
-pub enum Want {
+pub enum ElectionWant {
     /// Connect to a server, by the first address that answers. To be answered by [`Links::dialed`] or [`Links::dial_failed`].
     Dial {
         /// The server.
@@ -45,6 +45,13 @@ pub enum Want {
         /// The connection.
         conn: ConnId,
     },
+}
+
+/// What the links want done.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub enum Want {
+    /// Of a connection.
+    Net(ElectionWant),
     /// A server said this.
     Heard {
         /// The server.
@@ -131,10 +138,10 @@ impl Links {
         self.peers.entry(to).or_default().dialing = false;
         let mut bytes = Vec::new();
         self.hello().put(&mut bytes);
-        wants.push(Want::Write { conn, bytes: bytes.into() });
+        wants.push(Want::Net(ElectionWant::Write { conn, bytes: bytes.into() }));
         if to > self.me {
             // Only the larger id's dial stays: it dials back.
-            wants.push(Want::Close { conn });
+            wants.push(Want::Net(ElectionWant::Close { conn }));
             return;
         }
         let open = Conn { server: Some(to), from: None, hello_until_ms: i64::MAX, writing: true, unread: Vec::new() };
@@ -325,7 +332,7 @@ impl Links {
         {
             open.writing = true;
             peer.last_sent = Some(message.clone());
-            wants.push(Want::Write { conn, bytes: message });
+            wants.push(Want::Net(ElectionWant::Write { conn, bytes: message }));
         }
     }
 
@@ -344,7 +351,7 @@ impl Links {
         }
         if !addresses.is_empty() {
             peer.dialing = true;
-            wants.push(Want::Dial { to, addresses, only });
+            wants.push(Want::Net(ElectionWant::Dial { to, addresses, only }));
         }
     }
 
@@ -376,7 +383,7 @@ impl Links {
 
     fn close(&mut self, conn: ConnId, wants: &mut Vec<Want>) {
         self.forget(conn);
-        wants.push(Want::Close { conn });
+        wants.push(Want::Net(ElectionWant::Close { conn }));
     }
 
     fn forget(&mut self, conn: ConnId) {

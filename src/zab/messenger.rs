@@ -3,11 +3,8 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
-
 use super::election::{self, Candidate, Election, Electorate, Timing};
-use super::hello::ElectionAddress;
-use super::links::{self, Links};
+use super::links::{self, ElectionWant, Links};
 use super::notification::Notification;
 use super::vote::Held;
 use crate::types::{ConnId, Epoch, ServerId};
@@ -15,28 +12,9 @@ use crate::types::{ConnId, Epoch, ServerId};
 /// What the messenger wants done.
 #[derive(Debug, PartialEq, Eq, Clone)]
 pub enum Want {
-    /// Connect to a server, by the first address that answers. To be answered by [`Messenger::dialed`] or
-    /// [`Messenger::dial_failed`].
-    Dial {
-        /// The server.
-        to: ServerId,
-        /// Its addresses. Names are looked up now, at every dial.
-        addresses: Vec<ElectionAddress>,
-        /// If set, the only IP address that may be dialled, whatever a name is resolved to.
-        only: Option<IpAddr>,
-    },
-    /// Send these bytes, in one piece. To be answered by [`Messenger::written`].
-    Write {
-        /// On this connection.
-        conn: ConnId,
-        /// The bytes.
-        bytes: Bytes,
-    },
-    /// Close the connection once everything written has left. No answer is wanted.
-    Close {
-        /// The connection.
-        conn: ConnId,
-    },
+    /// Of a connection. A dial is to be answered by [`Messenger::dialed`] or [`Messenger::dial_failed`], a write by
+    /// [`Messenger::written`].
+    Net(ElectionWant),
     /// The election is over. The state in the vote is what this server has become.
     Elected(Held),
     /// A server that voted for this one, which leads, is looking again. See [`election::Want::LooksAgain`].
@@ -208,9 +186,7 @@ impl Messenger {
 /// What links want when no bytes arrived.
 fn over_net(want: links::Want) -> Want {
     match want {
-        links::Want::Dial { to, addresses, only } => Want::Dial { to, addresses, only },
-        links::Want::Write { conn, bytes } => Want::Write { conn, bytes },
-        links::Want::Close { conn } => Want::Close { conn },
+        links::Want::Net(want) => Want::Net(want),
         links::Want::Heard { from, .. } => unreachable!("{from:?} is heard and no bytes arrived"),
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use zabra::types::{ConnId, Epoch, ServerId, Zxid};
 use zabra::zab::election::Electorate;
 use zabra::zab::hello::{Addresses, ElectionAddress, Hello};
-use zabra::zab::links::{Links, Want};
+use zabra::zab::links::{ElectionWant, Links, Want};
 use zabra::zab::notification::Notification;
 use zabra::zab::vote::{ServerState, Vote};
 
@@ -73,11 +73,15 @@ impl One {
 }
 
 fn dial(to: i64, host: &str, port: u16, only: Option<IpAddr>) -> Want {
-    Want::Dial { to: ServerId(to), addresses: vec![ElectionAddress { host: host.to_owned(), port }], only }
+    Want::Net(ElectionWant::Dial {
+        to: ServerId(to),
+        addresses: vec![ElectionAddress { host: host.to_owned(), port }],
+        only,
+    })
 }
 
 fn close(conn: u64) -> Want {
-    Want::Close { conn: ConnId(conn) }
+    Want::Net(ElectionWant::Close { conn: ConnId(conn) })
 }
 
 #[test]
@@ -89,13 +93,20 @@ fn only_the_larger_ids_dial_stays() {
     let mut said = Vec::new();
     Hello { server: ServerId(2), addresses: Addresses::One(ElectionAddress { host: "h2".into(), port: 3882 }) }
         .put(&mut said);
-    assert_eq!(std::mem::take(&mut two.wants), [Want::Write { conn: ConnId(1), bytes: said.into() }, close(1)]);
+    assert_eq!(
+        std::mem::take(&mut two.wants),
+        [Want::Net(ElectionWant::Write { conn: ConnId(1), bytes: said.into() }), close(1)]
+    );
     // Server 3 dials back: the newest message leaves.
-    assert_eq!(two.accept(2, &hello(3, "h3")), [Want::Write { conn: ConnId(2), bytes: message(8) }]);
+    assert_eq!(two.accept(2, &hello(3, "h3")), [Want::Net(ElectionWant::Write { conn: ConnId(2), bytes: message(8) })]);
     // Server 1 is smaller: it is closed and dialled.
     assert_eq!(two.accept(3, &hello(1, "h1")), [close(3), dial(1, "h1", 3881, None)]);
     two.links.dialed(ServerId(1), ConnId(4), &mut two.wants);
-    assert!(matches!(two.wants[..], [Want::Write { conn: ConnId(4), .. }]), "a hello, and it stays: {:?}", two.wants);
+    assert!(
+        matches!(two.wants[..], [Want::Net(ElectionWant::Write { conn: ConnId(4), .. })]),
+        "a hello, and it stays: {:?}",
+        two.wants
+    );
     assert_eq!(two.links.server(ConnId(4)), Some(ServerId(1)));
     two.links.check();
 }
@@ -106,14 +117,17 @@ fn one_newest_message_waits_and_the_last_one_is_said_again() {
     two.tell(3, 1);
     two.links.dial_failed(ServerId(3));
     assert!(!two.links.has_delivered());
-    assert_eq!(two.accept(1, &hello(3, "h3")), [Want::Write { conn: ConnId(1), bytes: message(1) }]);
+    assert_eq!(two.accept(1, &hello(3, "h3")), [Want::Net(ElectionWant::Write { conn: ConnId(1), bytes: message(1) })]);
     assert!(two.links.has_delivered());
     // The socket is full: what comes meanwhile is replaced.
     assert_eq!((two.tell(3, 2), two.tell(3, 3)), (vec![], vec![]));
     two.links.written(ConnId(1), &mut two.wants);
-    assert_eq!(std::mem::take(&mut two.wants), [Want::Write { conn: ConnId(1), bytes: message(3) }]);
+    assert_eq!(std::mem::take(&mut two.wants), [Want::Net(ElectionWant::Write { conn: ConnId(1), bytes: message(3) })]);
     // A new connection replaces the old one and begins with what was said last.
-    assert_eq!(two.accept(2, &hello(3, "h3")), [close(1), Want::Write { conn: ConnId(2), bytes: message(3) }]);
+    assert_eq!(
+        two.accept(2, &hello(3, "h3")),
+        [close(1), Want::Net(ElectionWant::Write { conn: ConnId(2), bytes: message(3) })]
+    );
     // A broken one is made again when something is to be said.
     two.links.closed(ConnId(2));
     two.links.connect(&mut two.wants);
@@ -176,7 +190,7 @@ fn whoever_says_nothing_is_closed() {
     // Many servers that nobody knows: their number is bounded.
     let mut one = One::new(1);
     let wants: Vec<_> = (0..200).flat_map(|i| one.accept(i, &hello(100 + i as i64, "x"))).collect();
-    assert_eq!(wants.iter().filter(|want| matches!(want, Want::Close { .. })).count(), 200 - 64);
+    assert_eq!(wants.iter().filter(|want| matches!(want, Want::Net(ElectionWant::Close { .. }))).count(), 200 - 64);
 }
 
 #[test]
@@ -193,7 +207,7 @@ fn another_configuration_closes_all_connections_unless_only_its_version_is_new()
     two.wants.clear();
     assert_eq!(two.tell(1, 7), [dial(1, "h1", 3881, None)]);
     two.links.dialed(ServerId(1), ConnId(2), &mut two.wants);
-    let Some(Want::Write { bytes, .. }) = two.wants.first() else { panic!("{:?}", two.wants) };
+    let Some(Want::Net(ElectionWant::Write { bytes, .. })) = two.wants.first() else { panic!("{:?}", two.wants) };
     let Ok(Some((said, _))) = Hello::read(bytes) else { panic!("{bytes:?}") };
     assert_eq!(said.addresses, Addresses::One(ElectionAddress { host: "h2".into(), port: 3882 }));
 }
@@ -232,7 +246,7 @@ impl Net {
 
     fn want(&mut self, id: ServerId, want: Want) {
         match want {
-            Want::Dial { to, addresses, only } => {
+            Want::Net(ElectionWant::Dial { to, addresses, only }) => {
                 assert_eq!((&addresses[0].host, only), (&format!("h{}", to.0), None));
                 if !self.healthy && self.rng.u8(0..3) == 0 {
                     return self.with(id, |links, _| links.dial_failed(to));
@@ -244,8 +258,10 @@ impl Net {
                 self.with(to, |links, wants| links.accepted(0, there, SOMEWHERE, wants));
                 self.with(id, |links, wants| links.dialed(to, here, wants));
             }
-            Want::Write { conn, bytes } => self.pipes.entry((id, conn)).or_default().push_back(Some(bytes)),
-            Want::Close { conn } => self.pipes.entry((id, conn)).or_default().push_back(None),
+            Want::Net(ElectionWant::Write { conn, bytes }) => {
+                self.pipes.entry((id, conn)).or_default().push_back(Some(bytes))
+            }
+            Want::Net(ElectionWant::Close { conn }) => self.pipes.entry((id, conn)).or_default().push_back(None),
             Want::Heard { from, said } => _ = self.heard.insert((from, id), number(&said)),
         }
     }
@@ -328,7 +344,7 @@ fn hellos_are_those_of_apache() {
         assert_eq!(wants.len(), if to > from { 2 } else { 1 }, "{}", recorded.place);
         assert_eq!(
             wants[0],
-            Want::Write { conn: ConnId(1), bytes: recorded.bytes.clone().into() },
+            Want::Net(ElectionWant::Write { conn: ConnId(1), bytes: recorded.bytes.clone().into() }),
             "{}",
             recorded.place
         );

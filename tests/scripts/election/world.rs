@@ -8,6 +8,7 @@ use bytes::Bytes;
 use zabra::quorum::{Member, Members, Role};
 use zabra::types::{ConnId, Epoch, ServerId, Zxid};
 use zabra::zab::election::{Candidate, Electorate, Timing};
+use zabra::zab::links::ElectionWant;
 use zabra::zab::messenger::{Messenger, Want};
 use zabra::zab::notification::Notification;
 
@@ -195,18 +196,18 @@ impl World {
 
     fn want(&mut self, id: ServerId, want: Want, more: &mut Vec<Want>) {
         match want {
-            Want::Dial { to, addresses, only } => {
+            Want::Net(ElectionWant::Dial { to, addresses, only }) => {
                 let only_at = only.map_or_else(String::new, |ip| format!(", only if that is {ip}"));
                 self.say(format!("{} dials {} at {}{only_at}", id.0, to.0, show::addresses(&addresses)));
                 let what = Moving::Dial { to, addresses, only };
                 self.net.send(Sent { from: id, to, what, until_ms: self.now_ms + DIAL_MS });
             }
-            Want::Write { conn, bytes } => {
+            Want::Net(ElectionWant::Write { conn, bytes }) => {
                 self.tell_bytes(conn, &bytes);
                 self.net.write(conn, bytes);
                 self.servers.get_mut(&id).expect("it runs").messenger.written(conn, more);
             }
-            Want::Close { conn } => {
+            Want::Net(ElectionWant::Close { conn }) => {
                 self.say(format!("{} closes c{}", id.0, self.net.end(conn).number));
                 self.net.close(conn, false);
             }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use zabra::quorum::Role;
 use zabra::types::{ConnId, Epoch, ServerId, Zxid};
 use zabra::zab::election::Candidate;
+use zabra::zab::links::ElectionWant;
 use zabra::zab::messenger::Want;
 use zabra::zab::notification::{self, Notification};
 use zabra::zab::vote::{ServerState, Vote};
@@ -67,7 +68,7 @@ fn one_stream(flags: u8, input: &mut Input<'_>) {
     let cut = pieces(&stream, cuts);
     assert_eq!(whole, feed(&cut, leads), "cut into {cut:?}");
     for want in &whole {
-        if let Want::Write { bytes, .. } = want {
+        if let Want::Net(ElectionWant::Write { bytes, .. }) = want {
             assert_readable(bytes, false);
         }
     }

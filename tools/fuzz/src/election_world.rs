@@ -8,6 +8,7 @@ use bytes::Bytes;
 use zabra::quorum::{Members, Role};
 use zabra::types::{ConnId, Epoch, ServerId, Zxid};
 use zabra::zab::election::{Candidate, Electorate};
+use zabra::zab::links::ElectionWant;
 use zabra::zab::messenger::{Messenger, Want};
 use zabra::zab::notification::Notification;
 use zabra::zab::vote::ServerState;
@@ -177,7 +178,7 @@ impl World {
 
     fn want(&mut self, id: ServerId, want: Want, more: &mut Vec<Want>) {
         match want {
-            Want::Dial { to, addresses, only } => {
+            Want::Net(ElectionWant::Dial { to, addresses, only }) => {
                 assert!(to != id && !addresses.is_empty() && self.dialling.insert((id, to)), "{id:?} dials {to:?}");
                 match only {
                     // Whoever is left out of an adopted configuration is a stranger, too.
@@ -189,14 +190,14 @@ impl World {
                 }
                 self.dials.push_back((id, to));
             }
-            Want::Write { conn, bytes } => {
+            Want::Net(ElectionWant::Write { conn, bytes }) => {
                 let end = self.ends.get_mut(&conn).expect("it is open");
                 assert!(end.at == Some(id) && !end.writing, "{id:?} writes before its last write has left");
                 assert_readable(&bytes, end.dialled && !end.has_written);
                 (end.writing, end.has_written) = (true, true);
                 self.push(conn, Some(bytes));
             }
-            Want::Close { conn } => self.end(conn),
+            Want::Net(ElectionWant::Close { conn }) => self.end(conn),
             Want::Elected(held) => {
                 let now_ms = self.now_ms;
                 let server = self.servers.get_mut(&id).expect("it runs");
