@@ -284,11 +284,10 @@ mod tests {
         assert_eq!(get(&pairs, "peerType"), None);
         let pairs = pairs_of(&layout.members[3].config).expect("parses");
         assert_eq!(get(&pairs, "peerType"), Some("observer"));
-        // But for ensembles, which come later, the server would take these files.
         for member in &layout.members {
-            if let Err(e) = Config::load(&member.config, &[]) {
-                assert!(e.problems.iter().all(|p| p.to_string().contains("ensembles come in a later version")), "{e}");
-            }
+            let (config, warnings) = Config::load(&member.config, &[]).unwrap_or_else(|e| panic!("{e}"));
+            assert!(config.is_member() && config.my_id == Some(member.id.into()), "{:?}", config.my_id);
+            assert!(warnings.is_empty(), "{warnings:?}");
         }
     }
 
