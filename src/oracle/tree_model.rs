@@ -305,6 +305,13 @@ impl Model {
         counted.map(share).fold(0, u64::wrapping_add)
     }
 
+    /// Takes the znode of the configuration from a tree: a member of an ensemble fills it without a transaction.
+    pub fn take_config(&mut self, t: &Tree) {
+        if let Some((node, z)) = self.nodes.get_mut(path::CONFIG).zip(t.get(path::CONFIG)) {
+            (node.data, node.stat) = (z.data().map(<[u8]>::to_vec), z.persisted());
+        }
+    }
+
     /// Compares the tree with the model in everything that can be asked; the error describes the first difference.
     pub fn compare(&self, t: &Tree) -> Result<(), String> {
         let paths: BTreeSet<String> = t.walk().map(|(p, _)| p).collect();

@@ -521,6 +521,10 @@ impl History {
             return Err(format!("recovered at {last} sessions {sessions:?}, should be {wanted:?}"));
         }
         let model = entry.map_or(&self.start, |e| &e.tree);
+        let mut model = Model::clone(model);
+        if self.is_ensemble {
+            model.take_config(tree);
+        }
         model.compare(tree).map_err(|e| format!("recovered at {last}: {e}"))?;
         if let Some(owner) = tree.ephemeral_owners().find(|s| wanted.iter().all(|(w, _)| w != s)) {
             return Err(format!("recovered at {last}: {owner} owns ephemerals and is no session"));

@@ -75,6 +75,11 @@ impl Asked {
         }
     }
 
+    /// Whether it names this path anywhere.
+    pub(super) fn names(&self, path: &str) -> bool {
+        format!("{self:?}").contains(path)
+    }
+
     /// Appends the request as a frame.
     pub(super) fn put(&self, xid: i32, out: &mut Vec<u8>) {
         let request = match self {
