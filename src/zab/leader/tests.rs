@@ -359,6 +359,7 @@ fn a_sync_is_answered_before_what_came_after_it_is_committed() {
     three.proposes(2);
     three.leader.synced(zxid(3), &mut three.wants);
     let done = Want::SyncDone { conn: ConnId(1), behind: zxid(1) };
+    assert_eq!(three.acks(2, 3), []);
     assert_eq!(three.acks(1, 3), [commit(1), done, commit(3)]);
 }
 
