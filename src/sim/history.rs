@@ -425,13 +425,12 @@ impl History {
             }
         } else if header.op == Op::CREATE_SESSION {
             (ModelOp::CreateSession, Vec::new())
+        } else if self.is_ensemble && is_moved(&Outcome::of(txn)) {
+            // What the session sent on a connection that it has left for another member. It may come after later requests.
+            return same_nodes(&naive_of(trees.0, sessions), trees.1);
         } else {
             self.request(header)?
         };
-        if self.is_ensemble && *txn == (Txn::Error { err: ErrorCode::SessionMoved.code() }) {
-            // What the session sends on a connection that it has left for another member.
-            return same_nodes(&naive_of(trees.0, sessions), trees.1);
-        }
         let mut server = naive_of(trees.0, sessions);
         let asker = Asker { session: header.session, ids: &ids, zxid: header.zxid, time_ms: header.time_ms };
         let wanted = server.run(&asker, &request);
@@ -543,6 +542,15 @@ fn naive_of(tree: &Model, sessions: &BTreeMap<SessionId, i32>) -> naive::Model {
     };
     server.nodes = tree.nodes().iter().map(|(p, n)| (p.clone(), node(n))).collect();
     server
+}
+
+/// Whether the request was refused because its session has moved to another member.
+fn is_moved(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Error(code) => *code == ErrorCode::SessionMoved.code(),
+        Outcome::Multi(all) => all.iter().any(is_moved),
+        _ => false,
+    }
 }
 
 fn same_nodes(server: &naive::Model, tree: &Model) -> Result<(), String> {
