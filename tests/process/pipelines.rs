@@ -11,7 +11,7 @@ use zabra::jute::Reader;
 use zabra::jute::stat::read_stat;
 use zabra::types::Op;
 
-use super::server::Home;
+use super::server::{Home, wait_until};
 use super::wire::{Client, create_body, framed, multi_body, read_body, set_body, text};
 
 /// What the reply to a request in flight must contain.
@@ -247,11 +247,17 @@ fn chaos(addr: SocketAddr, seed: u64, rounds: usize, served: &AtomicUsize) {
 
 #[test]
 fn sessions_that_come_and_go_in_the_middle_of_everything_harm_nobody() {
-    let home = Home::new("zabra.shards=3\ntickTime=100\nsnapCount=500");
+    let home = Home::new("zabra.shards=3\ntickTime=100\nsnapCount=500\n4lw.commands.whitelist=mntr");
     let server = home.start();
     let mut bystander = Client::connect(server.addr());
     bystander.create("/chaos", b"").expect("new");
     bystander.create("/calm", b"").expect("new");
+    let connections = || {
+        let text = server.word("mntr");
+        text.lines().find(|line| line.starts_with("zk_num_alive_connections\t")).map(str::to_owned)
+    };
+    let alone = connections();
+    assert!(alone.is_some(), "the word mntr counts connections");
     let served = std::sync::Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..6)
         .map(|seed| {
@@ -269,6 +275,11 @@ fn sessions_that_come_and_go_in_the_middle_of_everything_harm_nobody() {
         thread.join().expect("every answer was right");
     }
     assert!(served.load(Ordering::Relaxed) > 1000);
+    // Requests of clients that are gone may still be on their way. When their connections are closed all are submitted, and
+    // the next write comes behind them.
+    wait_until("the server lets go of closed connections", || connections() == alone);
+    version += 1;
+    assert_eq!(bystander.set("/calm", b"", -1).expect("served").version, version);
     let names = bystander.children("/chaos", false).expect("served");
     let owners = |client: &mut Client, names: &[String]| -> Vec<_> {
         let paths = names.iter().map(|n| format!("/chaos/{n}"));
