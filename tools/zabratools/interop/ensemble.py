@@ -17,6 +17,7 @@ from zabratools.server import word
 LINES = "initLimit=40\nsyncLimit=10\nstandaloneEnabled=false\n"
 PATIENCE = 60
 MODE = re.compile(r"^Mode: (\w+)", re.MULTILINE)
+ZXID = re.compile(r"^Zxid: 0x([0-9a-f]+)", re.MULTILINE)
 
 
 def mode_of(port):
@@ -26,6 +27,15 @@ def mode_of(port):
     except OSError:
         return None
     return found and found.group(1)
+
+
+def zxid_of(member):
+    """The last transaction that this member has applied; 0 while it does not serve."""
+    try:
+        found = ZXID.search(word(member.port, "srvr", 5))
+    except OSError:
+        return 0
+    return int(found.group(1), 16) if found else 0
 
 
 def state_of(thread):
@@ -172,7 +182,9 @@ def connect(member, patience=PATIENCE, **session):
     end = time.monotonic() + patience
     while True:
         try:
-            return zk.Conn(member.port, **session)
+            conn = zk.Conn(member.port, **session)
+            conn.member = member
+            return conn
         except (OSError, ConnectionError) as e:
             if time.monotonic() > end:
                 raise Failed(f"no connection to {member.name} within {patience} s: {e}") from None
@@ -186,7 +198,13 @@ def moved(conn, member):
 
 
 def sync(conn):
+    """What comes next on this connection sees every write that was acknowledged before. Apache's leader answers the syncs of its own
+    clients at once, though it may not have applied yet what a follower has already acknowledged: there the zxids say when."""
     conn.call("sync", zk.ustr("/"))
+    member = conn.member
+    if member.kind == "apache" and member.mode() == "leader":
+        newest = max(zxid_of(m) for m in member.ensemble.members if m.runs())
+        eventually(True, lambda: zxid_of(member) >= newest, 20, f"{member.name} has applied {newest:#x}")
 
 
 def tree_of(member):

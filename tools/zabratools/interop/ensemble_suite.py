@@ -12,11 +12,10 @@ import time
 
 from zabratools import wire as zk
 from zabratools.interop import suite as interop
-from zabratools.interop.ensemble import Ensemble, connect, moved, sync, tree_of
+from zabratools.interop.ensemble import Ensemble, connect, moved, sync, tree_of, zxid_of
 from zabratools.interop.ensemble_load import Load
 from zabratools.interop.kazoo_suite import commands, run_against
 from zabratools.interop.suite import Failed, eq, eventually, yes
-from zabratools.server import word
 from zabratools.wire import MULTI_END, multi_op, ustr
 
 EPHEMERAL, SEQUENTIAL = 1, 2
@@ -26,10 +25,6 @@ LETTER = {"apache": "a", "zabra": "z"}
 def letters(kinds):
     """Such as `aaz`: the kinds of the members in the order of their ids."""
     return "".join(LETTER[k] for k in kinds)
-
-
-def zxid_of(member):
-    return int(next(line for line in word(member.port, "srvr").splitlines() if line.startswith("Zxid: ")).split("0x")[1], 16)
 
 
 # --- what every mix has to do ---
