@@ -19,7 +19,7 @@ use crate::pipeline::prep::{Prep, PrepStatus, WriteRequest};
 use crate::session::large_requests::Admitted;
 use crate::session::tracker::SessionTracker;
 use crate::txn::TxnHeader;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, Epoch, Now, Op, Origin, SessionId, ShardId, Zxid};
+use crate::types::{CLIENT_LOG, ConnId, Cxid, Epoch, Now, Op, Origin, SessionId, ShardId, Zxid, earliest};
 use crate::zab::{self, leader::Want};
 
 /// What only a leader has.
@@ -104,7 +104,7 @@ impl Leading {
     /// When the next tick is needed, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
         let expiry = self.tracker.deadline().map(|at| at + self.touch_lag_ms);
-        let own = [expiry, self.sweep.deadline()].into_iter().flatten().min();
+        let own = earliest([expiry, self.sweep.deadline()]);
         match self.zab.deadline_ms() {
             None => own,
             Some(at) if self.zab.is_established() => Some(own.map_or(at, |own| own.min(at))),

@@ -24,7 +24,9 @@ use crate::session::ids::SessionIds;
 use crate::session::large_requests::Admitted;
 use crate::txn::Txn;
 use crate::txnlog::record::Record;
-use crate::types::{CLIENT_LOG, ConnId, Cxid, ErrorCode, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use crate::types::{
+    CLIENT_LOG, ConnId, Cxid, ErrorCode, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid, earliest,
+};
 use crate::zab::learner::{Install, Learner, Want};
 use crate::zab::message::Forwarded;
 use crate::zab::state::ZabState;
@@ -208,7 +210,7 @@ impl Learning {
             Link::Waiting(_, at_ms) => Some(at_ms),
             Link::Dialing(_) | Link::Open(_) => None,
         };
-        [dial, self.zab.deadline_ms()].into_iter().flatten().min()
+        earliest([dial, self.zab.deadline_ms()])
     }
 
     /// Does what the machine wants, until it wants nothing.

@@ -38,7 +38,7 @@ use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::pipeline::prep::PrepOptions;
 use crate::tree::Tree;
 use crate::txnlog::log::LogEvent;
-use crate::types::{Epoch, Now, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use crate::types::{Epoch, Now, Origin, ServerId, SessionId, ShardId, Term, Zxid, earliest};
 use crate::watch::interest::{Interest, MAX_SHARDS};
 use apply::Cursors;
 pub use container_manager::SweepOptions;
@@ -359,7 +359,7 @@ impl Peer {
             Role::Looking(_) => None,
         };
         let ensemble = self.ensemble.as_ref().and_then(Ensemble::deadline);
-        [role, ensemble, self.shared.deadline()].into_iter().flatten().min()
+        earliest([role, ensemble, self.shared.deadline()])
     }
 
     /// Whether there is work for the next turn that no input will announce.

@@ -13,7 +13,7 @@ use super::peer_core::PeerCore;
 use super::shard_core::ShardCore;
 use super::shared::Shared;
 use crate::config::ExitCode;
-use crate::types::Now;
+use crate::types::{Now, earliest};
 
 /// An idle core makes a turn at least this often, so that the watchdog sees that it is alive.
 const LONGEST_PARK_MS: i64 = 1000;
@@ -91,7 +91,7 @@ impl Core {
         let now = Clock::now();
         let shard = self.shard.as_ref().and_then(ShardCore::deadline);
         let peer = self.peer.as_ref().and_then(PeerCore::deadline);
-        let at = [shard, peer].into_iter().flatten().min().unwrap_or(i64::MAX);
+        let at = earliest([shard, peer]).unwrap_or(i64::MAX);
         let wait = at.saturating_sub(now.mono_ms).clamp(0, LONGEST_PARK_MS) as u64;
         if let Err(error) = self.net.park(Some(Duration::from_millis(wait))) {
             fatal(ExitCode::Unexpected, format!("{} cannot wait for events: {error}", self.net.backend()));

@@ -22,7 +22,7 @@ use crate::peer::turn::{Bounds, Links, PeerTurn, Streams, TreeAccess};
 use crate::peer::{Append, Input, Peer, SnapshotAnswer, SnapshotPart};
 use crate::pipeline::messages::{ToPeer, ToShard};
 use crate::shard::turn::Letter;
-use crate::types::{Now, ShardId, Term, Zxid};
+use crate::types::{Now, ShardId, Term, Zxid, earliest};
 
 /// The peer and everything that belongs to it on its core.
 pub(super) struct PeerCore {
@@ -155,7 +155,7 @@ impl PeerCore {
     /// When it needs a turn because of a timer, in milliseconds of the monotonic clock.
     pub(super) fn deadline(&self) -> Option<i64> {
         let net = self.member.as_ref().and_then(|member| member.net.deadline_ms());
-        [self.turn.deadline(), net].into_iter().flatten().min()
+        earliest([self.turn.deadline(), net])
     }
 }
 

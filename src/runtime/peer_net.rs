@@ -28,7 +28,7 @@ use super::net::{Close, ListenOptions, Net, NetEvent as Event};
 use crate::config::ExitCode;
 use crate::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
 use crate::quorum::Members;
-use crate::types::{CLIENT_LOG, ConnId, ServerId, Term};
+use crate::types::{CLIENT_LOG, ConnId, ServerId, Term, earliest};
 use ports::{Port, PortOptions, Ports};
 
 /// Settings of a server's connections to the others.
@@ -359,6 +359,6 @@ impl PeerNet {
     /// When [`PeerNet::turn`] is due, in milliseconds of the monotonic clock. It is due whenever the bell has rung, too.
     pub(super) fn deadline_ms(&self) -> Option<i64> {
         let rest = (!self.ended.is_empty() || !self.fresh.is_empty()).then_some(i64::MIN);
-        [self.dialer.deadline_ms(), self.ports.deadline_ms(), rest].into_iter().flatten().min()
+        earliest([self.dialer.deadline_ms(), self.ports.deadline_ms(), rest])
     }
 }

@@ -37,7 +37,7 @@ use crate::limits;
 use crate::pipeline::messages::{Service, ToPeer, ToShard};
 use crate::session::{LargeRequests, SharedConnectionThrottle};
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId};
+use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId, earliest};
 use crate::watch::WatchTable;
 use conn::{Conn, Phase};
 use conns::Conns;
@@ -267,7 +267,7 @@ impl Shard {
     pub fn deadline(&self) -> Option<i64> {
         let touch = (!self.touched.is_empty()).then_some(self.next_touch_ms);
         let fresh = self.fresh.front().map(|(since, _)| since + self.options.handshake_timeout_ms);
-        [touch, fresh, self.large.deadline(), self.throttler.deadline()].into_iter().flatten().min()
+        earliest([touch, fresh, self.large.deadline(), self.throttler.deadline()])
     }
 
     /// Moves a connection's output into `to`.

@@ -18,7 +18,7 @@ pub use id::{ConnId, Cxid, Origin, ServerId, SessionId, ShardId, Term};
 pub use op::Op;
 pub use stat::{Stat, StatPersisted};
 pub use tally::{Namespaces, Tally};
-pub use time::Now;
+pub use time::{Now, earliest};
 pub use zxid::{Epoch, Zxid};
 
 /// The tracing target of every log line that a client can cause. The log writes only a few lines of each kind and

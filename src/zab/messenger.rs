@@ -7,7 +7,7 @@ use super::election::{self, Candidate, Election, Electorate, Timing};
 use super::links::{self, ElectionWant, Links};
 use super::notification::Notification;
 use super::vote::Held;
-use crate::types::{ConnId, Epoch, ServerId};
+use crate::types::{ConnId, Epoch, ServerId, earliest};
 
 /// What the messenger wants done.
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -150,7 +150,7 @@ impl Messenger {
 
     /// When [`Messenger::tick`] must be called, in milliseconds of the monotonic clock.
     pub fn deadline_ms(&self) -> Option<i64> {
-        [self.election.deadline_ms(), self.links.deadline_ms()].into_iter().flatten().min()
+        earliest([self.election.deadline_ms(), self.links.deadline_ms()])
     }
 
     /// Checks the invariants of both.
