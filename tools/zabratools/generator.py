@@ -9,24 +9,50 @@ from zabratools import machine
 from zabratools.server import Trouble, own_child
 
 
-def generator(command, what, limit):
-    """Runs a load generator; its JSON. Exit code 3 (an open loop's rate was not held) is a result too."""
-    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=own_child)
+class Generator:
+    """A load generator that is running; `what` names it in errors."""
+
+    def __init__(self, command, what):
+        self.what = what
+        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        preexec_fn=own_child)
+
+    def result(self, limit):
+        """Its JSON, waited for so many seconds. Exit code 3 (an open loop's rate was not held) is a result too."""
+        try:
+            out, err = self.process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise Trouble(f"{self.what}: no end after {limit:.0f} s") from None
+        status = self.process.returncode
+        if status not in (0, 3):
+            raise Trouble(f"{self.what}: {err.strip() or out.strip() or f'exit status {status}'}")
+        try:
+            return json.loads(out)
+        except json.JSONDecodeError as e:
+            raise Trouble(f"{self.what}: its output is no JSON: {e}") from None
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def generators(commands, limit):
+    """Runs several load generators at the same time; their results. `commands`: (command, what). When one fails the others are ended."""
+    running = []
     try:
-        out, err = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise Trouble(f"{what}: no end after {limit:.0f} s") from None
+        for command, what in commands:
+            running.append(Generator(command, what))
+        end = time.monotonic() + limit
+        return [one.result(max(end - time.monotonic(), 0.1)) for one in running]
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-    if process.returncode not in (0, 3):
-        raise Trouble(f"{what}: {err.strip() or out.strip() or f'exit status {process.returncode}'}")
-    try:
-        return json.loads(out)
-    except json.JSONDecodeError as e:
-        raise Trouble(f"{what}: its output is no JSON: {e}") from None
+        for one in running:
+            one.end()
+
+
+def generator(command, what, limit):
+    """Runs one load generator; its result."""
+    return generators([(command, what)], limit)[0]
 
 
 # Longest time to wait for the work that a load has left behind.

@@ -1,4 +1,5 @@
 """Apache ZooKeeper, etcd and Zabra beside one another on this machine: measures all three, writes one HTML report and its JSON.
+With --members 3 each of them is an ensemble of three.
 
 Needs a JDK with Maven (ZooKeeper), Go (etcd), cargo (Zabra), Linux 6.1 or newer. What it installs goes to tools/compare/.work,
 data to target/compare-data, the report to --out. Ports 24100 to 24190 of 127.0.0.1.
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from zabratools import machine
 from zabratools.compare import figures, loads, measure, page, servers
+from zabratools.ensemble import MOST_MEMBERS, PORTS
 from zabratools.server import REPO, Trouble, raise_open_files, raise_priority
 
 
@@ -46,12 +48,15 @@ def positive(kind):
 
 def arguments():
     parser = argparse.ArgumentParser(prog="tools/compare/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", type=positive(int), default=1, help=f"servers of each kind, as one ensemble (1: standalone; at most {MOST_MEMBERS})")
+    parser.add_argument("--kills", type=int, default=0, metavar="N",
+                        help="end each ensemble's leader with SIGKILL so many times, until the first acknowledged write (0)")
     parser.add_argument("--rounds", type=positive(int), default=5, help="times that every load is run on every server (5)")
     parser.add_argument("--seconds", type=positive(float), default=5, help="measured seconds of a run (5)")
     parser.add_argument("--warm-up", type=positive(float), default=1, help="seconds of each run before that (1)")
     parser.add_argument("--bracket-seconds", type=positive(float), default=1, help="seconds of each bare echo and bare disk sync (1)")
-    parser.add_argument("--only", action="append", default=[], metavar="LOAD", choices=loads.names(),
-                        help="only this load; may be repeated: " + ", ".join(loads.names()))
+    parser.add_argument("--only", action="append", default=[], metavar="LOAD",
+                        help=f"only this load; may be repeated: {', '.join(loads.names())}; of ensembles: {', '.join(loads.names(3))}")
     parser.add_argument("--servers", default="zookeeper,etcd,zabra", help="which to run (zookeeper,etcd,zabra)")
     parser.add_argument("--get-rates", type=rates, default=loads.GET_RATES, metavar="RATES", help="of sweep get, per second, with commas")
     parser.add_argument("--set-rates", type=rates, default=loads.SET_RATES, metavar="RATES", help="of sweep set")
@@ -68,6 +73,13 @@ def arguments():
     args.servers = args.servers.split(",")
     if not args.servers or not set(args.servers) <= set(loads.ALL):
         parser.error("--servers: some of zookeeper,etcd,zabra")
+    if args.members > MOST_MEMBERS:
+        parser.error(f"--members: 1 to {MOST_MEMBERS}")
+    if args.kills < 0 or (args.kills and args.members < 3):
+        parser.error("--kills: 0 or more, and only with three members or more: with fewer the others have no quorum")
+    for load in args.only:
+        if load not in loads.names(args.members):
+            parser.error(f"--only: with --members {args.members} the loads are {', '.join(loads.names(args.members))}, not '{load}'")
     return args
 
 
@@ -111,18 +123,13 @@ def programs(args):
 
 
 def start(args, found, work, running):
-    """Starts the servers into `running`, one after the other."""
-    port = args.port_base
+    """Starts the servers into `running`, one kind after the other."""
     for name in args.servers:
-        if name == "zookeeper":
-            running[name] = servers.start_zookeeper(name, work, port, jars=found["jars"])
-        elif name == "zabra":
-            running[name] = servers.start_zookeeper(name, work, port + 20, binary=found["zabra"])
-        else:
-            running[name] = servers.start_etcd(work, port + 10, found["etcd"])
+        first = args.port_base + PORTS * loads.ALL.index(name)
+        running[name] = servers.ensemble(name, found, work, first, args.members).start()
 
 
-def about(args, found, work):
+def about(args, found, running):
     """What the report says of each server."""
     shared = ["zoo.cfg differs from the defaults in: no limit of 60 connections per address, no admin server, all four-letter words, purge on",
               "forceSync is on, as it is by default"]
@@ -135,7 +142,7 @@ def about(args, found, work):
                      "built from its published Go module by tools/compare/etcd with this machine's Go"]
             said[name] = {"version": version, "notes": notes, "config": ""}
             continue
-        config = (work / f"{name}.cfg").read_text()
+        config = running[name].members[0].config.read_text()
         if name == "zookeeper":
             jar = next(found["jars"].glob("zookeeper-3.*.jar")).name
             version = re.sub(r"^zookeeper-|\.jar$", "", jar)
@@ -147,18 +154,22 @@ def about(args, found, work):
                       else "release build of this checkout")
             notes = [*shared, f"{origin}; SHA-256 {digest}", "no other options"]
         said[name] = {"version": version, "notes": notes, "config": config}
+    for name, ensemble in running.items():
+        said[name]["command"] = [str(c).replace(f"{REPO}/", "") for c in ensemble.members[0].command]
     return said
 
 
 def document(args, chosen, work):
-    options = {k: getattr(args, k) for k in ("rounds", "seconds", "warm_up", "bracket_seconds", "only", "seed")}
+    options = {k: getattr(args, k) for k in ("rounds", "seconds", "warm_up", "bracket_seconds", "only", "seed", "kills")}
     options["nice"] = os.getpriority(os.PRIO_PROCESS, 0)
     described = []
     for load in chosen:
-        commands = {s: load.command(s) for s in args.servers if s in load.servers and s != "zookeeper"}
+        part = load.shares(args.members)[0]
+        commands = {s: part.command(s) for s in args.servers if s in load.servers and s != "zookeeper"}
         described.append({**load.as_json(), "commands": commands})
-    return {"version": 1, "began": now(), "command": ["tools/compare/run", *sys.argv[1:]], "options": options,
-            "machine": machine.describe(work), "commit": machine.commit(REPO), "servers": {}, "loads": described, "runs": [], "brackets": [], "failures": []}
+    return {"version": 2, "members": args.members, "began": now(), "command": ["tools/compare/run", *sys.argv[1:]], "options": options,
+            "machine": machine.describe(work), "commit": machine.commit(REPO), "servers": {}, "loads": described, "runs": [], "brackets": [], "failures": [],
+            "kills": {}}
 
 
 def now():
@@ -169,11 +180,12 @@ def estimate(args, chosen):
     bracket = 2 * (args.bracket_seconds * 1.25 + 0.3)
     one = args.seconds + args.warm_up + bracket + 0.7
     each = sum(len(set(l.servers) & set(args.servers)) * one + bracket for l in chosen)
-    return args.rounds * each / 60
+    kill = 6 * args.kills * len(args.servers)
+    return (args.rounds * each + kill) / 60
 
 
 def compare(args, out):
-    chosen = [l for l in loads.chosen(args.only, args.get_rates, args.set_rates) if set(l.servers) & set(args.servers)]
+    chosen = [l for l in loads.chosen(args.only, args.get_rates, args.set_rates, args.members) if set(l.servers) & set(args.servers)]
     if not chosen:
         raise Trouble("--only names no load that one of --servers can run")
     found = programs(args)
@@ -182,23 +194,22 @@ def compare(args, out):
     # A folder of our own in it, because other files there must not be removed.
     work = servers.fresh(args.work.resolve() / "compare-data")
     free = shutil.disk_usage(work).free >> 30
-    if free < 4:
-        raise Trouble(f"{work}: {free} GiB free; logs and etcd's history need up to 4")
+    if free < 4 * args.members:
+        raise Trouble(f"{work}: {free} GiB free; logs and etcd's history need up to {4 * args.members}")
     doc = document(args, chosen, work)
     running = {}
     json_file = out.with_suffix(".json")
     try:
         start(args, found, work, running)
-        doc["servers"] = about(args, found, work)
-        for name, server in running.items():
-            doc["servers"][name]["command"] = [str(c).replace(f"{REPO}/", "") for c in server.command]
+        doc["servers"] = about(args, found, running)
         m = measure.Measurement(args, running, found, work)
-        doc["runs"], doc["brackets"], doc["failures"] = m.runs, m.brackets, m.failures
+        doc["runs"], doc["brackets"], doc["failures"], doc["kills"] = m.runs, m.brackets, m.failures, m.kills
         say(f"about {estimate(args, chosen):.0f} minutes (less when rates are not held)")
         m.warm(chosen)
         for n in range(args.rounds):
             m.round(chosen, n)
             write(json_file, json.dumps(doc))
+        m.kill_leaders(args.kills)
     except (Trouble, KeyboardInterrupt) as e:
         doc["failed"] = str(e) or "it was interrupted"
         raise

@@ -10,6 +10,8 @@ OTHERS_CPUS = 0.25
 STEAL_PERCENT = 2.0
 # From this CPU usage on the generator counts as the limit: zabra-load has one thread.
 GENERATOR_CPUS = 0.95
+# An ensemble's generators have to measure together for this share of their time.
+TOGETHER = 0.9
 # From this share of all CPUs, used by generator and server together, the machine counts as the limit.
 FULL = 0.85
 
@@ -83,6 +85,9 @@ def marks(doc, run):
         found.append(f"others used {environment['others_cpus']:.2f} CPUs")
     if environment["steal_percent"] > STEAL_PERCENT:
         found.append(f"steal {environment['steal_percent']:.1f} %")
+    together = run["result"].get("together", 1.0)
+    if together < TOGETHER:
+        found.append(f"generators measured together for {100 * together:.0f} % only")
     return found
 
 
@@ -90,7 +95,8 @@ def limits(doc, run):
     """Whether the generator or the machine, not the server, was the limit."""
     r, cpus = run["result"], doc["machine"]["CPUs usable"]
     found = []
-    if run["server"] != "etcd" and r["generator_cpus"] > GENERATOR_CPUS:
+    # Of an ensemble's generators the one with most to do.
+    if run["server"] != "etcd" and r.get("busiest_generator_cpus", r["generator_cpus"]) > GENERATOR_CPUS:
         found.append("generator used a whole CPU")
     used = r["generator_cpus"] + r["server_cpu"]["cpus"]
     if used > FULL * cpus:
@@ -109,10 +115,12 @@ def bounds(doc, load, server):
         return None
     syncs = load["writes"] and load["load"] != "mixed"
     rate = [r["result"]["ops_per_second"] / mean(r, echo_rate) for r in runs]
-    cpu = [r["result"]["server_cpu"]["us_per_op"] / mean(r, lambda b: b["echo"]["server_cpu"]["us_per_op"]) for r in runs]
+    # The kernel counts CPU time in ticks: a very short bracket may have none.
+    echoes = [mean(r, lambda b: b["echo"]["server_cpu"]["us_per_op"]) for r in runs]
+    cpu = [r["result"]["server_cpu"]["us_per_op"] / echo for r, echo in zip(runs, echoes) if echo]
     floor = [mean(r, lambda b: b["echo"]["latency_us"]["p50"]) + (mean(r, sync_p50) if syncs else 0) for r in runs]
     p50 = [r["result"]["latency_us"]["p50"] / f for r, f in zip(runs, floor)]
-    return {"throughput": statistics.median(rate), "cpu": statistics.median(cpu), "p50": statistics.median(p50),
+    return {"throughput": statistics.median(rate), "cpu": statistics.median(cpu) if cpu else None, "p50": statistics.median(p50),
             "floor_us": statistics.median(floor)}
 
 
@@ -142,12 +150,17 @@ def sweep(doc, name, server):
     return points
 
 
+def members(doc):
+    """Servers of each kind; version 1 knew standalone servers only."""
+    return doc.get("members", 1)
+
+
 def problems(doc):
     """Why a document cannot be rendered; empty if it can."""
     missing = [k for k in ("version", "machine", "servers", "loads", "runs", "brackets", "options", "commit") if k not in doc]
     if missing:
         return [f"not a result of tools/compare: no {', '.join(missing)}"]
-    if doc["version"] != 1:
+    if doc["version"] not in (1, 2):
         return [f"version {doc['version']} of the results is unknown"]
     for run in doc["runs"]:
         if not (0 <= run["before"] < len(doc["brackets"]) and 0 <= run["after"] < len(doc["brackets"])):

@@ -1,10 +1,11 @@
 """Which loads are run, with which arguments for zabra-load and etcd-load."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 ALL = ("zookeeper", "etcd", "zabra")
-# Connections of an open loop.
+# Connections of an open loop; over an ensemble a number that three members share evenly.
 SWEEP_CONNECTIONS = 64
+ENSEMBLE_SWEEP_CONNECTIONS = 63
 
 
 @dataclass
@@ -31,6 +32,12 @@ class Load:
         if self.load == "fanout":
             how = []
         return [self.load, "--connections", str(self.connections), *how, *self.arguments, *self.extra.get(server, [])]
+
+    def shares(self, members):
+        """What each of so many members' generators does of it: connections as even as possible, an open loop's rate in their proportion.
+        With fewer connections than members there are fewer shares."""
+        counts = [self.connections // members + (n < self.connections % members) for n in range(members)]
+        return [replace(self, connections=c, rate=self.rate * c / self.connections if self.rate else None) for c in counts if c]
 
     def echo(self):
         """Arguments for the bare echo with the same frames, connections and depth; an open loop's is closed, 64 x 1."""
@@ -73,27 +80,46 @@ def closed():
     ]
 
 
+def ensembles():
+    """Closed loops over ensembles, in the order they are run. Connections are those of all members together."""
+    return [
+        Load("get 63x1", "get", "63 connections, each with one getData in flight", connections=63),
+        Load("set 63x1", "set", "63 connections, each with one setData in flight", connections=63, writes=True),
+        Load("set 15x64", "set", "15 connections, each with 64 setData in flight", connections=15, depth=64, writes=True),
+        Load("create 63x8", "create", "63 connections, each with 8 creates of new znodes in flight", connections=63, depth=8, writes=True),
+        Load("set 1x1", "set", "one connection with one setData in flight, to a member that does not lead", connections=1, writes=True),
+        Load("mixed 63x4", "mixed", "63 connections x 4 in flight, 90 % getData, 10 % setData", ["--reads", "90"], connections=63, depth=4,
+             writes=True),
+        Load("get 63x1, linearizable", "get", "etcd's default reads, which see every write acknowledged before; ZooKeeper's "
+             "getData corresponds to the serializable reads of get 63x1", connections=63, servers=("etcd",),
+             extra={"etcd": ["--linearizable"]}),
+    ]
+
+
 GET_RATES = (5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 120_000, 160_000, 200_000)
 SET_RATES = (1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 45_000, 60_000, 80_000)
 
 
-def sweeps(get_rates=GET_RATES, set_rates=SET_RATES):
+def sweeps(get_rates=GET_RATES, set_rates=SET_RATES, connections=SWEEP_CONNECTIONS):
     """Open loops at rising rates; a server that did not hold one is not asked for the next."""
     def one(load, rate):
-        what = f"{load}, {rate:,} per second offered over {SWEEP_CONNECTIONS} connections, latency from the planned send"
-        return Load(f"{load} at {rate:,}/s", load, what, connections=SWEEP_CONNECTIONS, rate=rate, writes=load == "set",
+        what = f"{load}, {rate:,} per second offered over {connections} connections, latency from the planned send"
+        return Load(f"{load} at {rate:,}/s", load, what, connections=connections, rate=rate, writes=load == "set",
                     sweep=load)
     return [one("get", r) for r in get_rates] + [one("set", r) for r in set_rates]
 
 
-def names():
+def names(members=1):
     """The names that --only accepts."""
-    return [load.name for load in closed()] + ["sweep get", "sweep set"]
+    return [load.name for load in (closed() if members == 1 else ensembles())] + ["sweep get", "sweep set"]
 
 
-def chosen(only, get_rates=GET_RATES, set_rates=SET_RATES):
+def chosen(only, get_rates=GET_RATES, set_rates=SET_RATES, members=1):
     """The loads that `only` names; all of them when it is empty."""
-    everything = closed() + sweeps(get_rates, set_rates)
+    if members == 1:
+        everything = closed() + sweeps(get_rates, set_rates)
+    else:
+        everything = ensembles() + sweeps(get_rates, set_rates, ENSEMBLE_SWEEP_CONNECTIONS)
     if not only:
         return everything
     return [l for l in everything if l.name in only or (l.sweep and f"sweep {l.sweep}" in only)]

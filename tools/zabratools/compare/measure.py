@@ -14,8 +14,9 @@ class Measurement:
     """One whole comparison: what was run, in order, and what came out."""
 
     def __init__(self, options, servers, programs, disk_folder):
+        """`servers`: an `Ensemble` by name."""
         self.options, self.servers, self.programs, self.disk_folder = options, servers, programs, disk_folder
-        self.runs, self.brackets, self.failures, self.too_fast = [], [], [], {}
+        self.runs, self.brackets, self.failures, self.kills, self.too_fast = [], [], [], {}, {}
 
     def say(self, text):
         print(text, file=sys.stderr, flush=True)
@@ -35,20 +36,22 @@ class Measurement:
         self.brackets.append({"load": load.name, "round": n, "echo": echo, "disk": disk})
         return len(self.brackets) - 1
 
-    def command(self, load, name, seconds, warm_up):
-        server = self.servers[name]
-        program = self.programs["etcd-load" if name == "etcd" else "zabra-load"]
-        command = [program, *load.command(name), "--server", f"127.0.0.1:{server.port}", "--server-pid", server.pid,
-                   *self.timing(seconds, warm_up), "--seed", self.options.seed]
-        return [str(c) for c in (command if name == "etcd" else [*command, "--json", "--quiet"])]
+    def pids(self):
+        return [pid for server in self.servers.values() for pid in server.pids]
+
+    def rest(self):
+        """Waits until the servers have nothing to do; the seconds that took."""
+        return settle(self.pids())
 
     def run(self, load, name, seconds, warm_up):
         """One run; its JSON and how busy the machine was."""
         self.servers[name].check()
-        rested = settle([s.pid for s in self.servers.values()])
-        watch = machine.Watch([s.pid for s in self.servers.values()])
+        rested = self.rest()
+        watch = machine.Watch(self.pids())
+        own = [] if name == "etcd" else ["--json", "--quiet"]
+        program = self.programs["etcd-load" if name == "etcd" else "zabra-load"]
         try:
-            result = generator(self.command(load, name, seconds, warm_up), f"{load.name} on {name}", 120 + 3 * (seconds + warm_up))
+            result = self.servers[name].run(load, program, seconds, warm_up, ["--seed", self.options.seed, *own])
         finally:
             # If a server has ended, that is the better explanation.
             self.servers[name].check()
@@ -68,7 +71,9 @@ class Measurement:
 
     def names_for(self, load, n):
         """The servers of a load in this round's order: each goes first in turn."""
-        names = [s for s in self.servers if s in load.servers]
+        return self.turned([s for s in self.servers if s in load.servers], n)
+
+    def turned(self, names, n):
         turn = n % len(names) if names else 0
         return names[turn:] + names[:turn]
 
@@ -103,6 +108,15 @@ class Measurement:
                 if load.sweep and not result["held"]:
                     self.too_fast.setdefault(name, set()).add(load.sweep)
                 self.tell(load, name, n, result, busy)
+
+    def kill_leaders(self, times):
+        """Ends every ensemble's leader so many times; {server: seconds to the first acknowledged write}."""
+        for n in range(times):
+            for name in self.turned(list(self.servers), n):
+                self.rest()
+                took = self.servers[name].fail_over()
+                self.kills.setdefault(name, []).append(took)
+                self.say(f"kill {n + 1}   {name:<9} {took:.2f} s from the leader's end to the first acknowledged write")
 
     def tell(self, load, name, n, r, busy):
         latency, bracket = r["latency_us"], self.brackets[-1]

@@ -1,10 +1,12 @@
 """The report: one self-contained HTML file."""
 
 import shlex
+import statistics
 from html import escape
 
 from zabratools.compare import figures, plot
 from zabratools.compare.plot import COLOURS
+from zabratools.ensemble import WRITE_EVERY_S
 
 NAMES = {"zookeeper": "Apache ZooKeeper", "etcd": "etcd", "zabra": "Zabra"}
 BASE = "zookeeper"
@@ -34,7 +36,7 @@ NOT_COMPARABLE = [
     "transactions with conditions. ZooKeeper's are a tree with parents, sessions, ephemerals, ACLs and one-shot watches. A put is "
     "not a setData; it is what an etcd user would call instead.",
     "etcd's reads are linearizable unless asked otherwise. ZooKeeper's getData, and so Zabra's, answers from the server's own state. "
-    "The get and mixed loads therefore use etcd's serializable reads; “get 64x1, linearizable” shows what etcd's default costs here, with one server.",
+    "The get and mixed loads therefore use etcd's serializable reads; “{linearizable}” shows what etcd's default costs here{with_one}.",
     "etcd is asked through its own Go client over gRPC (HTTP/2, protobuf), by a generator of its own that takes several CPUs where "
     "zabra-load takes one. On a small machine that leaves etcd less: see the CPU that the generator used, and CPU per operation, "
     "which does not depend on it. Latency of etcd includes its client's, that of the others includes zabra-load's (a few µs).",
@@ -44,9 +46,41 @@ NOT_COMPARABLE = [
     "Memory is what the process had at the end of a run, after all runs before it: a JVM keeps the heap it once took (-Xmx1000m, the "
     "default of zkServer.sh). Resident memory counts mapped files too, which the kernel can take back: etcd maps its database, Zabra its log. "
     "Anonymous memory does not count them.",
-    "One server each, all on one machine with the generators, over loopback: no network, no replication. In a closed loop throughput and "
-    "latency are one number (rate = connections × depth / latency); the open loops offer all servers the same.",
 ]
+CLOSED_OR_OPEN = ("In a closed loop throughput and latency are one number (rate = connections × depth / latency); the open loops offer all "
+                  "servers the same.")
+ALONE = ["One server each, all on one machine with the generators, over loopback: no network, no replication. " + CLOSED_OR_OPEN]
+TOGETHER = [
+    "{Three} members each, all on one machine with {three} generators, over loopback: the members share its CPUs and its disk, which servers of a "
+    "real ensemble do not, and no message takes the time of a network. So throughput of writes is far from that of {three} machines, and CPU "
+    "per operation, over all members, is the figure that says most. " + CLOSED_OR_OPEN,
+    "A follower of ZooKeeper or Zabra answers reads itself and sends writes on to the leader, as etcd's does; etcd's linearizable reads ask the "
+    "leader as well. Connections are spread evenly over the members, whoever leads; “set 1x1” asks a member that does not lead.",
+    "Every member has a generator of its own with 1,000 keys of its own; they are started together, and their throughputs are added up. Their measured "
+    "times differ by what setting up took: a run is marked when they measured together for less than {together} %. Percentiles are those of all "
+    "latencies together: the generators' histograms are added up. CPU and memory are sums over all members, also those that nobody asked.",
+    "The bare echo is one process with one generator, whatever the number of members, and the bare sync is one sync: a write of an ensemble "
+    "waits for the syncs of a quorum, and for a round trip between members. Its floor is higher than the one named here.",
+    "The time after a leader's end is the ensemble's alone: on every other member a write of its own is begun every {every} ms until one is acknowledged; a real "
+    "client also needs its time to find another member. For ZooKeeper and Zabra each begins with a new session, for etcd with a request to its "
+    "JSON gateway. It depends on the defaults of each (ZooKeeper's: the leader's closed connections; etcd's: an election timeout of 1 s).",
+]
+WORDS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def members_word(doc):
+    n = figures.members(doc)
+    return WORDS[n] if n < len(WORDS) else str(n)
+
+
+def not_comparable(doc):
+    """What cannot be compared, as texts."""
+    word, alone = members_word(doc), figures.members(doc) == 1
+    linearizable = next((l["name"] for l in doc["loads"] if l["name"].endswith("linearizable")), f"get {64 if alone else 63}x1, linearizable")
+    every = f"{1000 * WRITE_EVERY_S:g}"
+    return [text.format(Three=word.capitalize(), three=word, linearizable=linearizable, together=f"{100 * figures.TOGETHER:g}", every=every,
+                        with_one=", with one server" if alone else "")
+            for text in NOT_COMPARABLE + (ALONE if alone else TOGETHER)]
 
 
 def name(server):
@@ -136,7 +170,8 @@ def bound_rows(doc):
             found = figures.bounds(doc, load, server)
             if found is None:
                 continue
-            cells = [f"<b>{escape(load['name'])}</b>" if first else "", escape(name(server)), f"{found['throughput']:.2f}", f"{found['cpu']:.1f}",
+            cells = [f"<b>{escape(load['name'])}</b>" if first else "", escape(name(server)), f"{found['throughput']:.2f}",
+                     f"{found['cpu']:.1f}" if found["cpu"] is not None else "–",
                      f"{found['p50']:.2f}", f"{found['floor_us']:,.0f}",
                      f"{figures.bracket_median(doc, load['name'], figures.echo_rate):,.0f}" if first else "",
                      f"{figures.bracket_median(doc, load['name'], figures.sync_p50):,.0f}" if first else ""]
@@ -208,6 +243,33 @@ def sweep_table(doc):
     return table(heads, rows, "Medians over the rounds that asked for the rate. –: not asked, because a lower rate was not held, or failed. etcd refuses requests when too many wait (“too many requests”): such a rate was not held.") if rows else ""
 
 
+def members_table(doc):
+    """What each member did: medians over the rounds, of an ensemble's closed loops."""
+    heads = [("load", True), ("server", True), ("leader: operations/s", False), ("CPUs", False), ("MiB resident", False),
+             ("each follower: operations/s", False), ("CPUs", False), ("MiB resident", False)]
+    rows = []
+    for load in closed_loads(doc):
+        first = True
+        for server in present(doc):
+            cells = [f"<b>{escape(load['name'])}</b>" if first else "", escape(name(server))]
+            for role in ("leader", "follower"):
+                found = [m for r in figures.runs_of(doc, load["name"], server) for m in r["result"]["members"] if m["role"] == role]
+                for pick in (lambda m: m["ops_per_second"], lambda m: m["cpus"], lambda m: m["memory_bytes"]["rss"] / 2**20):
+                    cells.append(value("", statistics.median(map(pick, found))) if found else "–")
+            if any(cell != "–" for cell in cells[2:]):
+                rows.append(("first" if first else "", cells))
+                first = False
+    return table(heads, rows, "Medians over the rounds, and over the followers.")
+
+
+def kills_table(doc):
+    heads = [("leader killed", True), ("runs", False), ("least s", False), ("median s", False), ("most s", False)]
+    rows = [("", [escape(name(server)), str(len(took)), f"{min(took):.2f}", f"{statistics.median(took):.2f}", f"{max(took):.2f}"])
+            for server, took in doc.get("kills", {}).items() if took]
+    return table(heads, rows, "From kill -9 of the leader to the first write that another member acknowledges, without other load. "
+                 "The member that was killed is back before the next time.") if rows else ""
+
+
 def run_rows(doc):
     heads = [("load", True), ("round", False), ("server", True), ("operations/s", False), ("CPU µs/op", False), ("p50 µs", False), ("p99 µs", False),
              ("p99.9 µs", False), ("max µs", False), ("RSS MiB", False), ("server CPUs", False), ("generator CPUs", False),
@@ -241,7 +303,7 @@ def how(doc):
     options, commit = doc["options"], doc["commit"]
     changed = " with uncommitted changes" if commit["changed"] else ""
     measured = [("began", doc["began"]), ("ended", doc.get("ended", "–")), ("command", shlex.join(doc["command"])),
-                ("rounds", options["rounds"]), ("seconds of a run", f"{options['seconds']:g} measured after {options['warm_up']:g} of warm-up"),
+                *([("members", doc["members"])] if "members" in doc else []), ("rounds", options["rounds"]), ("seconds of a run", f"{options['seconds']:g} measured after {options['warm_up']:g} of warm-up"),
                 ("seconds of a bracket", f"{options['bracket_seconds']:g} each for echo and disk"),
                 ("seed", options["seed"]), ("priority", f"nice {options['nice']}" if options["nice"] else "normal"),
                 ("this checkout", f"commit {commit['id']}{changed} ({commit['date']}: {commit['subject']})"),
@@ -249,7 +311,8 @@ def how(doc):
     out = "<h3>Machine</h3>" + definitions(machine) + "<h3>Run</h3>" + definitions(measured)
     for s in present(doc):
         server = doc["servers"][s]
-        out += f"<h3>{escape(name(s))} {escape(server['version'])}</h3><pre>{escape(shlex.join(server['command']))}</pre>"
+        which = "" if figures.members(doc) == 1 else " (the first member)"
+        out += f"<h3>{escape(name(s))} {escape(server['version'])}{which}</h3><pre>{escape(shlex.join(server['command']))}</pre>"
         if server.get("config"):
             out += f"<pre>{escape(server['config'])}</pre>"
         out += "<ul>" + "".join(f"<li>{escape(n)}</li>" for n in server["notes"]) + "</ul>"
@@ -295,13 +358,16 @@ def warnings(doc):
 def render(doc):
     """The whole page."""
     servers = ", ".join(f"{name(s)} {doc['servers'][s]['version']}" for s in present(doc))
-    sweep_part = sweeps(doc)
+    sweep_part, kills, alone = sweeps(doc), kills_table(doc), figures.members(doc) == 1
+    of_ensembles = "" if alone else f"<h2>Leader and followers</h2>\n{members_table(doc)}\n"
+    of_ensembles += f"<h2>After the end of the leader</h2>\n{kills}\n" if kills else ""
+    standing = "standalone servers" if alone else f"{members_word(doc)} members each"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Zabra beside Apache ZooKeeper and etcd</title><style>{STYLE}</style></head><body>
 <h1>Zabra beside Apache ZooKeeper and etcd</h1>
 <p class="sub">{escape(servers)} · {escape(doc["began"])} · {escape(str(doc["machine"]["CPU"]))}, {doc["machine"]["CPUs usable"]} CPUs ·
-standalone servers, every write synced to disk before it is acknowledged, 100-byte values, all on one machine</p>
+{standing}, every write synced to disk before it is acknowledged, 100-byte values, all on one machine</p>
 {warnings(doc)}
 <h2>Overview</h2>
 {overview(doc)}
@@ -312,19 +378,19 @@ standalone servers, every write synced to disk before it is acknowledged, 100-by
 {curves(doc)}
 {'<h2>Throughput against latency</h2><p class="note">Open loop: requests are sent at a fixed rate whatever the server does, and latency counts from the planned '
  'send. Drawn through: p50; dashed: p99; hollow: the rate was not held.</p>' + sweep_part + sweep_table(doc) if sweep_part else ''}
-<h2>Against the machine's own bounds</h2>
+{of_ensembles}<h2>Against the machine's own bounds</h2>
 <p>Before and after every run the same generator drives a bare io_uring server (one thread, multishot accept and receive, provided buffers, one send per
 connection and turn; it knows no znodes) with frames of the load's sizes, connections and depth (fan-out and open loops: 64 × 1); and records of the size that one write logs are appended
 to a mapped, fallocated file, each synced with fdatasync before the next. What a server costs above these is its own doing, and when these move, the
 machine did.</p>
 {bound_rows(doc)}
 <h2>What is not comparable</h2>
-<ul>{"".join(f"<li>{escape(n)}</li>" for n in NOT_COMPARABLE)}</ul>
+<ul>{"".join(f"<li>{escape(n)}</li>" for n in not_comparable(doc))}</ul>
 <h2>How it was measured</h2>
 <p>All servers run at the same time, and only one load at a time: every round runs each load on every server, one after the other, the first one
 alternating. Before the first round each closed loop is run once on each server and thrown away.
 Before each run the disk is synced and all servers have come to rest, 10 s at most. Every reply is checked. CPU is user and system time of the
-server's process; CPUs of others are all that no process of this comparison used. Percentiles come from HdrHistograms of three digits.</p>
+server's process{"" if alone else "es, all members together"}; CPUs of others are all that no process of this comparison used. Percentiles come from HdrHistograms of three digits.</p>
 {how(doc)}
 <h2>Every run</h2>
 {run_rows(doc)}

@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 
-from zabratools.server import JARS, REPO, Server, Trouble, ZooKeeper, answer, has_jars, zabra_command, zookeeper_command
+from zabratools.ensemble import etcds, zookeepers
+from zabratools.server import JARS, REPO, Trouble, ZooKeeper, has_jars, zabra_command, zookeeper_command
 
 COMPARE = REPO / "tools/compare"
 INSTALLED = COMPARE / ".work"
@@ -59,19 +60,6 @@ def zabra_programs(say):
 
 # --- servers ---
 
-def etcd_command(binary, data, port):
-    """Default settings except: addresses; gRPC on a port of its own, as etcd recommends; room for the history of long runs."""
-    client, peer, http = (f"http://127.0.0.1:{p}" for p in (port, port + 1, port + 2))
-    return [str(binary), "--name", "compare", "--data-dir", str(data), "--listen-client-urls", client,
-            "--advertise-client-urls", client, "--listen-client-http-urls", http, "--listen-peer-urls", peer,
-            "--initial-advertise-peer-urls", peer, "--initial-cluster", f"compare={peer}",
-            "--quota-backend-bytes", str(8 << 30), "--log-level", "warn"]
-
-
-def etcd_serves(port):
-    return b'"health":"true"' in answer(port + 2, b"GET /health HTTP/1.0\r\n\r\n", 5)
-
-
 def fresh(folder):
     """An empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -79,13 +67,18 @@ def fresh(folder):
     return folder
 
 
+def ensemble(name, found, work, first, members):
+    """So many members of a kind, not started; `found`: the programs by name. They take `PORTS` ports from `first` on."""
+    if name == "etcd":
+        return etcds(name, work, first, members, found["etcd"])
+    command = {"zookeeper": lambda config: zookeeper_command(found["jars"], config),
+               "zabra": lambda config: zabra_command(found["zabra"], config)}[name]
+    return zookeepers(name, work, first, members, command)
+
+
 def start_zookeeper(name, work, port, jars=None, binary=None):
-    """Apache ZooKeeper (from `jars`) or Zabra (`binary`) with the same zoo.cfg."""
+    """Apache ZooKeeper (from `jars`) or Zabra (`binary`), one server alone."""
     def command(config):
         return zabra_command(binary, config) if binary else zookeeper_command(jars, config)
 
     return ZooKeeper(name, work, port, command, cwd=work).start()
-
-
-def start_etcd(work, port, binary):
-    return Server("etcd", etcd_command(binary, work / "etcd", port), port, work / "etcd.log", etcd_serves, work).start()

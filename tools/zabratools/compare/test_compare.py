@@ -64,6 +64,13 @@ class Arithmetic(unittest.TestCase):
         # A write waits for a sync too.
         self.assertEqual(figures.bounds(doc, load["set 1x1"], "zookeeper")["floor_us"], 250)
 
+    def test_a_bracket_too_short_to_count_its_cpu_has_no_ratio(self):
+        doc = document()
+        for bracket in doc["brackets"]:
+            bracket["echo"]["server_cpu"]["us_per_op"] = 0.0
+        self.assertIsNone(figures.bounds(doc, doc["loads"][0], "zabra")["cpu"])
+        self.assertIn("<td class=\"\">–</td>", page.render(doc))
+
     def test_a_clean_run_has_no_marks_and_each_disturbance_one(self):
         doc = document()
         run = next(r for r in doc["runs"] if r["load"] == "set 1x1")
@@ -102,7 +109,9 @@ class Arithmetic(unittest.TestCase):
         self.assertEqual([(p["offered"], p["achieved"], p["held"]) for p in points], [(1000, 750, False), (2000, 750, False)])
 
 
-class Page(unittest.TestCase):
+class StandsAlone:
+    """Beside a TestCase."""
+
     def check(self, text):
         """Balanced tags, nothing loaded from anywhere, nothing that the browser would run."""
         opened, problems = [], []
@@ -123,6 +132,8 @@ class Page(unittest.TestCase):
         self.assertNotIn("url(", text)
         self.assertNotRegex(text, r"\b(nan|inf|None)\b")
 
+
+class Page(StandsAlone, unittest.TestCase):
     def test_the_page_stands_alone(self):
         text = page.render(document())
         self.check(text)
@@ -156,7 +167,7 @@ class Page(unittest.TestCase):
 class Rounds(unittest.TestCase):
     def measurement(self):
         from types import SimpleNamespace as Some
-        alive = Some(check=lambda: None, pid=1, port=1)
+        alive = Some(check=lambda: None, pids=[1])
         m = measure.Measurement(Some(seconds=1, warm_up=0, bracket_seconds=1, seed=1), {s: alive for s in loads.ALL}, {}, None)
         m.say = lambda _: None
         m.tell = lambda *_: None
@@ -227,9 +238,10 @@ class Program(unittest.TestCase):
         say = [sys.executable, "-c"]
         self.assertEqual(generator([*say, "print('{\"a\": 1}')"], "x", 20), {"a": 1})
         self.assertEqual(generator([*say, "print('{}'); exit(3)"], "x", 20), {})
-        for program, words in [("exit(1)", "exit status 1"), ("print('{')", "no JSON"), ("import time; time.sleep(60)", "no end after")]:
+        for program, words, limit in [("exit(1)", "exit status 1", 60), ("print('{')", "no JSON", 60),
+                                      ("import time; time.sleep(60)", "no end after", 0.1)]:
             with self.assertRaisesRegex(Trouble, words):
-                generator([*say, program], "x", 1)
+                generator([*say, program], "x", limit)
 
     def test_a_taken_port_and_a_server_that_ends_are_said(self):
         import socket

@@ -2,10 +2,13 @@
 
 usage: tools/load/members [--members N] [--rounds N] [--seconds S] [--warm-up S] [--only NAME]... [--kills N] [--out FILE.json]
 
-Every member gets a generator of its own with its share of the connections; they run at the same time. The CPU time is that of all
-members that were asked. With --kills N, the leader of each ensemble is ended with SIGKILL N times: the time is that until the first
-write is acknowledged by one of the others, and the member that was ended is back before the next time.
-Needs Apache's jars and release builds, as tools/load/beside does. Ports from 24300 on; data in target/members unless --work says otherwise.
+The short way; tools/compare/run --members 3 adds etcd, open loops, bare bounds around every run and an HTML report, with the same code.
+Every member gets a generator of its own with its share of the connections; they run at the same time, and their latencies are put together.
+With fewer connections than members the leader is not asked. The CPU time is that of all members. With --kills N, the leader of each ensemble
+is ended with SIGKILL N times: the time is that until the first write is acknowledged by one of the others, and the member that was ended is
+back before the next time.
+Needs Apache's jars and release builds, as tools/load/beside does. Ports from 24300 to 24359; data in target/members unless --work says
+otherwise.
 """
 
 import argparse
@@ -13,125 +16,48 @@ import json
 import shutil
 import statistics
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from zabratools.compare.loads import Load
+from zabratools import ensemble
+from zabratools.compare import loads
 from zabratools.generator import settle
 from zabratools.load import servers
-from zabratools.server import REPO, Trouble, raise_open_files, word
-from zabratools.wire import Conn, ZkError
+from zabratools.machine import Watch
+from zabratools.server import REPO, Trouble, raise_open_files
 
 # Connections are those of all members together.
-LOADS = {load.name: load for load in [
-    Load("set 63x1", "set", "", connections=63),
-    Load("set 15x64", "set", "", connections=15, depth=64),
-    Load("set 1x1", "set", "", connections=1),
-    Load("get 63x1", "get", "", connections=63),
-    Load("mixed 63x4", "mixed", "", ["--reads", "90"], connections=63, depth=4),
-]}
+LOADS = {load.name: load for load in loads.ensembles() if set(load.servers) == set(loads.ALL)}
 
 
-def mode(port):
-    """What a member says it is; empty while it does not answer or serve."""
+def ensembles(args, names):
+    """An ensemble of each kind, not started."""
+    def made(number, name):
+        return ensemble.zookeepers(name, args.work, args.port + number * ensemble.PORTS, args.members, servers.command_of(args, name))
+    return {name: made(number, name) for number, name in enumerate(names)}
+
+
+def run(args, running, name, load):
+    """One load over the members of one kind, when all members are at rest."""
+    pids = [pid for each in running.values() for pid in each.pids]
+    settle(pids)
+    watch = Watch(pids)
     try:
-        lines = word(port, "srvr", 5).splitlines()
-    except OSError:
-        return ""
-    return next((line[len("Mode: "):] for line in lines if line.startswith("Mode: ")), "")
-
-
-class Member(servers.Server):
-    """One server of an ensemble."""
-
-    def __init__(self, args, kind, number, first, lines):
-        super().__init__(args, kind, first + number - 1, lines, f"{kind}-{number}")
-        self.serves = lambda port: mode(port) in ("leader", "follower")
-        self.data.mkdir(parents=True)
-        (self.data / "myid").write_text(f"{number}\n")
-
-
-class Ensemble:
-    """The members of one kind. Their quorum and election ports lie 100 and 200 above the client ports."""
-
-    def __init__(self, args, kind, first):
-        ids = range(1, args.members + 1)
-        ports = {sid: args.port + first + sid - 1 for sid in ids}
-        lines = "initLimit=10\nsyncLimit=5\n" + "".join(
-            f"server.{sid}=127.0.0.1:{port + 100}:{port + 200}\n" for sid, port in ports.items())
-        self.kind, self.members = kind, [Member(args, kind, sid, first, lines) for sid in ids]
-
-    def start(self):
-        for member in self.members:
-            member.launch()
-        for member in self.members:
-            member.wait(120)
-
-    def stop(self):
-        for member in self.members:
-            member.stop()
-
-    def leader(self):
-        for member in self.members:
-            if mode(member.port) == "leader":
-                return member
-        raise Trouble(f"{self.kind}: nobody leads")
-
-    def run(self, args, load):
-        """One load over all members at once."""
-        asked = self.members if load.connections >= len(self.members) else self.members[:1]
-
-        def one(member):
-            command = [load.load, "--connections", load.connections // len(asked), "--depth", load.depth, "--root",
-                       f"/members-{member.port}", *load.arguments]
-            return member.load(*command, seconds=args.seconds, warm_up=args.warm_up)
-
-        with ThreadPoolExecutor(len(asked)) as pool:
-            results = list(pool.map(one, asked))
-        ops = sum(r["ops"] for r in results)
-        return {
-            "ops_per_second": sum(r["ops_per_second"] for r in results),
-            "cpu_us_per_op": sum(r["server_cpu"]["us_per_op"] * r["ops"] for r in results) / ops,
-            "p50": statistics.median(r["latency_us"]["p50"] for r in results),
-            "p99": max(r["latency_us"]["p99"] for r in results),
-            "load_average": results[0]["load_average"],
-        }
-
-    def fail_over(self):
-        """Seconds from the leader's end to the first acknowledged write."""
-        leader = self.leader()
-        others = [member for member in self.members if member is not leader]
-        ended = time.monotonic()
-        leader.kill()
-        try:
-            return written(others, ended + 60) - ended
-        finally:
-            leader.start()
-
-
-def written(members, until):
-    """The moment at which one of these members has acknowledged a write, each asked in turn."""
-    while time.monotonic() < until:
-        for member in members:
-            try:
-                conn = Conn(member.port, timeout=10000, patience=2)
-                conn.set("/", b"")
-                return time.monotonic()
-            except (OSError, ZkError, EOFError):
-                time.sleep(0.01)
-    raise Trouble("no write was acknowledged in a minute")
+        r = running[name].run(LOADS[load], args.load, args.seconds, args.warm_up, ["--json", "--quiet"])
+    finally:
+        # If a member has ended, that is the better explanation.
+        running[name].check()
+    return r | {"load_average": watch.end()["load_average"]}
 
 
 def table(results):
     rows = ["| load | Apache ops/s | Zabra ops/s | ratio | Apache CPU µs/op | Zabra CPU µs/op | ratio | Apache p50 / p99 µs "
             "| Zabra p50 / p99 µs |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for load in results["apache"]:
-        def of(name, key):
-            return statistics.median(r[key] for r in results[name][load])
+        def of(name, pick):
+            return statistics.median(map(pick, results[name][load]))
 
-        rate, cpu = ({n: of(n, key) for n in results} for key in ("ops_per_second", "cpu_us_per_op"))
-        late = {n: f"{of(n, 'p50'):,.0f} / {of(n, 'p99'):,.0f}" for n in results}
+        rate = {n: of(n, lambda r: r["ops_per_second"]) for n in results}
+        cpu = {n: of(n, lambda r: r["server_cpu"]["us_per_op"]) for n in results}
+        late = {n: "{:,.0f} / {:,.0f}".format(*(of(n, lambda r: r["latency_us"][p]) for p in ("p50", "p99"))) for n in results}
         rows.append(f"| {load} | {rate['apache']:,.0f} | {rate['zabra']:,.0f} | {rate['zabra'] / rate['apache']:.2f} "
                     f"| {cpu['apache']:.1f} | {cpu['zabra']:.1f} | 1/{cpu['apache'] / cpu['zabra']:.1f} "
                     f"| {late['apache']} | {late['zabra']} |")
@@ -157,24 +83,25 @@ def arguments():
     parser.set_defaults(port=24300, work=REPO / "target/members")
     args = parser.parse_args()
     args.jars, args.zabra, args.load, args.work = (p.resolve() for p in (args.jars, args.zabra, args.load, args.work))
-    if not 1 <= args.members <= 20:
-        parser.error("--members: 1 to 20")
+    if not 1 <= args.members <= ensemble.MOST_MEMBERS:
+        parser.error(f"--members: 1 to {ensemble.MOST_MEMBERS}")
+    if args.kills and args.members < 3:
+        parser.error("--kills: only with three members or more")
     return args
 
 
 def measure(args, running, results, kills):
     for load in results["apache"]:  # a JVM compiles its hot paths only after a while
-        for ensemble in running.values():
-            ensemble.run(args, LOADS[load])
-    pids = [member.pid for ensemble in running.values() for member in ensemble.members]
+        for name in running:
+            run(args, running, name, load)
     for n in range(args.rounds):
         for load in results["apache"]:
             for name in sorted(running, reverse=n % 2 == 1):
-                settle(pids)
-                r = running[name].run(args, LOADS[load])
+                r = run(args, running, name, load)
                 results[name][load].append(r)
-                print(f"round {n + 1}  {load:<12} {name:<7} {r['ops_per_second']:>10,.0f}/s  {r['cpu_us_per_op']:6.1f} µs CPU  "
-                      f"p50 {r['p50']:,.0f} µs  load average {r['load_average']:.1f}", file=sys.stderr, flush=True)
+                print(f"round {n + 1}  {load:<12} {name:<7} {r['ops_per_second']:>10,.0f}/s  {r['server_cpu']['us_per_op']:6.1f} µs CPU  "
+                      f"p50 {r['latency_us']['p50']:,.0f} µs  together {100 * r.get('together', 1):.0f} %  "
+                      f"load average {r['load_average']:.1f}", file=sys.stderr, flush=True)
     for n in range(args.kills):
         for name in sorted(running, reverse=n % 2 == 1):
             kills[name].append(running[name].fail_over())
@@ -189,14 +116,14 @@ def main():
         raise Trouble("both ensembles are needed: leave out --server")
     results = {name: {load: [] for load in args.only or list(LOADS)} for name in names}
     kills = {name: [] for name in names}
-    running = {name: Ensemble(args, name, 10 * number) for number, name in enumerate(names)}
+    running = ensembles(args, names)
     try:
-        for ensemble in running.values():
-            ensemble.start()
+        for each in running.values():
+            each.start()
         measure(args, running, results, kills)
     finally:
-        for ensemble in running.values():
-            ensemble.stop()
+        for each in running.values():
+            each.stop()
         if args.out:
             args.out.write_text(json.dumps({"loads": results, "kills": kills}, indent=1))
     shutil.rmtree(args.work)

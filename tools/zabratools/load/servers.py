@@ -16,7 +16,7 @@ def add_arguments(parser):
     parser.add_argument("--load", type=Path, default=REPO / "target/release/zabra-load")
     parser.add_argument("--heap", default="1000m", help="Apache's -Xmx; zkServer.sh's is 1000m")
     parser.add_argument("--server", action="append", choices=["apache", "zabra"], help="only this one")
-    parser.add_argument("--port", type=int, default=24200, help="the first of ten")
+    parser.add_argument("--port", type=int, default=24200, help="the first of the ports")
     parser.add_argument("--work", type=Path, help="where the data goes; emptied first")
     parser.add_argument("--nice", type=int, default=0, help="priority of servers and generator")
     parser.add_argument("--out", type=Path, help="all results as JSON")
@@ -33,18 +33,19 @@ def check(args, keep=False):
     return names
 
 
+def command_of(args, kind):
+    """What makes the command of a configuration file for Apache or Zabra."""
+    if kind == "apache":
+        return lambda config: zookeeper_command(args.jars, config, [f"-Xmx{args.heap}"])
+    return lambda config: zabra_command(args.zabra, config)
+
+
 class Server(ZooKeeper):
     """One server and its data; `lines` are added to zoo.cfg, `label` names it in tables and on the disk."""
 
     def __init__(self, args, kind, number, lines="", label=None):
         self.args, self.kind, self.lines = args, kind, lines
-
-        def command(config):
-            if kind == "apache":
-                return zookeeper_command(args.jars, config, [f"-Xmx{args.heap}"])
-            return zabra_command(args.zabra, config)
-
-        super().__init__(label or kind, args.work, args.port + number, command,
+        super().__init__(label or kind, args.work, args.port + number, command_of(args, kind),
                          lambda data, port: measured_cfg(data, port, self.lines))
 
     def start(self, patience=120):

@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 func TestArguments(t *testing.T) {
@@ -29,6 +32,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	args.pid = os.Getpid()
+	args.hlog = filepath.Join(t.TempDir(), "x.hlog")
 	rec := newRecorder(args)
 	rec.kinds([]string{"get", "set"})
 	rec.reply(0, first, time.Second, time.Second) // warm-up: not counted
@@ -50,6 +54,23 @@ func TestReport(t *testing.T) {
 	}
 	if out.Memory.RSS <= 0 || out.Server == nil {
 		t.Errorf("%+v %+v", out.Memory, out.Server)
+	}
+	log, err := os.ReadFile(args.hlog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counted int64
+	for line := range strings.Lines(string(log)) {
+		if fields := strings.Split(strings.TrimSpace(line), ","); strings.HasPrefix(line, "Tag=") {
+			one, err := hdrhistogram.Decode([]byte(fields[len(fields)-1]))
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			counted += one.TotalCount()
+		}
+	}
+	if counted != 1000 {
+		t.Errorf("%d in the log:\n%s", counted, log)
 	}
 	text, err := json.Marshal(out)
 	if err != nil || !strings.Contains(string(text), `"p99.9":`) {

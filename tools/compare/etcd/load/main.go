@@ -29,6 +29,7 @@ type arguments struct {
 	Linearizable bool     `json:"linearizable"`
 	Persistent   bool     `json:"persistent"`
 	root         string
+	hlog         string
 	stall        time.Duration
 	pid          int
 }
@@ -54,6 +55,7 @@ func parse(line []string) (arguments, error) {
 	flags.BoolVar(&a.Linearizable, "linearizable", false, "etcd's default reads instead of serializable ones")
 	flags.StringVar(&a.root, "root", "/zabra-load", "what every key begins with")
 	flags.IntVar(&a.pid, "server-pid", 0, "process whose CPU time and memory are reported")
+	flags.StringVar(&a.hlog, "hlog", "", "file for the histograms of the measured time, one of each kind (HdrHistogram's V2 log)")
 	stall := flags.Float64("stall", 20, "seconds without any reply after which the run has failed")
 	a.Load = line[0]
 	switch a.Load {

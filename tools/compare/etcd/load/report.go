@@ -28,6 +28,7 @@ type recorder struct {
 	began  time.Time
 	server usage
 	own    usage
+	log    *os.File
 }
 
 type shard struct {
@@ -74,6 +75,14 @@ func (r *recorder) set(measuring bool) {
 }
 
 func (r *recorder) begin() (err error) {
+	if r.args.hlog != "" {
+		if r.log, err = os.Create(r.args.hlog); err != nil {
+			return err
+		}
+		if err = hdrhistogram.NewHistogramLogWriter(r.log).OutputLogFormatVersion(); err != nil {
+			return err
+		}
+	}
 	if r.args.pid != 0 {
 		if r.server, err = readUsage(r.args.pid); err != nil {
 			return err
@@ -90,12 +99,23 @@ func (r *recorder) begin() (err error) {
 func (r *recorder) end() (*report, error) {
 	r.set(false)
 	seconds := time.Since(r.began).Seconds()
+	ended := time.Now()
 	out := &report{Arguments: r.args, Seconds: seconds, ByKind: map[string]numbers{}, Extra: map[string]float64{}}
+	log := hdrhistogram.NewHistogramLogWriter(r.log)
+	log.SetBaseTime(r.began.UnixMilli())
 	all, sent := newHistogram(), newHistogram()
 	for k, name := range r.names {
 		one := newHistogram()
 		for i := range r.shards {
 			one.Merge(r.shards[i].planned[k])
+		}
+		if r.log != nil {
+			one.SetTag(name)
+			one.SetStartTimeMs(r.began.UnixMilli())
+			one.SetEndTimeMs(ended.UnixMilli())
+			if err := log.OutputIntervalHistogram(one); err != nil {
+				return nil, err
+			}
 		}
 		out.ByKind[name] = toNumbers(one)
 		all.Merge(one)
