@@ -21,16 +21,16 @@ logging.getLogger("kazoo").setLevel(logging.CRITICAL)
 
 
 class Kazoo:
-    """Clients of one server, ended together."""
+    """Clients of one server or of the members of an ensemble, ended together."""
 
-    def __init__(self, server):
-        self.server = server
+    def __init__(self, hosts):
+        self.hosts = hosts
         self.open = []
 
     def client(self, timeout=60, **kw):
         # By default the pause between two tries to connect doubles up to a minute: longer than these tests wait.
         kw.setdefault("connection_retry", {"max_tries": -1, "max_delay": 1})
-        c = KazooClient(hosts=kw.pop("hosts", f"127.0.0.1:{self.server.port}"), timeout=timeout, **kw)
+        c = KazooClient(hosts=kw.pop("hosts", self.hosts), timeout=timeout, **kw)
         c.start(timeout=20)
         self.open.append(c)
         return c
@@ -444,7 +444,7 @@ def auth_failure(k):
 def chroot(k):
     c = k.client()
     c.ensure_path("/k-root")
-    jailed = k.client(hosts=f"127.0.0.1:{k.server.port}/k-root")
+    jailed = k.client(hosts=f"{k.hosts}/k-root")
     eq("/in", jailed.create("/in"), "path")
     yes(c.exists("/k-root/in"), "real path")
     eq(["in"], jailed.get_children("/"), "children")
@@ -475,7 +475,7 @@ def sync_and_large(k):
 def reconnect(kind):
     """Restarts the server under a client: session, ephemerals and the recipes' watches continue."""
     with interop.Server(kind, "kazoo-restart") as server:
-        k = Kazoo(server)
+        k = Kazoo(f"127.0.0.1:{server.port}")
         try:
             # Apache sometimes leaves a handshake that comes while it starts without an answer. Kazoo waits for the answer
             # as long as the session may last.
@@ -512,7 +512,8 @@ def expiry(k):
     c.create("/k-exp", ephemeral=True)
     old = c.client_id
     # Another connection takes the session over and closes it: the next thing that the client gets is the expiry.
-    taker = wire.Conn(k.server.port, timeout=2000, sid=old[0], passwd=old[1])
+    port = int(k.hosts.split(",")[0].rsplit(":", 1)[1])
+    taker = wire.Conn(port, timeout=2000, sid=old[0], passwd=old[1])
     taker.close_session()
     yes(lost.wait(40), "LOST is reported")
     eventually(True, lambda: c.client_id is not None and c.client_id[0] != old[0] and c.connected, 40, "a new session")
@@ -526,10 +527,10 @@ TESTS = [create_get_set, ensure_path_and_makepath, errors, sequences, ephemerals
          unicode_names, sync_and_large, expiry]
 
 
-def run_against(server, suite, prefix="", without=()):
+def run_against(hosts, suite, prefix="", without=()):
     for f in [f for f in TESTS if f not in without]:
         def body(f=f):
-            k = Kazoo(server)
+            k = Kazoo(hosts)
             try:
                 f(k)
             finally:
@@ -541,7 +542,7 @@ def main():
     target = sys.argv[1]
     suite = interop.Suite("kazoo", target)
     with interop.Server(target, "kazoo") as server:
-        run_against(server, suite)
+        run_against(f"127.0.0.1:{server.port}", suite)
     suite.test("reconnect-over-restarts", lambda: reconnect(target))
     suite.end()
 
