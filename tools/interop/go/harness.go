@@ -109,7 +109,7 @@ type clients struct {
 }
 
 func (k *clients) connect(address string, timeout time.Duration) (*zk.Conn, <-chan zk.Event) {
-	c, events, err := zk.Connect([]string{address}, timeout, zk.WithLogger(quiet{}))
+	c, events, err := zk.Connect(strings.Split(address, ","), timeout, zk.WithLogger(quiet{}))
 	ok(err, "connect")
 	k.open = append(k.open, c)
 	eventually("a session", func() bool { return c.State() == zk.StateHasSession })
@@ -129,7 +129,7 @@ func (k *clients) close() {
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: interop HOST:PORT RELAY_HOST:PORT (started by program_suite.py)")
+		fmt.Fprintln(os.Stderr, "usage: interop HOST:PORT,… RELAY_HOST:PORT,… (started by program_suite.py)")
 		os.Exit(2)
 	}
 	direct, relayed = os.Args[1], os.Args[2]

@@ -332,9 +332,11 @@ func lock(k *clients) {
 		panic(failed(err.Error()))
 	default:
 	}
-	data, _, err := checker.Get("/go-count")
-	ok(err, "get")
-	eq("32", string(data), "counter")
+	eventually("the counter is 32", func() bool {
+		data, _, err := checker.Get("/go-count")
+		ok(err, "get")
+		return string(data) == "32"
+	})
 	eq(int32(1), most, "most holders at once")
 }
 

@@ -377,7 +377,6 @@ def main():
         catching_up(suite, "apache", "zabra")
         live_move(suite, "zabra", "apache")
         kills_under_load(suite, ["zabra", "apache", "zabra"])
-        kazoo(suite, ["zabra", "apache", "zabra"], at=1)
         kazoo(suite, ["zabra", "zabra", "apache"], at=2)
     suite.end()
 

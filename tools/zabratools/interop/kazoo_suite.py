@@ -325,7 +325,7 @@ def counter(k):
             n += 1
     for join in [run_in_thread(lambda c=c: work(c)) for c in clients]:
         join()
-    eq(60, clients[0].Counter("/k-counter").value, "value")
+    eventually(60, lambda: clients[0].Counter("/k-counter").value, 20, "value")
 
 
 def barriers(k):

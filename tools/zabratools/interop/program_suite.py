@@ -1,7 +1,7 @@
 """Supervises a suite written in another language: `program_suite.py SUITE apache|zabra PROGRAM...`.
 
-Starts a server and a relay in front of it and runs `PROGRAM... DIRECT RELAYED` (two host:port).
-The program writes lines and reads one line for each `TEST` and `DO`:
+Starts a server and a relay in front of it and runs `PROGRAM... DIRECT RELAYED` (two connect strings; `clients_suite` gives ones of
+several members). The program writes lines and reads one line for each `TEST` and `DO`:
 
     TEST name            -> run | skip     a test begins (or not: INTEROP_FILTER)
     PASS                                   it held
@@ -12,6 +12,7 @@ The program writes lines and reads one line for each `TEST` and `DO`:
 
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
@@ -83,16 +84,19 @@ class Relay:
 
 
 class Program:
-    def __init__(self, suite, server, relay, command):
-        self.suite, self.server, self.relay = suite, server, relay
+    """A running program. `verbs` does what it asks for with `DO`; `prefix` comes before the names of its tests; those whose names match
+    `without` are left out."""
+
+    def __init__(self, suite, command, direct, relayed, verbs, prefix="", without=None):
+        self.suite, self.verbs, self.prefix = suite, verbs, prefix
+        self.without = without and re.compile(without)
         self.lines = queue.Queue()
         self.name = None
         self.began = 0.0
-        self.err_path = os.path.join(interop.DIR, "program.err")
+        self.err_path = os.path.join(interop.DIR, f"{prefix}program.err")
         with open(self.err_path, "w") as err:
-            self.process = subprocess.Popen(
-                [*command, f"127.0.0.1:{server.port}", f"127.0.0.1:{relay.port}"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True, bufsize=1)
+            self.process = subprocess.Popen([*command, direct, relayed], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err,
+                                            text=True, bufsize=1)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
@@ -124,22 +128,22 @@ class Program:
         if verb == "TEST":
             if self.name is not None:
                 raise Failed(f"test {self.name} had no verdict")
-            wanted = self.suite.wants(rest)
+            name = self.prefix + rest
+            wanted = self.suite.wants(name) and not (self.without and self.without.fullmatch(rest))
             if wanted:
-                self.name, self.began = rest, time.monotonic()
+                self.name, self.began = name, time.monotonic()
             self._answer("run" if wanted else "skip")
         elif verb in ("PASS", "FAIL") and self.name is not None:
             self.suite.verdict(self.name, None if verb == "PASS" else rest, self.began)
             self.name = None
         elif verb == "DO":
-            {"cut": self.relay.cut, "heal": self.relay.heal, "kill": self.server.kill,
-             "stop": self.server.stop, "start": self.server.start}[rest]()
+            self.verbs[rest]()
             self._answer("done")
         else:
             raise Failed(f"a line not understood: {line!r}")
 
     def _broken(self, problem):
-        self.suite.verdict(self.name or "program", problem, self.began if self.name else None)
+        self.suite.verdict(self.name or f"{self.prefix}program", problem, self.began if self.name else None)
 
     def _errors(self):
         with open(self.err_path, errors="replace") as f:
@@ -149,6 +153,14 @@ class Program:
         self.process.kill()
         self.process.wait(20)
 
+    def run_to_its_end(self):
+        try:
+            self.run()
+        except (Failed, RuntimeError, OSError, KeyError) as e:
+            self.suite.verdict(self.name or f"{self.prefix}program", f"{type(e).__name__}: {e}", None)
+        finally:
+            self.end()
+
 
 def main():
     if len(sys.argv) < 4 or sys.argv[2] not in ("apache", "zabra"):
@@ -157,14 +169,11 @@ def main():
     suite = Suite(name, target)
     # A short interval of container checks, so that containers and TTL znodes are deleted within a test's time limit.
     with interop.Server(target, name, props=["-Dznode.container.checkIntervalMs=200"]) as server:
-        program = Program(suite, server, Relay(server.port), sys.argv[3:])
-        try:
-            program.run()
-        except (Failed, RuntimeError, OSError, KeyError) as e:
-            suite.verdict(program.name or "program", f"{type(e).__name__}: {e}", None)
-        finally:
-            program.end()
+        relay = Relay(server.port)
+        verbs = {"cut": relay.cut, "heal": relay.heal, "kill": server.kill, "stop": server.stop, "start": server.start}
+        Program(suite, sys.argv[3:], f"127.0.0.1:{server.port}", f"127.0.0.1:{relay.port}", verbs).run_to_its_end()
     suite.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,13 @@
 """Server processes of the Python suites, test verdict lines, four-letter words."""
 
 import atexit
+import itertools
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 
@@ -24,15 +26,13 @@ PORT_BASE = int(os.environ.get("INTEROP_PORT_BASE", "21000"))
 # Additional lines for the configuration of every server, to run the suites with other settings.
 ZOOCFG_EXTRA = os.environ.get("INTEROP_ZOOCFG_EXTRA", "") + "\n"
 PORTS = range(PORT_BASE, PORT_BASE + int(os.environ.get("INTEROP_PORT_SPAN", "500")))
-_next_port = 0
+_next_port = itertools.count()
 _all = []
 
 
 def free_port():
-    global _next_port
     for _ in PORTS:
-        port = PORTS[_next_port % len(PORTS)]
-        _next_port += 1
+        port = PORTS[next(_next_port) % len(PORTS)]
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -62,9 +62,13 @@ class Server(processes.Server):
         """Its output so far."""
         return self.log.read_text(errors="replace")
 
+    def configuration(self):
+        """The text of its zoo.cfg."""
+        return tested_cfg(self.data, self.port, ZOOCFG_EXTRA + self.extra + "\n")
+
     def spawn(self):
         with open(self.config, "w") as f:
-            f.write(tested_cfg(self.data, self.port, ZOOCFG_EXTRA + self.extra + "\n"))
+            f.write(self.configuration())
         super().spawn()
         open(self._pid_file(), "w").close()
 
@@ -130,7 +134,7 @@ def eventually(expected, probe, seconds, what):
 
 
 class Suite:
-    """Named tests of one suite against one target; prints a line for each and a closing line."""
+    """Named tests of one suite against one target; prints a line for each and a closing line. Threads may run tests at once."""
 
     def __init__(self, suite, target):
         self.label = f"{suite}/{target}"
@@ -138,6 +142,7 @@ class Suite:
         self.passed = 0
         self.failed = 0
         self.filter = re.compile(os.environ.get("INTEROP_FILTER", ""))
+        self.lock = threading.Lock()
 
     def wants(self, name):
         return bool(self.filter.search(name))
@@ -159,12 +164,13 @@ class Suite:
 
     def verdict(self, name, problem, began=None):
         took = f" ({time.monotonic() - began:.1f} s)" if began is not None else ""
-        if problem is None:
-            self.passed += 1
-            print(f"PASS {self.label} {name}{took}", flush=True)
-        else:
-            self.failed += 1
-            print(f"FAIL {self.label} {name}{took}: " + problem.replace("\n", " | "), flush=True)
+        with self.lock:
+            if problem is None:
+                self.passed += 1
+                print(f"PASS {self.label} {name}{took}", flush=True)
+            else:
+                self.failed += 1
+                print(f"FAIL {self.label} {name}{took}: " + problem.replace("\n", " | "), flush=True)
 
     def end(self):
         print(f"END {self.closing} {self.passed + self.failed}", flush=True)

@@ -25,10 +25,10 @@ import org.apache.curator.framework.recipes.cache.TreeCache;
 /** The caches: copies of a part of the tree, kept up to date by watches. */
 @SuppressWarnings("deprecation") // the older caches are still in wide use
 final class CuratorCaches {
-    private final Harness.Server server;
+    private final Harness.Target target;
 
-    CuratorCaches(Harness.Server server) {
-        this.server = server;
+    CuratorCaches(Harness.Target target) {
+        this.target = target;
     }
 
     void run() {
@@ -75,7 +75,7 @@ final class CuratorCaches {
     }
 
     private void curatorEvents() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             writer.create().creatingParentsIfNeeded().forPath("/cache/ev", bytes("0"));
             List<String> events = Collections.synchronizedList(new ArrayList<>());
@@ -105,7 +105,7 @@ final class CuratorCaches {
     }
 
     private void curatorWriters() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework reader = k.client();
             reader.create().creatingParentsIfNeeded().forPath("/cache/busy", bytes(""));
             AtomicInteger number = new AtomicInteger();
@@ -134,7 +134,7 @@ final class CuratorCaches {
     }
 
     private void curatorSingle() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework c = k.client();
             c.create().creatingParentsIfNeeded().forPath("/cache/single/x/y", bytes(""));
             try (CuratorCache cache = CuratorCache.build(k.client(), "/cache/single/x", CuratorCache.Options.SINGLE_NODE_CACHE)) {
@@ -154,7 +154,7 @@ final class CuratorCaches {
     }
 
     private void curatorAway(String path, int sessionMs, boolean expire) throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             CuratorFramework away = k.relayed(sessionMs);
             writer.create().creatingParentsIfNeeded().forPath(path, bytes("0"));
@@ -179,7 +179,7 @@ final class CuratorCaches {
     }
 
     private void tree() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             writer.create().creatingParentsIfNeeded().forPath("/cache/tree/a/b", bytes("1"));
             CountDownLatch read = new CountDownLatch(1);
@@ -209,7 +209,7 @@ final class CuratorCaches {
     }
 
     private void treeCut() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             writer.create().creatingParentsIfNeeded().forPath("/cache/tree-cut/a/b", bytes("1"));
             try (TreeCache cache = new TreeCache(k.relayed(Curators.LONG_SESSION_MS), "/cache/tree-cut")) {
@@ -231,7 +231,7 @@ final class CuratorCaches {
     }
 
     private void children() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             writer.create().creatingParentsIfNeeded().forPath("/cache/kids/a", bytes("1"));
             List<String> events = Collections.synchronizedList(new ArrayList<>());
@@ -253,7 +253,7 @@ final class CuratorCaches {
     }
 
     private void childrenCut() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             writer.create().creatingParentsIfNeeded().forPath("/cache/kids-cut/a", bytes("1"));
             try (PathChildrenCache cache = new PathChildrenCache(k.relayed(Curators.LONG_SESSION_MS), "/cache/kids-cut", true)) {
@@ -273,7 +273,7 @@ final class CuratorCaches {
     }
 
     private void node() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             try (NodeCache cache = new NodeCache(k.client(), "/cache/node/x")) {
                 cache.start(true);
@@ -292,7 +292,7 @@ final class CuratorCaches {
     }
 
     private void nodeCut() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework writer = k.client();
             writer.create().creatingParentsIfNeeded().forPath("/cache/node-cut", bytes("1"));
             try (NodeCache cache = new NodeCache(k.relayed(Curators.LONG_SESSION_MS), "/cache/node-cut")) {

@@ -25,10 +25,10 @@ import org.apache.curator.framework.recipes.locks.Revoker;
 /** Locks and semaphores. */
 final class CuratorLocks {
     private static final int SHORT_SESSION_MS = 2000;
-    private final Harness.Server server;
+    private final Harness.Target target;
 
-    CuratorLocks(Harness.Server server) {
-        this.server = server;
+    CuratorLocks(Harness.Target target) {
+        this.target = target;
     }
 
     void run() {
@@ -53,7 +53,7 @@ final class CuratorLocks {
 
     /** Four clients read, change and write a counter at the same time; the result is right only if the lock excludes them. */
     private void excludes(String path, Maker maker) throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework checker = k.client();
             String counter = path + "-counter";
             checker.create().creatingParentsIfNeeded().forPath(counter, bytes("0"));
@@ -72,12 +72,12 @@ final class CuratorLocks {
                 return null;
             });
             eq(1, most.get(), "most holders at once");
-            eq("32", new String(checker.getData().forPath(counter)), "counter");
+            eventually("32", () -> new String(checker.getData().forPath(counter)), 20, "counter");
         }
     }
 
     private void reentrant() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessMutex a = new InterProcessMutex(k.client(), "/lock/reentrant");
             InterProcessMutex b = new InterProcessMutex(k.client(), "/lock/reentrant");
             a.acquire();
@@ -85,7 +85,7 @@ final class CuratorLocks {
             eq(false, b.acquire(300, TimeUnit.MILLISECONDS), "held by another");
             a.release();
             eq(false, b.acquire(300, TimeUnit.MILLISECONDS), "still held once");
-            eq(1, a.getParticipantNodes().size(), "participants after a timeout");
+            eventually(1, () -> a.getParticipantNodes().size(), 20, "participants after a timeout");
             a.release();
             yes(b.acquire(20, TimeUnit.SECONDS), "acquired when free");
             b.release();
@@ -93,7 +93,7 @@ final class CuratorLocks {
     }
 
     private void order() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessMutex first = new InterProcessMutex(k.client(), "/lock/order");
             first.acquire();
             StringBuffer order = new StringBuffer();
@@ -117,7 +117,7 @@ final class CuratorLocks {
     }
 
     private void revoked() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessMutex holder = new InterProcessMutex(k.client(), "/lock/revoked");
             CountDownLatch asked = new CountDownLatch(1);
             holder.makeRevocable(lock -> asked.countDown());
@@ -130,7 +130,7 @@ final class CuratorLocks {
     }
 
     private void keptOverCut() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             CuratorFramework cut = k.relayed(Curators.LONG_SESSION_MS);
             long session = cut.getZookeeperClient().getZooKeeper().getSessionId();
             InterProcessMutex holder = new InterProcessMutex(cut, "/lock/cut");
@@ -151,7 +151,7 @@ final class CuratorLocks {
     }
 
     private void passesOnExpiry() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessMutex holder = new InterProcessMutex(k.relayed(SHORT_SESSION_MS), "/lock/expired");
             InterProcessMutex waiter = new InterProcessMutex(k.client(), "/lock/expired");
             holder.acquire();
@@ -163,7 +163,7 @@ final class CuratorLocks {
     }
 
     private void readWrite() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             AtomicInteger readers = new AtomicInteger();
             AtomicInteger writers = new AtomicInteger();
             AtomicInteger wrong = new AtomicInteger();
@@ -208,7 +208,7 @@ final class CuratorLocks {
     }
 
     private void downgrade() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessReadWriteLock a = new InterProcessReadWriteLock(k.client(), "/lock/down");
             InterProcessReadWriteLock b = new InterProcessReadWriteLock(k.client(), "/lock/down");
             a.writeLock().acquire();
@@ -225,12 +225,13 @@ final class CuratorLocks {
     }
 
     private void multiLock() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessMultiLock both = new InterProcessMultiLock(k.client(), List.of("/lock/m1", "/lock/m2"));
             InterProcessMutex one = new InterProcessMutex(k.client(), "/lock/m2");
             one.acquire();
             eq(false, both.acquire(300, TimeUnit.MILLISECONDS), "one of two is held");
-            eq(0, new InterProcessMutex(k.client(), "/lock/m1").getParticipantNodes().size(), "the other one was released");
+            InterProcessMutex other = new InterProcessMutex(k.client(), "/lock/m1");
+            eventually(0, () -> other.getParticipantNodes().size(), 20, "participants of the other one, which was released");
             one.release();
             yes(both.acquire(20, TimeUnit.SECONDS), "both free");
             eq(false, one.acquire(200, TimeUnit.MILLISECONDS), "held by the multi lock");
@@ -239,7 +240,7 @@ final class CuratorLocks {
     }
 
     private void semaphore() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             AtomicInteger inside = new AtomicInteger();
             AtomicInteger most = new AtomicInteger();
             CountDownLatch full = new CountDownLatch(3);
@@ -261,7 +262,7 @@ final class CuratorLocks {
     }
 
     private void semaphoreMany() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessSemaphoreV2 a = new InterProcessSemaphoreV2(k.client(), "/lock/many", 4);
             InterProcessSemaphoreV2 b = new InterProcessSemaphoreV2(k.client(), "/lock/many", 4);
             a.setNodeData(bytes("who"));
@@ -277,7 +278,7 @@ final class CuratorLocks {
     }
 
     private void semaphoreExpiry() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             InterProcessSemaphoreV2 a = new InterProcessSemaphoreV2(k.relayed(SHORT_SESSION_MS), "/lock/sem-exp", 1);
             InterProcessSemaphoreV2 b = new InterProcessSemaphoreV2(k.client(), "/lock/sem-exp", 1);
             yes(a.acquire(20, TimeUnit.SECONDS) != null, "the only lease");

@@ -1,32 +1,47 @@
 package interop;
 
 import java.util.Set;
+import java.util.regex.Pattern;
 
-/** Apache Curator's recipes against one kind of server: `CuratorMain apache|zabra`. */
+/**
+ * Apache Curator's recipes. `CuratorMain apache|zabra` starts servers of this kind; `CuratorMain apache|zabra ADDRESS PREFIX WITHOUT` uses
+ * the servers at ADDRESS, puts PREFIX before the names of tests, and leaves out those whose names match WITHOUT, and those that restart a
+ * server.
+ */
 public final class CuratorMain {
     private CuratorMain() {}
 
     public static void main(String[] args) throws Exception {
-        if (args.length != 1 || !Set.of("apache", "zabra").contains(args[0])) {
-            System.err.println("usage: CuratorMain apache|zabra");
+        if ((args.length != 1 && args.length != 4) || !Set.of("apache", "zabra").contains(args[0])) {
+            System.err.println("usage: CuratorMain apache|zabra [ADDRESS PREFIX WITHOUT]");
             System.exit(2);
         }
         Harness.suite = "curator";
         Harness.kind = args[0];
-        // A short interval, so that containers and TTL nodes are deleted within the time limit of a test.
-        try (Harness.Server server = new Harness.Server("main", "",
-                "-Dznode.container.checkIntervalMs=200").start()) {
-            new CuratorLocks(server).run();
-            new CuratorLeaders(server).run();
-            new CuratorCaches(server).run();
-            new CuratorShared(server).run();
-            new CuratorNodes(server).run();
+        if (args.length == 4) {
+            Harness.prefix = args[2];
+            Harness.without = Pattern.compile(args[3]);
+            recipes(Harness.Target.parse(args[1]));
+        } else {
+            // A short interval, so that containers and TTL nodes are deleted within the time limit of a test.
+            try (Harness.Server server = new Harness.Server("main", "",
+                    "-Dznode.container.checkIntervalMs=200").start()) {
+                recipes(server);
+            }
+            new CuratorRestarts().run();
         }
-        new CuratorRestarts().run();
         System.out.println("END curator-" + Harness.kind + " " + (Harness.passed + Harness.failed));
         System.out.flush();
         // `halt`, because client threads of failed tests would keep the process alive.
         Harness.Server.killAll();
         Runtime.getRuntime().halt(Harness.failed == 0 ? 0 : 1);
+    }
+
+    private static void recipes(Harness.Target target) {
+        new CuratorLocks(target).run();
+        new CuratorLeaders(target).run();
+        new CuratorCaches(target).run();
+        new CuratorShared(target).run();
+        new CuratorNodes(target).run();
     }
 }

@@ -36,10 +36,10 @@ import org.apache.curator.retry.RetryNTimes;
 /** Counters, barriers and queues. */
 @SuppressWarnings("deprecation") // the queues are still in use
 final class CuratorShared {
-    private final Harness.Server server;
+    private final Harness.Target target;
 
-    CuratorShared(Harness.Server server) {
-        this.server = server;
+    CuratorShared(Harness.Target target) {
+        this.target = target;
     }
 
     void run() {
@@ -58,7 +58,7 @@ final class CuratorShared {
     }
 
     private void count() throws Exception {
-        try (Curators k = new Curators(server);
+        try (Curators k = new Curators(target);
                 SharedCount watched = new SharedCount(k.client(), "/shared/count", 7)) {
             AtomicInteger heard = new AtomicInteger();
             watched.addListener(new SharedCountListener() {
@@ -91,7 +91,7 @@ final class CuratorShared {
     }
 
     private void countCut() throws Exception {
-        try (Curators k = new Curators(server);
+        try (Curators k = new Curators(target);
                 SharedCount a = new SharedCount(k.relayed(Curators.LONG_SESSION_MS), "/shared/count-cut", 1);
                 SharedCount b = new SharedCount(k.client(), "/shared/count-cut", 1)) {
             a.start();
@@ -104,7 +104,7 @@ final class CuratorShared {
     }
 
     private void atomicLong(String path, boolean promoted) throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             k.atOnce(4, c -> {
                 RetryNTimes retry = new RetryNTimes(100, 5);
                 DistributedAtomicLong n = promoted
@@ -121,7 +121,7 @@ final class CuratorShared {
                 return null;
             });
             DistributedAtomicLong n = new DistributedAtomicLong(k.client(), path, new RetryNTimes(3, 5));
-            eq(40L, n.get().postValue(), "sum");
+            eventually(40L, () -> n.get().postValue(), 20, "sum");
             eq(false, n.compareAndSet(39L, 0L).succeeded(), "compareAndSet from a wrong value");
             eq(true, n.compareAndSet(40L, -5L).succeeded(), "compareAndSet");
             eq(-15L, n.subtract(10L).postValue(), "subtract");
@@ -130,7 +130,7 @@ final class CuratorShared {
     }
 
     private void barrier() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             DistributedBarrier gate = new DistributedBarrier(k.client(), "/shared/barrier");
             gate.setBarrier();
             List<Future<Boolean>> waiting = new ArrayList<>();
@@ -146,7 +146,7 @@ final class CuratorShared {
     }
 
     private void doubleBarrier() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             AtomicInteger entering = new AtomicInteger();
             AtomicInteger leaving = new AtomicInteger();
             k.atOnce(4, c -> {
@@ -166,7 +166,7 @@ final class CuratorShared {
     }
 
     private void barrierCut() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             DistributedBarrier gate = new DistributedBarrier(k.client(), "/shared/barrier-cut");
             gate.setBarrier();
             DistributedBarrier mine = new DistributedBarrier(k.relayed(Curators.LONG_SESSION_MS), "/shared/barrier-cut");
@@ -204,7 +204,7 @@ final class CuratorShared {
     }
 
     private void queue() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             List<String> got = Collections.synchronizedList(new ArrayList<>());
             List<DistributedQueue<String>> consumers = new ArrayList<>();
             for (int i = 0; i < 2; i++) {
@@ -235,7 +235,7 @@ final class CuratorShared {
     }
 
     private void priority() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             List<String> got = Collections.synchronizedList(new ArrayList<>());
             try (DistributedPriorityQueue<String> in = QueueBuilder.builder(k.client(), null, TEXT, "/queue/p").buildPriorityQueue(0)) {
                 in.start();
@@ -252,7 +252,7 @@ final class CuratorShared {
     }
 
     private void delay() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             List<String> got = Collections.synchronizedList(new ArrayList<>());
             try (DistributedDelayQueue<String> q = QueueBuilder.builder(k.client(), into(got), TEXT, "/queue/d").buildDelayQueue()) {
                 q.start();
@@ -266,7 +266,7 @@ final class CuratorShared {
     }
 
     private void simple() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             SimpleDistributedQueue in = new SimpleDistributedQueue(k.client(), "/queue/s");
             SimpleDistributedQueue out = new SimpleDistributedQueue(k.client(), "/queue/s");
             Future<byte[]> waiting = background(() -> out.poll(40, TimeUnit.SECONDS));
@@ -284,7 +284,7 @@ final class CuratorShared {
     }
 
     private void queueCut() throws Exception {
-        try (Curators k = new Curators(server)) {
+        try (Curators k = new Curators(target)) {
             List<String> got = Collections.synchronizedList(new ArrayList<>());
             try (DistributedQueue<String> out = QueueBuilder.builder(k.relayed(Curators.LONG_SESSION_MS), into(got), TEXT, "/queue/cut").buildQueue();
                     DistributedQueue<String> in = QueueBuilder.builder(k.client(), null, TEXT, "/queue/cut").buildQueue()) {

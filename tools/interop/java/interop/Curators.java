@@ -17,16 +17,16 @@ import org.apache.curator.retry.RetryForever;
 final class Curators implements AutoCloseable {
     /** Longer than any pause of a busy machine (ms). */
     static final int LONG_SESSION_MS = 60_000;
-    private final Harness.Server server;
+    private final Harness.Target target;
     private final List<CuratorFramework> clients = new ArrayList<>();
     private Harness.Proxy proxy;
 
-    Curators(Harness.Server server) {
-        this.server = server;
+    Curators(Harness.Target target) {
+        this.target = target;
     }
 
     CuratorFramework client() throws Exception {
-        return connect(server.address(), LONG_SESSION_MS);
+        return connect(target.address(), LONG_SESSION_MS);
     }
 
     /** A client whose connection goes through `proxy()`, which can cut it. */
@@ -36,7 +36,7 @@ final class Curators implements AutoCloseable {
 
     Harness.Proxy proxy() throws IOException {
         if (proxy == null) {
-            proxy = new Harness.Proxy(server.port);
+            proxy = target.proxy();
         }
         return proxy;
     }

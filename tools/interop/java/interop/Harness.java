@@ -19,6 +19,7 @@ import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import org.apache.zookeeper.KeeperException;
 
 /** Names of tests, result lines, assertions, and the server processes of the suite. */
@@ -37,6 +38,10 @@ final class Harness {
     /** The beginning of each result line. */
     static String suite = "java";
     static String kind;
+    /** The beginning of each test's name. */
+    static String prefix = "";
+    /** Tests that are left out, as a regular expression; null for none. */
+    static Pattern without;
     static int passed;
     static int failed;
     private static final long TEST_TIMEOUT_S = 90;
@@ -46,8 +51,9 @@ final class Harness {
     private Harness() {}
 
     /** Runs one named test in a thread of its own, so that a test that hangs fails and the suite continues. */
-    static void test(String name, Body body) {
-        if (!FILTER.matcher(name).find()) {
+    static void test(String plainName, Body body) {
+        String name = prefix + plainName;
+        if (!FILTER.matcher(name).find() || without != null && without.matcher(plainName).matches()) {
             return;
         }
         long began = System.nanoTime();
@@ -158,8 +164,49 @@ final class Harness {
         }
     }
 
+    /** What clients connect to: one server, or the members of an ensemble. */
+    static class Target {
+        final List<Integer> ports;
+        private final String root;
+
+        Target(List<Integer> ports, String root) {
+            this.ports = ports;
+            this.root = root;
+        }
+
+        /** Such as `127.0.0.1:2181,127.0.0.1:2182/root`. */
+        static Target parse(String address) throws Failed {
+            int slash = address.indexOf('/');
+            List<Integer> ports = new ArrayList<>();
+            for (String member : (slash < 0 ? address : address.substring(0, slash)).split(",")) {
+                String[] parts = member.split(":");
+                yes(parts.length == 2 && parts[0].equals("127.0.0.1"), "an address of 127.0.0.1: " + member);
+                ports.add(Integer.parseInt(parts[1]));
+            }
+            return new Target(ports, slash < 0 ? "" : address.substring(slash));
+        }
+
+        String address() {
+            return connectString(ports) + root;
+        }
+
+        /** The path that the connect string ends with: clients see what is below it. */
+        String root() {
+            return root;
+        }
+
+        /** A relay in front of each. */
+        Proxy proxy() throws IOException {
+            return new Proxy(ports, root);
+        }
+
+        private static String connectString(List<Integer> ports) {
+            return ports.stream().map(p -> "127.0.0.1:" + p).collect(Collectors.joining(","));
+        }
+    }
+
     /** One server process with its own data directory. */
-    static final class Server implements AutoCloseable {
+    static final class Server extends Target implements AutoCloseable {
         private static final List<Server> ALL = new ArrayList<>();
         private static final int PORT_BASE = Integer.parseInt(
             Objects.requireNonNullElse(System.getenv("INTEROP_PORT_BASE"), "21000"));
@@ -183,9 +230,14 @@ final class Harness {
         }
 
         Server(String name, String extraConfig, String... properties) throws IOException {
+            this(freePort(), name, extraConfig, properties);
+        }
+
+        private Server(int port, String name, String extraConfig, String... properties) throws IOException {
+            super(List.of(port), "");
             Path home = Path.of(System.getenv("INTEROP_HOME"));
             this.dir = Path.of(System.getenv("INTEROP_DIR")).resolve(name);
-            this.port = freePort();
+            this.port = port;
             this.properties = List.of(properties);
             Files.createDirectories(dir.resolve("data"));
             String config = Files.readString(home.resolve("zoo.cfg.in"))
@@ -290,35 +342,38 @@ final class Harness {
             process = null;
         }
 
-        String address() {
-            return "127.0.0.1:" + port;
-        }
-
         @Override
         public void close() {
             kill();
         }
     }
 
-    /** A TCP relay whose connections can be cut and which can refuse new ones. */
+    /** TCP relays, one for each target, whose connections can be cut and which can refuse new ones, all at once. */
     static final class Proxy implements AutoCloseable {
-        private final ServerSocket listener;
-        private final int target;
+        private final List<ServerSocket> listeners = new ArrayList<>();
+        private final String root;
         private final List<Socket> live = new ArrayList<>();
         private volatile boolean open = true;
         private volatile boolean mute;
         private volatile boolean closed;
 
         Proxy(int target) throws IOException {
-            this.target = target;
-            this.listener = new ServerSocket();
-            listener.setReuseAddress(true);
-            listener.bind(new InetSocketAddress("127.0.0.1", Server.freePort()));
-            thread(this::acceptLoop);
+            this(List.of(target), "");
+        }
+
+        Proxy(List<Integer> targets, String root) throws IOException {
+            this.root = root;
+            for (int target : targets) {
+                ServerSocket listener = new ServerSocket();
+                listener.setReuseAddress(true);
+                listener.bind(new InetSocketAddress("127.0.0.1", Server.freePort()));
+                listeners.add(listener);
+                thread(() -> acceptLoop(listener, target));
+            }
         }
 
         String address() {
-            return "127.0.0.1:" + listener.getLocalPort();
+            return Target.connectString(listeners.stream().map(ServerSocket::getLocalPort).collect(Collectors.toList())) + root;
         }
 
         private static void thread(Runnable r) {
@@ -327,7 +382,7 @@ final class Harness {
             t.start();
         }
 
-        private void acceptLoop() {
+        private void acceptLoop(ServerSocket listener, int target) {
             while (!closed) {
                 try {
                     Socket client = listener.accept();
@@ -391,7 +446,9 @@ final class Harness {
         public void close() throws IOException {
             closed = true;
             cut();
-            listener.close();
+            for (ServerSocket listener : listeners) {
+                listener.close();
+            }
         }
     }
 
