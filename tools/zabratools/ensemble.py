@@ -3,14 +3,13 @@ time, and the leader killed to see how long writes stop. One member is a standal
 
 import base64
 import json
-import os
 import queue
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-from zabratools.generator import generators
+from zabratools.generator import Gate, generators
 from zabratools.histogram import Histogram
 from zabratools.machine import process_seconds
 from zabratools.server import Server, Trouble, ZooKeeper, answer, measured_cfg, word, zookeeper_serves
@@ -24,6 +23,8 @@ PORTS = 3 * KIND_OF_PORT
 # Seconds for members to serve, and for a write to be acknowledged after the leader's end.
 START_PATIENCE = 120
 WRITE_PATIENCE = 60
+# Seconds for generators to set up. Sessions of those that wait for others time out after 30.
+SET_UP_PATIENCE = 60
 # After the leader's end a new write is begun on every other member so often, while those before it still wait.
 WRITE_EVERY_S = 0.01
 SAMPLE_EVERY_S = 0.02
@@ -199,31 +200,39 @@ class Ensemble:
             time.sleep(0.05)
         raise Trouble(f"{self.name}: nobody leads after {patience} s")
 
-    def run(self, load, program, seconds, warm_up, options=()):
+    def run(self, load, program, seconds, warm_up, options=(), beside=None):
         """Runs a load with generators `program` on all members at once; one result as of a single generator (see `together`). A load with
-        fewer connections than members leaves the leader out, then others."""
+        fewer connections than members leaves the leader out, then others. `beside` runs meanwhile in a thread of its own, from the moment
+        when all generators have set up and begin to warm up."""
         leader = self.leader() if len(self.members) > 1 else None
         order = sorted(self.members, key=lambda member: member is leader)
         parts = load.shares(len(order))
         idle = order[len(parts):]
         with tempfile.TemporaryDirectory(prefix="zabra-hlog-") as folder, Spent([member.pid for member in idle]) as spent:
-            commands, logs = [], []
-            for member, part in zip(order, parts):
+            commands, gate = [], Gate(folder, len(parts)) if len(order) > 1 else None
+            for number, (member, part) in enumerate(zip(order, parts)):
                 command = [program, *part.command(self.name), "--server", f"127.0.0.1:{member.port}", "--server-pid", member.pid,
                            "--seconds", f"{seconds:g}", "--warm-up", f"{warm_up:g}", *options]
-                if len(order) > 1:
-                    logs.append(Path(folder, member.name))
+                if gate:
                     # As long as the generators' own, so that frames are as long as those of the bare echo.
-                    command += ["--hlog", logs[-1], "--root", f"/compare-m{member.port % KIND_OF_PORT}"]
+                    command += ["--hlog", gate.pipes[number], "--root", f"/compare-m{member.port % KIND_OF_PORT}"]
                 commands.append((command, f"{load.name} on {member.name}"))
-            results = generators(commands, 120 + 3 * (seconds + warm_up))
-            if not logs:
+            helper = threading.Thread(target=beside or (lambda: None), daemon=True)
+
+            def begin_together(running):
+                if gate:
+                    gate.open(running, SET_UP_PATIENCE)
+                    helper.start()
+            results = generators(commands, SET_UP_PATIENCE + 60 + 3 * (seconds + warm_up), begin_together)
+            if not gate:
                 return results[0]
+            helper.join()
             # A generator writes the last piece of its log at the end of the measured time, before it removes anything.
-            windows = [(end - r["seconds"], end) for r, end in zip(results, (os.stat(log).st_mtime for log in logs))]
+            logs = gate.logs()
+            windows = [(end - r["seconds"], end) for r, (end, _) in zip(results, logs)]
             latencies = Histogram()
-            for log in logs:
-                latencies.read_log(log)
+            for _, text in logs:
+                latencies.read_log(text)
             begin, end = min(w[0] for w in windows), max(w[1] for w in windows)
             unasked = [seconds / (end - begin) for seconds in spent.seconds(begin, end)]
         result = together(results, windows, latencies, list(zip(unasked, (memory_of(member.pid) for member in idle))))
@@ -272,15 +281,15 @@ def together(results, windows, latencies, idle):
     """One result of generators that ran at the same time, each on a member of its own. `windows`: when each measured; `latencies`: of all;
     `idle`: (CPUs used, memory) of each member that was not asked.
 
-    Operations per second are added up, though the windows need not be the same: `together` is the part of the measured time during which
-    all generators measured. CPU per operation is that of all members. An open loop's rate was held if every member held its part."""
+    Operations per second are added up: the windows are the same but for the generators' own delays. `together` is the part of the measured
+    time during which all measured. CPU per operation is that of all members. An open loop's rate was held if every member held its part."""
     rate = sum(r["ops_per_second"] for r in results)
     seconds = max(r["seconds"] for r in results)
     members = [{"ops_per_second": r["ops_per_second"], "latency_us": r["latency_us"], "cpus": r["server_cpu"]["cpus"],
                 "generator_cpus": r["generator_cpus"], "memory_bytes": r["server_memory_bytes"]} for r in results]
     members += [{"ops_per_second": 0.0, "cpus": cpus, "memory_bytes": memory} for cpus, memory in idle]
     cpus = sum(member["cpus"] for member in members)
-    shared = min(end for _, end in windows) - max(begin for begin, _ in windows)
+    begin, end = max(begin for begin, _ in windows), min(end for _, end in windows)
     return {
         "seconds": seconds,
         "ops": sum(r["ops"] for r in results),
@@ -292,6 +301,8 @@ def together(results, windows, latencies, idle):
         "server_memory_bytes": {key: sum(member["memory_bytes"][key] for member in members) for key in members[0]["memory_bytes"]},
         "generator_cpus": sum(r["generator_cpus"] for r in results),
         "busiest_generator_cpus": max(r["generator_cpus"] for r in results),
-        "together": max(0.0, min(1.0, shared / seconds)),
+        "together": max(0.0, min(1.0, (end - begin) / seconds)),
+        # When all of them measured, in seconds since 1970.
+        "measured": [begin, max(begin, end)],
         "members": members,
     }

@@ -3,7 +3,9 @@
 import json
 import os
 import subprocess
+import threading
 import time
+from pathlib import Path
 
 from zabratools import machine
 from zabratools.server import Trouble, own_child
@@ -37,13 +39,71 @@ class Generator:
             self.process.communicate()
 
 
-def generators(commands, limit):
-    """Runs several load generators at the same time; their results. `commands`: (command, what). When one fails the others are ended."""
+class Gate:
+    """Lets generators begin their load at the same moment, and keeps what they log.
+
+    The file of --hlog, which a generator opens when it has set up, is a named pipe here: that call waits until somebody reads."""
+
+    # Where the kernel says that a thread waits for the other end of a named pipe.
+    WAITS = ("wait_for_partner", "fifo_open")
+
+    def __init__(self, folder, count):
+        self.pipes = [Path(folder, f"{n}.hlog") for n in range(count)]
+        for pipe in self.pipes:
+            os.mkfifo(pipe)
+        # Of each generator: the lines of its log, and when each came, in seconds since 1970.
+        self.lines = [[] for _ in self.pipes]
+        self.readers = []
+
+    def waits(self, generator):
+        """Whether a generator waits at the gate."""
+        for wchan in Path(f"/proc/{generator.process.pid}/task").glob("*/wchan"):
+            try:
+                if wchan.read_text() in self.WAITS:
+                    return True
+            except OSError:
+                pass  # the thread has ended
+        return False
+
+    def open(self, generators, limit):
+        """Opens when all wait; Trouble when that takes longer than `limit` seconds, or one of them ends instead."""
+        end = time.monotonic() + limit
+        while not all(map(self.waits, generators)):
+            for generator in generators:
+                if generator.process.poll() is not None:
+                    generator.result(10)
+                    raise Trouble(f"{generator.what}: it ended before its load began")
+            if time.monotonic() > end:
+                raise Trouble(f"{generators[0].what}: the generators were not ready within {limit:.0f} s")
+            time.sleep(0.002)
+        files = [os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in self.pipes]
+        for file, lines in zip(files, self.lines):
+            os.set_blocking(file, True)
+            self.readers.append(threading.Thread(target=self.read, args=(file, lines), daemon=True))
+            self.readers[-1].start()
+
+    def read(self, file, lines):
+        with open(file, encoding="utf-8") as text:
+            for line in text:
+                lines.append((time.time(), line))
+
+    def logs(self):
+        """Of each generator (which have ended): when it logged the last time, and the text of its log."""
+        for reader in self.readers:
+            reader.join()
+        return [(lines[-1][0], "".join(line for _, line in lines)) for lines in self.lines]
+
+
+def generators(commands, limit, started=None):
+    """Runs several load generators at the same time; their results. `commands`: (command, what). When one fails the others are ended.
+    `started` is called with all of them when they run."""
     running = []
     try:
         for command, what in commands:
             running.append(Generator(command, what))
         end = time.monotonic() + limit
+        if started:
+            started(running)
         return [one.result(max(end - time.monotonic(), 0.1)) for one in running]
     finally:
         for one in running:

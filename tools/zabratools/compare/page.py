@@ -56,8 +56,8 @@ TOGETHER = [
     "per operation, over all members, is the figure that says most. " + CLOSED_OR_OPEN,
     "A follower of ZooKeeper or Zabra answers reads itself and sends writes on to the leader, as etcd's does; etcd's linearizable reads ask the "
     "leader as well. Connections are spread evenly over the members, whoever leads; “set 1x1” asks a member that does not lead.",
-    "Every member has a generator of its own with 1,000 keys of its own; they are started together, and their throughputs are added up. Their measured "
-    "times differ by what setting up took: a run is marked when they measured together for less than {together} %. Percentiles are those of all "
+    "Every member has a generator of its own with 1,000 keys of its own; they begin together when all have set up, and their throughputs are added up. "
+    "A run is marked when they measured together for less than {together} % of their time. Percentiles are those of all "
     "latencies together: the generators' histograms are added up. CPU and memory are sums over all members, also those that nobody asked.",
     "The bare echo is one process with one generator, whatever the number of members, and the bare sync is one sync: a write of an ensemble "
     "waits for the syncs of a quorum, and for a round trip between members. Its floor is higher than the one named here.",

@@ -17,7 +17,7 @@ from pathlib import Path
 from zabratools import ensemble
 from zabratools.compare import figures, loads, page
 from zabratools.compare.test_compare import StandsAlone, document, result
-from zabratools.generator import generators
+from zabratools.generator import Gate, generators
 from zabratools.histogram import COMPRESSED, HEAD, PLAIN, Histogram
 from zabratools.server import REPO, Server, Trouble
 
@@ -80,11 +80,9 @@ class Histograms(unittest.TestCase):
             self.assertEqual([found["count"], found["p50"], found["max"]], said)
 
     def test_a_log_has_intervals_of_all_kinds(self):
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder, "x.hlog")
-            log.write_text(f'#[Histogram log format version 1.3]\n"StartTimestamp","..."\nTag=get,0.000,1.000,0.1,{coded(-5, 1)}\n'
-                           f"Tag=set,1.000,1.000,0.1,{coded(-6, 2)}\n")
-            self.assertEqual(Histogram().read_log(log).counts, {(5, 5): 1, (6, 6): 2})
+        log = (f'#[Histogram log format version 1.3]\n"StartTimestamp","..."\nTag=get,0.000,1.000,0.1,{coded(-5, 1)}\n'
+               f"Tag=set,1.000,1.000,0.1,{coded(-6, 2)}\n")
+        self.assertEqual(Histogram().read_log(log).counts, {(5, 5): 1, (6, 6): 2})
 
     def test_what_is_no_histogram_is_said(self):
         for bad in ("", "%%", "AAAA", base64.b64encode(struct.pack(">ii", COMPRESSED | 0x10, 3) + b"abc").decode(), coded(1)[:-8]):
@@ -159,6 +157,38 @@ class Together(unittest.TestCase):
             # The second never ends by itself, and is ended when the first has failed.
             with self.assertRaisesRegex(Trouble, "first: exit status 1"):
                 generators([([*run, "exit(1)"], "first"), ([*run, "import time; time.sleep(600)"], "second")], 60)
+
+
+# Sets up for so many seconds, logs, and says as its result when it was ready and when it was through the gate.
+THROUGH_THE_GATE = """import json, sys, time
+time.sleep(float(sys.argv[2]))
+ready = time.time()
+with open(sys.argv[1], "w") as log:
+    began = time.time()
+    log.write("first\\nlast\\n")
+print(json.dumps([ready, began]))
+"""
+
+
+class Gates(unittest.TestCase):
+    def run_them(self, *commands):
+        with tempfile.TemporaryDirectory() as folder:
+            gate = Gate(folder, len(commands))
+            done = generators([([sys.executable, "-c", program, pipe, wait], program) for (program, wait), pipe in zip(commands, gate.pipes)],
+                              60, lambda running: gate.open(running, 60))
+            return done, gate.logs()
+
+    def test_all_begin_when_the_last_is_ready(self):
+        done, logs = self.run_them((THROUGH_THE_GATE, 0), (THROUGH_THE_GATE, 0.5))
+        self.assertGreaterEqual(min(began for _, began in done), max(ready for ready, _ in done))
+        self.assertEqual([text for _, text in logs], ["first\nlast\n"] * 2)
+        for (_, began), (ended, _) in zip(done, logs):
+            self.assertGreaterEqual(ended, began)
+
+    def test_one_that_ends_before_is_the_error(self):
+        for program, words in (("exit('no server')", "no server"), ("print('{}')", "ended before its load began")):
+            with self.assertRaisesRegex(Trouble, words):
+                self.run_them((program, 0), (THROUGH_THE_GATE, 0.1))
 
 
 class Member:

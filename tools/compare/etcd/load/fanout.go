@@ -29,6 +29,9 @@ func fanout(args arguments, watchers clients, rec *recorder) (*report, error) {
 	if err := f.watch(ctx, watchers, key); err != nil {
 		return nil, err
 	}
+	if err := rec.ready(); err != nil {
+		return nil, err
+	}
 	warmEnd := time.Now().Add(time.Duration(args.WarmUp * float64(time.Second)))
 	var end time.Time
 	var rounds int

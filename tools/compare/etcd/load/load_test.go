@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,7 @@ func TestReport(t *testing.T) {
 	rec := newRecorder(args)
 	rec.kinds([]string{"get", "set"})
 	rec.reply(0, first, time.Second, time.Second) // warm-up: not counted
-	if err := rec.begin(); err != nil {
+	if err := errors.Join(rec.ready(), rec.begin()); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 1000 {

@@ -74,15 +74,19 @@ func (r *recorder) set(measuring bool) {
 	}
 }
 
-func (r *recorder) begin() (err error) {
-	if r.args.hlog != "" {
-		if r.log, err = os.Create(r.args.hlog); err != nil {
-			return err
-		}
-		if err = hdrhistogram.NewHistogramLogWriter(r.log).OutputLogFormatVersion(); err != nil {
-			return err
-		}
+// ready is called when everything is set up and the load may begin. A pipe as --hlog holds it up here until somebody reads.
+func (r *recorder) ready() (err error) {
+	if r.args.hlog == "" {
+		return nil
 	}
+	// Not os.Create, which opens for reading too: of a pipe that would be its own reader.
+	if r.log, err = os.OpenFile(r.args.hlog, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
+		return err
+	}
+	return hdrhistogram.NewHistogramLogWriter(r.log).OutputLogFormatVersion()
+}
+
+func (r *recorder) begin() (err error) {
 	if r.args.pid != 0 {
 		if r.server, err = readUsage(r.args.pid); err != nil {
 			return err

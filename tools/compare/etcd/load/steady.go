@@ -62,6 +62,9 @@ func steady(args arguments, all clients, rec *recorder) (*report, error) {
 	if err := s.work.setUp(ctx, all); err != nil {
 		return nil, err
 	}
+	if err := rec.ready(); err != nil {
+		return nil, err
+	}
 	var wait sync.WaitGroup
 	held := true
 	if args.Rate != nil {
