@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -16,6 +15,7 @@ use super::conn_limits::ConnLimits;
 use super::core::Core;
 use super::core_threads::{self, CoreThread, CoreThreads, Parts};
 use super::cores::{self, Layout};
+use super::data_dirs::{check_writable, lock, open_dir};
 use super::disk::FsDir;
 use super::log_thread::{LogMail, LogThread};
 use super::mailbox::{self, Bell};
@@ -143,39 +143,6 @@ fn layout(config: &Config) -> Result<Layout, StartError> {
     }
     layout.shards.truncate(MAX_SHARDS);
     Ok(layout)
-}
-
-pub(super) fn open_dir(path: &Path, config: &Config) -> Result<FsDir, StartError> {
-    FsDir::open(path, config.storage.data_dir_autocreate, settings::sync_method(config))
-        .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be used: {e}")))
-}
-
-/// Free space that the log needs at least at start: a segment for the largest request of the default `jute.maxbuffer`.
-const LEAST_FREE: u64 = 1 << 20;
-
-/// Checks that both directories can be written to, so that the server does not fail only at the first write.
-fn check_writable(snap: &FsDir, log: &FsDir, config: &Config) -> Result<(), StartError> {
-    let for_log = settings::log(config).prealloc_bytes.min(LEAST_FREE);
-    snap.check_writable(1)
-        .and_then(|()| log.check_writable(for_log))
-        .map_err(|e| StartError::new(ExitCode::DataDir, format!("the data directory cannot be written: {e}")))
-}
-
-/// Locks the directories against a second server.
-fn lock(config: &Config) -> Result<Vec<std::fs::File>, StartError> {
-    let mut dirs = vec![&config.data_dir];
-    if config.data_log_dir != config.data_dir {
-        dirs.push(&config.data_log_dir);
-    }
-    let take = |dir: &&std::path::PathBuf| match FsDir::lock(dir) {
-        Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(StartError::new(
-            ExitCode::DataDirInUse,
-            format!("{}: another Zabra process uses this directory; stop it first", dir.display()),
-        )),
-        Err(e) => Err(StartError::new(ExitCode::DataDir, e)),
-    };
-    dirs.iter().map(take).collect()
 }
 
 fn load(config: &Config, snap: &mut FsDir, log: &mut FsDir) -> Result<Loaded, StartError> {

@@ -2,7 +2,7 @@
 
 use crossbeam::channel;
 
-use super::boot::open_dir;
+use super::data_dirs::open_dir;
 use super::disk::FsDir;
 use super::log_thread::DiskWork;
 use super::mailbox::{Bell, Sender};

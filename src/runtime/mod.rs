@@ -8,6 +8,7 @@ pub mod conn_limits;
 mod core;
 mod core_threads;
 pub mod cores;
+mod data_dirs;
 pub mod dialer;
 pub mod disk;
 pub mod fatal;
