@@ -157,11 +157,7 @@ fn needs(draft: &mut Draft<'_>) {
 /// What an ensemble of ZooKeeper may have and this version does not.
 fn not_yet(draft: &mut Draft<'_>, place: &str) {
     const LATER: &str = "come in a later version of Zabra: remove the setting, or stay with Apache ZooKeeper for now";
-    let ensemble = &draft.config.ensemble;
-    let (reads_only, unsynced) = (ensemble.read_only_mode, !ensemble.sync_enabled);
-    if reads_only {
-        draft.warn("readonlymode.enabled=true has no effect yet: without a leader this server serves no client");
-    }
+    let unsynced = !draft.config.ensemble.sync_enabled;
     if unsynced && draft.config.ensemble.peer_type == Role::Observer {
         draft.warn(
             "syncEnabled=false has no effect yet: this observer writes its log and snapshots as every member does",

@@ -52,6 +52,8 @@ pub struct EnsembleOptions {
     pub history: HistoryLimits,
     /// Whether clients are served while this server leads (`leaderServes`).
     pub leader_serves: bool,
+    /// After so many milliseconds without a leader it serves clients that only read (`readonlymode.enabled`). `None`: never.
+    pub read_only_after_ms: Option<i64>,
 }
 
 /// What a member found on its disk when it started, besides tree and sessions.
@@ -196,6 +198,11 @@ impl Ensemble {
     pub(super) fn established(&mut self, now: Now, epoch: Epoch, learns: bool) {
         self.elections.serves(now, learns);
         self.messenger.established(epoch);
+    }
+
+    /// When clients may read if the election is not over by then, on the monotonic clock in milliseconds. `None`: never.
+    pub(super) fn reads_from(&self) -> Option<i64> {
+        Some(self.elections.began_ms + self.options.read_only_after_ms?)
     }
 
     /// A history that ends at `last` takes part in an election.

@@ -17,7 +17,7 @@ use super::local_sessions::Needs;
 use super::net::{NetWant, QuorumEvent, QuorumWant};
 use super::shared::{Doubt, Shared, Step};
 use crate::jute::Reader;
-use crate::pipeline::messages::{ToPeer, ToShard};
+use crate::pipeline::messages::{Service, ToPeer, ToShard};
 use crate::pipeline::prep::{Proposal, WriteRequest};
 use crate::proto::Request;
 use crate::session::ids::SessionIds;
@@ -267,7 +267,7 @@ impl Learning {
             Want::Serve { epoch } => {
                 tracing::info!(leader = self.leader.0, epoch = epoch.0, "in step with the leader: serving clients");
                 ensemble.established(step.now, epoch, true);
-                step.shared.serve(step.out);
+                step.shared.serve(Service::Ensemble, step.out);
             }
             Want::Ping { zxid } => {
                 let touched = std::mem::take(&mut self.touched);

@@ -6,6 +6,7 @@ use super::feed::FeedAnswer;
 use super::leading::Leading;
 use super::learning::{Learning, Over};
 use super::net::{NetWant, QuorumEvent, QuorumWant};
+use super::read_only::ReadOnly;
 use super::shared::{Doubt, Step};
 use super::{Outbox, Peer, Role, member};
 use crate::pipeline::messages::ToPeer;
@@ -33,11 +34,16 @@ impl Peer {
         if let Role::Leading(leading) = &mut self.role {
             leading.end(&mut out.feed);
         }
+        self.begin_term(Looking::Settling, out);
+        self.settle();
+    }
+
+    /// No client and no other member is heard any more that this server heard until now.
+    fn begin_term(&mut self, looking: Looking, out: &mut Outbox) {
         self.term = Term(self.term.0 + 1);
-        self.role = Role::Looking(Looking::Settling);
+        self.role = Role::Looking(looking);
         self.shared.forget_clients();
         self.shared.suspend(out);
-        self.settle();
     }
 
     /// After a step of the role: it may be over.
@@ -87,8 +93,27 @@ impl Peer {
         elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
     }
 
+    /// When clients may read, if this server looks for a leader and is to serve them without one. It never shows a tree that is
+    /// known not to be the leader's.
+    pub(super) fn reads_from(&self) -> Option<i64> {
+        let may = matches!(self.role, Role::Looking(Looking::Electing)) && self.shared.doubts == Doubt::None;
+        self.ensemble.as_ref().filter(|_| may)?.reads_from()
+    }
+
+    /// A read-only server has another role from now on: its clients are disconnected, as on Apache.
+    fn end_reads(&mut self, out: &mut Outbox) {
+        let looking = Role::Looking(Looking::Electing);
+        if let Role::ReadOnly(reading) = std::mem::replace(&mut self.role, looking) {
+            self.begin_term(Looking::Electing, out);
+            reading.end(&mut self.shared);
+        }
+    }
+
     /// An election is over.
     pub(super) fn become_what(&mut self, held: Held, now: Now, tree: &Tree, out: &mut Outbox) {
+        if matches!(self.role, Role::ReadOnly(_)) {
+            self.end_reads(out);
+        }
         assert!(matches!(self.role, Role::Looking(Looking::Electing)), "{held:?} is elected outside an election");
         let step = &mut Step { now, tree, shared: &mut self.shared, out };
         let ensemble = member(&mut self.ensemble);
@@ -124,6 +149,7 @@ impl Peer {
                 let over = learning.hear_shard(message, member(&mut self.ensemble), step);
                 self.go_on(over, out);
             }
+            Role::ReadOnly(reading) => reading.hear_shard(message, step),
             // Its clients were disconnected.
             Role::Looking(_) => {}
         }
@@ -145,7 +171,7 @@ impl Peer {
                 let over = leading.hear_net(event, member(&mut self.ensemble), step);
                 self.go_on(over, out);
             }
-            Role::Looking(_) => panic!("{event:?} of a server without a role"),
+            Role::Looking(_) | Role::ReadOnly(_) => panic!("{event:?} of a server without a role"),
         }
     }
 
@@ -222,11 +248,16 @@ impl Peer {
                 let over = learning.tick(member(&mut self.ensemble), step);
                 self.go_on(over, out);
             }
+            Role::ReadOnly(reading) => reading.tick(step),
             Role::Looking(_) => {}
         }
         if let Some(ensemble) = &mut self.ensemble {
             let elected = ensemble.tick(now, out);
             elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
+        }
+        if self.reads_from().is_some_and(|at| at <= now.mono_ms) {
+            let step = &mut Step { now, tree, shared: &mut self.shared, out };
+            self.role = Role::ReadOnly(ReadOnly::begin(step));
         }
     }
 }

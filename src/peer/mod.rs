@@ -22,6 +22,7 @@ mod local;
 mod local_sessions;
 mod looking;
 pub mod net;
+mod read_only;
 mod replicated;
 pub mod role_status;
 mod shared;
@@ -52,6 +53,7 @@ pub use local_sessions::LocalSessionOptions;
 use local_sessions::LocalSessions;
 use looking::Looking;
 use net::{NetEvent, NetWant};
+use read_only::ReadOnly;
 use replicated::Replicated;
 use shared::{Shared, Step};
 pub use snapshot::{SnapshotAnswer, SnapshotPart, SnapshotRefused, SnapshotTicket};
@@ -164,6 +166,8 @@ enum Role {
     Leading(Leading),
     /// A follower or an observer.
     Learning(Box<Learning>),
+    /// It takes part in an election, and lets clients read meanwhile.
+    ReadOnly(ReadOnly),
 }
 
 impl Role {
@@ -175,7 +179,7 @@ impl Role {
                 leading.end_local_sessions(zxid, shared, out);
             }
             Role::Learning(learning) => learning.applied(zxid, shared, out),
-            Role::Looking(_) => {}
+            Role::Looking(_) | Role::ReadOnly(_) => {}
         }
     }
 
@@ -183,7 +187,7 @@ impl Role {
     fn session_created(&mut self, session: SessionId, timeout_ms: i32) {
         match self {
             Role::Learning(learning) => learning.session_created(session, timeout_ms),
-            Role::Leading(_) | Role::Looking(_) => {}
+            Role::Leading(_) | Role::Looking(_) | Role::ReadOnly(_) => {}
         }
     }
 
@@ -192,7 +196,7 @@ impl Role {
         match self {
             Role::Leading(leading) => leading.session_closed(session),
             Role::Learning(learning) => learning.session_closed(session),
-            Role::Looking(_) => None,
+            Role::Looking(_) | Role::ReadOnly(_) => None,
         }
     }
 }
@@ -332,7 +336,7 @@ impl Peer {
         match &mut self.role {
             Role::Leading(leading) => leading.start(step),
             Role::Looking(_) => step.shared.suspend(step.out),
-            Role::Learning(_) => panic!("a start as a learner"),
+            Role::Learning(_) | Role::ReadOnly(_) => panic!("a start in a role that comes of an election"),
         }
     }
 
@@ -356,7 +360,8 @@ impl Peer {
         let role = match &self.role {
             Role::Leading(leading) => leading.deadline(),
             Role::Learning(learning) => learning.deadline(),
-            Role::Looking(_) => None,
+            Role::Looking(_) => self.reads_from(),
+            Role::ReadOnly(_) => None,
         };
         let ensemble = self.ensemble.as_ref().and_then(Ensemble::deadline);
         earliest([role, ensemble, self.shared.deadline()])
@@ -371,7 +376,7 @@ impl Peer {
     pub fn leads(&self) -> Option<Epoch> {
         match &self.role {
             Role::Leading(leading) => leading.epoch_led(),
-            Role::Learning(_) | Role::Looking(_) => None,
+            Role::Learning(_) | Role::Looking(_) | Role::ReadOnly(_) => None,
         }
     }
 
@@ -398,6 +403,7 @@ impl Peer {
             Role::Leading(leading) => leading.check(&self.shared),
             Role::Learning(learning) => learning.check(&self.shared),
             Role::Looking(_) => assert_eq!(self.shared.local.len(), 0, "requests of clients that are gone"),
+            Role::ReadOnly(reading) => reading.check(&self.shared),
         }
     }
 }

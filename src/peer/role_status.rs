@@ -207,6 +207,7 @@ impl Peer {
                 serves_clients: false,
                 ..none
             },
+            Role::ReadOnly(_) => RoleStatus { mode: Mode::ReadOnly, zab: ZabState::Election, ..none },
             Role::Learning(learning) => RoleStatus {
                 mode: match ensemble.role() {
                     quorum::Role::Participant => Mode::Follower,

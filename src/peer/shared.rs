@@ -134,9 +134,9 @@ impl Shared {
     }
 
     /// Clients are let in.
-    pub(super) fn serve(&self, out: &mut Outbox) {
+    pub(super) fn serve(&self, service: Service, out: &mut Outbox) {
         let shards = (0..self.options.shards as u32).map(ShardId);
-        out.to_shards.extend(shards.map(|shard| (shard, ToShard::Serve(Service::Ensemble))));
+        out.to_shards.extend(shards.map(|shard| (shard, ToShard::Serve(service))));
     }
 
     /// Whether this message is of a client that was not disconnected by [`Shared::suspend`].

@@ -125,8 +125,8 @@ impl PeerStats {
 /// A piece of the list of all sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionPiece {
-    /// When each session expires, in monotonic milliseconds, and its id. Only a leader knows that: a learner gives the session's
-    /// timeout instead, in milliseconds.
+    /// When each session expires, in monotonic milliseconds, and its id. Only a leader knows that: another server gives the
+    /// session's timeout instead, in milliseconds.
     pub sessions: Vec<(i64, SessionId)>,
     /// What the next piece comes after; `None`: there is none.
     pub last: Option<SessionId>,
@@ -163,7 +163,7 @@ impl Peer {
         stats.writes = before.writes.emptied();
         match &mut self.role {
             Role::Leading(leading) => leading.reset_counts(),
-            Role::Learning(_) | Role::Looking(_) => {}
+            Role::Learning(_) | Role::Looking(_) | Role::ReadOnly(_) => {}
         }
         self.ensemble.iter_mut().for_each(|ensemble| ensemble.elections.reset_counts());
     }
@@ -173,7 +173,9 @@ impl Peer {
         let ids: Vec<SessionId> = self.shared.sessions.after(place).take(most).collect();
         let time = |id: SessionId| match &self.role {
             Role::Leading(leading) => leading.tracker.expires_ms(id),
-            Role::Learning(_) | Role::Looking(_) => self.shared.sessions.timeout_of(id).map(i64::from),
+            Role::Learning(_) | Role::Looking(_) | Role::ReadOnly(_) => {
+                self.shared.sessions.timeout_of(id).map(i64::from)
+            }
         };
         let sessions = ids.iter().filter_map(|id| Some((time(*id)?, *id))).collect();
         SessionPiece { sessions, last: if ids.len() < most { None } else { ids.last().copied() } }
@@ -185,7 +187,7 @@ impl Peer {
         // Only a leader validates writes.
         let prep = match &self.role {
             Role::Leading(leading) => leading.prep_status(),
-            Role::Learning(_) | Role::Looking(_) => PrepStatus::default(),
+            Role::Learning(_) | Role::Looking(_) | Role::ReadOnly(_) => PrepStatus::default(),
         };
         PeerStatus {
             stats: shared.stats.clone(),

@@ -113,6 +113,8 @@ pub enum Service {
     Alone,
     /// By a member of an ensemble that follows a leader, or leads.
     Ensemble,
+    /// By a member without a leader: only clients that ask for no more than reads.
+    ReadOnly,
 }
 
 /// A message from the peer core to a shard.

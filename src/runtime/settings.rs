@@ -81,6 +81,9 @@ pub(super) fn peer(c: &Config, shards: usize) -> PeerOptions {
     }
 }
 
+/// A server looks at least so long for a leader before it serves clients that only read, in milliseconds.
+const MIN_READ_ONLY_MS: i64 = 2000;
+
 /// What a member of an ensemble is told; `None` for a standalone server.
 pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
     let members = c.ensemble.members.as_ref().filter(|_| c.is_member())?;
@@ -110,6 +113,7 @@ pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
         sync: SyncPolicy { force_snapshot: e.force_snapshot_sync, snapshot_size_factor: e.snapshot_size_factor },
         history: HistoryLimits { count: e.commit_log_count.max(1) as usize, ..HistoryLimits::default() },
         leader_serves: e.leader_serves,
+        read_only_after_ms: e.read_only_mode.then_some(i64::from(c.tick_ms).max(MIN_READ_ONLY_MS)),
     })
 }
 

@@ -268,6 +268,7 @@ impl Shard {
             Op::AUTH => self.auth_packet(now, conn, header, r.rest(), out),
             Op::SASL => self.sasl_packet(now, conn, header, r.rest(), out),
             _ if !self.is_authenticated_enough(conn) => self.refuse_unauthenticated(conn, header, out),
+            op if self.refuses(op) => self.read_request(now, conn, header, r.rest(), late, tree, out),
             // Clients may not send these: a session is created by the handshake, and containers are deleted by the
             // server itself.
             Op::CREATE_SESSION | Op::DELETE_CONTAINER => {

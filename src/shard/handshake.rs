@@ -18,7 +18,7 @@ impl Shard {
             self.end(conn, CloseHow::Flush, out);
             return;
         };
-        let shard = self.options.id;
+        let (shard, only_reads) = (self.options.id, self.only_reads());
         let Some(c) = self.conns.get_mut(conn) else { return };
         assert_eq!(c.phase, Phase::Fresh, "{conn} shakes hands twice");
         assert_eq!(c.session, SessionId::NONE, "{conn} has a session before its handshake");
@@ -44,6 +44,12 @@ impl Shard {
         self.stats.connection_requests += 1;
         if self.service.is_none() {
             tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: this server has no leader, so it serves no clients");
+            self.stats.unsuccessful_handshakes += 1;
+            self.end(conn, CloseHow::Flush, out);
+            return;
+        }
+        if only_reads && request.read_only != Some(true) {
+            tracing::warn!(target: CLIENT_LOG, peer = %c.peer, "closing: this server has no leader and is read-only, and the client is not");
             self.stats.unsuccessful_handshakes += 1;
             self.end(conn, CloseHow::Flush, out);
             return;
@@ -76,6 +82,7 @@ impl Shard {
 
     /// The session exists: requests that the client sent right after its handshake may be decoded now.
     pub(super) fn session_up(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32, out: &mut Outbox) {
+        let only_reads = self.only_reads();
         let Some(c) = self.conns.get_mut(conn).filter(|c| c.phase == Phase::Handshake) else { return };
         assert!(session != SessionId::NONE, "{conn} gets no session, and is told so otherwise");
         assert!(c.fifo.is_empty(), "{conn} has requests before its session");
@@ -84,8 +91,8 @@ impl Shard {
         c.session = session;
         c.timeout_ms = timeout_ms;
         c.last_op = crate::types::Op::CREATE_SESSION;
-        ConnectResponse { timeout_ms, session, passwd: session.passwd(), read_only: c.read_only.map(|_| false) }
-            .put(&mut c.out);
+        let read_only = c.read_only.map(|_| only_reads);
+        ConnectResponse { timeout_ms, session, passwd: session.passwd(), read_only }.put(&mut c.out);
         c.sent += 1;
         self.stats.since_reset.packets_sent += 1;
         self.sessions.insert(session, conn);
@@ -95,10 +102,11 @@ impl Shard {
 
     /// Tells the client that its session does not exist any more, and closes the connection.
     pub(super) fn session_refused(&mut self, conn: ConnId, out: &mut Outbox) {
+        let only_reads = self.only_reads();
         let Some(c) = self.conns.get_mut(conn) else { return };
         assert!(matches!(c.phase, Phase::Handshake | Phase::Ended), "{conn} in {:?} is refused a session", c.phase);
         assert_eq!(c.session, SessionId::NONE, "{conn} is refused a session and has one");
-        ConnectResponse::expired(c.read_only.map(|_| false)).put(&mut c.out);
+        ConnectResponse::expired(c.read_only.map(|_| only_reads)).put(&mut c.out);
         c.sent += 1;
         self.stats.since_reset.packets_sent += 1;
         self.stats.unsuccessful_handshakes += 1;

@@ -5,6 +5,7 @@ use super::{CloseHow, Outbox, Shard};
 use crate::jute::stat::put_stat;
 use crate::jute::{Put, Reader};
 use crate::limits;
+use crate::pipeline::messages::Service;
 use crate::pipeline::prep::acl::masked;
 use crate::proto::multi::{MultiHeader, MultiOp, MultiReadOp, MultiResult, put_multi_error, read_multi};
 use crate::proto::reply::{put_reply, put_reply_header};
@@ -65,7 +66,12 @@ impl Shard {
     ) {
         let zxid = tree.last_zxid();
         // For every read: in debug builds only, as in `fifo`.
-        debug_assert!(!is_write(header.op) || is_nobodys(header.op), "{} of {conn} is answered as a read", header.op);
+        let refused = self.refuses(header.op);
+        debug_assert!(
+            refused || !is_write(header.op) || is_nobodys(header.op),
+            "{} of {conn} is answered as a read",
+            header.op
+        );
         // The reply to a ping has the special xid of pings, whatever xid the ping had.
         let header = if header.op == Op::PING { RequestHeader { xid: xid::PING, ..header } } else { header };
         let Some(c) = self.conns.get_mut(conn) else { return };
@@ -74,6 +80,7 @@ impl Shard {
         let mut reply = std::mem::take(&mut c.out);
         let mut start = reply.len();
         let result = match Request::read(header.op, body) {
+            _ if refused => Err(Refusal::Code(ErrorCode::NotReadOnly)),
             Err(_) => Err(Refusal::Code(ErrorCode::MarshallingError)),
             Ok(None) => Err(Refusal::Unknown),
             Ok(Some(Request::SetWatches(wanted))) => {
@@ -123,6 +130,17 @@ impl Shard {
         if close {
             self.end(conn, CloseHow::Flush, out);
         }
+    }
+
+    /// Whether this server only serves clients that read.
+    pub(super) fn only_reads(&self) -> bool {
+        self.service == Some(Service::ReadOnly)
+    }
+
+    /// Whether a server that only serves reads refuses this operation, however it goes on (NOTREADONLY). Its clients may close
+    /// their sessions. A sync is refused too: it promises what cannot be known here.
+    pub(super) fn refuses(&self, op: Op) -> bool {
+        self.only_reads() && (op == Op::SYNC || is_write(op) && !matches!(op, Op::CLOSE_SESSION | Op::CREATE_SESSION))
     }
 
     fn give_back(&mut self, conn: ConnId, reply: &mut Vec<u8>) {

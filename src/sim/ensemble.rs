@@ -99,6 +99,7 @@ impl Ensemble {
             sync: self.sync,
             history: self.history,
             leader_serves: self.leader_serves,
+            read_only_after_ms: None,
         }
     }
 

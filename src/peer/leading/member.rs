@@ -12,7 +12,7 @@ use crate::peer::feed::{FeedAnswer, FeedWant};
 use crate::peer::learning::Over;
 use crate::peer::net::{QuorumEvent, QuorumWant};
 use crate::peer::shared::{Shared, Step};
-use crate::pipeline::messages::{ToPeer, touch_interval_ms};
+use crate::pipeline::messages::{Service, ToPeer, touch_interval_ms};
 use crate::pipeline::prep::{Prep, WriteRequest};
 use crate::session::tracker::SessionTracker;
 use crate::types::{CLIENT_LOG, ConnId, Epoch, Op, Origin, SessionId, Term, Zxid};
@@ -269,7 +269,7 @@ impl Leading {
         self.sweep = Sweep::new(shared.options.sweep.clone(), *now);
         self.start(step);
         if self.member().serves {
-            step.shared.serve(step.out);
+            step.shared.serve(Service::Ensemble, step.out);
         }
     }
 

@@ -1,7 +1,9 @@
 //! An observer's owner with its log, disk and snapshot writer. The test is its leader, the other voter and its shards.
 
 mod local_sessions;
+mod read_only;
 mod syncs;
+mod undecodable;
 
 use super::*;
 use crate::oracle::memory::MemoryLog;
@@ -66,6 +68,7 @@ fn ensemble() -> EnsembleOptions {
         sync: Default::default(),
         history: Default::default(),
         leader_serves: true,
+        read_only_after_ms: None,
     }
 }
 
@@ -100,6 +103,15 @@ impl Observer {
     }
 
     fn changed(last: Zxid, change: impl FnOnce(Peer, Now) -> Peer) -> Observer {
+        Observer::set_up(last, ensemble(), &[], change)
+    }
+
+    fn set_up(
+        last: Zxid,
+        ensemble: EnsembleOptions,
+        sessions: &[(SessionId, i32)],
+        change: impl FnOnce(Peer, Now) -> Peer,
+    ) -> Observer {
         let disk = TestDisk::new();
         let tree = Tree::new(TreeOptions::default());
         first_snapshot(&mut disk.clone(), &tree, SnapshotOptions::default()).unwrap();
@@ -110,7 +122,7 @@ impl Observer {
         w.tree = MemoryTree::new(tree, 2, w.interest.clone());
         let options = PeerOptions { me: ME, ..options() };
         let found = Found { epochs, recent: Default::default(), chain: Zxid::ZERO };
-        let peer = Peer::member(options, ensemble(), found, &w.tree.read(), &[], w.now);
+        let peer = Peer::member(options, ensemble, found, &w.tree.read(), sessions, w.now);
         w.turn = PeerTurn::new(change(peer, w.now), last, Bounds::default());
         let writer = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
@@ -210,6 +222,12 @@ impl Observer {
     /// Both voters say that server 2 leads.
     fn elect(&mut self) {
         self.work();
+        self.votes();
+        self.turns();
+    }
+
+    /// Their votes arrive.
+    fn votes(&mut self) {
         let conns = self.elections.clone();
         assert_eq!(conns.len(), 2, "{conns:?}");
         for (server, conn) in conns {
@@ -219,21 +237,30 @@ impl Observer {
             notification::Notification::put(&mut bytes, &vote, 1, state, "");
             self.election(ElectionEvent::Bytes { conn, bytes: bytes.into() });
         }
-        self.turns();
     }
 
     /// It is elected for, and connects.
     fn connect(&mut self) {
         self.elect();
+        self.reach();
+    }
+
+    /// The leader that it dials answers.
+    fn reach(&mut self) {
         assert!(self.wanted.last().is_some_and(|want| want.contains("Dial")), "{:?}", self.wanted);
         self.quorum(QuorumEvent::Dialed { conn: QUORUM });
         self.leader(&[FromLeader::LeaderInfo { epoch: Epoch(1), protocol: 0x10000, extra: &[] }]);
         self.work();
     }
 
-    /// Nothing is missing.
+    /// It has a leader.
     fn join(&mut self) {
         self.connect();
+        self.get_in_step();
+    }
+
+    /// Nothing is missing.
+    fn get_in_step(&mut self) {
         let last = self.w.applied();
         self.leader(&[FromLeader::Diff(last), FromLeader::NewLeader { zxid: z(0), config: None }]);
         self.work();
@@ -448,16 +475,6 @@ fn writes_of_its_clients_come_back_as_transactions() {
 }
 
 #[test]
-fn a_write_that_cannot_be_decoded_never_reaches_the_leader() {
-    let mut o = Observer::new();
-    o.join();
-    let session = o.session(A, z(1));
-    o.write(A, session, 5, &[0, 0]);
-    assert!(o.said.is_empty());
-    assert!(matches!(o.told[..], [(_, ToShard::Close { conn })] if conn == A.conn), "{:?}", o.told);
-}
-
-#[test]
 fn the_leader_says_whether_a_session_exists() {
     let mut o = Observer::new();
     o.join();
@@ -552,19 +569,6 @@ fn a_leaders_snapshot_replaces_the_tree_and_a_truncation_what_comes_after() {
     o.leader(&[FromLeader::UpToDate]);
     o.inform(z(10), &create(z(10), SessionId(9), 5, "/next"));
     assert_eq!((o.w.applied(), o.w.is_there("/next")), (z(10), true));
-}
-
-#[test]
-fn a_proposal_that_cannot_be_decoded_ends_the_term() {
-    let mut o = Observer::new();
-    o.join();
-    let mut bytes = Vec::new();
-    TxnHeader { session: SessionId(9), cxid: Cxid(1), zxid: z(1), time_ms: 0, op: Op::CREATE }.put(&mut bytes);
-    bytes.extend_from_slice(&[0, 0]);
-    o.leader(&[FromLeader::Inform { zxid: z(1), txn: &bytes }]);
-    assert_eq!((&o.wanted[..], o.w.peer().term()), (&["0 End".to_owned()][..], Term(1)));
-    o.connect();
-    assert_eq!(o.w.applied(), Zxid::ZERO);
 }
 
 /// Left in the same turn in which it heard something for the log: that is the old term's, and the next term waits for it.

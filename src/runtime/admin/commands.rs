@@ -185,7 +185,7 @@ fn monitor(r: &Report) -> Value {
     let mut f = Fields::new();
     f.insert("version".into(), host::version().into());
     f.insert("server_state".into(), r.mode().into());
-    if r.peer.role.members.is_some() {
+    if r.members().is_some() {
         f.insert("peer_state".into(), r.peer.role.peer_state().into());
     }
     if let Some(leader) = r.observed_leader() {

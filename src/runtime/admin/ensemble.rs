@@ -14,7 +14,7 @@ const ANY: &str = "0.0.0.0";
 
 /// The lines that `conf` has on a member after those of every server. The configuration has no line break at its end.
 pub(super) fn conf(r: &Report) -> Option<String> {
-    let (members, own) = r.peer.role.members.as_ref().and_then(|all| Some((all, all.get(r.peer.role.me)?)))?;
+    let own = r.peer.role.members.as_ref()?.get(r.peer.role.me)?;
     let (init, sync) = (r.config.ensemble.init_limit, r.config.ensemble.sync_limit);
     let ports = |pick: fn(&crate::quorum::PeerAddress) -> u16| {
         own.addresses.iter().map(|a| pick(a).to_string()).collect::<Vec<_>>().join("|")
@@ -24,17 +24,17 @@ pub(super) fn conf(r: &Report) -> Option<String> {
         Role::Participant => 0,
         Role::Observer => 1,
     };
+    let membership = r.members().map_or(String::new(), |members| format!("membership: \n{}", members.text()));
     Some(format!(
         "initLimit={init}\nsyncLimit={sync}\nelectionAlg=3\nelectionPort={election}\nquorumPort={quorum}\npeerType={kind}\n\
-         membership: \n{}",
-        members.text()
+         {membership}"
     ))
 }
 
 /// `leader`.
 pub(super) fn leader(r: &Report) -> Value {
     let role = &r.peer.role;
-    let Some(members) = &role.members else { return json!({"error": "server is not initialized"}) };
+    let Some(members) = r.members() else { return json!({"error": "server is not initialized"}) };
     let of_leader = role.leader.and_then(|leader| members.get(leader)).and_then(|member| member.addresses.first());
     json!({
         "is_leader": role.mode == Mode::Leader,
@@ -64,7 +64,7 @@ fn client_address(r: &Report, server: ServerId, member: &Member) -> String {
 /// `voting_view`.
 pub(super) fn voting_view(r: &Report) -> Value {
     let mut view = Map::new();
-    let members = r.peer.role.members.iter().flat_map(|members| members.iter());
+    let members = r.members().into_iter().flat_map(|members| members.iter());
     for (server, member) in members.filter(|(_, member)| member.role == Role::Participant) {
         let shown = json!({
             "server_addresses": addresses(member, false),
@@ -100,7 +100,7 @@ fn all_addresses(member: &Member, election: bool) -> Value {
 /// `zabstate`.
 pub(super) fn zab_state(r: &Report) -> Value {
     let role = &r.peer.role;
-    let own = role.members.as_ref().and_then(|members| members.get(role.me)).filter(|_| role.is_running);
+    let own = r.members().and_then(|members| members.get(role.me)).filter(|_| role.is_running);
     let Some(own) = own else { return json!({"voting": false, "zabstate": ""}) };
     let last = r.peer.last_zxid;
     json!({

@@ -82,7 +82,7 @@ fn ensemble_figures(r: &Report) -> Vec<Figure> {
         put("max_proposal_size", "Bytes of the largest proposal since srst; -1 before the first", max);
         put("min_proposal_size", "Bytes of the smallest proposal since srst; -1 before the first", min);
     }
-    if let Some(members) = &role.members {
+    if let Some(members) = r.members() {
         put("quorum_size", "Servers that vote", members.voters().len() as i64);
     }
     all

@@ -41,7 +41,7 @@ pub(super) fn text(word: &str, r: &Report) -> Option<String> {
         "envi" => envi(),
         "gtmk" => r.control.trace_mask.to_string(),
         "ruok" => "imok".into(),
-        "srvr" => format!("{}{}", banner(), srvr(r)),
+        "srvr" => banner(r) + &srvr(r),
         "stat" => stat(r),
         "wchc" => wchc(r),
         "wchp" => wchp(r),
@@ -122,8 +122,9 @@ fn cons(r: &Report) -> String {
     t
 }
 
-fn banner() -> String {
-    format!("Zookeeper version: {}\n", host::version())
+fn banner(r: &Report) -> String {
+    let only_reads = if r.is_read_only() { "READ-ONLY mode; serving only read-only clients\n" } else { "" };
+    format!("Zookeeper version: {}\n{only_reads}", host::version())
 }
 
 fn srvr(r: &Report) -> String {
@@ -147,7 +148,7 @@ fn srvr(r: &Report) -> String {
 }
 
 fn stat(r: &Report) -> String {
-    let mut t = banner();
+    let mut t = banner(r);
     t.push_str("Clients:\n");
     for c in r.connections() {
         put!(t, "{}\n", connection(c, true));
@@ -252,7 +253,7 @@ fn hash(r: &Report) -> String {
 
 fn mntr(r: &Report) -> String {
     let mut t = format!("zk_version\t{}\nzk_server_state\t{}\n", host::version(), r.mode());
-    if r.peer.role.members.is_some() {
+    if r.members().is_some() {
         put!(t, "zk_peer_state\t{}\n", r.peer.role.peer_state());
     }
     if let Some(leader) = r.observed_leader() {

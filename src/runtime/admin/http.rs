@@ -21,6 +21,7 @@ use super::report::Wanted;
 use super::responses::{answer, not_allowed, text};
 use super::state::AdminState;
 use super::{authorize, metrics, snapshot};
+use crate::peer::role_status::{Mode, RoleStatus};
 
 /// The path that Prometheus scrapes.
 const METRICS: &str = "/metrics";
@@ -91,7 +92,7 @@ async fn live(state: &AdminState, otherwise: &str) -> Result<Response, Response>
     }
 }
 
-/// Whether clients are served. A standalone server whose cores make turns serves them.
+/// Whether all clients are served. A standalone server whose cores make turns serves them.
 async fn ready(state: &Arc<AdminState>) -> Result<Response, Response> {
     let live = live(state, "not ready").await?;
     if !state.config.is_member() {
@@ -99,9 +100,21 @@ async fn ready(state: &Arc<AdminState>) -> Result<Response, Response> {
     }
     let unavailable = |why: String| text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"));
     match state.gather(Wanted::default(), |report| report.peer.role).await {
-        Ok(role) if role.serves_clients => Ok(live),
-        Ok(role) => Err(unavailable(format!("no client is served ({})", role.peer_state()))),
+        Ok(role) => match why_not_ready(&role) {
+            None => Ok(live),
+            Some(why) => Err(unavailable(why)),
+        },
         Err(why) => Err(unavailable(why)),
+    }
+}
+
+/// Why a member does not serve all clients. Whoever restarts members one by one waits until each is ready, so one that only serves
+/// reads is not: it has not joined the others.
+fn why_not_ready(role: &RoleStatus) -> Option<String> {
+    match role.mode {
+        Mode::ReadOnly => Some("only read-only clients are served".into()),
+        _ if role.serves_clients => None,
+        _ => Some(format!("no client is served ({})", role.peer_state())),
     }
 }
 
@@ -179,4 +192,20 @@ fn set_trace_mask(state: &AdminState, query: &str) -> Response {
         }
     }
     answer(StatusCode::OK, name, fields, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ServerId;
+
+    #[test]
+    fn a_member_is_ready_when_it_serves_all_clients() {
+        let of = |mode, serves_clients| RoleStatus { mode, serves_clients, ..RoleStatus::standalone(ServerId(1)) };
+        assert_eq!(why_not_ready(&of(Mode::Follower, true)), None);
+        let why = why_not_ready(&of(Mode::Follower, false));
+        assert_eq!(why.as_deref(), Some("no client is served (following - broadcast)"));
+        let why = why_not_ready(&of(Mode::ReadOnly, true));
+        assert_eq!(why.as_deref(), Some("only read-only clients are served"));
+    }
 }

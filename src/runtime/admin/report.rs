@@ -8,6 +8,7 @@ use super::process::Process;
 use crate::config::Config;
 use crate::peer::role_status::Mode;
 use crate::peer::status::PeerStatus;
+use crate::quorum::Members;
 use crate::runtime::clock::Clock;
 use crate::runtime::shared::{NoAnswer, Shared};
 use crate::shard::status::{ConnStatus, ResettableStats, ShardStats, ShardStatus};
@@ -203,9 +204,15 @@ impl Report {
         self.peer.role.members.as_ref().map_or(0, |_| self.peer.role.me.0)
     }
 
-    /// Whether `expiry` has times of expiry. Only a leader knows them; a learner has the sessions' timeouts there.
+    /// Whether `expiry` has times of expiry. Only a leader knows them; others have the sessions' timeouts there.
     pub(super) fn tracks_sessions(&self) -> bool {
-        !matches!(self.peer.role.mode, Mode::Follower | Mode::Observer)
+        !matches!(self.peer.role.mode, Mode::Follower | Mode::Observer | Mode::ReadOnly)
+    }
+
+    /// The configuration in force of a member that is in touch with its ensemble. A read-only server shows as little of an ensemble
+    /// as one without.
+    pub(super) fn members(&self) -> Option<&Members> {
+        self.peer.role.members.as_deref().filter(|_| !self.is_read_only())
     }
 
     /// The leader that an observer follows.

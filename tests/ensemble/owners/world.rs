@@ -155,6 +155,7 @@ impl World {
             sync: Default::default(),
             history: self.history,
             leader_serves: true,
+            read_only_after_ms: None,
         }
     }
 

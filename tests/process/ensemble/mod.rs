@@ -4,6 +4,7 @@
 mod elections;
 mod failures;
 mod load;
+mod read_only;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -33,11 +34,16 @@ pub struct Ensemble {
 
 impl Ensemble {
     pub fn new(members: usize, lines: &str) -> Ensemble {
+        Ensemble::defining(members, lines, &[])
+    }
+
+    /// The same, with system properties: each a `key=value`.
+    pub fn defining(members: usize, lines: &str, properties: &[&str]) -> Ensemble {
         let servers: String =
             (1..=members).map(|id| format!("server.{id}=127.0.0.1:{}:{}\n", free_port(), free_port())).collect();
         let lines = format!("{lines}standaloneEnabled=false\n4lw.commands.whitelist=*\n{servers}");
         let home = |id: usize| {
-            let home = Home::new(&lines);
+            let home = properties.iter().fold(Home::new(&lines), |home, pair| home.define(pair));
             give_id(&home, id);
             (home, None)
         };
@@ -52,10 +58,13 @@ impl Ensemble {
 
     /// An ensemble that serves.
     pub fn started(members: usize, lines: &str) -> Ensemble {
-        let mut ensemble = Ensemble::new(members, lines);
-        ensemble.ids().for_each(|id| ensemble.start(id));
-        ensemble.all_serve();
-        ensemble
+        Ensemble::new(members, lines).all_started()
+    }
+
+    pub fn all_started(mut self) -> Ensemble {
+        self.ids().for_each(|id| self.start(id));
+        self.all_serve();
+        self
     }
 
     pub fn ids(&self) -> std::ops::RangeInclusive<usize> {
@@ -93,7 +102,7 @@ impl Ensemble {
         Client::connect(self.addr(id))
     }
 
-    /// `leader`, `follower` or `observer`; `None` if the member does not serve.
+    /// `leader`, `follower`, `observer` or `read-only`; `None` if the member does not serve.
     pub fn role(&mut self, id: usize) -> Option<String> {
         let (home, server) = &mut self.members[id - 1];
         let server = server.as_mut()?;

@@ -12,7 +12,7 @@ impl Observer {
     }
 
     /// A client has a local session.
-    fn local(&mut self, client: Client) -> SessionId {
+    pub(super) fn local(&mut self, client: Client) -> SessionId {
         let Client { shard, conn } = client;
         self.shard(ToPeer::NewSession { shard, conn, timeout_ms: 4000, auth: [].into() });
         let told = self.told.pop();
@@ -37,16 +37,16 @@ impl Observer {
         self.request(client, session, cxid, Op::CREATE, &Request::Create(create));
     }
 
-    fn close(&mut self, client: Client, session: SessionId, cxid: i32) {
+    pub(super) fn close(&mut self, client: Client, session: SessionId, cxid: i32) {
         self.request(client, session, cxid, Op::CLOSE_SESSION, &Request::CloseSession);
     }
 
-    fn resume(&mut self, client: Client, session: SessionId, passwd_matches: bool) {
+    pub(super) fn resume(&mut self, client: Client, session: SessionId, passwd_matches: bool) {
         let Client { shard, conn } = client;
         self.shard(ToPeer::Resume { shard, conn, session, timeout_ms: 6000, passwd_matches });
     }
 
-    fn local_sessions(&self) -> usize {
+    pub(super) fn local_sessions(&self) -> usize {
         self.w.peer().status(&self.w.tree.read()).local_sessions
     }
 }

@@ -50,8 +50,9 @@ fn of(me: i64, mode: Mode) -> Report {
         let since_ms = r.now.mono_ms - 10_627;
         role.leading = Some(LeadingStatus { since_ms, learners, proposal_sizes: None });
     }
-    if mode == Mode::Looking {
-        (role.zab, role.is_running, role.serves_clients, role.leader) = (ZabState::Election, false, false, None);
+    if matches!(mode, Mode::Looking | Mode::ReadOnly) {
+        let serves = mode == Mode::ReadOnly;
+        (role.zab, role.is_running, role.serves_clients, role.leader) = (ZabState::Election, serves, serves, None);
     }
     Report { config: Arc::new(config), peer: crate::peer::status::PeerStatus { role, ..r.peer }, ..r }
 }
@@ -171,6 +172,28 @@ fn the_commands_of_an_ensemble() {
     assert_eq!(command("is_read_only", &follower), json!({"read_only": false}));
     assert_eq!(command("is_read_only", &of(1, Mode::ReadOnly)), json!({"read_only": true}));
     assert_eq!(command("leader", &report()), json!({"error": "server is not initialized"}));
+}
+
+/// It shows no more of its ensemble than Apache's, which is no `QuorumZooKeeperServer`.
+#[test]
+fn a_read_only_server() {
+    let r = of(1, Mode::ReadOnly);
+    let only_reads = "\nREAD-ONLY mode; serving only read-only clients\n";
+    assert!(word("srvr", &r).contains(&format!("{only_reads}Latency min/avg/max: ")));
+    assert!(word("stat", &r).contains(&format!("{only_reads}Clients:\n")));
+    assert!(!word("srvr", &of(1, Mode::Follower)).contains(only_reads));
+    let text = word("mntr", &r);
+    assert!(text.contains("\nzk_server_state\tread-only\nzk_ephemerals_count\t"), "{text}");
+    assert!(!text.contains("quorum_size"), "{text}");
+    assert_eq!(command("monitor", &r).get("peer_state"), None);
+    let conf = word("conf", &r);
+    assert!(conf.contains("serverId=1\ninitLimit=10\n") && conf.ends_with("quorumPort=24381\npeerType=0\n"), "{conf}");
+    assert_eq!(command("leader", &r), json!({"error": "server is not initialized"}));
+    assert_eq!(command("voting_view", &r), json!({"current_config": {}}));
+    assert_eq!(command("zabstate", &r), json!({"voting": false, "zabstate": ""}));
+    assert_eq!(command("server_stats", &r)["read_only"], true);
+    let r = Report { expiry: vec![(30_000, vec![super::B])], ..r };
+    assert!(word("dump", &r).starts_with("SessionTracker dump:\nGlobal Sessions(1):\n0x1000027a5080001\t30000ms\n"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod answers;
 mod ends;
 mod handshakes;
 mod members;
+mod read_only;
 mod watches;
 
 use std::sync::Arc;
