@@ -16,6 +16,7 @@ from zabratools.interop.ensemble import Ensemble, connect, moved, sync, tree_of,
 from zabratools.interop.ensemble_lasting import PROPS as LASTING_PROPS, Lasting
 from zabratools.interop.ensemble_load import Load
 from zabratools.interop.kazoo_suite import commands, run_against
+from zabratools.interop.read_only_suite import read_only
 from zabratools.interop.suite import Failed, eq, eventually, yes
 from zabratools.wire import MULTI_END, multi_op, ustr
 
@@ -365,6 +366,7 @@ def main():
         catching_up(suite, "apache", "apache")
         live_move(suite, "apache", "apache")
         kills_under_load(suite, ["apache"] * 3)
+        read_only(suite, ["apache"] * 3, left=1)
     else:
         company(suite, ["zabra", "zabra", "apache"])
         company(suite, ["apache", "apache", "zabra"])
@@ -377,6 +379,9 @@ def main():
         catching_up(suite, "apache", "zabra")
         live_move(suite, "zabra", "apache")
         kills_under_load(suite, ["zabra", "apache", "zabra"])
+        read_only(suite, ["zabra", "apache", "zabra"], left=1)
+        read_only(suite, ["apache", "apache", "zabra"], left=3)
+        read_only(suite, ["zabra"] * 3, left=2, lines="")
         kazoo(suite, ["zabra", "zabra", "apache"], at=2)
     suite.end()
 
