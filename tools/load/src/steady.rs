@@ -147,6 +147,7 @@ pub fn run(args: &Args, engine: &mut Engine) -> Result<Report> {
     if args.load != Load::Echo {
         set_up(args, engine, &work, &run)?;
     }
+    // After the set-up: --hlog may be a pipe, whose opening holds this run up until somebody reads and others are ready.
     let mut record = Recorder::new(args, &work.kinds)?;
     let report = measure(args, engine, &mut work, &mut record)?;
     if !args.keep && matches!(args.load, Load::Create | Load::Delete) && args.mode < 2 {

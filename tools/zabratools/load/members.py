@@ -104,6 +104,7 @@ def measure(args, running, results, kills):
                       f"load average {r['load_average']:.1f}", file=sys.stderr, flush=True)
     for n in range(args.kills):
         for name in sorted(running, reverse=n % 2 == 1):
+            settle([pid for each in running.values() for pid in each.pids])
             kills[name].append(running[name].fail_over())
             print(f"kill {n + 1}  {name:<7} {kills[name][-1]:.2f} s", file=sys.stderr, flush=True)
 

@@ -102,10 +102,8 @@ func (w *work) setUp(ctx context.Context, all clients) error {
 	if _, err := all[0].Delete(ctx, w.args.root+"/r", clientv3.WithPrefix()); err != nil {
 		return fmt.Errorf("set-up: delete: %w", err)
 	}
-	for n := range w.args.Keys {
-		if _, err := all[n%len(all)].Put(ctx, w.key(n), w.text); err != nil {
-			return fmt.Errorf("set-up: put: %w", err)
-		}
+	if err := w.putAll(ctx, all); err != nil {
+		return fmt.Errorf("set-up: put: %w", err)
 	}
 	now, err := all[0].Get(ctx, w.args.root, clientv3.WithCountOnly())
 	if err != nil {
@@ -116,6 +114,21 @@ func (w *work) setUp(ctx context.Context, all clients) error {
 		return fmt.Errorf("set-up: compact: %w", err)
 	}
 	return nil
+}
+
+// putAll writes every key, some at a time: each waits for a sync of the disk, which several can share.
+func (w *work) putAll(ctx context.Context, all clients) error {
+	var wait sync.WaitGroup
+	errs := make([]error, 16)
+	for i := range errs {
+		wait.Go(func() {
+			for n := i; n < w.args.Keys && errs[i] == nil; n += len(errs) {
+				_, errs[i] = all[i%len(all)].Put(ctx, w.key(n), w.text)
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
 }
 
 func (w *work) cleanUp(ctx context.Context, all clients) error {
