@@ -394,8 +394,10 @@ impl Election {
         let leader = held.vote.leader;
         let clock_fits = held.election_epoch == self.clock;
         // A leader must say so itself. Whether this server leads can only be known from the votes of this round.
+        // Others may still follow what this server was before its directory was lost: without a history it cannot lead.
+        let can_lead = clock_fits && round.own.zxid != Zxid::NONE;
         let leads = |votes: &BTreeMap<ServerId, Held>| match leader == self.me {
-            true => clock_fits,
+            true => can_lead,
             false => votes.get(&leader).is_some_and(|vote| vote.state == ServerState::Leading),
         };
         let decides = |votes: &BTreeMap<_, _>| agreed(&self.electorate, votes, &held) && leads(votes);

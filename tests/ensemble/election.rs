@@ -198,6 +198,11 @@ fn what_does_not_count_changes_nothing() {
     two.hears(10_001, 1, ServerState::Following, 3, 9, 1);
     two.hears(10_002, 3, ServerState::Leading, 3, 9, 1);
     assert_eq!(two.elected(), Some((3, 1)));
+    // Nor does it lead those who still follow what it was before it lost its history.
+    let mut two = Two::new(Zxid::NONE);
+    two.hears(1, 1, ServerState::Following, 2, 9, 1);
+    two.hears(2, 3, ServerState::Following, 2, 9, 1);
+    assert_eq!(two.elected(), None);
 }
 
 #[test]
