@@ -28,6 +28,9 @@ pub enum SnapshotRefused {
     /// Too many requests are waiting already.
     #[error("{} others already wait for a snapshot: try again later", limits::SNAPSHOTS_ASKED)]
     TooMany,
+    /// The server's directory was empty, and no leader has sent it a history yet.
+    #[error("this server has no history yet: a snapshot can be taken once a leader has sent it one")]
+    NoHistory,
 }
 
 /// The answer to [`Input::SnapshotAsked`].
@@ -136,8 +139,13 @@ impl Imaging {
     /// enough; otherwise another one follows it.
     pub(super) fn ask(&mut self, ticket: SnapshotTicket, applied: Zxid, out: &mut Outbox) {
         assert!(self.asked.iter().all(|(other, _)| *other != ticket), "{ticket:?} is used twice");
-        if self.asked.len() == limits::SNAPSHOTS_ASKED {
-            out.snapshot_answers.push(SnapshotAnswer { ticket, result: Err(SnapshotRefused::TooMany) });
+        let refused = match self.asked.len() {
+            _ if applied == Zxid::NONE => Some(SnapshotRefused::NoHistory),
+            limits::SNAPSHOTS_ASKED => Some(SnapshotRefused::TooMany),
+            _ => None,
+        };
+        if let Some(why) = refused {
+            out.snapshot_answers.push(SnapshotAnswer { ticket, result: Err(why) });
             return;
         }
         self.asked.push((ticket, applied));

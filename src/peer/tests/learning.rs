@@ -414,6 +414,11 @@ fn what_it_is_is_shown_at_each_step() {
 fn a_member_without_a_history_gets_one_from_its_leader() {
     let mut o = Observer::with(Zxid::NONE);
     o.connect();
+    // There is nothing yet of which a snapshot could be taken.
+    let ticket = SnapshotTicket(1);
+    o.w.hear(Input::SnapshotAsked(ticket));
+    let refused = SnapshotAnswer { ticket, result: Err(SnapshotRefused::NoHistory) };
+    assert_eq!(o.w.mail.snapshot_answers, [refused]);
     let ack = o.said.last().cloned().unwrap_or_default();
     assert!(ack.starts_with("AckEpoch") && ack.contains(&format!("{:?}", Zxid::NONE)), "{:?}", o.said);
     let last = z(9);
