@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::config::ExitCode;
-use crate::sim::{self, Options, Summary};
+use crate::sim::{self, Crew, Options, Summary};
 
 #[derive(Debug, Args)]
 pub(super) struct SimArgs {
@@ -19,14 +19,15 @@ pub(super) struct SimArgs {
     /// First seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     start_seed: u64,
-    /// Number of random choices per seed before the simulation winds down
-    #[arg(long, value_name = "N", default_value_t = Options::default().steps)]
-    steps: u64,
-    /// Simulate an ensemble with this many voting members; with fewer than 2 it is a standalone server
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=7))]
-    members: u8,
+    /// Number of random choices for each server before the simulation winds down; without it the seed says how many
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Number of voting members, 1 to 7, or `random`: the seed says how many members and observers there are. One without
+    /// observers is a standalone server
+    #[arg(long, value_name = "N|random", default_value = "random", value_parser = members)]
+    members: Members,
     /// Observers of the ensemble
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=7), requires = "members")]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=7))]
     observers: u8,
     /// Run every seed twice and compare the traces
     #[arg(long)]
@@ -34,6 +35,18 @@ pub(super) struct SimArgs {
     /// Print every event of the simulation
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// `None`: the seed chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Members(Option<usize>);
+
+fn members(text: &str) -> Result<Members, String> {
+    match text.parse() {
+        Ok(members @ 1..=7) => Ok(Members(Some(members))),
+        _ if text == "random" => Ok(Members(None)),
+        _ => Err("a number from 1 to 7, or random".into()),
+    }
 }
 
 /// Prints a line. If nobody reads the output, the exit code still tells the result.
@@ -44,24 +57,25 @@ fn say(line: &str) {
 
 /// The command that reproduces a failure.
 fn replay(seed: u64, options: Options) -> String {
-    let standard = Options::default();
     let mut more = String::new();
-    for (name, value, default) in [
-        ("members", options.members as u64, standard.members as u64),
-        ("observers", options.observers as u64, standard.observers as u64),
-        ("steps", options.steps, standard.steps),
-    ] {
-        if value != default {
-            more += &format!(" --{name} {value}");
-        }
+    if let Some(Crew { members, observers }) = options.crew {
+        more += &format!(" --members {members} --observers {observers}");
+    }
+    if let Some(steps) = options.steps {
+        more += &format!(" --steps {steps}");
     }
     format!("cargo run --release --features sim -- sim --seeds 1 --start-seed {seed}{more} -v")
 }
 
 /// Runs the seeds; stops at the first failure.
 pub(super) fn run(args: &SimArgs) -> std::process::ExitCode {
-    let (members, observers) = (usize::from(args.members), usize::from(args.observers));
-    let options = Options { steps: args.steps, verbose: args.verbose, members, observers, ..Options::default() };
+    let observers = usize::from(args.observers);
+    if args.members == Members(None) && observers > 0 {
+        say("--observers without a number of --members: the seed says how many observers there are");
+        return ExitCode::InvalidInvocation.into();
+    }
+    let crew = args.members.0.map(|members| Crew { members, observers });
+    let options = Options { steps: args.steps, verbose: args.verbose, crew, ..Options::default() };
     let began = Instant::now();
     let until = args.minutes.map(|m| Duration::try_from_secs_f64(m * 60.0).unwrap_or(Duration::MAX));
     let mut told = began;
@@ -125,6 +139,7 @@ fn add(total: &mut Summary, one: &Summary) {
     total.dropped += one.dropped;
     total.replaced += one.replaced;
     total.net_faults += one.net_faults;
+    total.wiped += one.wiped;
 }
 
 fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
@@ -149,12 +164,13 @@ fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
 
 /// What happened between members, if there were several.
 fn ensemble(t: &Summary) -> String {
-    let Summary { leaders, dropped, replaced, net_faults, .. } = t;
+    let Summary { leaders, dropped, replaced, net_faults, wiped, .. } = t;
     if *leaders + *net_faults == 0 {
         return String::new();
     }
     format!(
-        ", {leaders} leaders, {dropped} proposals dropped, {replaced} histories replaced, {net_faults} network faults"
+        ", {leaders} leaders, {dropped} proposals dropped, {replaced} histories replaced, {net_faults} network faults, \
+         {wiped} directories lost"
     )
 }
 
@@ -166,7 +182,8 @@ mod tests {
     fn the_replay_line_says_all_that_matters() {
         let again = "cargo run --release --features sim -- sim --seeds 1 --start-seed 7";
         assert_eq!(replay(7, Options::default()), format!("{again} -v"));
-        let options = Options { steps: 5, members: 3, observers: 1, ..Options::default() };
+        let crew = Some(Crew { members: 3, observers: 1 });
+        let options = Options { steps: Some(5), crew, ..Options::default() };
         assert_eq!(replay(7, options), format!("{again} --members 3 --observers 1 --steps 5 -v"));
     }
 }

@@ -340,6 +340,18 @@ impl TestDisk {
         inode.lost.clear();
     }
 
+    /// Whether a power failure would change nothing of this file, neither its name nor its content.
+    pub fn is_synced(&self, name: &str) -> bool {
+        let s = self.state();
+        let inode = s.live.get(name).copied();
+        let names = |op: &NameOp| match op {
+            NameOp::Set { name: set, .. } | NameOp::Remove { name: set } => set == name,
+            NameOp::Rename { from, to, .. } => from == name || to == name,
+        };
+        let is_same = |inode: usize| s.inodes[inode].live == s.inodes[inode].durable;
+        inode == s.durable.get(name).copied() && !s.pending.iter().any(names) && inode.is_none_or(is_same)
+    }
+
     /// Limits the number of bytes that all files together may have.
     pub fn limit_space(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;

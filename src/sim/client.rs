@@ -17,7 +17,7 @@ use crate::proto::request::xid;
 use crate::proto::{ConnectRequest, ConnectResponse, ReplyHeader, WatcherEvent};
 use crate::txn::Txn;
 use crate::types::acl::permits;
-use crate::types::{ConnId, CreateMode, ErrorCode, EventType, Id, Op, SessionId, Zxid, perms};
+use crate::types::{ConnId, CreateMode, Epoch, ErrorCode, EventType, Id, Op, SessionId, Zxid, perms};
 
 /// The state of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,9 @@ pub(super) struct Client {
     known: Known,
     inbox: Vec<u8>,
     pending: VecDeque<(i32, Asked)>,
+    /// Syncs without an answer that must show what was committed when they were sent, as long as no newer leader than that of
+    /// this epoch is established.
+    floors: VecDeque<(i32, Epoch, Zxid)>,
     auth_pending: usize,
     user: Option<String>,
     ids: Vec<Id>,
@@ -100,6 +103,7 @@ impl Client {
             known: Known::default(),
             inbox: Vec::new(),
             pending: VecDeque::new(),
+            floors: VecDeque::new(),
             auth_pending: 0,
             user: number.is_multiple_of(2).then(|| format!("user{number}:secret")),
             ids: Vec::new(),
@@ -169,6 +173,7 @@ impl Client {
         }
         self.phase = Phase::Down;
         self.pending.clear();
+        self.floors.clear();
         self.auth_pending = 0;
     }
 
@@ -177,6 +182,20 @@ impl Client {
         self.passwd = vec![0; 16];
         self.known = Known::default();
         self.seen = Zxid::ZERO;
+    }
+
+    /// The sync that was sent last is answered by a member of the newest epoch.
+    pub(super) fn expects(&mut self, epoch: Epoch, committed: Zxid) {
+        self.floors.push_back((self.next_xid, epoch, committed));
+    }
+
+    /// A sync is answered: everything that was committed when it was sent must be seen.
+    fn synced(&mut self, xid: i32, zxid: Zxid, history: &History) -> Result<(), String> {
+        let Some((_, epoch, floor)) = self.floors.pop_front_if(|(asked, ..)| *asked == xid) else { return Ok(()) };
+        if history.newest_epoch() == Some(epoch) && zxid < floor {
+            return Err(format!("sync {xid} is answered as of {zxid}, and {floor} was committed when it was sent"));
+        }
+        Ok(())
     }
 
     /// Returns the bytes of a request.
@@ -228,8 +247,10 @@ impl Client {
             return Ok(Vec::new());
         }
         if self.session == SessionId::NONE {
-            let made = history.session_made(response.session).ok_or("a session that no transaction made")?;
-            history.expose(made)?;
+            match history.session_made(response.session) {
+                Some(made) => history.expose(made)?,
+                None => history.give_local(response.session)?,
+            }
             history.give(response.session)?;
             self.counts.sessions += 1;
         } else if response.session != self.session {
@@ -342,6 +363,9 @@ impl Client {
         match &asked {
             Asked::Write(op) => self.write_reply(frame, xid, zxid, op, history),
             _ => {
+                if matches!(asked, Asked::Sync { .. }) && err == 0 {
+                    self.synced(xid, zxid, history)?;
+                }
                 let tree = history.tree(zxid);
                 self.not_past_own_writes(zxid, history)?;
                 self.read_reply(&asked, err, r, &tree).map_err(|e| format!("{asked:?} as of {zxid}: {e}"))
@@ -369,6 +393,9 @@ impl Client {
         op: &ModelOp,
         history: &mut History,
     ) -> Result<(), String> {
+        if history.is_local(self.session) && self.is_local_answer(frame, op)? {
+            return Ok(());
+        }
         let entry = history.entry(zxid)?;
         if (entry.header.session, entry.header.cxid.0) != (self.session, xid) {
             return Err(format!("reply to {op:?} (xid {xid}) with {zxid}, which is {:?}", entry.header));
@@ -385,6 +412,16 @@ impl Client {
             history.number(zxid, &path)?;
         }
         Ok(())
+    }
+
+    /// Whether this answers a write of a local session without a transaction, or with another code than its transaction has: it
+    /// is closed, or its ephemeral is refused.
+    fn is_local_answer(&self, frame: &[u8], op: &ModelOp) -> Result<bool, String> {
+        let ReplyHeader { err, .. } = ReplyHeader::read(&mut Reader::new(&frame[4..])).map_err(|e| e.to_string())?;
+        Ok(match op {
+            ModelOp::CloseSession => err == 0,
+            _ => err == ErrorCode::EphemeralOnLocalSession.code(),
+        })
     }
 
     fn allowed(&self, node: &ModelNode, wanted: i32) -> bool {

@@ -2,8 +2,10 @@
 
 use std::io;
 
+use super::apache::Apache;
 use super::node;
 use super::process::SnapshotTold;
+use super::swarm::Trouble;
 use super::world::World;
 use crate::limits;
 use crate::oracle::test_disk::{Fault, TestDisk};
@@ -18,23 +20,28 @@ impl World {
         if self.calm {
             return Ok(());
         }
-        match self.rng.u32(..100) {
-            0..4 => self.kill(n, "killed"),
-            4..16 => {
+        match self.swarm.choose(&mut self.rng) {
+            Trouble::Kill => self.kill(n, "killed"),
+            Trouble::Disk => {
                 self.plan_fault(n);
                 Ok(())
             }
-            16..22 => {
+            Trouble::WallClock => {
                 let ms = if self.rng.bool() { self.rng.i64(-5000..5000) } else { self.rng.i64(-9_000_000..9_000_000) };
                 self.nodes[n].clock.jump_wall(ms);
                 self.trace.line(format_args!("the wall clock jumps by {ms} ms"));
                 Ok(())
             }
-            22..40 => self.purge(n),
-            40..50 => self.peek(n, self.least(n)),
-            50..56 if self.ensemble.is_none() => self.bit_rot(n),
-            56..70 => self.ask_for_snapshots(n),
-            _ => self.net_trouble(n),
+            Trouble::Purge => self.purge(n),
+            Trouble::Peek => self.peek(n, self.least(n)),
+            Trouble::Rot => self.bit_rot(n),
+            Trouble::Snapshot => self.ask_for_snapshots(n),
+            Trouble::Wipe => self.wipe(n),
+            Trouble::Damage => self.damage(n),
+            trouble => {
+                self.net_trouble(n, trouble);
+                Ok(())
+            }
         }
     }
 
@@ -79,8 +86,9 @@ impl World {
         self.trace.line(format_args!("server {n} is {how}, power {power:?}"));
         let (rng, node) = (&mut self.rng, self.nodes[n].id);
         let mut keep = |len: usize| if rng.bool() { len } else { rng.usize(..=len) };
-        self.net.server_gone(node, &mut keep);
+        self.net.server_gone(node, power.is_some() && self.ensemble.is_some(), &mut keep);
         if let Some(ensemble) = &mut self.ensemble {
+            ensemble.apache[n].iter_mut().for_each(|apache| *apache = Apache::default());
             ensemble.mesh.down(n, power.is_some(), &mut keep);
         }
         self.nodes[n].down(power);
@@ -100,7 +108,13 @@ impl World {
         let outcome = self.nodes[n].boot(seed);
         let booted = match (self.nodes[n].fault(), outcome) {
             (None, Ok(booted)) => booted,
-            (None, Err(e)) => return Err(format!("the server does not start: {e}")),
+            (None, Err(e)) if self.nodes[n].is_damaged && !matches!(e, RecoveryError::Io { .. }) => {
+                self.trace.line(format_args!("server {n} does not start, and gets empty disks: {e}"));
+                self.nodes[n].down(None);
+                self.nodes[n].wipe();
+                return Ok(());
+            }
+            (None, Err(e)) => return Err(format!("server {n} does not start: {e}")),
             (Some(Fault::Crash), _) | (Some(_), Err(_)) => {
                 self.summary.faults += 1;
                 let power = self.rng.bool().then(|| self.rng.u64(..));
@@ -110,6 +124,7 @@ impl World {
             }
             (Some(fault), Ok(_)) => return Err(format!("the server starts in spite of {fault:?}")),
         };
+        self.nodes[n].is_damaged = false;
         self.summary.restarts += 1;
         self.trace.line(format_args!("server {n} started at {} with {} sessions", booted.last, booted.sessions.len()));
         let (least, node) = (self.least(n), &mut self.nodes[n]);
@@ -145,9 +160,7 @@ impl World {
 
     /// Administrators ask for a snapshot; sometimes more of them than may wait.
     fn ask_for_snapshots(&mut self, n: usize) -> Result<(), String> {
-        // The disk of a member may forget what it has, if nobody committed it.
-        let process = self.nodes[n].process.as_mut().filter(|_| self.ensemble.is_none());
-        let Some(process) = process else { return Ok(()) };
+        let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let many = if self.rng.u32(..20) == 0 { limits::SNAPSHOTS_ASKED + 2 } else { self.rng.usize(1..3) };
         self.trace.line(format_args!("{many} administrators ask for a snapshot"));
         (0..many).for_each(|_| process.ask_for_snapshot());
@@ -161,13 +174,20 @@ impl World {
         let zxid = match told.result {
             Ok(zxid) => zxid,
             Err(SnapshotRefused::TooMany) if told.waiting > limits::SNAPSHOTS_ASKED => return Ok(()),
+            Err(SnapshotRefused::NoHistory) if told.applied == Zxid::NONE => return Ok(()),
             Err(e) => return Err(format!("{} wait for a snapshot, and one is told: {e}", told.waiting)),
         };
+        // The disk of a member may forget what it has, if nobody committed it.
+        if !told.is_same {
+            return Ok(());
+        }
         if zxid < told.applied {
             return Err(format!("a snapshot of {} was asked for, and one of {zxid} told", told.applied));
         }
         self.summary.asked += 1;
-        self.history.expose(zxid)?;
+        if self.ensemble.is_none() {
+            self.history.expose(zxid)?;
+        }
         let (mut snap, log) = self.nodes[n].fork_disks();
         cycle(&snap, &log, self.rng.u64(..));
         let what = |e| format!("a snapshot of {zxid} was told to be durable, then power fails: {e}");
@@ -195,45 +215,10 @@ impl World {
         let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
         sessions.sort_unstable();
         self.history.compare(&r.state, &sessions, least).map_err(|e| format!("power fails now: {e}"))?;
-        if r.report.digest_mismatch_count > 0 {
+        if r.report.digest_mismatches.iter().any(|mismatch| !self.history.is_blurred(mismatch.zxid)) {
             return Err(format!("power fails now: digests differ in replay: {:?}", r.report.digest_mismatches));
         }
         Ok(())
-    }
-
-    /// Flips a bit of a file on a copy of the disks: recovery must report it, or succeed without that file. Only the
-    /// very last batch of the log may be taken for a torn one, and only if no end mark follows.
-    pub(super) fn bit_rot(&mut self, n: usize) -> Result<(), String> {
-        self.summary.peeks += 1;
-        let (mut snap, mut log) = self.nodes[n].fork_disks();
-        snap.restart();
-        log.restart();
-        let disk = if self.rng.bool() { &snap } else { &log };
-        let names = disk.names();
-        if names.is_empty() {
-            return Ok(());
-        }
-        let name = &names[self.rng.usize(..names.len())];
-        let len = disk.bytes(name).len();
-        if len == 0 {
-            return Ok(());
-        }
-        let (at, bit) = (self.rng.usize(..len), self.rng.u32(..8));
-        disk.damage(name, |b| b[at] ^= 1 << bit);
-        self.trace.line(format_args!("bit {bit} of byte {at} of {name} flips"));
-        let r = match node::recover(&mut snap, &mut log) {
-            Ok(r) => r,
-            Err(RecoveryError::Io { path, error }) => return Err(format!("bit rot: {path}: {error}")),
-            Err(_) => return Ok(()),
-        };
-        let torn = self.nodes[n].syncs.len().checked_sub(2).map_or(Zxid::ZERO, |i| self.nodes[n].syncs[i]);
-        let in_log = name.starts_with("log.");
-        let known = torn.max(self.nodes[n].marked);
-        let least = if in_log { self.history.exposed().min(known) } else { self.history.exposed() };
-        let mut sessions: Vec<(SessionId, i32)> = r.sessions.into_iter().collect();
-        sessions.sort_unstable();
-        let what = |e| format!("bit {bit} of byte {at} of {name} is flipped: {e}");
-        self.history.compare(&r.state, &sessions, least).map_err(what)
     }
 }
 

@@ -52,6 +52,8 @@ struct End {
     /// Has left, and has not arrived at the other end.
     wire: VecDeque<u8>,
     bytes_sent: u64,
+    /// Bytes that its machine did not write and that have not left.
+    foreign: usize,
 }
 
 /// A connection. The end that dialled is the first.
@@ -201,6 +203,21 @@ impl Mesh {
         }
     }
 
+    /// Bytes of which the machine at this end knows nothing.
+    pub(super) fn add(&mut self, member: usize, conn: ConnId, bytes: &[u8]) {
+        if let Some(end) = self.end(member, conn) {
+            end.unsent.extend(bytes);
+            end.foreign += bytes.len();
+        }
+    }
+
+    /// Who is at the other end of a connection that is open here.
+    pub(super) fn other(&mut self, member: usize, conn: ConnId) -> Option<usize> {
+        self.end(member, conn)?;
+        let side = conn.0 & 1;
+        Some(self.links.get(&ConnId(conn.0 - side))?.ends[1 - side as usize].member)
+    }
+
     /// Bytes that were written on this connection so far, if it is open.
     pub(super) fn written(&mut self, member: usize, conn: ConnId) -> Option<u64> {
         self.end(member, conn).map(|end| end.bytes_sent)
@@ -266,6 +283,7 @@ impl Mesh {
             closing: false,
             wire: VecDeque::new(),
             bytes_sent: 0,
+            foreign: 0,
         };
         self.links.insert(ours, Link { ends: [end(dial.from, dial.port), end(dial.to, theirs)] });
         let to = ServerId(dial.to as i64 + 1);
@@ -343,6 +361,10 @@ impl Mesh {
         let most = end.unsent.len().min(WINDOW - end.wire.len());
         let bytes = piece(rng, most);
         end.wire.extend(end.unsent.drain(..bytes));
+        // The machine is told of no more bytes than it has written.
+        let foreign = end.foreign.min(bytes);
+        end.foreign -= foreign;
+        let bytes = bytes - foreign;
         let conn = ConnId(id.0 + side as u64);
         let event = match end.port {
             Port::Quorum(term) => NetEvent::Quorum { term, event: QuorumEvent::Left { conn, bytes } },

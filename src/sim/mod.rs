@@ -3,12 +3,17 @@
 //! appender, the snapshot writer, recovery, the purge) run with a virtual clock, a disk that loses data and fails, and
 //! clients that check everything they receive. `zabra sim` runs it, in a build with the feature `sim`.
 //!
-//! * `world`: the scheduler, a sequence of random choices of what happens next; `faults`: the faults; `rest`: the end.
+//! * `world`: the scheduler, a sequence of random choices of what happens next; `swarm`: which faults a world has; `faults` and
+//!   `damage`: the faults; `rest`: the end.
 //! * `process`: the shipped turns of one server process, each a call; cores sleep until they are woken. `node`: its
 //!   disks and its start. `net`, `clock`: connections of clients, and time.
-//! * `ensemble`: what members have besides; `mesh`: the connections between them; `said`: what they say that must be true.
-//! * `client` with `requests` and `watches`: random requests; every reply and event is checked. `history`: every
-//!   proposal is compared with naive models, and it is known what must survive.
+//! * `members`: what the world knows of members; `ensemble`: their steps; `mesh`: the connections between them; `said`: what they
+//!   say that must be true; `judge`: whether it is; `apache`: members that behave like Apache's.
+//! * `client` with `requests` and `watches`: random requests; every reply and event is checked. `history`: what was proposed and
+//!   committed, and what must survive; `proposals`: every proposal is compared with naive models.
+//!
+//! A seed chooses everything: how many members and observers there are (or one server alone), which faults it has and how often,
+//! its settings and its length. Many short worlds with a part of the faults each find more than few long ones with all of them.
 //!
 //! # Faults
 //!
@@ -21,8 +26,12 @@
 //! sessions. Anything may happen between any two steps of a server.
 //!
 //! Between members bytes leave and arrive in pieces, slowly, or not at all: one way or both ways from one member to another are
-//! blocked, the network falls into two parts, connections break. A member whose power fails tells nobody. Processes stand still
-//! while others go on, and every member's clock runs a little faster or slower than the others'.
+//! blocked, the network falls into two parts, connections break. A member whose power fails tells nobody, neither members nor
+//! clients. Processes stand still while others go on, and every member's clock runs a little faster or slower than the others'.
+//! Members lose their directory, or a bit flips in it while they are down, as long as a quorum of the others has all that they may
+//! have acknowledged or promised. In some worlds sessions are local ones; in some a part of the members behaves like Apache's:
+//! fuzzy snapshots and proposals that are in them, a zxid that is used twice, PING before UPTODATE, old votes on new connections,
+//! early ACKs.
 //!
 //! # Checks
 //!
@@ -54,13 +63,17 @@
 //! * Only the established leader of an epoch makes proposals of it. Everywhere a zxid has the same bytes and follows the same
 //!   one. What one leader commits and what another does are parts of one line; a quorum has it on its disks at that moment.
 //!   Clients are shown nothing else, on whatever member: so what one was told is in the history of every later leader.
+//! * LEADERINFO names an epoch that is durable at the leader, UPTODATE comes from an established one, and a COMMIT or INFORM of its
+//!   epoch is of what a quorum has on its disks.
+//! * A sync shows everything that was committed when it was sent to a member of the newest epoch.
 //! * A vote and an ACKEPOCH show exactly the history that is durable, and the epoch that is. ACK comes only for what is
 //!   durable, that of NEWLEADER only when the synchronised history is durable and then the epoch. What was promised is there
 //!   after every start, and after a power failure at that moment (on a copy of the disk).
-//! * Members with the same history have the digest of the naive tree.
+//! * Members with the same history have the digest of the naive tree. Every ephemeral belongs to an open global session.
 //! * Clients move between members. All that is checked of replies and events holds across members.
 //! * Once there are no more faults, there is a leader, every member serves with everything that is committed, and every
-//!   request is answered.
+//!   request is answered. Few leaders are established on the way, and few histories replaced. Every member has the whole tree of the
+//!   naive one in memory and shows the configuration.
 //!
 //! # What these checks detect
 //!
@@ -104,26 +117,33 @@
 //! io_uring and epoll, mailboxes and locks between threads (`tests/ordering` interleaves the shards' turns in more
 //! ways), TLS, the admin port.
 //!
-//! Of an ensemble not yet: members that behave like Apache's, directories that are wiped, bits that flip, administrators who ask
-//! for snapshots, and how long a session must have been silent before it expires.
+//! Of an ensemble not yet: read-only mode, configurations that change, flipped bits in the files of the epochs (they are a number as
+//! text, and one digit is as good as another), and how long a session must have been silent before it expires.
 
+mod apache;
 mod client;
 mod clock;
+mod damage;
 mod ensemble;
 mod faults;
 mod history;
+mod judge;
+mod members;
 mod mesh;
 mod net;
 mod node;
+mod options;
 mod process;
+mod proposals;
 mod requests;
 mod rest;
 mod said;
+mod swarm;
 mod trace;
 mod watches;
 mod world;
 
-pub use world::{Options, Summary};
+pub use options::{Crew, Options, Summary};
 
 /// Runs one seed to its end.
 ///

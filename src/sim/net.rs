@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) server_open: bool,
     /// The client has not closed it.
     pub(super) client_open: bool,
+    /// The server's machine has lost power, so the client is not told that it is closed.
+    pub(super) half_open: bool,
 }
 
 /// All connections.
@@ -53,6 +55,7 @@ impl Net {
             down: Vec::new(),
             server_open: true,
             client_open: true,
+            half_open: false,
         };
         self.links.insert(ConnId(self.last), link);
         ConnId(self.last)
@@ -72,10 +75,12 @@ impl Net {
             .collect()
     }
 
-    /// The server's process has ended. `keep` decides for each connection how many of the sent bytes still arrive.
-    pub(super) fn server_gone(&mut self, node: NodeId, mut keep: impl FnMut(usize) -> usize) {
+    /// The server's process has ended. `keep` decides for each connection how many of the sent bytes still arrive. With
+    /// `power`, its machine is off, and nobody is told.
+    pub(super) fn server_gone(&mut self, node: NodeId, power: bool, mut keep: impl FnMut(usize) -> usize) {
         for link in self.links.values_mut().filter(|l| l.node == node && l.server_open) {
             link.server_open = false;
+            link.half_open = power;
             link.up.clear();
             let left = keep(link.down.len());
             link.down.truncate(left);

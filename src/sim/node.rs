@@ -9,7 +9,7 @@ use super::process::{self, Parts, Process, Sink};
 use crate::auth::Providers;
 use crate::oracle::test_disk::{Fault, TestDisk};
 use crate::peer::disk::DiskJobs;
-use crate::peer::{self, EnsembleOptions, Found, Peer, PeerOptions, SweepOptions};
+use crate::peer::{self, EnsembleOptions, Found, LocalSessionOptions, Peer, PeerOptions, SweepOptions};
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::shard::{self, ShardOptions};
@@ -48,6 +48,8 @@ pub(super) struct NodeOptions {
     pub(super) compression: Compression,
     /// `dataLogDir` is a separate directory.
     pub(super) two_dirs: bool,
+    /// `zookeeper.db.autocreate`: a server without files begins a new history.
+    pub(super) autocreate: bool,
     /// Bytes that are read at a time for a learner.
     pub(super) feed_chunk: usize,
     pub(super) outstanding_limit: usize,
@@ -82,6 +84,7 @@ impl NodeOptions {
             },
             compression: [Compression::None, Compression::Gzip, Compression::Snappy][rng.usize(..3)],
             two_dirs: rng.bool(),
+            autocreate: true,
             feed_chunk: rng.usize(100..2000),
             outstanding_limit: if rng.u32(..4) == 0 { 2 } else { 1000 },
             mark_after_ms: [0, 2, 50][rng.usize(..3)],
@@ -90,7 +93,8 @@ impl NodeOptions {
         }
     }
 
-    fn snapshot(&self) -> SnapshotOptions {
+    /// How snapshots are written.
+    pub(super) fn snapshot(&self) -> SnapshotOptions {
         SnapshotOptions { compression: self.compression, ..SnapshotOptions::default() }
     }
 
@@ -173,6 +177,11 @@ pub(super) struct Node {
     pub(super) marked: Zxid,
     /// `None`: it is alone.
     ensemble: Option<EnsembleOptions>,
+    local: Option<LocalSessionOptions>,
+    /// Something on its disks was damaged since its last process.
+    pub(super) is_damaged: bool,
+    /// It may begin a new history when its directory is empty.
+    may_create: bool,
     lies: bool,
 }
 
@@ -192,13 +201,14 @@ impl Node {
         id: NodeId,
         clock: Clock,
         options: NodeOptions,
-        ensemble: Option<EnsembleOptions>,
+        (ensemble, local): (Option<EnsembleOptions>, Option<LocalSessionOptions>),
         lies: bool,
     ) -> Node {
         let snap = TestDisk::new();
         let log = if options.two_dirs { TestDisk::new() } else { snap.clone() };
-        let (syncs, marked) = (Vec::new(), Zxid::ZERO);
-        Node { id, clock, options, snap, log, process: None, syncs, marked, ensemble, lies }
+        let (process, syncs, marked) = (None, Vec::new(), Zxid::ZERO);
+        let (is_damaged, may_create) = (false, true);
+        Node { id, clock, options, snap, log, process, syncs, marked, ensemble, local, is_damaged, may_create, lies }
     }
 
     /// Its id in the ensemble.
@@ -234,6 +244,14 @@ impl Node {
         }
     }
 
+    /// Its disks are replaced by empty ones.
+    pub(super) fn wipe(&mut self) {
+        assert!(self.process.is_none(), "the directory of a running process is lost");
+        self.snap = TestDisk::new();
+        self.log = if self.options.two_dirs { TestDisk::new() } else { self.snap.clone() };
+        (self.is_damaged, self.may_create) = (false, self.options.autocreate);
+    }
+
     /// Starts a process.
     ///
     /// # Errors
@@ -241,10 +259,15 @@ impl Node {
     pub(super) fn boot(&mut self, seed: u64) -> Result<Booted, RecoveryError> {
         let now = self.clock.now();
         let keep = self.ensemble.as_ref().map_or(0, |ensemble| ensemble.history.count);
-        let recovered = recover_keeping(keep, &mut self.snap.clone(), &mut self.log.clone())?;
-        let tree = recovered.state;
+        let options = RecoveryOptions { keep_last: keep, may_create: self.may_create, ..RecoveryOptions::default() };
+        let recovered = recover_tree(&mut self.snap.clone(), &mut self.log.clone(), TREE, options)?;
+        let mut tree = recovered.state;
+        if let Some(ensemble) = &self.ensemble {
+            let members = &ensemble.electorate.members;
+            tree.set_config(members.text().as_bytes(), members.version(), now.wall_ms, &mut |_| {});
+        }
         let io = |error| RecoveryError::Io { path: "the first snapshot".into(), error };
-        if recovered.fresh {
+        if recovered.fresh && recovered.last != Zxid::NONE {
             first_snapshot(&mut self.snap.clone(), &tree, self.options.snapshot()).map_err(io)?;
         }
         let mut sessions: Vec<(SessionId, i32)> = recovered.sessions.into_iter().collect();
@@ -255,14 +278,15 @@ impl Node {
         let peer = match self.ensemble.clone().zip(epochs) {
             Some((ensemble, epochs)) => {
                 let snapshot = recovered.report.snapshot.as_deref().map(zxid_of).transpose()?;
-                let found = Found { epochs, recent: recovered.tail, chain: snapshot.unwrap_or(last) };
-                Peer::member(options, ensemble, found, &tree, &sessions, now)
+                let found = Found { epochs, recent: recovered.tail, chain: snapshot.unwrap_or(Zxid::ZERO) };
+                Peer::member(options, ensemble, found, &tree, &sessions, now).with_local_sessions(self.local, now)
             }
             None => Peer::new(options, &tree, &sessions, now),
         };
         let shards = process::shards((0..self.options.shards).map(|i| self.options.shard(i)), &interest);
         let room = if self.options.two_dirs { SnapshotRoom::default() } else { SnapshotRoom::new(0, 0) };
-        let writer = LogWriter::new(self.log.clone(), last, self.options.log).leaving(room.clone());
+        // Without a history nothing is appended before a leader's snapshot has replaced it.
+        let writer = LogWriter::new(self.log.clone(), last.max(Zxid::ZERO), self.options.log).leaving(room.clone());
         let sink = Sink { writer, lies: self.lies };
         self.process = Some(Process::new(Parts {
             peer,
@@ -299,7 +323,7 @@ impl Node {
 /// # Errors
 /// The directories cannot be served.
 pub(super) fn recover<D: Dir>(snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
-    recover_keeping(0, snap, log)
+    recover_tree(snap, log, TREE, RecoveryOptions::default())
 }
 
 /// The zxid in the name of a snapshot.
@@ -307,10 +331,4 @@ fn zxid_of(name: &str) -> Result<Zxid, RecoveryError> {
     let digits = name.split('.').nth(1).unwrap_or_default();
     let error = |error| RecoveryError::Io { path: name.into(), error: std::io::Error::other(error) };
     i64::from_str_radix(digits, 16).map(Zxid).map_err(error)
-}
-
-/// Recovers the state and keeps so many of the last transactions.
-fn recover_keeping<D: Dir>(keep_last: usize, snap: &mut D, log: &mut D) -> Result<Recovered<Tree>, RecoveryError> {
-    let options = RecoveryOptions { keep_last, ..RecoveryOptions::default() };
-    recover_tree(snap, log, TREE, options)
 }

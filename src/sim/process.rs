@@ -76,6 +76,8 @@ pub(super) struct SnapshotTold {
     pub(super) applied: Zxid,
     /// The answer.
     pub(super) result: Result<Zxid, SnapshotRefused>,
+    /// The history was not cut or replaced since then.
+    pub(super) is_same: bool,
     /// How many waited for a snapshot before the turn that answered.
     pub(super) waiting: usize,
 }
@@ -187,10 +189,12 @@ pub(super) struct Process {
     pub(super) replaced: Option<Zxid>,
     /// For each message that has reached the peer core and was not handled yet: the cause of proposals it may lead to.
     causes: VecDeque<Option<Cause>>,
-    /// Requests for a snapshot on their way: what was applied when each was made.
-    asking: VecDeque<Zxid>,
+    /// Requests for a snapshot on their way: what was applied when each was made, and which history that was.
+    asking: VecDeque<(Zxid, u64)>,
     /// Requests that have reached the peer core, with the same.
-    snapshots: SnapshotRequests<Zxid>,
+    snapshots: SnapshotRequests<(Zxid, u64)>,
+    /// How often the history was cut or replaced.
+    replacements: u64,
     /// The answers since the world last asked.
     pub(super) snapshots_told: Vec<SnapshotTold>,
     random: fastrand::Rng,
@@ -238,6 +242,7 @@ impl Process {
             causes: VecDeque::new(),
             asking: VecDeque::new(),
             snapshots: SnapshotRequests::default(),
+            replacements: 0,
             snapshots_told: Vec::new(),
             random: fastrand::Rng::with_seed(!parts.seed),
             synced: Vec::new(),
@@ -300,8 +305,9 @@ impl Process {
         let busy = self.peer.turn(now, &self.tree, &mut self.mail);
         self.mail.peer_is_rung |= busy || self.unheard();
         for answer in self.mail.snapshot_answers.drain(..) {
-            let (applied, result) = self.snapshots.answer(answer);
-            self.snapshots_told.push(SnapshotTold { applied, result, waiting });
+            let ((applied, history), result) = self.snapshots.answer(answer);
+            let is_same = history == self.replacements;
+            self.snapshots_told.push(SnapshotTold { applied, result, is_same, waiting });
         }
         self.proposed(before - self.mail.inbox.len())
     }
@@ -326,9 +332,9 @@ impl Process {
             }
         }
         mail.told.extend(fed.drain(..read).map(peer::Input::Fed));
-        for applied in asking.drain(..asked) {
+        for asker in asking.drain(..asked) {
             causes.push_back(None);
-            mail.inbox.push_back(snapshots.ask(applied));
+            mail.inbox.push_back(snapshots.ask(asker));
         }
         let mut order = fastrand::Rng::with_seed(random.u64(..));
         loop {
@@ -426,7 +432,7 @@ impl Process {
     /// An administrator asks for a snapshot of everything that is applied.
     pub(super) fn ask_for_snapshot(&mut self) {
         let applied = self.tree().last_zxid();
-        self.asking.push_back(applied);
+        self.asking.push_back((applied, self.replacements));
         self.mail.peer_is_rung = true;
     }
 
@@ -448,6 +454,7 @@ impl Process {
         for answer in self.log.take_answers() {
             if let DiskDone::Truncated(loaded) | DiskDone::Installed(loaded) = &answer.done {
                 self.replaced = Some(loaded.tree.last_zxid());
+                self.replacements += 1;
             }
             self.tell(peer::Input::Disk(answer));
         }
@@ -472,15 +479,18 @@ impl Process {
         self.writer().ends_with_mark().then(|| self.writer().durable())
     }
 
-    /// One step of the snapshot thread; returns whether a snapshot is finished.
+    /// One step of the snapshot thread; returns the zxid of a snapshot that is finished.
     ///
     /// # Errors
     /// I/O errors of the disk, which end the process.
-    pub(super) fn snapshot_step(&mut self, now: Now) -> io::Result<bool> {
-        let Some(part) = self.mail.snapshot.pop_front() else { return Ok(false) };
-        let Some(event) = self.snapshotter.take(now, part)? else { return Ok(false) };
+    pub(super) fn snapshot_step(&mut self, now: Now) -> io::Result<Option<Zxid>> {
+        let Some(part) = self.mail.snapshot.pop_front() else { return Ok(None) };
+        let Some(event) = self.snapshotter.take(now, part)? else { return Ok(None) };
         self.tell(event.into());
-        Ok(matches!(event, SnapshotEvent::Done { .. }))
+        match event {
+            SnapshotEvent::Done { zxid, .. } => Ok(Some(zxid)),
+            _ => Ok(None),
+        }
     }
 
     /// One step of the reader of the disk.

@@ -1,10 +1,13 @@
 //! What members say to each other that must be true: read from the bytes that they write.
 
 use crate::types::{Epoch, ServerId, Zxid};
-use crate::zab::message::FromLearner;
+use crate::zab::message::{FromLeader, FromLearner};
 use crate::zab::notification::{self, Notification};
-use crate::zab::packet::{Split, split};
+use crate::zab::packet::{Packet, Split, split};
 use crate::zab::vote::{ServerState, Vote};
+
+/// What ends a snapshot, behind its length.
+const END_OF_IMAGE: &[u8] = b"BenWasHere";
 
 /// Something that a member says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,12 @@ pub(super) enum Said {
     EpochAck { last: Zxid },
     /// ACK, of NEWLEADER if the counter is zero.
     Ack(Zxid),
+    /// LEADERINFO: it leads in this epoch.
+    Leads(Epoch),
+    /// UPTODATE: it is established.
+    UpToDate,
+    /// COMMIT or INFORM.
+    Committed(Zxid),
 }
 
 /// What a server says in notifications.
@@ -36,18 +45,48 @@ pub(super) fn vote(me: ServerId, bytes: &[u8]) -> Result<Vec<Said>, String> {
 
 /// What a learner says to its leader.
 pub(super) fn to_leader(bytes: &[u8], limit: usize) -> Result<Vec<Said>, String> {
-    let (mut rest, mut all) = (bytes, Vec::new());
-    while !rest.is_empty() {
-        let Split::Whole(packet, taken) = split(rest, limit).map_err(|e| e.to_string())? else {
-            return Err(format!("half a packet: {rest:?}"));
-        };
+    let mut all = Vec::new();
+    packets(bytes, limit, |packet| {
         match FromLearner::read(packet).map_err(|e| e.to_string())? {
             FromLearner::Info { accepted, .. } => all.push(Said::Accepted { accepted: accepted.epoch() }),
             FromLearner::AckEpoch { last, .. } => all.push(Said::EpochAck { last }),
             FromLearner::Ack(zxid) => all.push(Said::Ack(zxid)),
             _ => {}
         }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// What a leader says to a learner. `in_image`: a snapshot is being sent, which ends with a write of its own.
+pub(super) fn to_learner(bytes: &[u8], limit: usize, in_image: &mut bool) -> Result<Vec<Said>, String> {
+    let mut all = Vec::new();
+    if *in_image {
+        *in_image = bytes.get(4..) != Some(END_OF_IMAGE);
+        return Ok(all);
+    }
+    packets(bytes, limit, |packet| {
+        match FromLeader::read(&packet).map_err(|e| e.to_string())? {
+            FromLeader::LeaderInfo { epoch, .. } => all.push(Said::Leads(epoch)),
+            FromLeader::UpToDate => all.push(Said::UpToDate),
+            FromLeader::Commit(zxid) | FromLeader::Inform { zxid, .. } => all.push(Said::Committed(zxid)),
+            FromLeader::Snap(_) => *in_image = true,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Reads whole packets.
+fn packets(bytes: &[u8], limit: usize, mut read: impl FnMut(Packet<'_>) -> Result<(), String>) -> Result<(), String> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Split::Whole(packet, taken) = split(rest, limit).map_err(|e| e.to_string())? else {
+            return Err(format!("half a packet: {rest:?}"));
+        };
+        read(packet)?;
         rest = &rest[taken..];
     }
-    Ok(all)
+    Ok(())
 }

@@ -2,15 +2,17 @@
 
 use super::client::{Client, Phase, Seen};
 use super::clock::Clock;
-use super::ensemble::{self, Ensemble};
 use super::history::History;
+use super::members::{self, Ensemble};
 use super::net::{Net, NodeId};
 use super::node::{Node, NodeOptions};
+use super::options::{Crew, Options, Summary};
 use super::process::{Process, Proposed, Reached};
 use super::requests::{self, Asked};
+use super::swarm::Swarm;
 use super::trace::Trace;
 use crate::oracle::server_model::ModelOp;
-use crate::types::{ConnId, SessionId, Zxid, path};
+use crate::types::{ConnId, Epoch, SessionId, Zxid, path};
 
 /// Within this many turns the peer core must have handled everything that has arrived, however small its bursts are.
 const MOST_TURNS: usize = 10_000;
@@ -18,55 +20,11 @@ const MOST_TURNS: usize = 10_000;
 /// `tickTime` of a server that is alone, in milliseconds.
 const TICK_MS: i32 = 1000;
 
-/// Options of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Number of random choices before the world is brought to rest.
-    pub steps: u64,
-    /// Print every event.
-    pub verbose: bool,
-    /// The log thread reports syncs that it did not do: a test that the simulator notices.
-    pub lie_about_syncs: bool,
-    /// Voting members of an ensemble; fewer than two: a standalone server.
-    pub members: usize,
-    /// Observers of the ensemble.
-    pub observers: usize,
-}
+/// Random choices in a world of one server.
+const ALONE_STEPS: u64 = 3000;
 
-impl Default for Options {
-    fn default() -> Options {
-        Options { steps: 3000, verbose: false, lie_about_syncs: false, members: 0, observers: 0 }
-    }
-}
-
-/// Counts of what happened in a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Summary {
-    /// The hash of all events, in order.
-    pub hash: u64,
-    pub txns: u64,
-    pub replies: u64,
-    pub events: u64,
-    pub sessions: u64,
-    pub expired: u64,
-    /// Starts of the server process after the first.
-    pub restarts: u64,
-    /// Snapshots, then files removed by the purge, faults that occurred, and recoveries from copied disks that were
-    /// checked.
-    pub snapshots: u64,
-    pub purged: u64,
-    pub faults: u64,
-    pub peeks: u64,
-    /// Snapshots that administrators asked for and were told to be durable.
-    pub asked: u64,
-    /// Of an ensemble: leaders that were established, proposals that were never committed, histories that were cut or replaced,
-    /// and faults of the network.
-    pub leaders: u64,
-    pub dropped: u64,
-    pub replaced: u64,
-    pub net_faults: u64,
-}
+/// Random choices in a world of members, at most, for each of them.
+const MEMBER_STEPS: u64 = 2000;
 
 /// The whole world.
 pub(super) struct World {
@@ -75,6 +33,7 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// What several servers have with each other.
     pub(super) ensemble: Option<Ensemble>,
+    pub(super) swarm: Swarm,
     pub(super) clients: Vec<Client>,
     pub(super) history: History,
     pub(super) trace: Trace,
@@ -93,29 +52,36 @@ impl World {
     pub(super) fn new(seed: u64, options: Options) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut trace = Trace::new(options.verbose);
-        let ensemble = (options.members > 1).then(|| Ensemble::new(options, &mut rng));
-        let tick_ms = if ensemble.is_some() { ensemble::TICK_MS } else { TICK_MS };
+        let crew = options.crew.unwrap_or_else(|| Crew::random(&mut rng));
+        let ensemble = (!crew.is_alone()).then(|| Ensemble::new(crew, &mut rng));
+        let swarm = if ensemble.is_some() { Swarm::random(&mut rng) } else { Swarm::alone() };
+        let tick_ms = if ensemble.is_some() { members::TICK_MS } else { TICK_MS };
+        trace.line(format_args!("seed {seed} {crew:?} {swarm:?}"));
         let count = ensemble.as_ref().map_or(1, |ensemble| ensemble.members.len());
         let nodes: Vec<Node> = (0..count)
             .map(|n| {
-                let node = NodeOptions::random(tick_ms, &mut rng);
+                let mut node = NodeOptions::random(tick_ms, &mut rng);
+                node.autocreate = ensemble.is_none() || rng.bool();
                 trace.line(format_args!("seed {seed} {node:?}"));
                 let clock = Clock::new(if ensemble.is_some() { rng.i64(-20..=20) } else { 0 });
                 let member = ensemble.as_ref().map(|ensemble| ensemble.options(n));
-                Node::new(NodeId(n as u32), clock, node, member, options.lie_about_syncs)
+                let local = ensemble.as_ref().and_then(|ensemble| ensemble.local);
+                Node::new(NodeId(n as u32), clock, node, (member, local), options.lie_about_syncs)
             })
             .collect();
         let big = rng.u32(..8) == 0;
         let clients = (0..rng.usize(2..6)).map(|i| Client::new(i, &mut rng)).collect();
-        let mut history = History::new(ensemble.is_some(), tick_ms);
+        let has_local = ensemble.as_ref().is_some_and(|ensemble| ensemble.local.is_some());
+        let mut history = History::new(ensemble.is_some(), has_local, tick_ms);
         history.throttled = nodes.iter().any(|node| node.options.outstanding_limit < 100);
         let (net, summary) = (Net::default(), Summary::default());
-        World { rng, net, nodes, ensemble, clients, history, trace, summary, calm: false, over: false, big, now_ms: 0 }
+        let (calm, over, now_ms) = (false, false, 0);
+        World { rng, net, nodes, ensemble, swarm, clients, history, trace, summary, calm, over, big, now_ms }
     }
 
     /// Runs the world to the end.
     pub(super) fn run(&mut self, options: Options) -> Result<Summary, String> {
-        for step in 0..options.steps * self.nodes.len() as u64 {
+        for step in 0..self.steps(options) {
             self.step()?;
             // Members check themselves in their turns too.
             if self.ensemble.is_none() || step % 32 == 0 {
@@ -139,6 +105,15 @@ impl World {
             expired: seen.expired,
             ..self.summary
         })
+    }
+
+    /// How many random choices this world is given.
+    fn steps(&mut self, options: Options) -> u64 {
+        let each = match &self.ensemble {
+            None => ALONE_STEPS,
+            Some(_) => self.rng.u64(300..MEMBER_STEPS),
+        };
+        options.steps.unwrap_or(each) * self.nodes.len() as u64
     }
 
     pub(super) fn step(&mut self) -> Result<(), String> {
@@ -212,8 +187,20 @@ impl World {
     pub(super) fn ask(&mut self, c: usize, asked: Asked) {
         let Some((_, id)) = self.clients[c].link else { return };
         self.trace.line(format_args!("client {c} sends {asked:?}"));
+        let floor = self.floor(&asked, c);
         let bytes = self.clients[c].ask(asked, &mut self.history);
+        floor.into_iter().for_each(|(epoch, committed)| self.clients[c].expects(epoch, committed));
         self.send_up(id, &bytes);
+    }
+
+    /// What a sync must show: what was committed when it was sent to a member that serves in the newest epoch.
+    fn floor(&self, asked: &Asked, c: usize) -> Option<(Epoch, Zxid)> {
+        let (ensemble, newest) = self.ensemble.as_ref().zip(self.history.newest_epoch())?;
+        let (NodeId(n), _) = self.clients[c].link.filter(|_| matches!(asked, Asked::Sync { .. }))?;
+        let member = &ensemble.members[n as usize];
+        let is_newest = member.leads.map_or(member.current == newest, |leads| leads == newest);
+        let serves = self.nodes[n as usize].process.as_ref().is_some_and(Process::is_serving);
+        (is_newest && serves).then(|| (newest, self.history.last()))
     }
 
     fn send_up(&mut self, id: ConnId, bytes: &[u8]) {
@@ -242,7 +229,9 @@ impl World {
         let len = link.down.len();
         let n = most.unwrap_or_else(|| piece(&mut self.rng, len)).min(len);
         let bytes: Vec<u8> = link.down.drain(..n).collect();
-        let ended = link.down.is_empty() && !link.server_open;
+        // Of a machine without power the client hears nothing. It waits for a while.
+        let waits = link.half_open && !self.calm && self.rng.u32(..40) > 0;
+        let ended = link.down.is_empty() && !link.server_open && !waits;
         if !bytes.is_empty() {
             self.trace.line(format_args!("client {c} receives {n} bytes"));
             self.trace.bytes(&bytes);
@@ -352,7 +341,7 @@ impl World {
         }
         if last != before {
             self.trace.line(format_args!("server {n} applied up to {last}, digest {digest:#x}"));
-            if digest != self.history.digest_after(last)? {
+            if digest != self.history.digest_after(last)? && !self.history.is_blurred(last) {
                 return Err(format!("the tree at {last} has digest {digest:#x}, the naive tree another"));
             }
         }
@@ -392,6 +381,9 @@ impl World {
         let Some(process) = &mut node.process else { return Ok(()) };
         let outcome = process.log_step(now, sync_ms);
         node.syncs.append(&mut process.synced);
+        if process.replaced.is_some() {
+            node.syncs.clear();
+        }
         // The next record overwrites the end mark. A crash that tears that record also removes the mark.
         node.marked = match (&outcome, process.marked()) {
             (Ok(()), Some(zxid)) => zxid,
@@ -405,8 +397,11 @@ impl World {
         let now = self.nodes[n].clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let outcome = process.snapshot_step(now);
-        if let Ok(true) = outcome {
+        if let Ok(Some(_)) = outcome {
             self.summary.snapshots += 1;
+        }
+        if let Ok(done) = outcome {
+            self.blur(n, done);
         }
         self.after_disk(n, "snapshot", outcome.map(drop))
     }

@@ -1,19 +1,22 @@
 //! The standalone server in a simulated world: see `zabra::sim`. More seeds:
-//! `cargo run --release --features sim -- sim --seeds N`.
+//! `cargo run --release --features sim -- sim --members 1 --seeds N`.
 
 mod ensemble;
 
-use zabra::sim::{Options, Summary, run};
+use zabra::sim::{Crew, Options, Summary, run};
 
 /// The command that runs a seed again.
 const SIM: &str = "cargo run --release --features sim -- sim";
+
+/// A server that is alone.
+const ALONE: Options = Options { steps: None, verbose: false, lie_about_syncs: false, crew: Some(Crew::ALONE) };
 
 /// Runs seeds and checks that enough happened in them.
 fn seeds(range: std::ops::Range<u64>) {
     let mut total = Summary::default();
     for seed in range {
-        let s = run(seed, Options::default())
-            .unwrap_or_else(|e| panic!("seed {seed}: {e}\n{SIM} --seeds 1 --start-seed {seed} -v"));
+        let s = run(seed, ALONE)
+            .unwrap_or_else(|e| panic!("seed {seed}: {e}\n{SIM} --members 1 --seeds 1 --start-seed {seed} -v"));
         total.txns += s.txns;
         total.events += s.events;
         total.expired += s.expired;
@@ -40,7 +43,7 @@ fn some_more_seeds() {
 
 #[test]
 fn a_seed_replays_to_the_same_bytes() {
-    let runs = |seed| (run(seed, Options::default()), run(seed, Options::default()));
+    let runs = |seed| (run(seed, ALONE), run(seed, ALONE));
     let mut hashes = Vec::new();
     for seed in 0..10 {
         let (first, again) = runs(seed);
@@ -53,7 +56,7 @@ fn a_seed_replays_to_the_same_bytes() {
 
 #[test]
 fn a_log_that_lies_is_noticed() {
-    let lies = Options { lie_about_syncs: true, ..Options::default() };
+    let lies = Options { lie_about_syncs: true, ..ALONE };
     let said = (0..40).find_map(|seed| run(seed, lies).err()).expect("no seed noticed that nothing is synced");
     assert!(said.contains("lost: recovered up to"), "{said}");
 }

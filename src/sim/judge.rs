@@ -1,0 +1,255 @@
+//! What members do and say must be true: checked whenever one has had a turn, has written to its log, or has started.
+
+use super::members::{Member, PACKET_LIMIT};
+use super::mesh::Mesh;
+use super::node::Booted;
+use super::process::{Process, Proposed};
+use super::said::{self, Said};
+use super::world::World;
+use crate::peer::net::{ElectionWant, NetWant, QuorumWant};
+use crate::txnlog::epoch::read_epoch;
+use crate::txnlog::names::{ACCEPTED_EPOCH, CURRENT_EPOCH};
+use crate::types::{ConnId, Epoch, Zxid};
+
+/// The judge of members.
+impl World {
+    /// A process has started: it has kept what it promised.
+    pub(super) fn member_started(&mut self, n: usize, booted: &Booted) -> Result<(), String> {
+        let Some((ensemble, epochs)) = self.ensemble.as_mut().zip(booted.epochs) else { return Ok(()) };
+        ensemble.mesh.up(n);
+        let member = &mut ensemble.members[n];
+        if epochs.accepted < member.accepted || epochs.current < member.current {
+            return Err(format!("server {n} starts with {epochs:?}, it promised {member:?}"));
+        }
+        (member.appended, member.durable, member.leads) = (booted.last, booted.last, None);
+        member.ends = [booted.last].into();
+        Ok(())
+    }
+
+    /// A member has had a turn, in which it appended this.
+    pub(super) fn member_did(&mut self, n: usize, proposed: &[Proposed]) -> Result<(), String> {
+        let server = self.nodes[n].server();
+        let now = self.nodes[n].clock.now();
+        self.took_office(n)?;
+        for p in proposed {
+            let before = self.ens().members[n].appended;
+            if self.history.append(p, server, before, now)? {
+                self.note_proposal(n, p);
+            }
+            self.ens().members[n].appended = p.append.zxid;
+        }
+        self.committed(n)?;
+        let process = self.nodes[n].process.as_mut().expect("it had a turn");
+        let cut = process.cut.take();
+        let wants = process.net_wants();
+        if let Some(to) = cut {
+            let member = &mut self.ens().members[n];
+            member.durable = member.durable.min(to);
+        }
+        for want in wants {
+            self.trace.line(format_args!("server {n} wants {want:?}"));
+            let was_in_image = self.sends_image(n, &want);
+            self.check_said(n, &want)?;
+            if let (NetWant::Quorum { want: QuorumWant::Close { conn }, .. }, Some(process)) =
+                (&want, &mut self.nodes[n].process)
+            {
+                process.forget(*conn);
+            }
+            self.pass_on(n, want, was_in_image);
+        }
+        Ok(())
+    }
+
+    /// A member may have become the established leader in its turn, or have stepped down.
+    fn took_office(&mut self, n: usize) -> Result<(), String> {
+        let leads = self.nodes[n].process.as_ref().and_then(|process| process.peer().leads());
+        let server = self.nodes[n].server();
+        let member = &self.ens().members[n];
+        let (before, appended) = (member.leads, member.appended);
+        if leads == before {
+            return Ok(());
+        }
+        if let Some(epoch) = before {
+            self.trace.line(format_args!("server {n} leads no longer in {epoch:?}"));
+            self.commit_what_is_chosen(n, epoch)?;
+        }
+        if let Some(epoch) = leads {
+            self.trace.line(format_args!("server {n} is established in {epoch:?} with {appended}"));
+            self.summary.leaders += 1;
+            self.history.established(epoch, server, appended)?;
+            let is_known = |member: &Member| member.current >= epoch;
+            let least = self.history.last();
+            let ens = self.ensemble.as_ref().expect("members");
+            if !ens.has_quorum(|member| {
+                is_known(member) || member.leads == Some(epoch) || std::ptr::eq(member, &ens.members[n])
+            }) {
+                return Err(format!(
+                    "server {n} is established in {epoch:?}, a quorum is not in it: {:?}",
+                    ens.members
+                ));
+            }
+            if !ens.has_quorum(|member| self.history.contains(member.durable, least)) {
+                return Err(format!("{least} is committed, a quorum does not have it: {:?}", ens.members));
+            }
+        }
+        self.ens().members[n].leads = leads;
+        Ok(())
+    }
+
+    /// A leader has stepped down. In its last turn it may have committed more than it could be asked about: that is in a
+    /// quorum's logs.
+    fn commit_what_is_chosen(&mut self, n: usize, epoch: Epoch) -> Result<(), String> {
+        let World { ensemble: Some(ensemble), history, .. } = self else { return Ok(()) };
+        let mut ends: Vec<Zxid> = ensemble.members.iter().map(|member| member.durable).collect();
+        ends.retain(|end| end.epoch() == epoch && history.contains(ensemble.members[n].appended, *end));
+        ends.sort_unstable();
+        let chosen = ends.into_iter().rev().find(|end| ensemble.has_quorum(|m| history.contains(m.durable, *end)));
+        chosen.map_or(Ok(()), |end| history.commit(end))
+    }
+
+    /// The leader may have committed something in its turn: a quorum has it on its disks.
+    fn committed(&mut self, n: usize) -> Result<(), String> {
+        let World { ensemble: Some(ensemble), history, nodes, .. } = self else { return Ok(()) };
+        let Some(process) = nodes[n].process.as_ref().filter(|_| ensemble.members[n].leads.is_some()) else {
+            return Ok(());
+        };
+        let zxid = process.peer().committed();
+        if zxid <= history.last() {
+            return history.commit(zxid);
+        }
+        if !ensemble.has_quorum(|member| history.contains(member.durable, zxid)) {
+            return Err(format!("server {n} commits {zxid}, a quorum does not have it: {:?}", ensemble.members));
+        }
+        history.commit(zxid)
+    }
+
+    /// A member's log has had a step.
+    pub(super) fn log_did(&mut self, n: usize, is_well: bool) {
+        let World { ensemble: Some(ensemble), nodes, summary, .. } = self else { return };
+        let Some(process) = nodes[n].process.as_mut().filter(|_| is_well) else { return };
+        let member = &mut ensemble.members[n];
+        if let Some(last) = process.replaced.take() {
+            summary.replaced += 1;
+            (member.appended, member.durable) = (last, last);
+        }
+        member.durable = member.durable.max(process.durable());
+        member.ends.insert(member.durable);
+    }
+
+    /// What a member says to others must be true.
+    fn check_said(&mut self, n: usize, want: &NetWant) -> Result<(), String> {
+        let said = match want {
+            NetWant::Election(ElectionWant::Write { conn, bytes }) => {
+                match self.ens().mesh.written(n, *conn) {
+                    // The hello.
+                    Some(0) if Mesh::dialled(*conn) => return Ok(()),
+                    Some(_) => said::vote(self.nodes[n].server(), bytes)?,
+                    // It has broken meanwhile.
+                    None => return Ok(()),
+                }
+            }
+            NetWant::Quorum { want: QuorumWant::Write { conn, bytes }, .. } if Mesh::dialled(*conn) => {
+                said::to_leader(bytes, PACKET_LIMIT)?
+            }
+            NetWant::Quorum { want: QuorumWant::Write { conn, bytes }, .. } => {
+                let sends = &mut self.ens().members[n].sends_image;
+                let mut in_image = sends.remove(conn);
+                let said = said::to_learner(bytes, PACKET_LIMIT, &mut in_image)?;
+                if in_image {
+                    sends.insert(*conn);
+                }
+                said
+            }
+            _ => return Ok(()),
+        };
+        said.iter().try_for_each(|said| self.check_one(n, *conn_of(want), said))
+    }
+
+    fn check_one(&mut self, n: usize, conn: ConnId, said: &Said) -> Result<(), String> {
+        let false_ = |why: &str| Err(format!("server {n} says {said:?} on {conn:?}: {why}"));
+        let World { ensemble: Some(ensemble), history, rng, nodes, .. } = self else { return Ok(()) };
+        let member = &mut ensemble.members[n];
+        let mut epoch = |name: &str| {
+            let mut disk = nodes[n].snap.clone();
+            if !disk.is_synced(name) {
+                disk = disk.fork();
+                disk.power_cycle(rng.u64(..));
+            }
+            read_epoch(&disk, name).map_err(|e| e.to_string()).map(|epoch| epoch.unwrap_or(Epoch(0)))
+        };
+        match *said {
+            Said::Vote { .. } if member.lost => {}
+            Said::Vote { zxid, epoch: current } => {
+                let saved = epoch(CURRENT_EPOCH)?;
+                let was_true = member.ends.iter().any(|end| history.same(*end, zxid));
+                // A leader that was restarted before its followers noticed takes their old votes for it.
+                if current > saved || !was_true && !history.contains(member.durable, zxid) {
+                    return false_(&format!("it is in {saved:?} with {}", member.durable));
+                }
+            }
+            Said::Accepted { accepted } => {
+                member.accepted = member.accepted.max(accepted);
+                let saved = epoch(ACCEPTED_EPOCH)?;
+                if saved < accepted {
+                    return false_(&format!("only {saved:?} is durable"));
+                }
+            }
+            Said::EpochAck { last } => {
+                member.accepted = epoch(ACCEPTED_EPOCH)?;
+                if !history.same(last, member.durable) {
+                    return false_(&format!("its history ends at {}", member.durable));
+                }
+            }
+            Said::Ack(zxid) if zxid.counter() == 0 => {
+                member.current = zxid.epoch();
+                let saved = epoch(CURRENT_EPOCH)?;
+                if saved < zxid.epoch() {
+                    return false_(&format!("only {saved:?} is durable"));
+                }
+                let synced = history.before_epoch(member.appended, zxid.epoch());
+                if !history.contains(member.durable, synced) {
+                    return false_(&format!("of {synced} only {} is durable", member.durable));
+                }
+            }
+            Said::Ack(zxid) => {
+                if !history.contains(member.durable, zxid) {
+                    return false_(&format!("only {} is durable", member.durable));
+                }
+            }
+            Said::Leads(leads) => {
+                let saved = epoch(ACCEPTED_EPOCH)?;
+                if saved < leads {
+                    return false_(&format!("only {saved:?} is durable"));
+                }
+            }
+            Said::UpToDate => {
+                if member.leads.is_none() {
+                    return false_("it is not established");
+                }
+            }
+            // Before that it hands on what older leaders may have committed.
+            Said::Committed(zxid) => {
+                if member.leads == Some(zxid.epoch()) && !history.is_committed(zxid) {
+                    return false_(&format!("only {} is committed", history.last()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every member serves, with everything that is committed.
+    pub(super) fn is_in_step(&self) -> bool {
+        let last = self.history.last();
+        let serves = |process: &Process| process.is_serving() || process.peer().leads().is_some();
+        let is_well = |process: &Process| serves(process) && self.history.same(process.tree().last_zxid(), last);
+        self.ensemble.is_none() || self.nodes.iter().all(|node| node.process.as_ref().is_some_and(is_well))
+    }
+}
+
+fn conn_of(want: &NetWant) -> &ConnId {
+    match want {
+        NetWant::Election(ElectionWant::Write { conn, .. })
+        | NetWant::Quorum { want: QuorumWant::Write { conn, .. }, .. } => conn,
+        other => panic!("{other:?} says nothing"),
+    }
+}

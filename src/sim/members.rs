@@ -1,0 +1,123 @@
+//! What the world knows of the members of an ensemble, and their settings.
+
+use std::collections::BTreeSet;
+
+use super::apache::Apache;
+use super::mesh::Mesh;
+use super::options::Crew;
+use crate::peer::{EnsembleOptions, LocalSessionOptions};
+use crate::quorum::{Member as Line, Members, Role};
+use crate::types::{ConnId, Epoch, ServerId, Zxid};
+use crate::zab::election::{Electorate, Timing};
+use crate::zab::history::HistoryLimits;
+use crate::zab::leader::LeaderOptions;
+use crate::zab::sync_plan::SyncPolicy;
+
+/// `tickTime` of members in milliseconds.
+pub(super) const TICK_MS: i32 = 200;
+
+/// Most bytes of a packet's data.
+pub(super) const PACKET_LIMIT: usize = 4 << 20;
+
+/// What the world knows of a member.
+#[derive(Debug, Default)]
+pub(super) struct Member {
+    /// The end of its log.
+    pub(super) appended: Zxid,
+    /// Its history contains at least this, whatever happens.
+    pub(super) durable: Zxid,
+    /// Where its durable history has ended since the start: votes are sent late, and again.
+    pub(super) ends: BTreeSet<Zxid>,
+    /// The epochs that it has said it accepted and is in.
+    pub(super) accepted: Epoch,
+    pub(super) current: Epoch,
+    /// The epoch in which it is the established leader.
+    pub(super) leads: Option<Epoch>,
+    /// It has lost its disks once. Others may still vote for it with what it had, and it takes that for its own.
+    pub(super) lost: bool,
+    /// The connections on which it is sending a snapshot.
+    pub(super) sends_image: BTreeSet<ConnId>,
+    /// Its process is stopped until then, in true time.
+    pub(super) stopped_until: i64,
+}
+
+/// All members.
+pub(super) struct Ensemble {
+    pub(super) mesh: Mesh,
+    electorate: Electorate,
+    pub(super) members: Vec<Member>,
+    /// Those that behave like Apache's.
+    pub(super) apache: Vec<Option<Apache>>,
+    /// Settings that are the same everywhere.
+    timing: Timing,
+    sync: SyncPolicy,
+    history: HistoryLimits,
+    leader_serves: bool,
+    /// Whether new sessions are local ones, and how.
+    pub(super) local: Option<LocalSessionOptions>,
+    /// One of so many chances for a fault is taken.
+    pub(super) calmness: u32,
+}
+
+impl Ensemble {
+    /// Members that have done nothing yet.
+    pub(super) fn new(crew: Crew, rng: &mut fastrand::Rng) -> Ensemble {
+        let count = crew.members + crew.observers;
+        let line = |n: usize| {
+            let role = if n < crew.members { "participant" } else { "observer" };
+            let text = format!("10.0.0.{}:2888:3888:{role}", n + 1);
+            (ServerId(n as i64 + 1), Line::parse(&text).expect("a line of a configuration"))
+        };
+        let members = Members::majority((0..count).map(line).collect(), Zxid::ZERO).expect("an ensemble");
+        let electorate = Electorate { members: members.into(), next: None };
+        let timing = Timing {
+            min_interval_ms: rng.i64(10..60),
+            max_interval_ms: rng.i64(100..600),
+            finalize_ms: rng.i64(5..60),
+        };
+        let members = (0..count).map(|_| Member::default()).collect();
+        let factor = [-1.0, 0.33, 100.0][rng.usize(..3)];
+        let sync = SyncPolicy { force_snapshot: rng.u32(..8) == 0, snapshot_size_factor: factor };
+        let history = HistoryLimits { count: rng.usize(1..60), bytes: 1 << rng.u32(8..20) };
+        let leader_serves = rng.u32(..4) > 0;
+        let (mesh, calmness) = (Mesh::new(count), 1 << rng.u32(..6));
+        let some = rng.u32(..3) == 0;
+        let apache = (0..count).map(|_| (some && rng.bool()).then(Apache::default)).collect();
+        let local = (rng.u32(..4) == 0).then(|| LocalSessionOptions { upgrading: rng.u32(..4) > 0 });
+        Ensemble { mesh, electorate, members, local, apache, timing, sync, history, leader_serves, calmness }
+    }
+
+    /// The settings of a member.
+    pub(super) fn options(&self, n: usize) -> EnsembleOptions {
+        let role = if self.is_voter(n) { Role::Participant } else { Role::Observer };
+        EnsembleOptions {
+            role,
+            electorate: self.electorate.clone(),
+            timing: self.timing,
+            all_addresses: false,
+            hello_timeout_ms: 300,
+            init_ms: 10 * i64::from(TICK_MS),
+            sync_ms: 5 * i64::from(TICK_MS),
+            packet_limit: PACKET_LIMIT,
+            leader: LeaderOptions { tick_ms: i64::from(TICK_MS), ..LeaderOptions::default() },
+            sync: self.sync,
+            history: self.history,
+            leader_serves: self.leader_serves,
+            read_only_after_ms: None,
+        }
+    }
+
+    /// The text of the configuration.
+    pub(super) fn config(&self) -> String {
+        self.electorate.members.text()
+    }
+
+    pub(super) fn is_voter(&self, n: usize) -> bool {
+        self.electorate.members.voters().contains(&ServerId(n as i64 + 1))
+    }
+
+    pub(super) fn has_quorum(&self, has: impl Fn(&Member) -> bool) -> bool {
+        let members = &self.members;
+        self.electorate.members.verifier().contains_quorum_by(|server| has(&members[server.0 as usize - 1]))
+    }
+}
