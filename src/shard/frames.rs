@@ -282,7 +282,6 @@ impl Shard {
 
     fn submit(&mut self, now: Now, conn: ConnId, header: RequestHeader, body: &[u8], late: Late, out: &mut Outbox) {
         let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), true, out) else { return };
-        let origin = self.origin(conn);
         let arrived_ns = late.arrived_ns(now);
         let Some(c) = self.conns.get_mut(conn) else { return };
         debug_assert_eq!(c.phase, Phase::Open, "{conn} writes outside a session");
@@ -293,20 +292,32 @@ impl Shard {
             "{conn} submits a write before a read that could be answered"
         );
         let behind_read = c.waiting_reads > 0;
-        self.stalled -= c.unstall();
-        c.fifo.push_back(Pending::Write { xid: header.xid, op: header.op, arrived_ns, bytes: body.len() as u32 });
-        c.fifo_bytes += body.len();
-        self.outstanding += 1;
-        let request = WriteRequest {
-            session: c.session,
-            cxid: Cxid(header.xid),
-            op: header.op,
-            body: self.bodies.keep(body),
-            auth: c.auth.clone(),
-            moved: false,
-            origin,
+        let (xid, op, bytes) = (header.xid, header.op, body.len() as u32);
+        let Some(request) = self.pass_on(conn, header, body, |_| Pending::Write { xid, op, arrived_ns, bytes }) else {
+            return;
         };
         out.to_peer.push(ToPeer::Write { request, behind_read, large });
+    }
+
+    /// Gives a request that the peer core answers its place among those of its connection. Returns what the peer core is sent of it.
+    // Inlined: for every write, and the closure differs.
+    #[inline(always)]
+    pub(super) fn pass_on(
+        &mut self,
+        conn: ConnId,
+        header: RequestHeader,
+        body: &[u8],
+        pending: impl FnOnce(&Bytes) -> Pending,
+    ) -> Option<WriteRequest> {
+        let origin = self.origin(conn);
+        let c = self.conns.get_mut(conn)?;
+        self.stalled -= c.unstall();
+        let kept = self.bodies.keep(body);
+        c.fifo.push_back(pending(&kept));
+        c.fifo_bytes += body.len();
+        self.outstanding += 1;
+        let (session, cxid, auth) = (c.session, Cxid(header.xid), c.auth.clone());
+        Some(WriteRequest { session, cxid, op: header.op, body: kept, auth, moved: false, origin })
     }
 
     /// Handles a read, or any other request that the shard answers itself.

@@ -1,16 +1,17 @@
 //! Syncs of the clients of a member of an ensemble: the peer core says when all is applied that their clients have to see. Until
 //! then they keep their places in their sessions' order. Mirrors `FollowerRequestProcessor` and `CommitProcessor` (sync).
 
+use bytes::Bytes;
+
 use super::conn::{Conn, Pending, Phase};
 use super::frames::HEADER_LEN;
 use super::request_throttler::Late;
 use super::{Outbox, Shard};
 use crate::jute::Put;
-use crate::pipeline::WriteRequest;
 use crate::pipeline::messages::{Service, ToPeer};
 use crate::proto::reply::{put_reply, put_reply_header};
 use crate::proto::request::{Request, RequestHeader};
-use crate::types::{ConnId, Cxid, ErrorCode, Now, Op, Zxid};
+use crate::types::{ConnId, ErrorCode, Now, Op, Zxid};
 
 impl Shard {
     /// Whether there is somebody who may know more than this server.
@@ -28,23 +29,16 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let Ok(large) = self.admit_large(conn, HEADER_LEN + body.len(), false, out) else { return };
-        let origin = self.origin(conn);
         let Some(c) = self.conns.get_mut(conn) else { return };
         assert_eq!(c.phase, Phase::Open, "{conn} syncs outside a session");
         assert!(
             !matches!(c.fifo.front(), Some(Pending::Read { .. })),
             "{conn} syncs before a read that is answered first"
         );
-        self.stalled -= c.unstall();
-        let body = self.bodies.keep(body);
-        let (xid, arrived_ns) = (header.xid, late.arrived_ns(now));
-        c.fifo_bytes += body.len();
         c.syncs += 1;
-        c.fifo.push_back(Pending::Sync { xid, body: body.clone(), arrived_ns, large });
-        self.outstanding += 1;
-        let (session, auth) = (c.session, c.auth.clone());
-        let request = WriteRequest { session, cxid: Cxid(xid), op: header.op, body, auth, moved: false, origin };
-        out.to_peer.push(ToPeer::Sync(request));
+        let (xid, arrived_ns) = (header.xid, late.arrived_ns(now));
+        let pending = |body: &Bytes| Pending::Sync { xid, body: body.clone(), arrived_ns, large };
+        out.to_peer.extend(self.pass_on(conn, header, body, pending).map(ToPeer::Sync));
     }
 
     /// The connection's oldest sync is done. If nothing stands before it, it is answered as of `zxid`: a write that stands behind
