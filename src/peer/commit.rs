@@ -41,6 +41,13 @@ impl CommitQueue {
         Append { zxid, payload }
     }
 
+    /// Those that wait of the transactions after `from`, up to `to`.
+    pub(super) fn between(&self, from: Zxid, to: Zxid) -> impl Iterator<Item = &TxnHeader> {
+        let after = |zxid: Zxid| self.waiting.partition_point(|p| p.header.zxid <= zxid);
+        let (from, to) = (after(from), after(to));
+        self.waiting.range(from..to.max(from)).map(|p| &p.header)
+    }
+
     /// Everything up to `zxid` is durable on this server.
     pub(super) fn synced(&mut self, zxid: Zxid) {
         assert!(zxid <= self.appended, "{zxid} is durable, but only {} was appended", self.appended);

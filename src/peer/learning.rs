@@ -16,6 +16,7 @@ use super::local::LocalRequest;
 use super::local_sessions::Needs;
 use super::net::{NetWant, QuorumEvent, QuorumWant};
 use super::shared::{Doubt, Shared, Step};
+use super::status::arrived;
 use crate::jute::Reader;
 use crate::pipeline::messages::{Service, ToPeer, ToShard};
 use crate::pipeline::prep::{Proposal, WriteRequest};
@@ -257,6 +258,9 @@ impl Learning {
             Want::Commit { upto } => {
                 step.shared.stats.learner_commits += 1;
                 if upto > step.shared.commits.committed() {
+                    if self.zab.is_serving() {
+                        step.shared.measure_commit(upto, false, step.now);
+                    }
                     step.shared.commit(upto);
                 }
             }
@@ -289,6 +293,10 @@ impl Learning {
             Ok(proposal) => {
                 assert_eq!(proposal.header.zxid, zxid, "a proposal has another zxid than its packet");
                 step.shared.stats.learner_proposals += 1;
+                // What a synchronisation brings may be of any age.
+                if self.zab.is_serving() {
+                    arrived(step.now, [&proposal.header], &mut step.shared.stats.txns.proposed);
+                }
                 step.shared.append(proposal, step.out);
             }
             Err(why) => {

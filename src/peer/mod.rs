@@ -283,6 +283,11 @@ impl Peer {
             },
             Input::Synced { term, zxid, sync_ns, records, slow } => {
                 shared.stats.synced(sync_ns, records, slow);
+                if let Role::Learning(learning) = &self.role
+                    && learning.is_serving()
+                {
+                    shared.measure_sync(zxid, now);
+                }
                 shared.commits.synced(zxid);
                 self.synced(now, term, zxid, tree, out);
             }

@@ -10,7 +10,7 @@ use super::local::LocalRequests;
 use super::local_sessions::LocalSessions;
 use super::replicated::Replicated;
 use super::snapshot::Imaging;
-use super::status::PeerStats;
+use super::status::{PeerStats, TxnLatencies, arrived};
 use super::{Outbox, PeerOptions, close};
 use crate::pipeline::messages::{Event, Service, ToPeer, ToShard, touch_interval_ms};
 use crate::pipeline::prep::Proposal;
@@ -95,6 +95,18 @@ impl Shared {
             replicated.proposed(proposal.header.zxid, proposal.record.clone());
         }
         out.append.push(self.commits.append(proposal));
+    }
+
+    /// Measures how long the transactions took that a quorum is known to have now. `leads`: this server has counted it.
+    pub(super) fn measure_commit(&mut self, upto: Zxid, leads: bool, now: Now) {
+        let TxnLatencies { quorum, committed, .. } = &mut self.stats.txns;
+        let headers = self.commits.between(self.commits.committed(), upto);
+        arrived(now, headers, if leads { quorum } else { committed });
+    }
+
+    /// Measures how long the transactions took that are durable on this learner now.
+    pub(super) fn measure_sync(&mut self, upto: Zxid, now: Now) {
+        arrived(now, self.commits.between(self.commits.durable(), upto), &mut self.stats.txns.durable);
     }
 
     /// A quorum has everything up to `upto`.

@@ -8,9 +8,9 @@ pub use super::snapshot::Finished;
 use super::{Peer, Role};
 use crate::pipeline::prep::PrepStatus;
 use crate::tree::{QuotaState, Tree};
-use crate::txn::{SubTxn, Txn};
+use crate::txn::{SubTxn, Txn, TxnHeader};
 use crate::txnlog::replay::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT};
-use crate::types::{Distribution, Namespaces, Now, SessionId, Tally, Zxid};
+use crate::types::{Distribution, Latencies, Namespaces, Now, SessionId, Tally, Zxid};
 
 /// One remembered digest, as the `hash` word lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,29 @@ pub struct ZxidDigest {
     pub zxid: Zxid,
     pub version: i32,
     pub digest: u64,
+}
+
+/// How far transactions were on their way, and how long after their creation. The leader's wall clock says when that was: between two
+/// hosts this is as exact as their clocks agree. Only members of an ensemble measure it. Mirrors `Request.logLatency`.
+#[derive(Clone, Debug, Default)]
+pub struct TxnLatencies {
+    /// A learner got its proposal.
+    pub proposed: Latencies,
+    /// It was durable on this learner.
+    pub durable: Latencies,
+    /// A learner might apply it: it was committed, and durable there.
+    pub committed: Latencies,
+    /// The leader knew that a quorum has it.
+    pub quorum: Latencies,
+}
+
+/// Records that these transactions have come so far. One that comes from the future, because the clocks differ, is not counted.
+pub(super) fn arrived<'a>(now: Now, headers: impl IntoIterator<Item = &'a TxnHeader>, latencies: &mut Latencies) {
+    for header in headers {
+        if let Ok(ms) = u64::try_from(now.wall_ms.saturating_sub(header.time_ms)) {
+            latencies.record(ms.saturating_mul(1000));
+        }
+    }
 }
 
 /// Counters since the start.
@@ -38,6 +61,7 @@ pub struct PeerStats {
     pub snaps_sent: u64,
     /// Learners that were sent the transactions they missed.
     pub diffs_sent: u64,
+    pub txns: TxnLatencies,
     /// Sessions of which learners asked whether they exist.
     pub revalidations: u64,
     pub sessions_expired: u64,
@@ -69,6 +93,7 @@ impl PeerStats {
             learner_commits: 0,
             snaps_sent: 0,
             diffs_sent: 0,
+            txns: TxnLatencies::default(),
             revalidations: 0,
             sessions_expired: 0,
             digest_mismatches: 0,

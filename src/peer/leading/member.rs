@@ -235,6 +235,7 @@ impl Leading {
             Want::Established(epoch) => self.established(epoch, ensemble, step),
             Want::Commit { upto } => {
                 self.learners().commit(upto, replicated(step.shared));
+                step.shared.measure_commit(upto, true, step.now);
                 step.shared.commit(upto);
             }
             Want::Activate { zxid, .. } => panic!("{zxid} is in force, and no reconfig was proposed"),

@@ -1,5 +1,6 @@
 //! An observer's owner with its log, disk and snapshot writer. The test is its leader, the other voter and its shards.
 
+mod latencies;
 mod local_sessions;
 mod read_only;
 mod syncs;

@@ -6,10 +6,11 @@
 
 use super::ensemble::shown_sizes;
 use super::report::{Report, Startup, or_minus_one};
+use crate::peer::status::TxnLatencies;
 use crate::quorum::Role;
-use crate::shard::status::{Latencies, ShardStats};
+use crate::shard::status::ShardStats;
 use crate::tree::StatsTrack;
-use crate::types::{Distribution, EventType, Namespaces};
+use crate::types::{Distribution, EventType, Latencies, Namespaces};
 
 /// A metric's value.
 #[derive(Clone, Debug)]
@@ -122,6 +123,10 @@ fn gauge(n: usize) -> Value {
 
 fn fired(s: &Sums<'_>, event: EventType) -> Value {
     Value::Summary(s.all.watch_events[event as usize].clone())
+}
+
+fn of_txns(s: &Sums<'_>, pick: fn(&TxnLatencies) -> &Latencies) -> Value {
+    Value::Percentiles(Box::new(pick(&s.r.peer.stats.txns).clone()))
 }
 
 fn of_startup(s: &Sums<'_>, pick: fn(&Startup) -> &Distribution) -> Value {
@@ -323,14 +328,14 @@ const PERCENTILES: &[Row] = &[
     ("local_write_committed_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("request_throttle_queue_time_ms", "Milliseconds that requests waited for room in the pipeline", |s| Value::Percentiles(Box::new(s.all.throttle_queue.clone()))),
     ("readlatency", "Milliseconds from a read's arrival to its reply", |s| Value::Percentiles(Box::new(s.all.read_latency.clone()))),
-    ("quorum_ack_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("quorum_ack_latency", "Milliseconds from a transaction's creation until a quorum has it, on a leader", |s| of_txns(s, |t| &t.quorum)),
     ("om_commit_process_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("read_final_proc_time_ms", NOT_MEASURED, NO_PERCENTILES),
-    ("commit_propagation_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("commit_propagation_latency", "Milliseconds from a transaction's creation until a learner may apply it", |s| of_txns(s, |t| &t.committed)),
     ("dead_watchers_cleaner_latency", NOT_MEASURED, NO_PERCENTILES),
     ("write_final_proc_time_ms", NOT_MEASURED, NO_PERCENTILES),
-    ("proposal_ack_creation_latency", NOT_MEASURED, NO_PERCENTILES),
-    ("proposal_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("proposal_ack_creation_latency", "Milliseconds from a transaction's creation until it is durable on a learner", |s| of_txns(s, |t| &t.durable)),
+    ("proposal_latency", "Milliseconds from a transaction's creation until it comes to a learner", |s| of_txns(s, |t| &t.proposed)),
     ("om_proposal_process_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("sync_processor_queue_and_flush_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("propagation_latency", NOT_MEASURED, NO_PERCENTILES),

@@ -3,6 +3,7 @@
 
 mod elections;
 mod failures;
+mod figures;
 mod load;
 mod read_only;
 
