@@ -3,10 +3,12 @@
 //! whose turn it is. The simulator, `tests/ordering`, the benches and the fuzzers each have a scheduler and share this.
 //!
 //! * [`MemoryTree`]: the tree and its lock; [`Mail`]: the mailboxes between the cores; [`MemorySockets`]: a core's
-//!   connections; [`MemoryLog`]: the log thread between two of its steps.
+//!   connections; [`MemoryLog`]: the log thread between two of its steps; [`MemoryMember`]: all of these of a member of an
+//!   ensemble, without shards.
 
 mod log;
 mod mail;
+mod member;
 mod sockets;
 
 use std::cell::{Cell, RefCell};
@@ -20,6 +22,7 @@ use crate::types::{ShardId, Zxid};
 use crate::watch::Interest;
 pub use log::MemoryLog;
 pub use mail::{Burst, Mail, ShardLinks, ShardMail};
+pub use member::{MemberSettings, MemoryMember};
 pub use sockets::{MemoryConn, MemorySockets};
 
 /// The tree, and the cores' coordination about it: `runtime::tree_cell` for a single thread. Panics where a lock would

@@ -6,31 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use zabra::jute::Reader;
-use zabra::limits::LEARNER_CHUNK;
-use zabra::oracle::memory::{Mail, MemoryLog, MemoryTree};
-use zabra::oracle::replica::SMALL;
+use zabra::oracle::memory::{MemberSettings, MemoryMember};
 use zabra::oracle::test_disk::TestDisk;
-use zabra::peer::disk::DiskJobs;
-use zabra::peer::feed::FeedAnswer;
 use zabra::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
-use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
-use zabra::peer::{EnsembleOptions, Found, Input, LocalSessionOptions, Peer, PeerOptions, SweepOptions};
+use zabra::peer::turn::TreeAccess;
+use zabra::peer::{EnsembleOptions, Input, LocalSessionOptions, PeerOptions, SweepOptions};
 use zabra::pipeline::WriteRequest;
 use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use zabra::pipeline::prep::PrepOptions;
 use zabra::proto::{ReplyHeader, Request};
 use zabra::quorum::{Member, Members, Role};
-use zabra::tree::TreeOptions;
-use zabra::txnlog::epoch;
-use zabra::txnlog::feed::{Ask, Feeder};
-use zabra::txnlog::log::{Log, RunOptions};
-use zabra::txnlog::recovery::RecoveryOptions;
-use zabra::txnlog::restore::recover_tree;
-use zabra::txnlog::snapshot::SnapshotOptions;
-use zabra::txnlog::snapshotter::{Snapshotter, first_snapshot};
-use zabra::txnlog::writer::LogWriter;
 use zabra::types::{ConnId, Cxid, Now, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
-use zabra::watch::Interest;
 use zabra::zab::election::{Electorate, Timing};
 use zabra::zab::history::HistoryLimits;
 
@@ -51,16 +37,9 @@ struct End {
 
 /// The process of a member.
 struct Process {
-    tree: MemoryTree,
-    mail: Mail,
-    turn: PeerTurn,
-    log: MemoryLog<LogWriter<TestDisk>>,
-    snapshots: Snapshotter<TestDisk>,
-    feeder: Feeder<TestDisk>,
+    member: MemoryMember,
     /// The term that accepts learners.
     listens: Option<Term>,
-    /// Snapshots that were opened for learners, and lists of proposals that were read from the log for them.
-    fed: (usize, usize),
 }
 
 /// A member.
@@ -161,39 +140,11 @@ impl World {
 
     /// Starts a member on what its disk has.
     pub fn start(&mut self, n: usize) {
-        let (id, disk) = (self.nodes[n].id, self.nodes[n].disk.clone());
-        let recovery = RecoveryOptions { keep_last: self.history.count, ..RecoveryOptions::default() };
-        let recovered = recover_tree(&mut disk.clone(), &mut disk.clone(), TreeOptions::default(), recovery).unwrap();
-        let tree = recovered.state;
-        if recovered.fresh {
-            first_snapshot(&mut disk.clone(), &tree, SnapshotOptions::default()).unwrap();
-        }
-        let last = tree.last_zxid();
-        let epochs = epoch::load(&mut disk.clone(), last).unwrap();
-        let chain = match &recovered.report.snapshot {
-            Some(name) => Zxid(i64::from_str_radix(name.split('.').nth(1).unwrap(), 16).unwrap()),
-            None => last,
-        };
-        let mut sessions: Vec<(SessionId, i32)> = recovered.sessions.into_iter().collect();
-        sessions.sort_unstable();
-        let found = Found { epochs, recent: recovered.tail, chain };
-        let peer = Peer::member(options(id), self.ensemble(id), found, &tree, &sessions, self.now);
-        let peer = peer.with_local_sessions(self.local_sessions, self.now);
-        let writer = LogWriter::new(disk.clone(), last, SMALL);
-        let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
-        let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
-        let mut process = Process {
-            tree: MemoryTree::new(tree, 1, Arc::new(Interest::new())),
-            mail: Mail::new(1),
-            turn: PeerTurn::new(peer, last, Bounds::default()),
-            log: MemoryLog::with_jobs(Log::new(writer, RunOptions::default(), 1), perform),
-            snapshots: Snapshotter::new(disk.clone(), SnapshotOptions::default()),
-            feeder: Feeder::new(disk.clone(), disk, LEARNER_CHUNK),
-            listens: None,
-            fed: (0, 0),
-        };
-        process.turn.start(self.now, &process.tree, &mut process.mail);
-        self.nodes[n].process = Some(process);
+        let id = self.nodes[n].id;
+        let (peer, ensemble) = (options(id), self.ensemble(id));
+        let settings = MemberSettings { peer, ensemble, local_sessions: self.local_sessions };
+        let member = MemoryMember::start(settings, &self.nodes[n].disk, self.now);
+        self.nodes[n].process = Some(Process { member, listens: None });
         self.after_turn(n);
     }
 
@@ -261,23 +212,19 @@ impl World {
     }
 
     fn turn(&mut self, n: usize) {
-        let now = self.now;
         let Some(process) = &mut self.nodes[n].process else { return };
-        process.turn.turn(now, &process.tree, &mut process.mail);
-        process.turn.check(&process.tree.read());
+        process.member.turn(self.now);
         self.after_turn(n);
     }
 
     fn after_turn(&mut self, n: usize) {
         let node = &mut self.nodes[n];
-        let Some(process) = &mut node.process else { return };
-        process.mail.appended.drain(..).for_each(|burst| process.log.send(&burst));
-        process.mail.disk.drain(..).for_each(|request| process.log.ask(request));
-        for message in process.mail.take_stream(SHARD) {
+        let Some(Process { member, .. }) = &mut node.process else { return };
+        for message in member.take_stream() {
             match message {
                 ToShard::Suspend => {
                     node.serves = false;
-                    process.mail.inbox.push_back(Input::FromShard(ToPeer::Suspended { shard: SHARD }));
+                    member.mail.inbox.push_back(Input::FromShard(ToPeer::Suspended { shard: SHARD }));
                 }
                 ToShard::Serve(_) => node.serves = true,
                 ToShard::Applied(Entry { outcome: Some(outcome), .. }) => node.told.push(outcome),
@@ -290,36 +237,21 @@ impl World {
                 _ => {}
             }
         }
-        let wants: Vec<NetWant> = process.mail.net.drain(..).collect();
+        let wants = member.take_net();
         wants.into_iter().for_each(|want| self.net(n, want));
     }
 
     fn log_step(&mut self, n: usize) {
         let now = self.now;
-        let Some(process) = &mut self.nodes[n].process else { return };
-        let mut told = Vec::new();
-        process.log.step(now, 0, &mut told).unwrap();
-        process.mail.told.extend(told.into_iter().filter_map(Input::from_log));
-        process.mail.told.extend(process.log.take_answers().into_iter().map(Input::Disk));
+        self.nodes[n]
+            .process
+            .iter_mut()
+            .for_each(|process| process.member.log_step(now).expect("this disk has no faults"));
     }
 
     fn disk_step(&mut self, n: usize) {
         let now = self.now;
-        let Some(process) = &mut self.nodes[n].process else { return };
-        if let Some(part) = process.mail.snapshot.pop_front() {
-            process.mail.told.extend(process.snapshots.take(now, part).unwrap().map(Input::from));
-        }
-        if let Some(want) = process.mail.feed.pop_front() {
-            match want.ask {
-                None => process.feeder.forget(want.conn),
-                Some(ask) => {
-                    process.fed.0 += usize::from(matches!(ask, Ask::Snapshot(_)));
-                    process.fed.1 += usize::from(matches!(ask, Ask::Proposals { .. }));
-                    let result = process.feeder.answer(want.conn, ask).map_err(|why| why.to_string());
-                    process.mail.told.push_back(Input::Fed(FeedAnswer { conn: want.conn, result }));
-                }
-            }
-        }
+        self.nodes[n].process.iter_mut().for_each(|process| process.member.disk_step(now));
     }
 }
 
@@ -327,7 +259,7 @@ impl World {
 impl World {
     fn tell(&mut self, n: usize, event: NetEvent) {
         if let Some(process) = &mut self.nodes[n].process {
-            process.mail.inbox.push_back(Input::Net(event));
+            process.member.mail.inbox.push_back(Input::Net(event));
         }
     }
 
@@ -456,7 +388,7 @@ impl World {
 impl World {
     fn shard(&mut self, n: usize, message: ToPeer) {
         let Some(process) = &mut self.nodes[n].process else { return };
-        process.mail.inbox.push_back(Input::FromShard(message));
+        process.member.mail.inbox.push_back(Input::FromShard(message));
     }
 
     /// A client of a member asks for a session, on a connection of its own.
@@ -524,7 +456,7 @@ impl World {
     /// Global and local sessions that a member knows.
     pub fn sessions(&self, n: usize) -> (usize, usize) {
         self.nodes[n].process.as_ref().map_or((0, 0), |process| {
-            let status = process.turn.peer().status(&process.tree.read());
+            let status = process.member.turn.peer().status(&process.member.tree.read());
             (status.global_sessions, status.local_sessions)
         })
     }
@@ -550,19 +482,22 @@ impl World {
 
     /// Snapshots that a member has opened for learners, and how often it has read its log for them.
     pub fn fed(&self, n: usize) -> (usize, usize) {
-        self.nodes[n].process.as_ref().map_or((0, 0), |process| process.fed)
+        self.nodes[n].process.as_ref().map_or((0, 0), |process| {
+            let MemoryMember { snapshots_fed, lists_fed, .. } = process.member;
+            (snapshots_fed, lists_fed)
+        })
     }
 
     pub fn has(&self, n: usize, path: &str) -> bool {
-        self.nodes[n].process.as_ref().is_some_and(|process| process.tree.read().get(path).is_some())
+        self.nodes[n].process.as_ref().is_some_and(|process| process.member.tree.read().get(path).is_some())
     }
 
     pub fn last(&self, n: usize) -> Zxid {
-        self.nodes[n].process.as_ref().map_or(Zxid::NONE, |process| process.tree.read().last_zxid())
+        self.nodes[n].process.as_ref().map_or(Zxid::NONE, |process| process.member.tree.read().last_zxid())
     }
 
     pub fn digest(&self, n: usize) -> u64 {
-        self.nodes[n].process.as_ref().map_or(0, |process| process.tree.read().digest())
+        self.nodes[n].process.as_ref().map_or(0, |process| process.member.tree.read().digest())
     }
 
     pub fn all_serve(&self) -> bool {
