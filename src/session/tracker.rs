@@ -10,7 +10,9 @@
 //! After a process was stopped (SIGSTOP, a stalled disk, a migrated machine) every session is overdue, while the clients' pings
 //! are still unread in its sockets. Two rules keep these sessions alive. First, in each turn the caller handles all its inputs
 //! (touches, pings of learners) before it calls [`expire`](SessionTracker::expire). Second, a call that comes [`LATE_TICKS`] late
-//! expires no session, but gives all of them one more tick; if every call is that late, no session ever expires. When many
+//! expires no session, but gives all of them one more tick; if every call is that late, no session ever expires. A leader of others,
+//! whose learners tell whom they heard from only when they are asked, calls [`hold`](SessionTracker::hold) already when it missed a
+//! tick. When many
 //! sessions expire, each call returns up to [`EXPIRE_BATCH`] of them, and [`deadline`](SessionTracker::deadline) is due at once
 //! while more are left, so that touches are handled in between.
 
@@ -175,6 +177,12 @@ impl SessionTracker {
             return Err(ErrorCode::SessionExpired);
         }
         if *session.owner.get_or_insert(owner) == owner { Ok(()) } else { Err(ErrorCode::SessionMoved) }
+    }
+
+    /// No session expires within the next tick. To be called after a pause in which other servers could not tell whom they heard
+    /// from, however short it was.
+    pub fn hold(&mut self, now: Now) {
+        self.hold_until_ms = self.hold_until_ms.max(now.mono_ms + self.tick_ms);
     }
 
     /// Marks up to [`EXPIRE_BATCH`] sessions that are due as closing and returns them, earliest first; each once. The caller
@@ -402,6 +410,16 @@ mod tests {
         assert_eq!(drain(&mut t, 1_002_000), [quiet]);
         assert_eq!(t.expire(at(2_000_000)), [], "stopped again");
         assert_eq!(drain(&mut t, 2_000_000 + TICK), [pinging]);
+    }
+
+    #[test]
+    fn nobody_expires_while_others_are_asked() {
+        let mut t = tracker();
+        let (quiet, pinging) = (t.create(at(0), 5_000), t.create(at(0), 5_000));
+        t.hold(at(6_500));
+        assert_eq!((t.expire(at(6_500)), t.deadline()), (vec![], Some(6_500 + TICK)));
+        assert!(t.touch(pinging, 7_000), "another server heard from it");
+        assert_eq!(drain(&mut t, 6_500 + TICK), [quiet]);
     }
 
     #[test]

@@ -187,6 +187,10 @@ impl Leading {
         for conn in self.learners().served_from_disk() {
             self.zab.heard(conn);
         }
+        if self.zab.deadline_ms().is_some_and(|at| step.now.mono_ms - at >= i64::from(step.shared.options.tick_ms)) {
+            // This server stood still. Whom its learners heard from meanwhile, they tell when they are asked now.
+            self.tracker.hold(step.now);
+        }
         self.zab.tick(step.now.mono_ms, &mut self.wants);
         if self.zab.is_established() {
             self.tick(step);
