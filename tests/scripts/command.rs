@@ -44,11 +44,13 @@ impl<'a> Args<'a> {
 
     /// A zxid as it is shown: `0x5`, or `2.0x5` in epoch 2.
     pub fn zxid(&mut self, name: &str) -> Option<Zxid> {
-        let value = self.value(name)?;
-        let (epoch, counter) = value.split_once('.').unwrap_or(("0", value));
-        let counter = counter.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        let (Ok(epoch), Some(counter)) = (epoch.parse(), counter) else { panic!("{name}={value} is no zxid") };
-        Some(Zxid::new(Epoch(epoch), counter))
+        self.value(name).map(zxid)
+    }
+
+    /// The rest of the words, in parts that `;` separates.
+    pub fn parts(&mut self) -> Vec<Args<'a>> {
+        let words = std::mem::take(&mut self.words);
+        words.split(|word| *word == ";").map(|words| Args { line: self.line, words: words.to_vec() }).collect()
     }
 
     fn paths(&mut self, name: &str) -> Vec<String> {
@@ -62,6 +64,14 @@ impl<'a> Args<'a> {
     pub fn end(self) {
         assert!(self.words.is_empty(), "`{}`: nothing is known of {:?}", self.line, self.words);
     }
+}
+
+/// A zxid as it is shown.
+pub fn zxid(text: &str) -> Zxid {
+    let (epoch, counter) = text.split_once('.').unwrap_or(("0", text));
+    let counter = counter.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let (Ok(epoch), Some(counter)) = (epoch.parse(), counter) else { panic!("{text} is no zxid") };
+    Zxid::new(Epoch(epoch), counter)
 }
 
 /// Opcode and body of the request that `send` describes.
@@ -157,9 +167,7 @@ fn create<'a>(args: &mut Args<'a>, code: Op) -> (Op, Request<'a>) {
 
 /// Operations separated by `;`.
 fn multi<'a>(args: &mut Args<'a>) -> Vec<MultiOp<'a>> {
-    let words = std::mem::take(&mut args.words);
-    let operation = |words: &[&'a str]| {
-        let mut args = Args { line: args.line, words: words.to_vec() };
+    let operation = |mut args: Args<'a>| {
         let what = args.need("operation");
         let found = if what == "check" {
             let version = version(&mut args);
@@ -175,5 +183,5 @@ fn multi<'a>(args: &mut Args<'a>) -> Vec<MultiOp<'a>> {
         args.end();
         found
     };
-    words.split(|w| *w == ";").map(operation).collect()
+    args.parts().into_iter().map(operation).collect()
 }

@@ -1,6 +1,6 @@
 //! Tests that can be read as text: the commands in a file drive the shipped turns of shards and peer core and the
 //! shipped log, and below each command stands what they send to clients and to each other. Scripts of elections drive the
-//! election and its links. `README.md` in this folder explains the language.
+//! election and its links, scripts of ensembles whole members. `README.md` in this folder explains the language.
 //!
 //! A line that begins with `> ` is a command. Comments (`#`) and empty lines are kept. All other lines are the output
 //! of the commands: `UPDATE_EXPECT=1 cargo test --test zabra scripts::` writes them again.
@@ -9,6 +9,7 @@ mod client;
 mod command;
 mod doubles;
 mod election;
+mod ensemble;
 mod journal;
 mod member;
 mod show;
@@ -20,19 +21,30 @@ use std::path::{Path, PathBuf};
 use expect_test::expect_file;
 use world::World;
 
+/// What a script drives.
+#[derive(Clone, Copy)]
+enum Of {
+    Servers,
+    Elections,
+    Ensembles,
+}
+
 /// One test for each file of this folder; `_` stands for the `-` in its name.
 macro_rules! scripts {
-    ($($name:ident)*) => {
-        $(#[test]
-        fn $name() {
-            run(stringify!($name));
-        })*
+    ($($of:ident: $($name:ident)*;)*) => {
+        $($(
+            #[test]
+            fn $name() {
+                run(stringify!($name), Of::$of);
+            }
+        )*)*
 
-        const ALL: &[&str] = &[$(stringify!($name)),*];
+        const ALL: &[&str] = &[$($(stringify!($name)),*),*];
     };
 }
 
 scripts! {
+    Elections:
     election_dead_member
     election_first_start
     election_hello_forms
@@ -43,10 +55,49 @@ scripts! {
     election_observers
     election_partitioned_member
     election_restart
-    election_stale_votes
-    election_stranger
     election_tie_break
     election_two_connections
+    trap_15_one_notification_proves_nothing
+    trap_16_strangers_pieces_and_dead_hosts;
+    Ensembles:
+    follower_stands_still
+    leader_loses_its_quorum
+    leader_shutdown_by_sigterm
+    leader_stands_still
+    observer_joins
+    observer_returns_diff
+    sync_diff_from_committed_log
+    sync_diff_from_log_on_disk
+    sync_diff_nothing_missing
+    sync_diff_under_load
+    sync_first_start_diff_empty
+    sync_late_joiner_snap_without_transactions
+    sync_request_through_follower
+    sync_snap_because_leader_restarted
+    sync_snap_because_of_other_epoch
+    sync_snap_empty_directory
+    sync_snap_under_load
+    sync_trunc
+    trap_01_newleader_acked_before_the_history_is_durable
+    trap_02_currentepoch_saved_before_the_history
+    trap_03_a_proposal_acked_before_newleader
+    trap_04_a_commit_between_newleader_and_uptodate
+    trap_05_a_hole_in_the_history_in_memory
+    trap_06_memory_ahead_of_the_disk_after_a_role_change
+    trap_07_half_a_snap_taken_for_a_state
+    trap_08_trunc_that_does_not_cut
+    trap_09_records_below_a_snap_are_handed_on
+    trap_10_a_snap_is_fuzzy
+    trap_11_a_zxid_is_used_twice
+    trap_12_a_claim_of_a_newer_epoch
+    trap_13_two_leaders_in_one_epoch
+    trap_14_an_epochs_zeroth_zxid
+    trap_17_a_ping_between_newleader_and_uptodate
+    trap_18_a_peer_that_does_not_read_or_sends_garbage
+    trap_19_a_reconfig_that_comes_into_force
+    trap_20_sessions_that_end_or_move
+    zxid_counter_used_up;
+    Servers:
     peer_after_sync
     peer_epoch_roll_over
     peer_multi
@@ -66,7 +117,7 @@ scripts! {
     w2_entries_before_the_tree_is_let_go
     w3_entries
     w4_the_tree_stands_still_for_a_turn
-    w5_bounded_streams
+    w5_bounded_streams;
 }
 
 fn folder() -> PathBuf {
@@ -89,13 +140,13 @@ impl Drop for Running<'_> {
 }
 
 /// Runs a script and compares its output with the file.
-fn run(name: &str) {
+fn run(name: &str, of: Of) {
     let script = format!("{}.txt", name.replace('_', "-"));
     let path = folder().join(&script);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut servers = World::default();
     let mut electors = election::World::default();
-    let is_election = name.starts_with("election_");
+    let mut members = ensemble::World::default();
     let mut shown = String::new();
     for (line, source) in text.lines().enumerate() {
         let is_kept = source.is_empty() || source.starts_with('#') || source.starts_with("> ");
@@ -105,7 +156,11 @@ fn run(name: &str) {
         }
         if let Some(command) = source.strip_prefix("> ") {
             let _running = Running { script: &script, line: line + 1, command };
-            let said = if is_election { electors.command(command) } else { servers.command(command) };
+            let said = match of {
+                Of::Servers => servers.command(command),
+                Of::Elections => electors.command(command),
+                Of::Ensembles => members.command(command),
+            };
             for said in said {
                 shown.push_str("  ");
                 shown.push_str(&said);
@@ -124,4 +179,31 @@ fn every_file_is_a_test() {
     let mut all = ALL.to_vec();
     all.sort_unstable();
     assert_eq!(scripts, all);
+}
+
+/// Each of the traps into which other servers fell has a script that begins with it.
+#[test]
+fn every_trap_has_its_script() {
+    for trap in 1..=20 {
+        let prefix = format!("trap_{trap:02}_");
+        let found: Vec<_> = ALL.iter().filter(|name| name.starts_with(&prefix)).collect();
+        let [name] = found[..] else { panic!("trap {trap}: {found:?}") };
+        let path = folder().join(format!("{}.txt", name.replace('_', "-")));
+        let text = fs::read_to_string(path).expect("a script");
+        assert!(text.starts_with(&format!("# Trap {trap} (")), "{name} does not begin with what went wrong");
+    }
+}
+
+/// The recorded synchronisations of Apache are told as scripts of the same names.
+#[test]
+fn every_recorded_synchronisation_has_its_script() {
+    // Told in the script without a write under way.
+    const TOLD_ELSEWHERE: [&str; 1] = ["sync_request_through_follower_with_outstanding"];
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ensemble/vectors");
+    let names = fs::read_dir(vectors).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let recorded: Vec<String> = names.filter_map(|f| Some(f.strip_suffix(".txt")?.replace('-', "_"))).collect();
+    let syncs = recorded.iter().filter(|name| name.starts_with("sync_") && !TOLD_ELSEWHERE.contains(&name.as_str()));
+    let missing: Vec<_> = syncs.filter(|name| !ALL.contains(&name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(recorded.len() > 60);
 }

@@ -77,7 +77,8 @@ pub fn write(request: &WriteRequest) -> String {
     }
 }
 
-fn arguments(request: &Request<'_>) -> String {
+/// What a request asks for, without its name.
+pub fn arguments(request: &Request<'_>) -> String {
     match request {
         Request::Create(c) => create(c),
         Request::Delete { path, .. } => path.to_string(),
@@ -114,7 +115,8 @@ pub fn append(append: &Append) -> String {
     format!("{} of session {} cxid {}: {}", zxid(append.zxid), header.session, header.cxid.0, show_txn(&txn, header.op))
 }
 
-fn show_txn(txn: &Txn, op: Op) -> String {
+/// A transaction's body.
+pub fn show_txn(txn: &Txn, op: Op) -> String {
     match txn {
         Txn::Create(c) => {
             let kind = match c.kind {

@@ -3,7 +3,7 @@
 
 mod hand;
 mod net;
-mod show;
+pub mod show;
 mod world;
 
 pub use world::World;
