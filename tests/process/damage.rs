@@ -8,6 +8,7 @@ use std::process::Command;
 use zabra::types::Op;
 
 use super::server::{Home, wait_until};
+use super::small_disk::SmallDisk;
 use super::wire::{Client, set_body};
 
 const CORRUPT: i32 = 21;
@@ -400,63 +401,29 @@ fn a_write_beyond_the_limit_of_file_sizes_ends_the_server_unacknowledged() {
     fails_and_recovers(home, |home| home.limit_file_size(None));
 }
 
-/// A small file system in memory. Only root can mount one.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, options: &str) -> Option<SmallDisk> {
-        fs::create_dir_all(at).expect("a mount point");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "zabra-test"]).arg(at).output();
-        done.is_ok_and(|o| o.status.success()).then(|| SmallDisk(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        wait_until("the small disk is unmounted", || {
-            Command::new("umount").arg(&self.0).status().is_ok_and(|s| s.success())
-        });
-    }
-}
-
 #[test]
 fn a_full_disk_ends_the_server_unacknowledged() {
     let base = tempfile::tempdir().expect("a directory");
-    let Some(disk) = SmallDisk::mount(&base.path().join("disk"), "size=6m") else {
-        eprintln!("only root can mount a small disk: not tested");
-        return;
-    };
-    let home = Home::new("").data_in(disk.0.join("data"));
-    fails_and_recovers(home, |_| {
-        let more = Command::new("mount").args(["-o", "remount,size=60m"]).arg(&disk.0).status();
-        assert!(more.is_ok_and(|s| s.success()), "the disk grows");
-    });
+    let Some(disk) = SmallDisk::mount(&base.path().join("disk"), "size=6m") else { return };
+    let home = Home::new("").data_in(disk.join("data"));
+    fails_and_recovers(home, |_| disk.resize("60m"));
 }
 
 #[test]
 fn a_disk_that_fills_by_snapshots_ends_the_server() {
     let base = tempfile::tempdir().expect("a directory");
-    let Some(disk) = SmallDisk::mount(&base.path().join("disk"), "size=8m") else {
-        eprintln!("only root can mount a small disk: not tested");
-        return;
-    };
-    let home = Home::new("snapCount=20\nautopurge.purgeInterval=0").data_in(disk.0.join("data"));
-    fails_and_recovers(home, |_| {
-        let more = Command::new("mount").args(["-o", "remount,size=100m"]).arg(&disk.0).status();
-        assert!(more.is_ok_and(|s| s.success()), "the disk grows");
-    });
+    let Some(disk) = SmallDisk::mount(&base.path().join("disk"), "size=8m") else { return };
+    let home = Home::new("snapCount=20\nautopurge.purgeInterval=0").data_in(disk.join("data"));
+    fails_and_recovers(home, |_| disk.resize("100m"));
 }
 
 #[test]
 fn a_small_disk_is_used_as_far_as_it_goes() {
     let base = tempfile::tempdir().expect("a directory");
     for size in [50, 100] {
-        let Some(disk) = SmallDisk::mount(&base.path().join("disk"), &format!("size={size}m")) else {
-            eprintln!("only root can mount a small disk: not tested");
-            return;
-        };
+        let Some(disk) = SmallDisk::mount(&base.path().join("disk"), &format!("size={size}m")) else { return };
         // Segments of the usual size, one after the other, and snapshots while the next one is begun.
-        let home = Home::new("snapCount=50\npreAllocSize=65536").data_in(disk.0.join("data"));
+        let home = Home::new("snapCount=50\npreAllocSize=65536").data_in(disk.join("data"));
         let server = home.start();
         let mut client = Client::connect(server.addr());
         for i in 0..600 {
@@ -467,9 +434,7 @@ fn a_small_disk_is_used_as_far_as_it_goes() {
         assert_eq!(Client::connect(server.addr()).children("/", false).expect("listed").len(), 601);
         server.stop();
         // Nothing can be written, so the server does not start.
-        let fill = disk.0.join("fill");
-        let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", fill.display())).output();
-        assert!(filled.is_ok_and(|o| !o.status.success()), "the disk is filled");
+        let fill = disk.fill();
         let (code, said) = home.start_refused();
         assert_eq!(code, 3, "{said}");
         assert!(said.contains("cannot be written") && said.contains("free some space"), "{said}");

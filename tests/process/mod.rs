@@ -17,6 +17,7 @@ mod pipelines;
 mod reliability;
 mod sessions;
 mod signals;
+mod small_disk;
 mod snapshots;
 mod start;
 mod stop_and_kill;

@@ -4,18 +4,20 @@
 mod elections;
 mod failures;
 mod figures;
+mod full_disk;
 mod load;
 mod read_only;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use zabra::types::Op;
 
 use super::server::{Home, PATIENCE, Server, free_port, wait_until};
-use super::wire::{Client, text};
+use super::wire::{Client, new_session, text};
 
 /// Time-outs for tests in which members fail: short, so that a pause is noticed soon. A machine that is busy for longer than
 /// that only causes one election more.
@@ -35,16 +37,21 @@ pub struct Ensemble {
 
 impl Ensemble {
     pub fn new(members: usize, lines: &str) -> Ensemble {
-        Ensemble::defining(members, lines, &[])
+        Ensemble::placed(members, lines, |_, home| home)
     }
 
     /// The same, with system properties: each a `key=value`.
     pub fn defining(members: usize, lines: &str, properties: &[&str]) -> Ensemble {
+        Ensemble::placed(members, lines, |_, home| properties.iter().fold(home, |home, pair| home.define(pair)))
+    }
+
+    /// Members whose homes are changed first.
+    pub fn placed(members: usize, lines: &str, place: impl Fn(usize, Home) -> Home) -> Ensemble {
         let servers: String =
             (1..=members).map(|id| format!("server.{id}=127.0.0.1:{}:{}\n", free_port(), free_port())).collect();
         let lines = format!("{lines}standaloneEnabled=false\n4lw.commands.whitelist=*\n{servers}");
         let home = |id: usize| {
-            let home = properties.iter().fold(Home::new(&lines), |home, pair| home.define(pair));
+            let home = place(id, Home::new(&lines));
             give_id(&home, id);
             (home, None)
         };
@@ -101,6 +108,18 @@ impl Ensemble {
 
     pub fn client(&self, id: usize) -> Client {
         Client::connect(self.addr(id))
+    }
+
+    /// A client of a member that may not serve.
+    pub fn try_client(&self, id: usize) -> io::Result<Client> {
+        Ok(Client::handshake(self.addr(id), &new_session(10_000))?.expect("a new session is given"))
+    }
+
+    /// How a member ended that has ended by itself. Then it does not run any more.
+    pub fn take_ended(&mut self, id: usize) -> Option<ExitStatus> {
+        let status = self.members[id - 1].1.as_mut().expect("it was started").ended()?;
+        self.members[id - 1].1 = None;
+        Some(status)
     }
 
     /// `leader`, `follower`, `observer` or `read-only`; `None` if the member does not serve.
