@@ -283,11 +283,15 @@ fn only_runtime_and_config_touch_the_world() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The names in backticks on a page: a test (`file::name`), or a text that a file must contain (`file "text"`).
+/// The names in backticks on a page: a test (`file::name`), a text that a file must contain (`file "text"`), or a script, which
+/// must contain a command.
 fn named(page: &str) -> Vec<(&str, Result<&str, &str>)> {
     let pieces = page.split('`').skip(1).step_by(2);
     let rows = pieces.filter_map(|piece| match piece.split_once("::") {
         Some((file, test)) if file.ends_with(".rs") => Some((file, Ok(test))),
+        _ if piece.starts_with("tests/scripts/") && piece.ends_with(".txt") && !piece.contains('…') => {
+            Some((piece, Err("\n> ")))
+        }
         _ => {
             let (file, text) = piece.split_once(".rs \"")?;
             Some((&piece[..file.len() + 3], Err(text.strip_suffix('"')?)))
@@ -359,8 +363,9 @@ fn every_ordering_rule_has_a_script() {
 
 #[test]
 fn the_check_of_the_reliability_table_can_fail() {
-    let page = "`a.rs::b` and `c.rs \"said {x}\"`, `not this` | `x::y`";
-    assert_eq!(named(page), [("a.rs", Ok("b")), ("c.rs", Err("said {x}"))]);
+    let page = "`a.rs::b` and `c.rs \"said {x}\"`, `not this` | `x::y`, `tests/scripts/s.txt`";
+    let script = ("tests/scripts/s.txt", Err("\n> "));
+    assert_eq!(named(page), [("a.rs", Ok("b")), ("c.rs", Err("said {x}")), script]);
     let source = "#[test]\nfn one() {\n}\n\nfn two() {}\n";
     assert!(has_test(source, "one") && !has_test(source, "two") && !has_test(source, "on"));
 }
