@@ -80,7 +80,7 @@ impl Ensemble {
         let sync = SyncPolicy { force_snapshot: rng.u32(..8) == 0, snapshot_size_factor: factor };
         let history = HistoryLimits { count: rng.usize(1..60), bytes: 1 << rng.u32(8..20) };
         let leader_serves = rng.u32(..4) > 0;
-        let (mesh, calmness) = (Mesh::new(count), 1 << rng.u32(..6));
+        let (mesh, calmness) = (Mesh::new(count), 2 << rng.u32(..7));
         let some = rng.u32(..3) == 0;
         let apache = (0..count).map(|_| (some && rng.bool()).then(Apache::default)).collect();
         let local = (rng.u32(..4) == 0).then(|| LocalSessionOptions { upgrading: rng.u32(..4) > 0 });

@@ -24,7 +24,7 @@ const TICK_MS: i32 = 1000;
 const ALONE_STEPS: u64 = 3000;
 
 /// Random choices in a world of members, at most, for each of them.
-const MEMBER_STEPS: u64 = 2000;
+const MEMBER_STEPS: u64 = 3000;
 
 /// The whole world.
 pub(super) struct World {
@@ -83,8 +83,8 @@ impl World {
     pub(super) fn run(&mut self, options: Options) -> Result<Summary, String> {
         for step in 0..self.steps(options) {
             self.step()?;
-            // Members check themselves in their turns too.
-            if self.ensemble.is_none() || step % 32 == 0 {
+            // Members check themselves in their turns too, and this walks through large tables.
+            if self.ensemble.is_none() || step % 512 == 0 {
                 self.check();
             }
         }
@@ -111,7 +111,7 @@ impl World {
     fn steps(&mut self, options: Options) -> u64 {
         let each = match &self.ensemble {
             None => ALONE_STEPS,
-            Some(_) => self.rng.u64(300..MEMBER_STEPS),
+            Some(_) => self.rng.u64(400..MEMBER_STEPS),
         };
         options.steps.unwrap_or(each) * self.nodes.len() as u64
     }
