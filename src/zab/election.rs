@@ -348,8 +348,8 @@ impl Election {
                 return;
             }
             round.finalizing = false;
+            round.wake_ms = now_ms + round.interval_ms;
         }
-        round.wake_ms = now_ms + round.interval_ms;
         // Elections have no negative numbers.
         if !self.electorate.has_voter(held.vote.leader) || held.election_epoch < 0 {
             return;
