@@ -46,6 +46,8 @@ impl World {
             let member = &mut self.ens().members[n];
             member.durable = member.durable.min(to);
         }
+        let is_end = |want: &NetWant| matches!(want, NetWant::Quorum { want: QuorumWant::End, .. });
+        self.ens().members[n].left = wants.iter().any(is_end);
         for want in wants {
             self.trace.line(format_args!("server {n} wants {want:?}"));
             let was_in_image = self.sends_image(n, &want);
@@ -217,13 +219,17 @@ impl World {
                 }
             }
             Said::Leads(leads) => {
+                member.named = leads;
                 let saved = epoch(ACCEPTED_EPOCH)?;
                 if saved < leads {
                     return false_(&format!("only {saved:?} is durable"));
                 }
             }
             Said::UpToDate => {
-                if member.leads.is_none() {
+                if member.leads.is_none() && member.left {
+                    let last = history.before_epoch(member.appended, member.named);
+                    history.established(member.named, nodes[n].server(), last)?;
+                } else if member.leads.is_none() {
                     return false_("it is not established");
                 }
             }

@@ -37,6 +37,10 @@ pub(super) struct Member {
     pub(super) lost: bool,
     /// The connections on which it is sending a snapshot.
     pub(super) sends_image: BTreeSet<ConnId>,
+    /// The epoch that it named as a leader.
+    pub(super) named: Epoch,
+    /// It has left its role in this turn, in which it may have been established too.
+    pub(super) left: bool,
     /// Its process is stopped until then, in true time.
     pub(super) stopped_until: i64,
 }
