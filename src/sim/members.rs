@@ -57,6 +57,8 @@ pub(super) struct Ensemble {
     sync: SyncPolicy,
     history: HistoryLimits,
     leader_serves: bool,
+    /// When members without a leader let clients read. No client asks for that, but a role comes and goes with it.
+    read_only_after_ms: Option<i64>,
     /// Whether new sessions are local ones, and how.
     pub(super) local: Option<LocalSessionOptions>,
     /// One of so many chances for a fault is taken.
@@ -88,7 +90,20 @@ impl Ensemble {
         let some = rng.u32(..3) == 0;
         let apache = (0..count).map(|_| (some && rng.bool()).then(Apache::default)).collect();
         let local = (rng.u32(..4) == 0).then(|| LocalSessionOptions { upgrading: rng.u32(..4) > 0 });
-        Ensemble { mesh, electorate, members, local, apache, timing, sync, history, leader_serves, calmness }
+        let read_only_after_ms = (rng.u32(..3) == 0).then(|| rng.i64(20..2000));
+        Ensemble {
+            mesh,
+            electorate,
+            members,
+            local,
+            apache,
+            timing,
+            sync,
+            history,
+            leader_serves,
+            read_only_after_ms,
+            calmness,
+        }
     }
 
     /// The settings of a member.
@@ -107,7 +122,7 @@ impl Ensemble {
             sync: self.sync,
             history: self.history,
             leader_serves: self.leader_serves,
-            read_only_after_ms: None,
+            read_only_after_ms: self.read_only_after_ms,
         }
     }
 
