@@ -171,6 +171,28 @@ fn nothing_that_its_clients_said_outlives_it() {
     }
 }
 
+/// What it says of its history when it has a leader again is not changed by that it served reads.
+#[test]
+fn its_history_is_the_same_after_it_served_reads() {
+    let mut o = Observer::that_may_read(false);
+    o.join();
+    o.inform(z(1), &create(z(1), SessionId(7), 1, "/1"));
+    o.quorum(QuorumEvent::Closed { conn: QUORUM });
+    o.reads();
+    let session = o.local(A);
+    o.close(A, session, 1);
+    assert!(matches!(o.told.last(), Some((_, ToShard::Closed { zxid, .. })) if *zxid == z(1)), "{:?}", o.told);
+    assert_eq!((o.w.applied(), o.w.is_there("/1")), (z(1), true));
+    o.said.clear();
+    o.elect();
+    o.reach();
+    assert!(
+        o.said.last().is_some_and(|ack| ack.starts_with("AckEpoch") && ack.contains(&format!("{:?}", z(1)))),
+        "{:?}",
+        o.said
+    );
+}
+
 /// A tree that is known to be another one than the leader's is shown to nobody.
 #[test]
 fn a_server_that_distrusts_its_tree_lets_nobody_read() {
