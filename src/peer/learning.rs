@@ -25,9 +25,7 @@ use crate::session::ids::SessionIds;
 use crate::session::large_requests::Admitted;
 use crate::txn::Txn;
 use crate::txnlog::record::Record;
-use crate::types::{
-    CLIENT_LOG, ConnId, Cxid, ErrorCode, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid, earliest,
-};
+use crate::types::{ConnId, Cxid, ErrorCode, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid, earliest};
 use crate::zab::learner::{Install, Learner, Want};
 use crate::zab::message::Forwarded;
 use crate::zab::state::ZabState;
@@ -37,6 +35,10 @@ const DIALS: u32 = 5;
 
 /// Milliseconds between two dials (`leaderConnectDelayDuringRetryMs`).
 const DIAL_AGAIN_MS: i64 = 100;
+
+/// What the leader gets in the place of a write that cannot be decoded, after which an Apache leader would commit nothing any more: every
+/// leader refuses to delete the root. So the client's answer has a zxid and a place among its other answers, as at a leader.
+const REFUSED: (Op, &[u8]) = (Op::DELETE, b"\0\0\0\x01/\xff\xff\xff\xff");
 
 /// The connection to the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,20 +341,16 @@ impl Learning {
         if !self.owns(origin, session, step.shared) {
             return close(origin, step.out);
         }
-        let Ok(Some(decoded)) = Request::read(op, body) else {
-            // An Apache leader would commit nothing any more.
-            tracing::warn!(target: CLIENT_LOG, %session, %op, "closing: a write that cannot be decoded");
-            return close(origin, step.out);
-        };
+        let decoded = Request::read(op, body).ok().flatten();
         let Origin::Local { shard, conn } = origin else { panic!("{session} of this server's clients is {origin:?}") };
         assert!(shard.index() < step.shared.options.shards, "a request of {shard:?}, which there is not");
-        let mut refusal = None;
+        let mut refusal = decoded.is_none().then_some(ErrorCode::MarshallingError);
         if let Some(sessions) = step.shared.local_sessions.as_mut().filter(|sessions| sessions.has(session)) {
             if op == Op::CLOSE_SESSION {
                 sessions.close(session, shard, conn);
                 return self.end_local_sessions(step.tree.last_zxid(), step.shared, step.out);
             }
-            match sessions.before_write(session, op, &decoded) {
+            match decoded.as_ref().map_or(Needs::Nothing, |decoded| sessions.before_write(session, op, decoded)) {
                 Needs::Nothing => {}
                 Needs::Refusal => refusal = Some(ErrorCode::EphemeralOnLocalSession),
                 Needs::Upgrade { timeout_ms } => {
@@ -365,6 +363,7 @@ impl Learning {
         }
         let request = LocalRequest { session, cxid, op, shard, conn, behind_read, refusal, _large: large };
         step.shared.local.push(request);
+        let (op, body) = if decoded.is_some() { (op, &body[..]) } else { REFUSED };
         let forwarded = Forwarded { session, cxid, op, body, identities: Some(auth.to_vec()) };
         self.zab.forward(forwarded, &mut self.wants);
     }

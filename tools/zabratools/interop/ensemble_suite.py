@@ -151,6 +151,28 @@ def a_sync_makes_a_read_fresh(e):
         conn.close_session()
 
 
+def a_write_that_cannot_be_decoded_stops_nothing(e):
+    """It is refused in its place. Left out through Apache members of an Apache leader, which would commit nothing more after it."""
+    seer = connect(e.leader())
+    seer.create("/cut")
+    for m in e.members:
+        if (m.kind, e.leader().kind) == ("apache", "apache"):
+            continue
+        conn = connect(m)
+        whole = {"create": zk.create("/cut/never", b"never"), "setData": ustr("/cut") + zk.buf(b"never") + zk.i32(-1),
+                 "multi": multi_op("create", zk.create("/cut/never")) + MULTI_END}
+        for op, body in whole.items():
+            before = conn.set("/cut", m.name.encode())
+            posted = [conn.post(op, body[:-2]), conn.post("setData", ustr("/cut") + zk.buf(b"after") + zk.i32(-1))]
+            answers = [conn.take() for _ in posted]
+            eq([(posted[0], -5), (posted[1], 0)], [(xid, error) for xid, _, error, _ in answers], f"{op} through {m.name}")
+            yes(before.mzxid < answers[0][1] < answers[1][1], "each answer has a zxid of its own")
+        eq([], conn.children("/cut")[0], "what was refused")
+        conn.close_session()
+    seer.delete("/cut")
+    seer.close_session()
+
+
 def the_leader_is_killed(e):
     seer = connect(e.followers()[0])
     seer.create("/kept", b"acknowledged")
@@ -175,7 +197,7 @@ def the_leader_is_killed(e):
 
 
 EXERCISES = [writes_through_every_member, a_sync_makes_a_read_fresh, events_cross_members, ephemerals_of_every_member,
-             a_session_moves_over_all_members]
+             a_session_moves_over_all_members, a_write_that_cannot_be_decoded_stops_nothing]
 
 
 def company(suite, kinds, observers=(), leader=None):

@@ -3,13 +3,18 @@
 use super::*;
 
 #[test]
-fn a_write_that_cannot_be_decoded_never_reaches_the_leader() {
+fn instead_of_a_write_that_cannot_be_decoded_the_leader_gets_one_to_refuse() {
     let mut o = Observer::new();
     o.join();
     let session = o.session(A, z(1));
-    o.write(A, session, 5, &[0, 0]);
-    assert!(o.said.is_empty());
-    assert!(matches!(o.told[..], [(_, ToShard::Close { conn })] if conn == A.conn), "{:?}", o.told);
+    o.create(A, session, 5, "/before");
+    o.write(A, session, 6, &[0, 0]);
+    assert_eq!(o.said[1], format!("request {session} 6 {} Some(1)", Op::DELETE));
+    o.inform(z(2), &create(z(2), session, 5, "/before"));
+    let refused = Txn::Error { err: ErrorCode::BadArguments.code() };
+    o.inform(z(3), &transaction(z(3), session, 6, Op::ERROR, &refused));
+    let codes: Vec<i32> = o.told.iter().map(|(_, m)| code(m)).collect();
+    assert_eq!(codes, [0, ErrorCode::MarshallingError.code()], "in their order, and this server knows why");
 }
 
 #[test]
