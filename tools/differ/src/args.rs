@@ -17,6 +17,10 @@ pub struct Args {
     /// Client port of Zabra
     #[arg(long, value_name = "HOST:PORT")]
     pub zabra: SocketAddr,
+    /// Both are members of ensembles: leave out single writes whose body is cut short (an Apache leader commits nothing more
+    /// after one) and creates whose flags are for another opcode (an Apache leader logs wrong digests for them)
+    #[arg(long)]
+    pub ensembles: bool,
     /// How many seeds to run
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,

@@ -46,7 +46,10 @@ fn differ(args: &Args) -> Result<u32> {
     let mut differences = 0;
     let mut seeds = 0;
     for seed in args.start_seed..args.start_seed.saturating_add(args.seeds) {
-        let steps = stream(seed, args.ops);
+        let mut steps = stream(seed, args.ops);
+        if args.ensembles {
+            steps.iter_mut().for_each(Step::spare_apache_leaders);
+        }
         if args.show {
             show(&steps);
         }
@@ -98,7 +101,8 @@ fn tally(total: &Compared) {
 fn tell(args: &Args, servers: Servers, seed: u64, steps: &[Step], found: Found) -> Result<()> {
     println!("seed {seed}: DIFFERENCE at step {}", found.step);
     describe(&found);
-    let replay = format!("tools/differ/run --start-seed {seed} --seeds 1 --ops {}", args.ops);
+    let through = if args.ensembles { "--through … " } else { "" };
+    let replay = format!("tools/differ/run {through}--start-seed {seed} --seeds 1 --ops {}", args.ops);
     println!("  replay: {replay}");
     if args.shrink == 0 {
         return Ok(());

@@ -164,6 +164,24 @@ impl Request {
         matches!(self, Request::Cut { .. }) && self.is_write() && self.op() != Op::MULTI
     }
 
+    /// Whether it is or contains a create whose flags are for another opcode.
+    pub fn is_of_another_mode(&self) -> bool {
+        match self {
+            Request::Create { op: Op::CREATE_CONTAINER, flags, .. } => *flags != 4,
+            Request::Create { op: Op::CREATE_TTL, flags, .. } => !matches!(flags, 5 | 6),
+            Request::Create { flags, .. } => !matches!(flags, 0..=3),
+            Request::Multi { ops, .. } => ops.iter().any(Request::is_of_another_mode),
+            Request::Cut { of, .. } | Request::Patched { of, .. } => of.is_of_another_mode(),
+            _ => false,
+        }
+    }
+
+    /// What an Apache leader does not get: after an undecodable single write it commits nothing more, and the digest that it
+    /// predicts goes by the flags, while the znode that it makes goes by the opcode.
+    pub fn is_wrong_for_apache_leaders(&self) -> bool {
+        self.is_undecodable_write() || self.is_of_another_mode()
+    }
+
     /// Whether nothing else may be in flight: its reply may overtake others, it may end the connection, or it depends
     /// on outstanding changes.
     pub fn is_alone(&self) -> bool {

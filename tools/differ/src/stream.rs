@@ -63,6 +63,11 @@ impl Step {
         }
     }
 
+    /// Removes what an Apache leader must not get.
+    pub fn spare_apache_leaders(&mut self) {
+        self.requests_mut().into_iter().for_each(|list| list.retain(|r| !r.is_wrong_for_apache_leaders()));
+    }
+
     /// The same lists, for changing them.
     pub fn requests_mut(&mut self) -> Vec<&mut Vec<Request>> {
         match self {
