@@ -166,6 +166,7 @@ impl World {
         if later <= zxid || !self.history.is_committed(later) || !self.history.contains(later, zxid) {
             return;
         }
+        apache.newest = None;
         let options = self.nodes[n].options.snapshot();
         if self.nodes[n].snap.names().contains(&snapshot_name(zxid, options.compression)) {
             self.trace.line(format_args!("server {n} has a snapshot of {zxid} that shows some of {later}"));
