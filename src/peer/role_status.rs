@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use super::status::PeerStats;
 use super::{Peer, Role};
 use crate::quorum::{self, Members};
-use crate::types::{Distribution, Now, ServerId, Tally, Zxid};
+use crate::types::{Distribution, Now, ServerId, Zxid};
 use crate::zab::state::{LeaderFigures, ZabState};
 
 /// What a server is.
@@ -168,17 +167,6 @@ impl RoleStatus {
     }
 }
 
-/// Bytes of the last, smallest and largest proposal.
-pub(super) fn proposal_sizes(stats: &PeerStats) -> Option<(u64, u64, u64)> {
-    let Tally { min, max, count, .. } = stats.proposal_bytes;
-    let last = stats.last_proposal_bytes;
-    assert!(
-        count == 0 || (min <= last && last <= max),
-        "the last of {count} proposals of {min} to {max} bytes has {last}"
-    );
-    (count > 0).then_some((last, min, max))
-}
-
 impl Peer {
     /// The zeroth zxid of the epoch that this server leads: a leader shows it before the first transaction. -1 without one.
     pub(super) fn epoch_begin(&self) -> Zxid {
@@ -228,7 +216,7 @@ impl Peer {
                 leading: Some(LeadingStatus {
                     since_ms: ensemble.elections.ended_ms,
                     learners: leading.figures(),
-                    proposal_sizes: proposal_sizes(&self.shared.stats),
+                    proposal_sizes: self.shared.stats.proposal_sizes(),
                 }),
                 ..none
             },

@@ -118,6 +118,17 @@ impl PeerStats {
         self.last_proposal_bytes = bytes as u64;
     }
 
+    /// Bytes of the last, smallest and largest proposal.
+    pub(super) fn proposal_sizes(&self) -> Option<(u64, u64, u64)> {
+        let Tally { min, max, count, .. } = self.proposal_bytes;
+        let last = self.last_proposal_bytes;
+        assert!(
+            count == 0 || (min <= last && last <= max),
+            "the last of {count} proposals of {min} to {max} bytes has {last}"
+        );
+        (count > 0).then_some((last, min, max))
+    }
+
     pub(super) fn synced(&mut self, sync_ns: u64, records: u64, slow: bool) {
         self.slow_syncs += u64::from(slow);
         self.batches.record(records);
