@@ -55,6 +55,9 @@ pub struct Ensemble {
     pub max_concurrent_snap_syncs: i32,
     /// Most learners that are synchronised with a DIFF at the same time.
     pub max_concurrent_diff_syncs: i32,
+    /// How long a leader that was just elected waits in any case for a quorum, in milliseconds: after that it leads no longer when
+    /// a server that elected it looks for a leader again. A negative number means `init_limit` ticks.
+    pub max_time_to_wait_for_epoch_ms: i32,
     /// Whether a server without a quorum serves read-only clients.
     pub read_only_mode: bool,
     /// Whether learners are always synchronised with a snapshot.
@@ -92,6 +95,7 @@ impl Default for Ensemble {
             max_notification_interval_ms: 60_000,
             max_concurrent_snap_syncs: 10,
             max_concurrent_diff_syncs: 100,
+            max_time_to_wait_for_epoch_ms: -1,
             read_only_mode: false,
             force_snapshot_sync: false,
             commit_log_count: 500,

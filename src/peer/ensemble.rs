@@ -17,7 +17,7 @@ use crate::tree::Tree;
 use crate::txnlog::epoch::Epochs;
 use crate::txnlog::recovery::Logged;
 use crate::types::{Epoch, Now, ServerId, Term, Zxid};
-use crate::zab::election::{Candidate, Electorate, Timing};
+use crate::zab::election::{Candidate, Electorate, Looker, Timing};
 use crate::zab::history::HistoryLimits;
 use crate::zab::leader::{self, LeaderOptions};
 use crate::zab::learner::{self, History};
@@ -79,6 +79,8 @@ pub(super) struct Ensemble {
     /// The text of the newest configuration that a leader sent.
     seen_config: Option<Bytes>,
     wants: Vec<Want>,
+    /// Voters that were heard to look for a leader while this server leads, until the leader is told.
+    lookers: Vec<Looker>,
     pub(super) elections: ElectionStats,
 }
 
@@ -88,9 +90,10 @@ impl Ensemble {
         let EnsembleOptions { timing, all_addresses, hello_timeout_ms, .. } = options;
         let electorate = options.electorate.clone();
         let messenger = Messenger::new(me, timing, electorate, false, all_addresses, hello_timeout_ms);
-        let (disk, seen_config, wants) = (DiskQueue::default(), None, Vec::new());
+        let (disk, seen_config) = (DiskQueue::default(), None);
+        let (wants, lookers) = (Vec::new(), Vec::new());
         let elections = ElectionStats::default();
-        Ensemble { me, options, messenger, epochs, disk, seen_config, wants, elections }
+        Ensemble { me, options, messenger, epochs, disk, seen_config, wants, lookers, elections }
     }
 
     pub(super) fn me(&self) -> ServerId {
@@ -227,6 +230,11 @@ impl Ensemble {
         self.go_on(now, out)
     }
 
+    /// Voters that have looked for a leader while this server leads, since the last call.
+    pub(super) fn take_lookers(&mut self) -> Vec<Looker> {
+        std::mem::take(&mut self.lookers)
+    }
+
     /// Time has passed. Returns the result of an election that is over.
     pub(super) fn tick(&mut self, now: Now, out: &mut Outbox) -> Option<Held> {
         if self.deadline().is_some_and(|at| at <= now.mono_ms) {
@@ -251,10 +259,7 @@ impl Ensemble {
                         elected = Some(held);
                         self.elections.elected(now);
                     }
-                    // A leader that waits for a quorum could give up now, which is off by default on Apache.
-                    Want::LooksAgain(server) => {
-                        tracing::info!(server = server.0, "a server that voted for this one is looking again");
-                    }
+                    Want::Looks(looker) => self.lookers.push(looker),
                     // Configurations change only by leaders so far, never by votes.
                     Want::Adopt { from, mut said } => {
                         said.config = None;
@@ -270,6 +275,7 @@ impl Ensemble {
     pub(super) fn check(&self) {
         self.messenger.check();
         assert!(self.wants.is_empty(), "left undone: {:?}", self.wants);
+        assert!(self.lookers.is_empty(), "the leader is not told of {:?}", self.lookers);
         assert!(self.epochs.current <= self.epochs.accepted, "{:?}", self.epochs);
     }
 }

@@ -5,7 +5,7 @@ use super::disk::{DiskAnswer, DiskDone};
 use super::feed::FeedAnswer;
 use super::leading::Leading;
 use super::learning::{Learning, Over};
-use super::net::{NetWant, QuorumEvent, QuorumWant};
+use super::net::{ElectionEvent, NetWant, QuorumEvent, QuorumWant};
 use super::read_only::ReadOnly;
 use super::shared::{Doubt, Step};
 use super::{Outbox, Peer, Role, member};
@@ -127,6 +127,22 @@ impl Peer {
         };
         if let Role::Leading(leading) = &mut self.role {
             let over = leading.go_on(ensemble, step);
+            self.go_on(over, out);
+        }
+    }
+
+    /// News of a connection for elections.
+    pub(super) fn hear_election(&mut self, now: Now, event: ElectionEvent, tree: &Tree, out: &mut Outbox) {
+        let ensemble = member(&mut self.ensemble);
+        let elected = ensemble.hear_net(now, event, out);
+        let lookers = ensemble.take_lookers();
+        assert!(elected.is_none() || lookers.is_empty(), "{lookers:?} look, and so does this server");
+        elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
+        for looker in lookers {
+            // It leads no longer since the one before, or the disk has not answered yet.
+            let Role::Leading(leading) = &mut self.role else { return };
+            let step = &mut Step { now, tree, shared: &mut self.shared, out };
+            let over = leading.looks(&looker, member(&mut self.ensemble), step);
             self.go_on(over, out);
         }
     }

@@ -308,10 +308,7 @@ impl Peer {
             Input::Disk(answer) => self.hear_disk(now, answer, tree, out),
             Input::Fed(answer) => self.hear_feed(now, answer, tree, out),
             Input::Net(NetEvent::Quorum { term, event }) => self.hear_quorum(now, term, event, tree, out),
-            Input::Net(NetEvent::Election(event)) => {
-                let elected = member(&mut self.ensemble).hear_net(now, event, out);
-                elected.into_iter().for_each(|held| self.become_what(held, now, tree, out));
-            }
+            Input::Net(NetEvent::Election(event)) => self.hear_election(now, event, tree, out),
             Input::Tick => self.tick(now, tree, out),
         }
     }

@@ -106,6 +106,7 @@ pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
         leader: LeaderOptions {
             tick_ms: i64::from(c.tick_ms),
             init_limit: i64::from(e.init_limit),
+            max_epoch_wait_ms: Some(i64::from(e.max_time_to_wait_for_epoch_ms)).filter(|ms| *ms >= 0),
             sync_limit: i64::from(e.sync_limit),
             max_snaps: e.max_concurrent_snap_syncs.max(0) as usize,
             max_diffs: e.max_concurrent_diff_syncs.max(0) as usize,
@@ -346,10 +347,12 @@ mod tests {
         assert_eq!((e.leader.tick_ms, e.leader.init_limit, e.leader.sync_limit), (2000, 10, 5));
         assert_eq!((e.history.count, e.sync.force_snapshot, e.leader_serves), (700, false, true));
         let lines = "quorumCnxnTimeoutMs=77\nfastleader.minNotificationInterval=5\nmultiAddress.enabled=true\n\
-                     forceSnapshotSync=true\nleaderServes=no\nleader.maxConcurrentSnapSyncs=3\nsnapshotSizeFactor=-1";
+                     forceSnapshotSync=true\nleaderServes=no\nleader.maxConcurrentSnapSyncs=3\n\
+                     leader.maxTimeToWaitForEpoch=2500\nsnapshotSizeFactor=-1";
         let e = ensemble(&member(lines)).unwrap();
         assert_eq!((e.sync.force_snapshot, e.sync.snapshot_size_factor), (true, -1.0));
         assert_eq!((e.leader.max_snaps, e.leader.max_diffs, e.leader_serves), (3, 100, false));
+        assert_eq!(e.leader.max_epoch_wait_ms, Some(2500));
         assert_eq!((e.hello_timeout_ms, e.timing.min_interval_ms, e.all_addresses), (77, 5, true));
     }
 }

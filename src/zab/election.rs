@@ -92,12 +92,22 @@ pub enum Want {
     Connect,
     /// The election is over. The state in the vote is what this server has become.
     Elected(Held),
-    /// A server whose vote made this one the leader is looking again. A leader that still waits for a quorum may give up
-    /// then (`zookeeper.leader.maxTimeToWaitForEpoch`).
-    LooksAgain(ServerId),
+    /// A voter is looking for a leader while this server leads.
+    Looks(Looker),
     /// A sender has a newer configuration than the one in force. Adopt it and call [`Election::start`] again. If it
     /// cannot be parsed, pass the message to [`Election::heard`] again without its configuration.
     Adopt(String),
+}
+
+/// A voter that is looking for a leader although there is one.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Looker {
+    /// The voter.
+    pub server: ServerId,
+    /// Its vote, which is for its own history or a newer one.
+    pub vote: Vote,
+    /// Whether its vote made this server the leader.
+    pub supports: bool,
 }
 
 /// What a server enters an election with.
@@ -267,8 +277,9 @@ impl Election {
         }
         let Some(round) = &self.round else {
             if asks {
-                if self.current.state == ServerState::Leading && self.supporters.contains(&from) {
-                    wants.push(Want::LooksAgain(from));
+                if self.current.state == ServerState::Leading {
+                    let supports = self.supporters.contains(&from);
+                    wants.push(Want::Looks(Looker { server: from, vote: held.vote, supports }));
                 }
                 self.tell(from, self.current.vote, self.current.election_epoch, wants);
             }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::election::{self, Candidate, Election, Electorate, Timing};
+use super::election::{self, Candidate, Election, Electorate, Looker, Timing};
 use super::links::{self, ElectionWant, Links};
 use super::notification::Notification;
 use super::vote::Held;
@@ -17,8 +17,8 @@ pub enum Want {
     Net(ElectionWant),
     /// The election is over. The state in the vote is what this server has become.
     Elected(Held),
-    /// A server that voted for this one, which leads, is looking again. See [`election::Want::LooksAgain`].
-    LooksAgain(ServerId),
+    /// A voter is looking for a leader while this server leads.
+    Looks(Looker),
     /// A server has a newer configuration than the one in force, and this server is looking. If it can be adopted, call
     /// [`Messenger::set_electorate`] and [`Messenger::start`]; if not, [`Messenger::heard`] with the message without its
     /// configuration. Several such messages may come in a row: the later ones may no longer be newer.
@@ -172,7 +172,7 @@ impl Messenger {
                 election::Want::Tell { to, message } => self.links.tell(to, message, &mut linked),
                 election::Want::Connect => self.links.connect(&mut linked),
                 election::Want::Elected(held) => wants.push(Want::Elected(held)),
-                election::Want::LooksAgain(server) => wants.push(Want::LooksAgain(server)),
+                election::Want::Looks(looker) => wants.push(Want::Looks(looker)),
                 election::Want::Adopt(_) => {
                     let Some((from, said)) = said else { unreachable!("a configuration without a message") };
                     wants.push(Want::Adopt { from, said: said.clone() });

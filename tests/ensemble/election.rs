@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zabra::quorum::{Member, Members, Role};
 use zabra::types::{Epoch, ServerId, Zxid};
-use zabra::zab::election::{Candidate, Election, Electorate, Timing, Want};
+use zabra::zab::election::{Candidate, Election, Electorate, Looker, Timing, Want};
 use zabra::zab::notification::{self, Notification};
 use zabra::zab::vote::{Held, ServerState, Vote};
 
@@ -33,13 +33,14 @@ struct Stand {
     wants: Vec<Want>,
     told: BTreeMap<ServerId, BTreeSet<Vec<u8>>>,
     elected: Vec<Held>,
-    look_again: Vec<ServerId>,
+    /// Who looks while it leads, for whom they vote with which zxid, and whether they had elected it.
+    lookers: Vec<(i64, i64, i64, bool)>,
 }
 
 impl Stand {
     fn new(me: ServerId, electorate: Electorate) -> Stand {
         let election = Election::new(me, Timing::default(), electorate, false);
-        Stand { election, wants: Vec::new(), told: BTreeMap::new(), elected: Vec::new(), look_again: Vec::new() }
+        Stand { election, wants: Vec::new(), told: BTreeMap::new(), elected: Vec::new(), lookers: Vec::new() }
     }
 
     fn settle(&mut self) {
@@ -47,7 +48,9 @@ impl Stand {
             match want {
                 Want::Tell { to, message } => _ = self.told.entry(to).or_default().insert(message.to_vec()),
                 Want::Elected(held) => self.elected.push(held),
-                Want::LooksAgain(server) => self.look_again.push(server),
+                Want::Looks(Looker { server, vote, supports }) => {
+                    self.lookers.push((server.0, vote.leader.0, vote.zxid.0, supports));
+                }
                 Want::Connect => {}
                 Want::Adopt(text) => panic!("adopts {text}"),
             }
@@ -216,7 +219,7 @@ fn what_does_not_count_changes_nothing() {
 }
 
 #[test]
-fn a_leader_learns_which_of_its_voters_look_again() {
+fn a_leader_learns_who_looks_for_one() {
     let mut two = Two::among(5, Zxid(5));
     two.hears(1, 1, ServerState::Looking, 2, 5, 1);
     two.hears(2, 4, ServerState::Looking, 4, 1, 1);
@@ -227,9 +230,9 @@ fn a_leader_learns_which_of_its_voters_look_again() {
     two.hears(1001, 4, ServerState::Looking, 4, 1, 2);
     two.hears(1002, 5, ServerState::Looking, 5, 1, 1);
     two.hears(1003, 3, ServerState::Following, 2, 5, 1);
-    assert_eq!(two.0.look_again, []);
+    assert_eq!(two.0.lookers, [(4, 4, 1, false), (5, 5, 1, false)]);
     two.hears(1004, 1, ServerState::Looking, 1, 4, 2);
-    assert_eq!(two.0.look_again, [ServerId(1)]);
+    assert_eq!(two.0.lookers[2..], [(1, 1, 4, true)]);
     // A follower needs not know.
     let mut two = Two::new(Zxid(5));
     two.hears(1, 3, ServerState::Looking, 3, 9, 1);
@@ -237,7 +240,7 @@ fn a_leader_learns_which_of_its_voters_look_again() {
     two.0.until(1000);
     assert_eq!(two.elected(), Some((3, 1)));
     two.hears(1001, 1, ServerState::Looking, 1, 4, 2);
-    assert_eq!(two.0.look_again, []);
+    assert_eq!(two.0.lookers, []);
 }
 
 #[test]
@@ -359,7 +362,7 @@ impl World {
                     self.links.insert((from, to), (at.max(cut), message.to_vec()));
                 }
                 Want::Elected(_) => self.servers.get_mut(&from).expect("it runs").since_ms = self.now_ms,
-                Want::Connect | Want::LooksAgain(_) => {}
+                Want::Connect | Want::Looks(_) => {}
                 Want::Adopt(text) => panic!("{from:?} adopts {text}"),
             }
         }

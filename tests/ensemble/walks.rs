@@ -126,7 +126,7 @@ impl Stand {
             match want {
                 Want::Tell { to, message } => _ = self.told.entry(to).or_default().insert(message.to_vec()),
                 Want::Elected(held) => self.elected.push(held),
-                Want::Connect | Want::LooksAgain(_) => {}
+                Want::Connect | Want::Looks(_) => {}
                 Want::Adopt(text) => {
                     let electorate = configuration(&text);
                     self.role = electorate.members.get(self.me).map_or(Role::Participant, |member| member.role);

@@ -116,11 +116,11 @@ pub(super) const KEYS: &[Key] = &[
         "100",
         int(1, |c, v| c.ensemble.max_concurrent_diff_syncs = v as i32),
     ),
-    meaningless(
+    ensemble(
         Property,
         "leader.maxTimeToWaitForEpoch",
         "-1",
-        "a leader waits initLimit ticks for the epochs of a quorum",
+        int(i32::MIN as i64, |c, v| c.ensemble.max_time_to_wait_for_epoch_ms = v as i32),
     ),
     meaningless(Property, "leader.ackLoggingFrequency", "1000", "slow acks are not logged one by one"),
     meaningless(Property, "leaderConnectDelayDuringRetryMs", "100", "a leader is dialled again after 100 ms"),

@@ -16,6 +16,7 @@ use crate::pipeline::messages::{Service, ToPeer, touch_interval_ms};
 use crate::pipeline::prep::{Prep, WriteRequest};
 use crate::session::tracker::SessionTracker;
 use crate::types::{CLIENT_LOG, ConnId, Epoch, Op, Origin, SessionId, Term, Zxid};
+use crate::zab::election::Looker;
 use crate::zab::handler;
 use crate::zab::leader::{Introduction, Leader, SyncKind, Want};
 use crate::zab::state::{LeaderFigures, ZabState};
@@ -131,6 +132,13 @@ impl Leading {
             }
             QuorumEvent::Dialed { .. } | QuorumEvent::DialFailed => panic!("{event:?} of a leader"),
         }
+        self.go_on(ensemble, step)
+    }
+
+    /// A voter looks for a leader. See [`Leader::looks`].
+    pub(in crate::peer) fn looks(&mut self, looker: &Looker, ensemble: &mut Ensemble, step: &mut Step<'_>) -> Over {
+        let Looker { server, ref vote, supports } = *looker;
+        self.zab.looks(step.now.mono_ms, server, vote, supports, &mut self.wants);
         self.go_on(ensemble, step)
     }
 

@@ -203,7 +203,9 @@ impl Handler {
             assert!(self.is_closed(), "an epoch is named in {:?}", self.phase);
             return;
         };
-        assert!(epoch >= accepted.epoch(), "{epoch:?} is named to a server that has accepted {accepted}");
+        // An observer may have accepted a newer one, which binds it to nothing.
+        let may_follow = epoch >= accepted.epoch() || self.observer;
+        assert!(may_follow, "{epoch:?} is named to a server that has accepted {accepted}");
         self.phase = Phase::Promise { epoch };
         if self.has_epochs {
             self.stream.say(&FromLeader::LeaderInfo { epoch, protocol: PROTOCOL_VERSION, extra: &[] }, wants);

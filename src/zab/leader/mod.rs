@@ -20,6 +20,8 @@
 //! | REQUEST with a sync: [`Leader::sync_asked`] | [`Want::SyncDone`], behind the proposals outstanding now |
 //! | [`Leader::closed`] | |
 //!
+//! A server that looks for a leader while this one leads is told by [`Leader::looks`].
+//!
 //! # Time
 //!
 //! Time is counted in half ticks, and [`Leader::tick`] counts one at most. So after a pause of this process (or of the whole
@@ -29,6 +31,7 @@ mod broadcast;
 mod figures;
 mod learners;
 mod quorum;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod want;
@@ -37,6 +40,7 @@ use std::collections::VecDeque;
 
 use self::learners::{Learner, Learners, Stage};
 use self::quorum::Quorums;
+use self::strays::Strays;
 use super::election::Electorate;
 use crate::quorum::{Members, Servers};
 use crate::types::{ConnId, Epoch, ServerId, Zxid};
@@ -72,6 +76,7 @@ pub struct Leader {
     may_commit: bool,
     quorums: Quorums,
     learners: Learners,
+    strays: Strays,
     /// Sync requests that wait for the commit of a zxid, oldest first.
     syncs: VecDeque<(Zxid, ConnId)>,
     history: History,
@@ -80,6 +85,8 @@ pub struct Leader {
     /// Who counts in the phase that lasts. Also those that have gone since: what they did is on their disks.
     supporters: Servers,
     options: LeaderOptions,
+    /// When it was elected, in milliseconds of the monotonic clock.
+    began_ms: i64,
     half_ticks: i64,
     /// When the next half tick ends, in milliseconds of the monotonic clock.
     next_ms: i64,
@@ -113,6 +120,7 @@ impl Leader {
         // One less than the counter holds, as on Apache: members of both kinds agree where an epoch ends.
         leader.last_counter = u32::MAX - 1;
         leader.epoch = accepted;
+        leader.began_ms = now_ms;
         leader.next_ms = now_ms + leader.half_tick_ms();
         leader.phase_until = 2 * options.init_limit;
         leader.came(me, accepted, true, wants);
@@ -138,11 +146,13 @@ impl Leader {
             may_commit: true,
             quorums: Quorums::new(electorate, last),
             learners: Learners::default(),
+            strays: Strays::default(),
             syncs: VecDeque::new(),
             history: History { accepted: last.epoch(), current: last.epoch(), last },
             epoch: last.epoch(),
             supporters: Servers::new(),
             options: LeaderOptions::default(),
+            began_ms: 0,
             half_ticks: 0,
             next_ms: i64::MAX,
             phase_until: i64::MAX,
@@ -201,6 +211,9 @@ impl Leader {
         }
         if let Some(why) = self.refuses(&said) {
             self.close(conn, why, wants);
+            if let (DropReason::NewerEpoch { theirs, .. }, Some(server)) = (why, said.server) {
+                self.strays(server, theirs, wants);
+            }
             return None;
         }
         let server = said.server.unwrap_or_else(|| self.learners.next_nameless());
@@ -227,7 +240,10 @@ impl Leader {
             Introduction { accepted, .. } if !(-1..i64::from(i32::MAX)).contains(&accepted.0) => {
                 Some(DropReason::NoEpoch(*accepted))
             }
-            Introduction { accepted, .. } if self.phase != Phase::Discovery && *accepted > self.epoch => {
+            // An observer's promise binds nobody: it may follow, if it does.
+            Introduction { accepted, observer: false, .. }
+                if self.phase != Phase::Discovery && *accepted > self.epoch =>
+            {
                 Some(DropReason::NewerEpoch { theirs: *accepted, ours: self.epoch })
             }
             _ => None,

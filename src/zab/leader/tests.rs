@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod strays;
 mod syncs;
 
 use super::*;
@@ -25,7 +26,11 @@ const OWN: History = History { accepted: Epoch(2), current: Epoch(2), last: Zxid
 
 impl Three {
     fn with(electorate: &Electorate) -> Three {
-        let options = LeaderOptions { tick_ms: 2000, init_limit: 10, sync_limit: 5, max_snaps: 1, max_diffs: 2 };
+        let options = LeaderOptions { max_snaps: 1, max_diffs: 2, ..LeaderOptions::default() };
+        Three::led_by(options, electorate)
+    }
+
+    fn led_by(options: LeaderOptions, electorate: &Electorate) -> Three {
         let mut wants = Vec::new();
         let leader = Leader::new(0, ServerId(3), options, electorate, OWN, &mut wants);
         Three { leader, wants, now_ms: 0 }

@@ -11,6 +11,9 @@ pub struct LeaderOptions {
     pub tick_ms: i64,
     /// `initLimit`, ticks: for each step until the epoch is established, and for a learner's first synchronisation.
     pub init_limit: i64,
+    /// `zookeeper.leader.maxTimeToWaitForEpoch`, milliseconds: for longer than this a leader does not wait for the quorum that
+    /// tells it its epoch when a server that elected it looks for a leader again. `None`: it waits `init_limit` in any case.
+    pub max_epoch_wait_ms: Option<i64>,
     /// `syncLimit`, ticks: how long a learner that follows may be silent, or acknowledge nothing of what it was proposed.
     pub sync_limit: i64,
     /// Observers that may be sent a snapshot at a time (`zookeeper.leader.maxConcurrentSnapSyncs`).
@@ -21,7 +24,14 @@ pub struct LeaderOptions {
 
 impl Default for LeaderOptions {
     fn default() -> LeaderOptions {
-        LeaderOptions { tick_ms: 2000, init_limit: 10, sync_limit: 5, max_snaps: 10, max_diffs: 100 }
+        LeaderOptions {
+            tick_ms: 2000,
+            init_limit: 10,
+            max_epoch_wait_ms: None,
+            sync_limit: 5,
+            max_snaps: 10,
+            max_diffs: 100,
+        }
     }
 }
 
@@ -212,6 +222,28 @@ pub enum StepDownReason {
     /// No quorum introduced itself within `initLimit`.
     #[error("no quorum came within initLimit, only {0:?}")]
     NoQuorumCame(Vec<ServerId>),
+    /// It has waited longer than `leader.maxTimeToWaitForEpoch` for a quorum, and a server that elected it looks for a leader
+    /// again. Mirrors `Leader.quitLeading`.
+    #[error("after {waited_ms} ms without a quorum server {server}, which elected this one, looks for a leader again", server = .server.0)]
+    SupporterLeft {
+        /// The server.
+        server: ServerId,
+        /// Milliseconds since this server was elected.
+        waited_ms: i64,
+    },
+    /// A voter comes again and again that has accepted a newer epoch, so that only an election can bring it back.
+    #[error(
+        "server {server} has accepted epoch {theirs} and cannot follow in epoch {ours}: an election begins a newer one",
+        server = .server.0, theirs = .theirs.0, ours = .ours.0
+    )]
+    NewerEpoch {
+        /// The voter.
+        server: ServerId,
+        /// What it has accepted.
+        theirs: Epoch,
+        /// This leader's.
+        ours: Epoch,
+    },
     /// No quorum accepted the epoch within `initLimit`.
     #[error("no quorum accepted the epoch within initLimit, only {0:?}")]
     NoQuorumAccepted(Vec<ServerId>),

@@ -8,7 +8,8 @@ use super::*;
 use crate::zab::message::{FromLeader, FromLearner};
 
 impl Learner {
-    /// LEADERINFO: a leader of an epoch that is over is not followed, even if it is established. Nobody else looks at that.
+    /// LEADERINFO: a leader of an epoch that is over is not followed, even if it is established. Nobody else looks at that. An
+    /// observer's promise counts for nobody, so it follows unless its history is of a newer epoch; Apache's never does.
     pub(super) fn discover(
         &mut self,
         said: FromLeader<'_>,
@@ -16,8 +17,10 @@ impl Learner {
         wants: &mut Vec<Want>,
     ) -> Result<(), Why> {
         let FromLeader::LeaderInfo { epoch, .. } = said else { return Err(self.unexpected(name)) };
-        if epoch < self.accepted {
-            return Err(Why::OldEpoch { epoch, accepted: self.accepted });
+        let is_bound = self.options.role == Role::Participant;
+        let least = if is_bound { self.accepted } else { self.current };
+        if epoch < least {
+            return Err(Why::OldEpoch { epoch, accepted: least });
         }
         self.epoch = epoch;
         self.is_new_epoch = epoch > self.accepted;
@@ -33,7 +36,8 @@ impl Learner {
     /// ACKEPOCH. The epoch is durable. If it was accepted before, perhaps for another leader, that promise counts for no
     /// quorum: so it goes without the epoch of the history.
     pub(super) fn acknowledge_info(&mut self, wants: &mut Vec<Want>) {
-        assert_eq!(self.accepted, self.epoch, "{:?} is acknowledged and not durable", self.epoch);
+        let is_accepted = self.accepted == self.epoch || self.options.role == Role::Observer;
+        assert!(is_accepted && self.accepted >= self.epoch, "{:?} is acknowledged and not durable", self.epoch);
         let current = self.is_new_epoch.then_some(self.current);
         say(&FromLearner::AckEpoch { last: self.pipeline.appended(), current }, wants);
         self.phase = Phase::Choosing;

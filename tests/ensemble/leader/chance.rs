@@ -279,7 +279,14 @@ impl World {
         let node = &mut self.nodes[at];
         let last = node.log.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
         let history = History { accepted: node.accepted, current: node.current, last };
-        let options = LeaderOptions { tick_ms: 2, init_limit: 20, sync_limit: 10, max_snaps: 1, max_diffs: 1 };
+        let options = LeaderOptions {
+            tick_ms: 2,
+            init_limit: 20,
+            sync_limit: 10,
+            max_snaps: 1,
+            max_diffs: 1,
+            ..LeaderOptions::default()
+        };
         let mut wants = Vec::new();
         let id = ServerId(at as i64 + 1);
         let machine = Leader::new(self.now_ms, id, options, &self.electorate, history, &mut wants);

@@ -25,6 +25,19 @@ fn a_leader_of_an_older_epoch_is_left() {
     assert!(matches!(server.left, Some(Why::OldEpoch { .. })));
 }
 
+/// A leader of an older epoch is still there, because the newer one was given up. The observer's promise counts for nobody.
+#[test]
+fn an_observer_follows_a_leader_of_an_older_epoch_than_it_accepted_but_not_than_its_history() {
+    let mut server = Server::with(Role::Observer, history(OLD.0, 5, 1));
+    server.hear(leader_info(4));
+    assert_eq!((server.left.clone(), server.zxids_of(kind::ACKEPOCH)), (None, vec![OLD]));
+    server.learner.check();
+    let mut server = Server::with(Role::Observer, history(OLD.0, 5, 5));
+    server.hear(leader_info(4));
+    assert_eq!(server.left, Some(Why::OldEpoch { epoch: Epoch(4), accepted: Epoch(5) }));
+    assert!(server.zxids_of(kind::ACKEPOCH).is_empty());
+}
+
 #[test]
 fn a_commit_that_is_not_for_the_oldest_proposal_ends_the_term() {
     let left = |server: &Server, zxid, oldest| assert_eq!(server.left, Some(Why::NotOldest { zxid, oldest }));

@@ -7,7 +7,7 @@ use world::World;
 use zabra::peer::LocalSessionOptions;
 use zabra::proto::multi::MultiOp;
 use zabra::proto::{CreateRequest, Request};
-use zabra::types::{Acl, ConnId, Op, SessionId};
+use zabra::types::{Acl, ConnId, Epoch, Op, SessionId};
 use zabra::zab::history::HistoryLimits;
 
 const SEEDS: u64 = 6;
@@ -111,6 +111,42 @@ fn a_member_that_was_away_is_brought_up_to_date() {
             _ => assert_eq!((snapshots, reads), (0, 0), "seed {seed}: from memory"),
         }
         assert!(w.has(away, "/one") && w.has(away, "/n19") && w.has(away, "/last"), "seed {seed}");
+    }
+}
+
+/// A member promised an epoch to a leader that was never established, and returns to one of an older epoch, which has a quorum.
+/// Returns the leader's epochs before and after.
+fn returns_with_a_promise(seed: u64, voters: i64, observers: i64, away: impl Fn(&World) -> usize) -> (Epoch, Epoch) {
+    let mut w = started(seed, voters, observers, HistoryLimits::default());
+    let (leader, away) = (w.leaders()[0], away(&w));
+    let (_, before) = w.led().expect("there is a leader");
+    Client::new(&mut w, leader).create(&mut w, "/before");
+    w.kill(away, true);
+    w.accept(away, Epoch(before.0 + 1));
+    Client::new(&mut w, leader).create(&mut w, "/meanwhile");
+    w.start(away);
+    w.until("it is back", |w| w.nodes[away].serves && w.led().is_some() && w.all_agree());
+    let (leader, after) = w.led().expect("there is a leader");
+    Client::new(&mut w, away).create(&mut w, "/after");
+    assert!(["/before", "/meanwhile", "/after"].iter().all(|path| w.has(leader, path)), "seed {seed}");
+    (before, after)
+}
+
+#[test]
+fn a_voter_whose_promised_epoch_was_given_up_comes_back_by_one_election() {
+    for seed in 0..SEEDS {
+        let follower = |w: &World| (w.leaders()[0] + 1) % 3;
+        let (before, after) = returns_with_a_promise(seed, 3, 0, follower);
+        // Behind the promised one, if the voter is among those who tell the new leader what they accepted.
+        assert!(before < after && after <= Epoch(before.0 + 2), "seed {seed}: {before:?}, then {after:?}");
+    }
+}
+
+#[test]
+fn an_observer_whose_promised_epoch_was_given_up_needs_no_election() {
+    for seed in 0..SEEDS {
+        let (before, after) = returns_with_a_promise(seed, 3, 1, |_| 3);
+        assert_eq!(after, before, "seed {seed}");
     }
 }
 

@@ -16,7 +16,9 @@ use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
 use zabra::pipeline::prep::PrepOptions;
 use zabra::proto::{ReplyHeader, Request};
 use zabra::quorum::{Member, Members, Role};
-use zabra::types::{ConnId, Cxid, Now, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
+use zabra::txnlog::epoch;
+use zabra::txnlog::names::ACCEPTED_EPOCH;
+use zabra::types::{ConnId, Cxid, Epoch, Now, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
 use zabra::zab::election::{Electorate, Timing};
 use zabra::zab::history::HistoryLimits;
 
@@ -164,6 +166,18 @@ impl World {
     pub fn wipe(&mut self, n: usize) {
         assert!(self.nodes[n].process.is_none());
         self.nodes[n].disk = TestDisk::new();
+    }
+
+    /// The member's disk says that it has accepted this epoch.
+    pub fn accept(&mut self, n: usize, epoch: Epoch) {
+        assert!(self.nodes[n].process.is_none());
+        epoch::write_epoch(&mut self.nodes[n].disk, ACCEPTED_EPOCH, epoch).unwrap();
+    }
+
+    /// The established leader and its epoch, if there is one.
+    pub fn led(&self) -> Option<(usize, Epoch)> {
+        let leads = |node: &Node| node.process.as_ref().and_then(|process| process.member.turn.peer().leads());
+        self.nodes.iter().enumerate().find_map(|(n, node)| Some((n, leads(node)?)))
     }
 
     /// From now on nothing passes between a member and the others.

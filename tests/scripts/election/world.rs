@@ -212,7 +212,10 @@ impl World {
                 self.net.close(conn, false);
             }
             Want::Elected(held) => self.say(format!("{} is {}", id.0, show::held(&held))),
-            Want::LooksAgain(server) => self.say(format!("{} hears that its voter {} looks again", id.0, server.0)),
+            Want::Looks(looker) if looker.supports => {
+                self.say(format!("{} hears that its voter {} looks again", id.0, looker.server.0));
+            }
+            Want::Looks(_) => {}
             Want::Adopt { from, said } => self.adopt(id, from, &said, more),
         }
     }

@@ -204,8 +204,8 @@ impl World {
                 server.since_ms = now_ms;
                 assert_eq!(held.state, server.messenger.election().state());
             }
-            Want::LooksAgain(server) => {
-                assert!(server != id && self.servers[&id].messenger.election().state() == ServerState::Leading);
+            Want::Looks(looker) => {
+                assert!(looker.server != id && self.servers[&id].messenger.election().state() == ServerState::Leading);
             }
             Want::Adopt { from, said } => self.adopt(id, from, said, more),
         }
