@@ -8,9 +8,10 @@ use super::learning::{Learning, Over};
 use super::net::{ElectionEvent, NetWant, QuorumEvent, QuorumWant};
 use super::read_only::ReadOnly;
 use super::shared::{Doubt, Step};
-use super::{Outbox, Peer, Role, member};
+use super::{Outbox, Peer, Role, SnapshotPart, member};
 use crate::pipeline::messages::ToPeer;
 use crate::tree::Tree;
+use crate::txnlog::snapshotter::Replaced;
 use crate::types::{Now, Term};
 use crate::zab::vote::{Held, ServerState};
 
@@ -213,7 +214,8 @@ impl Peer {
         self.loaded.is_some()
     }
 
-    /// Replaces the tree by what the disk loaded. Every shard has taken everything that it was sent.
+    /// Replaces the tree by what the disk loaded. Every shard has taken everything that it was sent. The old tree goes to the
+    /// writer of snapshots, whose thread drops it.
     pub fn replace(&mut self, now: Now, tree: &mut Tree, out: &mut Outbox) {
         let mut answer = self.loaded.take().expect("another tree was loaded");
         let (DiskDone::Truncated(loaded) | DiskDone::Installed(loaded)) = &mut answer.done else {
@@ -223,6 +225,10 @@ impl Peer {
         member(&mut self.ensemble).show_config(tree, now);
         self.shared.replaced(tree, &loaded.sessions);
         self.answered(now, &answer, tree, out);
+        if let DiskDone::Truncated(old) | DiskDone::Installed(old) = answer.done {
+            assert!(!self.replaces_tree(), "a tree is replaced, and another one is loaded");
+            out.snapshot.push(SnapshotPart::Forget(Replaced(old.tree.into())));
+        }
     }
 
     fn answered(&mut self, now: Now, answer: &DiskAnswer, tree: &Tree, out: &mut Outbox) {

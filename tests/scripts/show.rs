@@ -176,5 +176,6 @@ pub fn part(part: &SnapshotPart) -> String {
         SnapshotPart::Nodes(bytes) => format!("znodes, {} bytes", bytes.len()),
         SnapshotPart::End => "end".into(),
         SnapshotPart::Abandon => "abandon".into(),
+        SnapshotPart::Forget(tree) => format!("drop {tree:?}"),
     }
 }

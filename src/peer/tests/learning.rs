@@ -3,6 +3,7 @@
 mod latencies;
 mod local_sessions;
 mod read_only;
+mod replaced;
 mod syncs;
 mod undecodable;
 
@@ -19,7 +20,7 @@ use crate::txnlog::epoch::{self, Epochs};
 use crate::txnlog::log::{Log, RunOptions};
 use crate::txnlog::recovery::RecoveryOptions;
 use crate::txnlog::snapshot::{SnapshotOptions, TERMINATOR, put_acl_table, put_sessions};
-use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
+use crate::txnlog::snapshotter::{Replaced, Snapshotter, first_snapshot};
 use crate::txnlog::writer::LogWriter;
 use crate::types::{Epoch, ErrorCode, Term, path};
 use crate::zab::election::{Electorate, Timing};
@@ -46,6 +47,8 @@ struct Observer {
     wanted: Vec<String>,
     /// What the shards were told.
     told: Vec<(ShardId, ToShard)>,
+    /// Trees that its snapshot writer dropped.
+    dropped: Vec<Zxid>,
     conns: u64,
 }
 
@@ -131,7 +134,8 @@ impl Observer {
         let log = MemoryLog::with_jobs(Log::new(writer, RunOptions::default(), 1), perform);
         let snapshots = Snapshotter::new(disk.clone(), SnapshotOptions::default());
         let (elections, said, wanted, told) = Default::default();
-        let mut observer = Observer { w, disk, log, snapshots, elections, said, wanted, told, conns: 100 };
+        let mut observer =
+            Observer { w, disk, log, snapshots, elections, said, wanted, told, dropped: Vec::new(), conns: 100 };
         let Observer { w, .. } = &mut observer;
         w.turn.start(w.now, &w.tree, &mut w.mail);
         observer
@@ -211,6 +215,9 @@ impl Observer {
             let mut inputs: Vec<Input> = told.into_iter().filter_map(Input::from_log).collect();
             inputs.extend(self.log.take_answers().into_iter().map(Input::Disk));
             while let Some(part) = self.w.mail.snapshot.pop_front() {
+                if let SnapshotPart::Forget(Replaced(tree)) = &part {
+                    self.dropped.push(tree.last_zxid());
+                }
                 inputs.extend(self.snapshots.take(self.w.now, part).unwrap().map(Input::from));
             }
             if inputs.is_empty() && self.log.is_idle() {
@@ -541,40 +548,6 @@ fn a_role_is_left_in_one_step_and_the_vote_waits_for_the_log() {
         "{:?}",
         o.said
     );
-}
-
-#[test]
-fn a_leaders_snapshot_replaces_the_tree_and_a_truncation_what_comes_after() {
-    let mut o = Observer::new();
-    o.join();
-    let session = o.session(A, z(1));
-    o.create(A, session, 5, "/x");
-    o.inform(z(2), &create(z(2), SessionId(9), 5, "/ours"));
-    // A snapshot of this tree is being written when the leader goes: it may not get its name later.
-    o.w.mail.told.push_back(Input::SnapshotDue);
-    o.turn();
-    o.quorum(QuorumEvent::Closed { conn: QUORUM });
-    o.connect();
-    o.leader(&[FromLeader::Trunc(z(1))]);
-    o.work();
-    assert_eq!((o.w.applied(), o.w.is_there("/ours"), o.w.sessions()), (z(1), false, 1));
-    let last = z(9);
-    o.quorum(QuorumEvent::Closed { conn: QUORUM });
-    o.connect();
-    o.leader(&[FromLeader::Snap(last)]);
-    for piece in image(last).chunks(50) {
-        o.quorum(QuorumEvent::Bytes { conn: QUORUM, bytes: Bytes::copy_from_slice(piece) });
-    }
-    assert_eq!(o.w.applied(), z(1));
-    o.work();
-    assert_eq!((o.w.applied(), o.w.is_there("/x"), o.w.sessions()), (last, true, 1));
-    let config = o.w.tree.read().get(path::CONFIG).and_then(|node| node.data().map(<[u8]>::to_vec));
-    assert_eq!(config, Some(electorate().members.text().into_bytes()), "its own, not the leader's");
-    o.leader(&[FromLeader::NewLeader { zxid: z(0), config: None }]);
-    o.work();
-    o.leader(&[FromLeader::UpToDate]);
-    o.inform(z(10), &create(z(10), SessionId(9), 5, "/next"));
-    assert_eq!((o.w.applied(), o.w.is_there("/next")), (z(10), true));
 }
 
 /// Left in the same turn in which it heard something for the log: that is the old term's, and the next term waits for it.

@@ -10,7 +10,7 @@ fn parts(w: &mut World) -> (usize, usize, usize) {
             SnapshotPart::Begin { .. } => counts.0 += 1,
             SnapshotPart::Nodes(nodes) => counts.1 += nodes.len(),
             SnapshotPart::End => counts.2 += 1,
-            SnapshotPart::Abandon => panic!("nothing replaces this tree"),
+            SnapshotPart::Abandon | SnapshotPart::Forget(_) => panic!("nothing replaces this tree"),
         }
     }
     counts
@@ -77,7 +77,7 @@ fn write_snapshot(w: &mut World) -> Zxid {
             Some(SnapshotPart::Begin { zxid: begun, .. }) => zxid = Some(begun),
             Some(SnapshotPart::Nodes(nodes)) => w.hear(Input::SnapshotTook(nodes.len())),
             Some(SnapshotPart::End) => return zxid.unwrap(),
-            Some(SnapshotPart::Abandon) => panic!("nothing replaces this tree"),
+            Some(SnapshotPart::Abandon | SnapshotPart::Forget(_)) => panic!("nothing replaces this tree"),
             None => {
                 assert!(w.peer().has_work(), "no snapshot is made");
                 w.turn();
