@@ -13,7 +13,7 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -90,6 +90,9 @@ pub(super) struct PeerNet {
     options: PeerNetOptions,
     ports: Ports,
     dialer: Dialer<Dialed>,
+    /// Servers to be dialled for elections once this server's own election port is open. Nobody may elect a server that cannot
+    /// listen, because its name is unknown or it has not the address.
+    early: BTreeMap<ServerId, Target>,
     conns: HashMap<ConnId, Conn>,
     heard: VecDeque<Heard>,
     /// The term whose role accepts learners.
@@ -121,6 +124,7 @@ impl PeerNet {
             ports: Ports::new(ports, bell.clone()),
             dialer: Dialer::new(bell),
             options,
+            early: BTreeMap::new(),
             conns: HashMap::new(),
             heard: VecDeque::new(),
             accepting: None,
@@ -207,6 +211,11 @@ impl PeerNet {
         if let Err(why) = self.ports.turn(net, now_ms) {
             fatal(ExitCode::Bind, why);
         }
+        if self.ports.is_heard() {
+            for (to, target) in std::mem::take(&mut self.early) {
+                self.dial(net, now_ms, Dialed::Election(to), &target, self.options.election_dial_ms);
+            }
+        }
         self.count_what_left(net);
     }
 
@@ -257,8 +266,12 @@ impl PeerNet {
         match want {
             NetWant::Election(ElectionWant::Dial { to, addresses, only }) => {
                 let hosts = addresses.into_iter().map(|address| (address.host, address.port)).collect();
-                let (target, most_ms) = (Target { hosts, only }, self.options.election_dial_ms);
-                self.dial(net, now_ms, Dialed::Election(to), &target, most_ms);
+                let target = Target { hosts, only };
+                if self.ports.is_heard() {
+                    self.dial(net, now_ms, Dialed::Election(to), &target, self.options.election_dial_ms);
+                } else {
+                    self.early.insert(to, target);
+                }
             }
             NetWant::Election(ElectionWant::Write { conn, bytes }) => self.write(net, conn, &bytes),
             NetWant::Election(ElectionWant::Close { conn }) => self.close(net, conn),

@@ -116,6 +116,7 @@ impl Ports {
     /// The server cannot take part in elections: no address of its election port could be bound for too long.
     pub(super) fn turn(&mut self, net: &mut Net, now_ms: i64) -> Result<(), String> {
         while let Some((key, found)) = self.names.answer() {
+            let found = found.or_else(|e| self.where_others_elect(key).ok_or(e));
             // The port may have been closed meanwhile, and opened again, which waits for this answer, too.
             let Some(wanted) = self.wanted.iter_mut().find(|wanted| wanted.key == key && wanted.due_ms.is_none())
             else {
@@ -123,7 +124,7 @@ impl Ports {
             };
             let bound = match found {
                 Ok(addresses) => wanted.bind(net, addresses.into_iter().map(ListenAddr::At), &self.options.listen),
-                Err(e) => Err(e.to_string()),
+                Err(e) => Err(format!("the name of this server's own server.N line cannot be looked up: {e}")),
             };
             wanted.after(now_ms, bound);
         }
@@ -140,6 +141,26 @@ impl Ports {
             }
         }
         self.must_elect(now_ms)
+    }
+
+    /// Whether others reach this server at its election port.
+    pub(super) fn is_heard(&self) -> bool {
+        self.wanted.iter().any(|wanted| wanted.key.0 == Port::Election && !wanted.open.is_empty())
+    }
+
+    /// The addresses of the quorum port, as those of the election port were found. A server that was elected must not depend on a
+    /// name service that fails now.
+    fn where_others_elect(&self, (port, place): Key) -> Option<Vec<SocketAddr>> {
+        let of = |key| self.wanted.iter().find(|wanted| wanted.key == key);
+        let At::Name(_, number) = of((port, place))?.at else { return None };
+        let bound = of((Port::Election, place))?.open.iter();
+        let addresses: Vec<_> = bound
+            .filter_map(|(bound, _)| match bound {
+                ListenAddr::At(at) => Some(SocketAddr::new(at.ip(), number)),
+                ListenAddr::Any(_) => None,
+            })
+            .collect();
+        (!addresses.is_empty()).then_some(addresses)
     }
 
     fn must_elect(&self, now_ms: i64) -> Result<(), String> {
@@ -163,6 +184,12 @@ impl Ports {
     pub(super) fn deadline_ms(&self) -> Option<i64> {
         let first = self.wanted.iter().filter_map(|wanted| wanted.due_ms).min();
         if self.names.is_idle() { first } else { Some(i64::MIN) }
+    }
+
+    /// As if its first name were being looked up: the test answers.
+    #[cfg(test)]
+    pub(super) fn hold_name(&mut self, port: Port) -> impl FnOnce(std::io::Result<Vec<SocketAddr>>) + use<> {
+        self.names.hold((port, 0))
     }
 
     /// Whether all addresses of the port are open.
@@ -207,7 +234,8 @@ impl Wanted {
         };
         let since = self.failing.as_ref().map_or(now_ms, |(since, _)| *since);
         // The first tries usually fail because the kernel has not let go of the port yet.
-        if self.pause_ms == LONGEST_PAUSE_MS {
+        let is_new_name = self.failing.is_none() && matches!(self.at, At::Name(..));
+        if self.pause_ms == LONGEST_PAUSE_MS || is_new_name {
             tracing::warn!(?port, why, for_ms = now_ms - since, "cannot listen for other servers; trying again");
         }
         self.failing = Some((since, why));

@@ -474,6 +474,44 @@ fn a_server_with_a_name_listens_on_its_addresses() {
     }
 }
 
+/// Else it could be elected, and nobody could follow it.
+#[test]
+fn a_server_that_cannot_listen_for_elections_dials_nobody() {
+    for backend in backends() {
+        let at = [fresh(), fresh()];
+        let taken = TcpListener::bind((at[0].host.parse::<Ipv4Addr>().unwrap(), at[0].election_port)).unwrap();
+        let (mut a, mut b) = (server(backend, 1, &at), server(backend, 2, &at));
+        a.election(dial(2, &at[1]));
+        silence(&mut [&mut a, &mut b]);
+        drop(taken);
+        a.now_ms += 1000;
+        assert!(matches!(election(&mut [&mut a, &mut b]), ElectionEvent::Dialed { to: ServerId(2), .. }));
+    }
+}
+
+/// Its name was known when it began to listen for elections, which it was elected with.
+#[test]
+fn a_leader_needs_no_name_service_to_listen() {
+    for backend in backends() {
+        let mut at = [fresh()];
+        at[0].host = "localhost".into();
+        let mut a = server(backend, 1, &at);
+        let until = Instant::now() + PATIENCE;
+        while !a.peers.ports.is_open(Port::Election) {
+            a.turn();
+            assert!(Instant::now() < until, "the port is not open");
+        }
+        let answer = a.peers.ports.hold_name(Port::Quorum);
+        a.role(QuorumWant::Listen);
+        a.turn();
+        assert!(!a.peers.ports.is_open(Port::Quorum));
+        answer(Err(io::Error::other("the name service is down")));
+        a.turn();
+        assert!(a.peers.ports.is_open(Port::Quorum));
+        TcpStream::connect((Ipv4Addr::LOCALHOST, at[0].quorum_port)).unwrap();
+    }
+}
+
 #[test]
 fn a_server_listens_on_all_addresses_if_it_is_to() {
     for backend in backends() {
