@@ -25,7 +25,7 @@ use crate::session::ids::SessionIds;
 use crate::session::large_requests::Admitted;
 use crate::txn::Txn;
 use crate::txnlog::record::Record;
-use crate::types::{ConnId, Cxid, ErrorCode, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid, earliest};
+use crate::types::{ConnId, Cxid, ErrorCode, Op, Origin, PEER_LOG, ServerId, SessionId, ShardId, Term, Zxid, earliest};
 use crate::zab::learner::{Install, Learner, Want};
 use crate::zab::message::Forwarded;
 use crate::zab::state::ZabState;
@@ -243,8 +243,12 @@ impl Learning {
             }
             Want::SaveAccepted(epoch) => ensemble.ask(self.term, DiskJob::SaveAccepted(epoch), step),
             Want::SaveCurrent(epoch) => ensemble.ask(self.term, DiskJob::SaveCurrent(epoch), step),
-            Want::Truncate { to } => ensemble.ask(self.term, DiskJob::Truncate(to), step),
+            Want::Truncate { to } => {
+                tracing::info!(target: PEER_LOG, leader = self.leader.0, %to, "cutting off what the leader does not have");
+                ensemble.ask(self.term, DiskJob::Truncate(to), step);
+            }
             Want::Install(Install::Begin { zxid }) => {
+                tracing::info!(target: PEER_LOG, leader = self.leader.0, %zxid, "receiving the leader's snapshot");
                 ensemble.ask(self.term, DiskJob::Receive(zxid), step);
                 let last = step.shared.commits.appended();
                 // What this server has acknowledged must not be missing in its log, not even for a moment.
@@ -271,7 +275,8 @@ impl Learning {
                 self.zab.leave(format!("the configuration of {zxid} takes effect"), &mut self.wants);
             }
             Want::Serve { epoch } => {
-                tracing::info!(leader = self.leader.0, epoch = epoch.0, "in step with the leader: serving clients");
+                let (leader, caught_up) = (self.leader.0, self.zab.caught_up());
+                tracing::info!(target: PEER_LOG, leader, epoch = epoch.0, %caught_up, "in step with the leader: serving clients");
                 ensemble.established(step.now, epoch, true);
                 step.shared.serve(Service::Ensemble, step.out);
             }

@@ -12,7 +12,7 @@ use super::{Outbox, Peer, Role, SnapshotPart, member};
 use crate::pipeline::messages::ToPeer;
 use crate::tree::Tree;
 use crate::txnlog::snapshotter::Replaced;
-use crate::types::{Now, Term};
+use crate::types::{Now, PEER_LOG, Term};
 use crate::zab::vote::{Held, ServerState};
 
 /// A server without a leader.
@@ -30,7 +30,7 @@ impl Peer {
     /// is not heard. What it appended goes on to the disk: it may have been acknowledged, so the next vote counts it.
     pub(super) fn leave(&mut self, why: &str, out: &mut Outbox) {
         assert!(!matches!(self.role, Role::Looking(_)), "no role is left twice: {why}");
-        tracing::warn!(why, "looking for a leader again");
+        tracing::warn!(target: PEER_LOG, why, "looking for a leader again");
         out.net.push(NetWant::Quorum { term: self.term, want: QuorumWant::End });
         if let Role::Leading(leading) = &mut self.role {
             leading.end(&mut out.feed);
@@ -118,7 +118,7 @@ impl Peer {
         assert!(matches!(self.role, Role::Looking(Looking::Electing)), "{held:?} is elected outside an election");
         let step = &mut Step { now, tree, shared: &mut self.shared, out };
         let ensemble = member(&mut self.ensemble);
-        tracing::info!(leader = held.vote.leader.0, state = ?held.state, "the election is over");
+        tracing::info!(target: PEER_LOG, leader = held.vote.leader.0, state = ?held.state, "the election is over");
         self.role = match held.state {
             ServerState::Following | ServerState::Observing => {
                 Role::Learning(Box::new(Learning::begin(self.term, held.vote.leader, ensemble, step)))

@@ -52,6 +52,8 @@ pub(super) struct Imaging {
     asked: Vec<(SnapshotTicket, Zxid)>,
     /// The last finished snapshot.
     pub(super) last: Option<Finished>,
+    /// The log asked for another one before the present one was written, and the log says so.
+    is_told_late: bool,
 }
 
 /// A finished snapshot.
@@ -122,7 +124,10 @@ impl Imaging {
             return;
         }
         if self.is_running() {
-            tracing::warn!("too busy to snapshot: the previous one is still being written");
+            // A member that catches up logs so fast that the log asks again and again.
+            if !std::mem::replace(&mut self.is_told_late, true) {
+                tracing::warn!("too busy to snapshot: the previous one is still being written");
+            }
             return;
         }
         self.state = State::Due;
@@ -169,6 +174,7 @@ impl Imaging {
         assert_eq!(self.state, State::Writing(zxid), "a snapshot of {zxid} is finished");
         assert_eq!(self.backlog, 0, "a snapshot is finished before it is written");
         self.last = Some(Finished { zxid, took_ms, at_wall_ms: now.wall_ms });
+        self.is_told_late = false;
         let answered = self.asked.extract_if(.., |(_, applied)| *applied <= zxid);
         out.snapshot_answers.extend(answered.map(|(ticket, _)| SnapshotAnswer { ticket, result: Ok(zxid) }));
         self.state = if self.asked.is_empty() { State::None } else { State::Due };
@@ -189,5 +195,42 @@ impl Imaging {
             }
             State::Abandoning => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing_subscriber::layer::{Context, SubscriberExt};
+
+    use super::*;
+
+    /// Counts lines of the log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(usize::from(*event.metadata().level() == tracing::Level::WARN), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_takes_long_is_complained_of_once() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        let (mut imaging, mut out) = (Imaging::default(), Outbox::default());
+        tracing::subscriber::with_default(subscriber, || {
+            for zxid in [7, 9].map(Zxid) {
+                imaging.due();
+                let before = lines.0.load(Ordering::Relaxed);
+                imaging.state = State::Writing(zxid);
+                (0..50).for_each(|_| imaging.due());
+                assert_eq!(lines.0.load(Ordering::Relaxed), before + 1);
+                imaging.done(zxid, 5, Now::default(), &mut out);
+            }
+        });
     }
 }

@@ -28,7 +28,7 @@ use super::net::{Close, ListenOptions, Net, NetEvent as Event};
 use crate::config::ExitCode;
 use crate::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
 use crate::quorum::Members;
-use crate::types::{CLIENT_LOG, ConnId, ServerId, Term, earliest};
+use crate::types::{ConnId, PEER_LOG, ServerId, Term, earliest};
 use ports::{Port, PortOptions, Ports};
 
 /// Settings of a server's connections to the others.
@@ -205,7 +205,7 @@ impl PeerNet {
         }
         for outcome in self.dialer.turn(net, now_ms) {
             let Outcome::Failed { key, why } = outcome else { unreachable!("{outcome:?} of a turn") };
-            tracing::warn!(target: CLIENT_LOG, dial = ?key, why, "another server cannot be reached");
+            tracing::warn!(target: PEER_LOG, dial = ?key, why, "another server cannot be reached");
             self.heard.push_back(Heard::Failed(key));
         }
         if let Err(why) = self.ports.turn(net, now_ms) {

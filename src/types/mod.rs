@@ -26,3 +26,7 @@ pub use zxid::{Epoch, Zxid};
 /// The tracing target of every log line that a client can cause. The log writes only a few lines of each kind and
 /// counts the rest (`runtime::logging`).
 pub const CLIENT_LOG: &str = "zabra::client";
+
+/// The tracing target of every log line that another server, or whoever connects to the ports for servers, can cause. They are
+/// limited like those of clients.
+pub const PEER_LOG: &str = "zabra::peer";

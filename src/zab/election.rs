@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::notification::Notification;
 use super::vote::{Held, ServerState, Vote};
 use crate::quorum::{Member, Members, Role};
-use crate::types::{CLIENT_LOG, Epoch, ServerId, Zxid};
+use crate::types::{Epoch, PEER_LOG, ServerId, Zxid};
 
 /// The waiting times of an election, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -261,7 +261,7 @@ impl Election {
             match &said.config {
                 Some(config) if config.len() <= MAX_CONFIG => return wants.push(Want::Adopt(config.clone())),
                 _ => {
-                    tracing::warn!(target: CLIENT_LOG, server = from.0, "a configuration that is too long is passed over")
+                    tracing::warn!(target: PEER_LOG, server = from.0, "a configuration that is too long is passed over")
                 }
             }
         }

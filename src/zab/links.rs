@@ -10,7 +10,7 @@ use super::election::Electorate;
 use super::hello::{self, Addresses, ElectionAddress, Hello};
 use super::notification::{self, Notification};
 use crate::quorum::Member;
-use crate::types::{CLIENT_LOG, ConnId, ServerId};
+use crate::types::{ConnId, PEER_LOG, ServerId};
 
 /// Connections that have not said who they are. One more closes the oldest.
 const MAX_UNKNOWN: usize = 64;
@@ -255,7 +255,7 @@ impl Links {
             Ok(Some(whole)) => whole,
             Ok(None) => return false,
             Err(refused) => {
-                tracing::warn!(target: CLIENT_LOG, from = ?open.from, "an election connection is closed: {refused}");
+                tracing::warn!(target: PEER_LOG, from = ?open.from, "an election connection is closed: {refused}");
                 self.close(conn, wants);
                 return false;
             }
@@ -269,7 +269,7 @@ impl Links {
             hello.server
         };
         if server == self.me {
-            tracing::warn!(target: CLIENT_LOG, ?from, "an election connection is closed: it says that it is this server");
+            tracing::warn!(target: PEER_LOG, ?from, "an election connection is closed: it says that it is this server");
             self.close(conn, wants);
             return false;
         }
@@ -365,7 +365,7 @@ impl Links {
                 Ok(Some((message, taken))) => {
                     match Notification::read(message) {
                         Ok(said) => wants.push(Want::Heard { from, said }),
-                        Err(e) => tracing::warn!(target: CLIENT_LOG, server = from.0, "passed over: {e}"),
+                        Err(e) => tracing::warn!(target: PEER_LOG, server = from.0, "passed over: {e}"),
                     }
                     // Or the same bytes would be read for ever.
                     assert!(taken > 4, "a message of {taken} bytes with its length");
@@ -376,7 +376,7 @@ impl Links {
         };
         open.unread.drain(..at);
         if let Some(len) = refused {
-            tracing::warn!(target: CLIENT_LOG, server = from.0, "an election connection is closed: a message of {len} bytes");
+            tracing::warn!(target: PEER_LOG, server = from.0, "an election connection is closed: a message of {len} bytes");
             self.close(conn, wants);
         }
     }

@@ -11,6 +11,8 @@
 //! * TRUNC never goes back to an older epoch than that of the learner's last transaction, and never to the zeroth zxid of
 //!   an epoch: neither need be in its log.
 
+use std::fmt;
+
 use super::history::History;
 use crate::types::{Epoch, Zxid};
 
@@ -40,6 +42,19 @@ pub enum Plan {
         /// The snapshot to send; `None` if none is new enough for the log or for the learner, so that one must be taken first.
         file: Option<Zxid>,
     },
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Plan::Diff { from, upto } if from == upto => write!(f, "DIFF: {upto} is the newest"),
+            Plan::Diff { from, upto } => write!(f, "DIFF behind {from}, up to {upto} and what comes meanwhile"),
+            Plan::Trunc { to } => write!(f, "TRUNC to {to}, and DIFF behind that"),
+            Plan::Locate { peer } => write!(f, "DIFF or TRUNC, as the log has {peer} or not"),
+            Plan::Snap { file: Some(zxid) } => write!(f, "SNAP of {zxid}, and DIFF behind that"),
+            Plan::Snap { file: None } => write!(f, "SNAP, which has to be taken first, and DIFF behind that"),
+        }
+    }
 }
 
 /// A log file.
@@ -168,6 +183,19 @@ mod tests {
 
     fn at(epoch: i64, counter: u32) -> Zxid {
         Zxid::new(Epoch(epoch), counter)
+    }
+
+    #[test]
+    fn plans_in_the_log() {
+        let (a, b) = (at(1, 4), at(1, 6));
+        let said = |plan: Plan| plan.to_string();
+        assert_eq!(said(Plan::Diff { from: a, upto: a }), "DIFF: 0x100000004 is the newest");
+        let missing = "DIFF behind 0x100000004, up to 0x100000006 and what comes meanwhile";
+        assert_eq!(said(Plan::Diff { from: a, upto: b }), missing);
+        assert_eq!(said(Plan::Trunc { to: a }), "TRUNC to 0x100000004, and DIFF behind that");
+        assert_eq!(said(Plan::Snap { file: Some(a) }), "SNAP of 0x100000004, and DIFF behind that");
+        assert_eq!(said(Plan::Snap { file: None }), "SNAP, which has to be taken first, and DIFF behind that");
+        assert_eq!(said(Plan::Locate { peer: a }), "DIFF or TRUNC, as the log has 0x100000004 or not");
     }
 
     /// Behind 1:4 there are 1:5, 1:6, 3:1, 3:2.

@@ -15,7 +15,7 @@ use crate::peer::shared::{Shared, Step};
 use crate::pipeline::messages::{Service, ToPeer, touch_interval_ms};
 use crate::pipeline::prep::{Prep, WriteRequest};
 use crate::session::tracker::SessionTracker;
-use crate::types::{CLIENT_LOG, ConnId, Epoch, Op, Origin, SessionId, Term, Zxid};
+use crate::types::{ConnId, Epoch, Op, Origin, PEER_LOG, SessionId, Term, Zxid};
 use crate::zab::election::Looker;
 use crate::zab::handler;
 use crate::zab::leader::{Introduction, Leader, SyncKind, Want};
@@ -236,8 +236,7 @@ impl Leading {
             Want::LeaderInfo { conn, epoch } => {
                 self.learners().tell(conn, |handler, wants| handler.lead(epoch, wants));
             }
-            Want::Synchronise { conn, server, last, .. } => {
-                tracing::info!(server = server.0, %last, "a learner is brought up to date");
+            Want::Synchronise { conn, last, .. } => {
                 let epoch = self.zab.epoch();
                 if let Some((plan, kind)) = self.learners().synchronise(conn, last, epoch, step) {
                     self.synchronise(conn, plan, kind, step);
@@ -258,7 +257,7 @@ impl Leading {
                 self.learners().tell_all(|handler, wants| handler.ping(last_proposed, wants));
             }
             Want::Drop { conn, why } => {
-                tracing::warn!(?conn, %why, "a learner is disconnected");
+                tracing::warn!(target: PEER_LOG, ?conn, %why, "a learner is disconnected");
                 self.learners().close(conn, step);
             }
             Want::StepDown(why) => unreachable!("{why} is seen before"),
@@ -289,6 +288,8 @@ impl Leading {
     /// It is known how a learner is brought up to date.
     fn synchronise(&mut self, conn: ConnId, plan: Plan, kind: SyncKind, step: &mut Step<'_>) {
         if !matches!(plan, Plan::Locate { .. }) {
+            let server = self.zab.learners().find_map(|(of, server, _)| (of == conn).then_some(server.0));
+            tracing::info!(target: PEER_LOG, ?conn, server, "a learner is brought up to date by {plan}");
             let stats = &mut step.shared.stats;
             match kind {
                 SyncKind::Snap => stats.snaps_sent += 1,
@@ -304,7 +305,7 @@ impl Leading {
         match want {
             Want::Write(bytes) => self.learners().write(conn, bytes, step),
             Want::Close(why) => {
-                tracing::warn!(target: CLIENT_LOG, ?conn, %why, "closing a learner's connection");
+                tracing::warn!(target: PEER_LOG, ?conn, %why, "closing a learner's connection");
                 self.zab.closed(conn);
                 self.learners().close(conn, step);
             }

@@ -1,7 +1,7 @@
 //! Limits floods of log lines. A client can cause any number of lines, with invalid handshakes or with connections above a
-//! limit. Of each kind, [`LINES`] are written in a [`WINDOW`]; the others are counted, and one line gives their number.
+//! limit, and so can another server that fails again and again. Of each kind, [`LINES`] are written in a [`WINDOW`]; the others are counted, and one line gives their number.
 //!
-//! Lines that a client can cause have the target [`CLIENT_LOG`]. All lines of one place in the source are one kind.
+//! Lines that a client can cause have the target [`CLIENT_LOG`], those that a server can cause [`PEER_LOG`]. All lines of one place in the source are one kind.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::Context;
 
-use crate::types::CLIENT_LOG;
+use crate::types::{CLIENT_LOG, PEER_LOG};
 
 /// Most lines of a kind in a [`WINDOW`].
 const LINES: u64 = 10;
@@ -100,7 +100,7 @@ pub(super) struct Layer(pub(super) std::sync::Arc<Flood>);
 impl<S: Subscriber> tracing_subscriber::Layer<S> for Layer {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let meta = event.metadata();
-        if meta.target() != CLIENT_LOG {
+        if ![CLIENT_LOG, PEER_LOG].contains(&meta.target()) {
             return true;
         }
         let message = || {
@@ -153,18 +153,22 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             (0..3000).for_each(refused);
             (0..5).for_each(|_| tracing::info!(target: CLIENT_LOG, "another kind"));
+            (0..20).for_each(|_| tracing::info!(target: PEER_LOG, "of a server"));
             (0..50).for_each(|_| tracing::info!("of the server itself"));
             flood.tell(begin);
             let lines = std::mem::take(&mut *written.0.lock().unwrap());
             let count = |message: &str| lines.iter().filter(|l| *l == message).count();
-            let counts = ["refused", "another kind", "of the server itself"].map(count);
-            assert_eq!((counts, lines.len()), ([LINES as usize, 5, 50], LINES as usize + 55));
+            let counts = ["refused", "another kind", "of a server", "of the server itself"].map(count);
+            let most = LINES as usize;
+            assert_eq!((counts, lines.len()), ([most, 5, most, 50], 2 * most + 55));
             flood.tell_all();
-            assert_eq!(*written.0.lock().unwrap(), ["2990 more like this in 10 s: refused"]);
+            written.0.lock().unwrap().sort_unstable();
+            let left_out = ["10 more like this in 10 s: of a server", "2990 more like this in 10 s: refused"];
+            assert_eq!(*written.0.lock().unwrap(), left_out);
             // In a new window lines are written again, and nothing is logged twice.
             refused(1);
             flood.tell(Instant::now() + WINDOW * 2);
-            assert_eq!(written.0.lock().unwrap()[1..], ["refused"]);
+            assert_eq!(written.0.lock().unwrap()[2..], ["refused"]);
         });
     }
 }

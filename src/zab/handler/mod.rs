@@ -29,7 +29,7 @@ use super::sync_plan::Plan;
 use crate::jute::Put;
 use crate::jute::chunk::Chunk;
 use crate::limits::{KEPT_CAPACITY, MAX_CONNECT_FRAME};
-use crate::types::{CLIENT_LOG, Epoch, Op, ServerId, SessionId, Zxid};
+use crate::types::{Epoch, Op, PEER_LOG, ServerId, SessionId, Zxid};
 
 /// What ends the stream of a snapshot.
 const SIGNATURE: &[u8] = b"BenWasHere";
@@ -396,7 +396,7 @@ impl Handler {
                 wants.push(Want::Request(Request { session, cxid, op, body, identities }));
             }
             FromLearner::Unknown(kind) => {
-                tracing::warn!(target: CLIENT_LOG, kind, "a learner's packet of an unknown type is passed over");
+                tracing::warn!(target: PEER_LOG, kind, "a learner's packet of an unknown type is passed over");
             }
             FromLearner::Info { .. } | FromLearner::AckEpoch { .. } | FromLearner::Ack(_) => {
                 return Err(Fault::Unexpected { said: name(&said), wanted: self.phase.wanted() });

@@ -7,7 +7,7 @@ use super::pipeline::{Behind, Due};
 use super::*;
 use crate::jute::Reader;
 use crate::txn::TxnHeader;
-use crate::types::CLIENT_LOG;
+use crate::types::PEER_LOG;
 use crate::zab::message::{FromLeader, FromLearner};
 
 impl Learner {
@@ -46,11 +46,11 @@ impl Learner {
             FromLeader::Sync if is_broadcast => match self.syncs.pop_front() {
                 Some((session, cxid)) => self.pipeline.wait_behind(Behind::SyncDone { session, cxid }),
                 None => {
-                    tracing::warn!(target: CLIENT_LOG, "a SYNC of the leader is passed over: no sync was asked for")
+                    tracing::warn!(target: PEER_LOG, "a SYNC of the leader is passed over: no sync was asked for")
                 }
             },
             FromLeader::Unknown(kind) => {
-                tracing::warn!(target: CLIENT_LOG, kind, "a packet of the leader is passed over: its type is unknown")
+                tracing::warn!(target: PEER_LOG, kind, "a packet of the leader is passed over: its type is unknown")
             }
             _ => return Err(self.unexpected(name)),
         }
@@ -85,6 +85,7 @@ impl Learner {
             return Err(Why::WrongEpoch { name: "PROPOSAL", zxid, epoch: self.epoch });
         }
         self.pipeline.propose(zxid, txn.len())?;
+        self.caught_up.transactions += u64::from(!self.is_exact);
         wants.push(Want::Append { zxid, txn: Bytes::copy_from_slice(txn), exact: self.is_exact });
         Ok(())
     }

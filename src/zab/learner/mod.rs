@@ -89,6 +89,7 @@ pub struct Learner {
     unstored: usize,
     /// The zxid of DIFF.
     promised: Option<Zxid>,
+    caught_up: CaughtUp,
     /// The zxid of SNAP, until NEWLEADER.
     in_image: Option<Zxid>,
     /// See [`Want::Append`].
@@ -127,6 +128,7 @@ impl Learner {
             image: None,
             unstored: 0,
             promised: None,
+            caught_up: CaughtUp::default(),
             in_image: None,
             is_exact: false,
             syncs: VecDeque::new(),
@@ -327,6 +329,11 @@ impl Learner {
     /// Whether clients are served.
     pub fn is_serving(&self) -> bool {
         self.serving
+    }
+
+    /// How this server got the leader's history, or gets it.
+    pub fn caught_up(&self) -> CaughtUp {
+        self.caught_up
     }
 
     /// The leader's epoch, once it has said it.

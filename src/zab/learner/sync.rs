@@ -61,6 +61,7 @@ impl Learner {
             }
             FromLeader::Trunc(to) if to > last => return Err(Why::Nowhere { name, to, last }),
             FromLeader::Trunc(to) => {
+                self.caught_up.by = By::Trunc(to);
                 self.phase = Phase::Truncating;
                 self.ask(Job::Truncate(to), Want::Truncate { to }, wants);
             }
@@ -70,6 +71,7 @@ impl Learner {
             FromLeader::Snap(zxid) => {
                 self.phase = Phase::Receiving;
                 self.image = Some(Image::new(zxid));
+                self.caught_up.by = By::Snap { zxid, bytes: 0 };
                 wants.push(Want::Install(Install::Begin { zxid }));
             }
             _ => return Err(self.unexpected(name)),
@@ -83,6 +85,10 @@ impl Learner {
         let Walked { image: len, taken, is_whole } = image.walk(bytes)?;
         if len > 0 {
             self.unstored += len;
+            match &mut self.caught_up.by {
+                By::Snap { bytes: came, .. } => *came += len as u64,
+                by => panic!("a snapshot comes after {by:?}"),
+            }
             wants.push(Want::Install(Install::Chunk(Bytes::copy_from_slice(&bytes[..len]))));
         }
         if is_whole {

@@ -1,5 +1,7 @@
 //! What a learner begins with, what it wants, and why it ends.
 
+use std::fmt;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -51,6 +53,43 @@ pub struct History {
     pub accepted: Epoch,
     /// The epoch whose history this is (`currentEpoch`).
     pub current: Epoch,
+}
+
+/// How a learner gets its leader's history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// What the leader began with.
+    pub by: By,
+    /// Transactions that came before NEWLEADER.
+    pub transactions: u64,
+}
+
+/// What a synchronisation begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum By {
+    /// DIFF: what was there stays.
+    #[default]
+    Diff,
+    /// TRUNC: what came behind this was cut off.
+    Trunc(Zxid),
+    /// SNAP: the state as of `zxid`.
+    Snap {
+        /// The last transaction in it.
+        zxid: Zxid,
+        /// Bytes that came of it.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for CaughtUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.by {
+            By::Diff => write!(f, "DIFF")?,
+            By::Trunc(to) => write!(f, "TRUNC to {to}")?,
+            By::Snap { zxid, bytes } => write!(f, "SNAP of {zxid} ({bytes} bytes)")?,
+        }
+        write!(f, ", transactions: {}", self.transactions)
+    }
 }
 
 /// What a learner wants done, in this order.

@@ -59,6 +59,7 @@ fn a_diff_is_durable_before_it_is_acknowledged() {
     assert_eq!(server.applied, Z3);
     let exact: Vec<_> = server.log.iter().map(|l| l.exact).collect();
     assert_eq!(exact, [false, false, true], "what was proposed behind NEWLEADER has a digest that counts");
+    assert_eq!(server.learner.caught_up().to_string(), "DIFF, transactions: 2");
 }
 
 /// For a proposal of an older epoch the ACK of NEWLEADER stands, whenever its COMMIT comes.
@@ -136,6 +137,7 @@ fn a_log_is_cut_before_it_grows() {
     assert_eq!((server.base, server.appended()), (to, Z1));
     server.work();
     assert_eq!((server.zxids_of(kind::ACK), server.applied), (vec![EPOCH_2], Z1));
+    assert_eq!(server.learner.caught_up().to_string(), "TRUNC to 0x100000003, transactions: 1");
 }
 
 /// A snapshot is handed on as it comes, however it is cut, and ends where it ends.
@@ -144,6 +146,7 @@ fn a_snapshot_comes_in_pieces() {
     for size in [1, 2, 3, 7, 50, 1000] {
         let mut server = promised(Role::Participant);
         let image = image(b"some data");
+        let by = format!("SNAP of {Z2} ({} bytes), transactions: 1", image.len());
         let mut stream = packet(FromLeader::Snap(Z2));
         stream.extend_from_slice(&signed(image.clone()));
         stream.extend([proposal(Z1), commit(Z1), proposal(Z2), proposal(Z3), commit(Z2)].concat());
@@ -161,6 +164,7 @@ fn a_snapshot_comes_in_pieces() {
         server.hear(FromLeader::UpToDate);
         assert_eq!(server.zxids_of(kind::ACK), [EPOCH_2, EPOCH_2, Z3]);
         assert_eq!(server.applied, Z3);
+        assert_eq!(server.learner.caught_up().to_string(), by);
     }
 }
 
