@@ -13,6 +13,8 @@ mod election_world;
 pub mod frame;
 mod history;
 mod input;
+pub mod leader;
+mod leader_judge;
 pub mod learner;
 pub mod log_recovery;
 pub mod memory;
@@ -27,11 +29,12 @@ mod world;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets: `corpus/<name>` and `findings/<name>` contain their inputs.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("config", config::run),
     ("connect", connect::run),
     ("election", election::run),
     ("frame", frame::run),
+    ("leader", leader::run),
     ("learner", learner::run),
     ("log_recovery", log_recovery::run),
     ("operations", operations::run),

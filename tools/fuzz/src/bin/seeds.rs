@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zabra::proto::request::put_ping;
 use zabra::types::Op;
-use zabra_fuzz::{config, request};
+use zabra_fuzz::{config, leader, request};
 
 fn main() -> io::Result<()> {
     let Some(folder) = std::env::args().nth(1) else {
@@ -190,6 +190,9 @@ impl Seeds {
 
     /// Inputs that are read as choices, and a long stream.
     fn by_chance(&self) -> io::Result<()> {
+        for (i, input) in leader::by_hand().iter().enumerate() {
+            self.put("leader", &format!("by-hand-{i}"), input)?;
+        }
         let mut rng = fastrand::Rng::with_seed(1);
         for i in 0..24 {
             let mut any = |n: usize| (0..n).map(|_| rng.u8(..)).collect::<Vec<u8>>();
@@ -198,6 +201,7 @@ impl Seeds {
             self.put("log_recovery", &format!("forged-{i}"), &[&[1], &any(12 * (i + 1))[..]].concat())?;
             self.put("frame", &format!("many-{i}"), &[&[1 + 2 * (i as u8 & 1)], &any(30 * (i + 1))[..]].concat())?;
             self.put("learner", &format!("chance-{i}"), &any(20 * (i + 1)))?;
+            self.put("leader", &format!("chance-{i}"), &any(40 * (i + 1)))?;
             let worlds = [1 + 2 * (i as u8 & 3) + 8 * u8::from(i % 5 == 0)];
             self.put("election", &format!("chance-{i}"), &[&worlds, &any(40 * (i + 1))[..]].concat())?;
             self.put("snapshot", &format!("damaged-{i}"), &[&[12 + i as u8 % 3], &any(5)[..]].concat())?;
