@@ -122,8 +122,9 @@ impl History {
             }
         } else if header.op == Op::CREATE_SESSION {
             (ModelOp::CreateSession, Vec::new())
-        } else if self.is_ensemble && is_moved(&Outcome::of(txn)) {
-            // What the session sent on a connection that it has left for another member. It may come after later requests.
+        } else if self.is_ensemble && (is_moved(&Outcome::of(txn)) || Outcome::of(txn) == Outcome::Multi(Vec::new())) {
+            // What the session sent on a connection that it has left for another member. It may come after later requests. A multi
+            // of nothing has nothing that could be refused because of that.
             return same_nodes(&naive_of(trees.0, sessions), trees.1);
         } else {
             self.request(header)?
