@@ -88,6 +88,28 @@ fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 #[test]
+fn an_observer_serves_beside_the_members_that_vote() {
+    let place = Place::new();
+    let port = place.port.to_string();
+    let args = ["--members", "2", "--observers", "1", "--client-port", &port, "--detach"];
+    let (code, out, err) = place.run(&args);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(Place::table(&out).0, ["follower", "leader", "observer"], "{out}");
+    let shell = |server: u16, args: &[&str]| {
+        let server = format!("127.0.0.1:{}", place.port + server);
+        said(zabra(place.dir.path()).args(["shell", "-server", &server]).args(args).output().expect("runs"))
+    };
+    // The ids of observers follow those of the members that vote.
+    let (code, _, err) = shell(2, &["create", "/through", "an observer"]);
+    assert_eq!(code, 0, "{err}");
+    for member in 0..2 {
+        wait_until("the member has it", || shell(member, &["get", "/through"]).1.contains("an observer"));
+    }
+    let (code, out, err) = place.run(&["stop"]);
+    assert_eq!((code, out.as_str()), (0, "Stopped 3 members.\n"), "{err}");
+}
+
+#[test]
 fn three_members_are_started_asked_stopped_and_started_again_with_their_data() {
     let place = Place::new();
     let (code, out, err) = said(place.new_three(&["--detach"]).output().expect("runs"));
