@@ -122,9 +122,8 @@ impl History {
             }
         } else if header.op == Op::CREATE_SESSION {
             (ModelOp::CreateSession, Vec::new())
-        } else if self.is_ensemble && (is_moved(&Outcome::of(txn)) || Outcome::of(txn) == Outcome::Multi(Vec::new())) {
-            // What the session sent on a connection that it has left for another member. It may come after later requests. A multi
-            // of nothing has nothing that could be refused because of that.
+        } else if self.is_ensemble && has_no_say(&Outcome::of(txn), sessions.contains_key(&header.session)) {
+            // What the session sent on a connection that it has left for another member. It may come after later requests.
             return same_nodes(&naive_of(trees.0, sessions), trees.1);
         } else {
             self.request(header)?
@@ -214,6 +213,12 @@ fn naive_of(tree: &Model, sessions: &BTreeMap<SessionId, i32>) -> naive::Model {
     };
     server.nodes = tree.nodes().iter().map(|(p, n)| (p.clone(), node(n))).collect();
     server
+}
+
+/// Whether the request has no effect because its session has moved to another member, or was closed there. A multi of nothing has
+/// nothing that could be refused because of that.
+fn has_no_say(outcome: &Outcome, is_open: bool) -> bool {
+    is_moved(outcome) || !is_open && is_refused(outcome) || *outcome == Outcome::Multi(Vec::new())
 }
 
 /// Whether the request was refused because its session has moved to another member.
