@@ -68,6 +68,13 @@ pub enum DiskDone {
     SavedCurrent(Epoch),
     /// [`DiskJob::Truncate`].
     Truncated(Box<Loaded>),
+    /// [`DiskJob::Truncate`] to where this history does not lead back: its snapshot is newer. Nothing was changed.
+    Uncut {
+        /// The transaction that was to become the last one.
+        to: Zxid,
+        /// The reason, for the log.
+        why: String,
+    },
     /// [`DiskJob::Receive`].
     Receiving,
     /// [`DiskJob::Chunk`]: its number of bytes.
@@ -165,7 +172,13 @@ impl<D: Dir> DiskJobs<D> {
 
     fn truncate(&mut self, to: Zxid, log: &mut LogWriter<D>) -> Result<DiskDone, DiskError> {
         let closed = log.closed().map_err(closing)?;
-        truncate(&mut self.snap, closed, to)?;
+        match truncate(&mut self.snap, closed, to) {
+            Ok(()) => {}
+            Err(error @ (TruncateError::NotInLog { .. } | TruncateError::NoSnapshot { .. })) => {
+                return Ok(DiskDone::Uncut { to, why: error.to_string() });
+            }
+            Err(error) => return Err(error.into()),
+        }
         let recovered = recover_tree(&mut self.snap, closed, self.tree, self.recovery)?;
         assert_eq!(recovered.last, to, "the end of a history that was cut");
         log.restart_at(to).map_err(closing)?;

@@ -39,6 +39,7 @@ impl Asked {
             (Asked::SaveAccepted(epoch), DiskDone::SavedAccepted(saved)) => epoch == saved,
             (Asked::SaveCurrent(epoch), DiskDone::SavedCurrent(saved)) => epoch == saved,
             (Asked::Truncate(to), DiskDone::Truncated(loaded)) => loaded.tree.last_zxid() == *to,
+            (Asked::Truncate(to), DiskDone::Uncut { to: asked, .. }) => asked == to,
             (Asked::Chunk(bytes), DiskDone::Stored(stored)) => bytes == stored,
             (Asked::Install, DiskDone::Installed(_) | DiskDone::Damaged(_)) => true,
             (Asked::Receive, DiskDone::Receiving) | (Asked::Abandon, DiskDone::Abandoned) => true,

@@ -108,7 +108,7 @@ impl Learning {
         let last = match step.shared.doubts {
             Doubt::None => step.shared.commits.committed(),
             // Whoever has nothing is sent everything.
-            Doubt::New(_) | Doubt::Known => Zxid::NONE,
+            Doubt::New(_) | Doubt::Known | Doubt::Uncut(_) => Zxid::NONE,
         };
         let zab = Learner::new(ensemble.learner_options(), ensemble.history(last));
         let mut ids = SessionIds::new(ensemble.me(), step.now);
@@ -189,6 +189,10 @@ impl Learning {
             DiskDone::Installed(_) => self.zab.installed(now_ms, step.tree.last_zxid(), wants),
             DiskDone::Stored(bytes) => self.zab.stored(now_ms, *bytes),
             DiskDone::Damaged(why) => self.zab.leave(format!("the leader's snapshot is damaged: {why}"), wants),
+            DiskDone::Uncut { to, why } => {
+                step.shared.doubts = Doubt::Uncut(*to);
+                self.zab.leave(format!("{why}: a snapshot is needed"), wants);
+            }
             DiskDone::Receiving | DiskDone::Abandoned => {}
         }
         self.go_on(ensemble, step)
@@ -250,10 +254,14 @@ impl Learning {
             Want::Install(Install::Begin { zxid }) => {
                 tracing::info!(target: PEER_LOG, leader = self.leader.0, %zxid, "receiving the leader's snapshot");
                 ensemble.ask(self.term, DiskJob::Receive(zxid), step);
-                let last = step.shared.commits.appended();
-                // What this server has acknowledged must not be missing in its log, not even for a moment.
-                if step.shared.doubts != Doubt::None && zxid < last {
-                    let why = format!("the leader's snapshot is of {zxid}, and {last} was acknowledged here");
+                // What this server has acknowledged and may be committed must not be missing in its log, not even for a moment.
+                let least = match step.shared.doubts {
+                    Doubt::None => Zxid::NONE,
+                    Doubt::New(_) | Doubt::Known => step.shared.commits.appended(),
+                    Doubt::Uncut(to) => to,
+                };
+                if zxid < least {
+                    let why = format!("the leader's snapshot is of {zxid}, and {least} was acknowledged here");
                     self.zab.leave(why, &mut self.wants);
                 }
             }

@@ -123,7 +123,13 @@ impl Peer {
             ServerState::Following | ServerState::Observing => {
                 Role::Learning(Box::new(Learning::begin(self.term, held.vote.leader, ensemble, step)))
             }
-            ServerState::Leading => Role::Leading(Leading::of_others(self.term, ensemble, step)),
+            ServerState::Leading => {
+                if matches!(step.shared.doubts, Doubt::Uncut(_)) {
+                    // A quorum prefers this history as it is.
+                    step.shared.doubts = Doubt::None;
+                }
+                Role::Leading(Leading::of_others(self.term, ensemble, step))
+            }
             ServerState::Looking => panic!("an election ends with {held:?}"),
         };
         if let Role::Leading(leading) = &mut self.role {
@@ -201,7 +207,7 @@ impl Peer {
                 self.loaded = Some(answer);
             }
             _ => {
-                if matches!(answer.done, DiskDone::Damaged(_)) {
+                if matches!(answer.done, DiskDone::Damaged(_) | DiskDone::Uncut { .. }) {
                     self.shared.imaging.replaced(tree.last_zxid());
                 }
                 self.answered(now, &answer, tree, out);

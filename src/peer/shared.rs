@@ -35,6 +35,9 @@ pub(super) enum Doubt {
     New(Zxid),
     /// The same, and the role that noticed it is over. Only a leader's snapshot makes this good.
     Known,
+    /// A leader that has all that was ever committed has nothing of this history behind this transaction, and the history
+    /// cannot be cut there. Only a leader's snapshot makes this good, or an election in which this history wins.
+    Uncut(Zxid),
 }
 
 /// The part of a server that outlives its roles.

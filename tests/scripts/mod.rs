@@ -96,6 +96,7 @@ scripts! {
     trap_18_a_peer_that_does_not_read_or_sends_garbage
     trap_19_a_reconfig_that_comes_into_force
     trap_20_sessions_that_end_or_move
+    trunc_below_a_received_snapshot
     zxid_counter_used_up;
     Servers:
     peer_after_sync

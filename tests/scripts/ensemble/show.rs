@@ -184,6 +184,7 @@ pub fn done(input: &Input) -> Option<String> {
                 format!("the snapshot of {} replaces the history", zxid(loaded.tree.last_zxid()))
             }
             DiskDone::Damaged(why) => format!("the snapshot is damaged: {why}"),
+            DiskDone::Uncut { why, .. } => zxids(why),
             DiskDone::Abandoned => "the unfinished snapshot is forgotten".into(),
         },
         Input::Fed(FeedAnswer { result, .. }) => match result {
