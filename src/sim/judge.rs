@@ -198,7 +198,9 @@ impl World {
             }
             Said::EpochAck { last } => {
                 member.accepted = epoch(ACCEPTED_EPOCH)?;
-                if !history.same(last, member.durable) {
+                let is_given_up =
+                    last == Zxid::NONE && nodes[n].process.as_ref().is_some_and(|process| process.is_uncut);
+                if !is_given_up && !history.same(last, member.durable) {
                     return false_(&format!("its history ends at {}", member.durable));
                 }
             }

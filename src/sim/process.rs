@@ -195,6 +195,8 @@ pub(super) struct Process {
     snapshots: SnapshotRequests<(Zxid, u64)>,
     /// How often the history was cut or replaced.
     replacements: u64,
+    /// A leader said TRUNC to where the history cannot be cut, so it is to be replaced.
+    pub(super) is_uncut: bool,
     /// The answers since the world last asked.
     pub(super) snapshots_told: Vec<SnapshotTold>,
     random: fastrand::Rng,
@@ -243,6 +245,7 @@ impl Process {
             asking: VecDeque::new(),
             snapshots: SnapshotRequests::default(),
             replacements: 0,
+            is_uncut: false,
             snapshots_told: Vec::new(),
             random: fastrand::Rng::with_seed(!parts.seed),
             synced: Vec::new(),
@@ -456,6 +459,11 @@ impl Process {
                 self.replaced = Some(loaded.tree.last_zxid());
                 self.replacements += 1;
             }
+            self.is_uncut = match answer.done {
+                DiskDone::Uncut { .. } => true,
+                DiskDone::Installed(_) => false,
+                _ => self.is_uncut,
+            };
             self.tell(peer::Input::Disk(answer));
         }
         let durable = self.writer().durable();

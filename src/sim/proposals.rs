@@ -215,10 +215,14 @@ fn naive_of(tree: &Model, sessions: &BTreeMap<SessionId, i32>) -> naive::Model {
     server
 }
 
-/// Whether the request has no effect because its session has moved to another member, or was closed there. A multi of nothing has
-/// nothing that could be refused because of that.
+/// Whether the request has no effect because its session has moved to another member, or was closed there: then it fails, perhaps for
+/// another reason that is looked at earlier. A multi of nothing has nothing that could be refused because of that.
 fn has_no_say(outcome: &Outcome, is_open: bool) -> bool {
-    is_moved(outcome) || !is_open && is_refused(outcome) || *outcome == Outcome::Multi(Vec::new())
+    let has_failed = match outcome {
+        Outcome::Error(_) => true,
+        outcome => is_refused(outcome),
+    };
+    is_moved(outcome) || !is_open && has_failed || *outcome == Outcome::Multi(Vec::new())
 }
 
 /// Whether the request was refused because its session has moved to another member.
