@@ -24,7 +24,7 @@ use crate::tree::Tree;
 use crate::txn::TxnHeader;
 use crate::txnlog::feed::Feeder;
 use crate::txnlog::log::{Log, LogSink};
-use crate::txnlog::snapshotter::{SnapshotEvent, Snapshotter};
+use crate::txnlog::snapshotter::{SnapshotEvent, SnapshotPart, Snapshotter};
 use crate::txnlog::writer::LogWriter;
 use crate::types::{ConnId, Now, Op, ShardId, Zxid};
 use crate::watch::{Interest, WatchTable};
@@ -193,7 +193,7 @@ pub(super) struct Process {
     asking: VecDeque<(Zxid, u64)>,
     /// Requests that have reached the peer core, with the same.
     snapshots: SnapshotRequests<(Zxid, u64)>,
-    /// How often the history was cut or replaced.
+    /// How often the tree was replaced, because the history was cut or another one came.
     replacements: u64,
     /// A leader said TRUNC to where the history cannot be cut, so it is to be replaced.
     pub(super) is_uncut: bool,
@@ -304,8 +304,11 @@ impl Process {
         self.mail.peer_is_rung = false;
         self.reach(reached);
         let before = self.mail.inbox.len();
-        let waiting = self.snapshots.len();
+        let (waiting, parts) = (self.snapshots.len(), self.mail.snapshot.len());
         let busy = self.peer.turn(now, &self.tree, &mut self.mail);
+        // A tree that was replaced goes to the writer of snapshots.
+        let forgotten = self.mail.snapshot.iter().skip(parts).filter(|part| matches!(part, SnapshotPart::Forget(_)));
+        self.replacements += forgotten.count() as u64;
         self.mail.peer_is_rung |= busy || self.unheard();
         for answer in self.mail.snapshot_answers.drain(..) {
             let ((applied, history), result) = self.snapshots.answer(answer);
@@ -457,7 +460,6 @@ impl Process {
         for answer in self.log.take_answers() {
             if let DiskDone::Truncated(loaded) | DiskDone::Installed(loaded) = &answer.done {
                 self.replaced = Some(loaded.tree.last_zxid());
-                self.replacements += 1;
             }
             self.is_uncut = match answer.done {
                 DiskDone::Uncut { .. } => true,

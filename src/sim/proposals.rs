@@ -122,7 +122,7 @@ impl History {
             }
         } else if header.op == Op::CREATE_SESSION {
             (ModelOp::CreateSession, Vec::new())
-        } else if self.is_ensemble && has_no_say(&Outcome::of(txn), sessions.contains_key(&header.session)) {
+        } else if self.is_ensemble && self.has_no_say(header, &Outcome::of(txn), sessions) {
             // What the session sent on a connection that it has left for another member. It may come after later requests.
             return same_nodes(&naive_of(trees.0, sessions), trees.1);
         } else {
@@ -148,6 +148,19 @@ impl History {
             return Err(format!("the local session {} has ephemerals", header.session));
         }
         same_nodes(&server, trees.1)
+    }
+
+    /// Whether the request has no effect because its session has moved to another member, or was closed there: then it fails, perhaps
+    /// for another reason that is looked at before the session is. A multi of nothing has nothing that could be refused because of that.
+    fn has_no_say(&self, header: &TxnHeader, outcome: &Outcome, sessions: &BTreeMap<SessionId, i32>) -> bool {
+        let is_open = sessions.contains_key(&header.session);
+        let newer = (header.session, header.cxid.0.saturating_add(1))..=(header.session, i32::MAX);
+        let is_late = self.proposed.range(newer).next().is_some();
+        let has_failed = match outcome {
+            Outcome::Error(_) => true,
+            outcome => is_refused(outcome),
+        };
+        is_moved(outcome) || (!is_open || is_late) && has_failed || *outcome == Outcome::Multi(Vec::new())
     }
 
     /// The client's request that this is the transaction of, and the client's identities.
@@ -213,16 +226,6 @@ fn naive_of(tree: &Model, sessions: &BTreeMap<SessionId, i32>) -> naive::Model {
     };
     server.nodes = tree.nodes().iter().map(|(p, n)| (p.clone(), node(n))).collect();
     server
-}
-
-/// Whether the request has no effect because its session has moved to another member, or was closed there: then it fails, perhaps for
-/// another reason that is looked at earlier. A multi of nothing has nothing that could be refused because of that.
-fn has_no_say(outcome: &Outcome, is_open: bool) -> bool {
-    let has_failed = match outcome {
-        Outcome::Error(_) => true,
-        outcome => is_refused(outcome),
-    };
-    is_moved(outcome) || !is_open && has_failed || *outcome == Outcome::Multi(Vec::new())
 }
 
 /// Whether the request was refused because its session has moved to another member.
