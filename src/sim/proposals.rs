@@ -156,11 +156,9 @@ impl History {
         let is_open = sessions.contains_key(&header.session);
         let newer = (header.session, header.cxid.0.saturating_add(1))..=(header.session, i32::MAX);
         let is_late = self.proposed.range(newer).next().is_some();
-        let has_failed = match outcome {
-            Outcome::Error(_) => true,
-            outcome => is_refused(outcome),
-        };
-        is_moved(outcome) || (!is_open || is_late) && has_failed || *outcome == Outcome::Multi(Vec::new())
+        let has_left = self.left.get(&header.session).is_some_and(|left| header.cxid.0 <= *left);
+        let may_fail = !is_open || is_late || has_left;
+        is_moved(outcome) || may_fail && has_failed(outcome) || *outcome == Outcome::Multi(Vec::new())
     }
 
     /// The client's request that this is the transaction of, and the client's identities.
@@ -233,6 +231,15 @@ fn is_moved(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Error(code) => *code == ErrorCode::SessionMoved.code(),
         Outcome::Multi(all) => all.iter().any(is_moved),
+        _ => false,
+    }
+}
+
+/// Whether nothing was done. A multi is done as a whole or not at all.
+fn has_failed(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Error(_) => true,
+        Outcome::Multi(all) => all.iter().any(has_failed),
         _ => false,
     }
 }
