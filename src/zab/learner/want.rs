@@ -103,7 +103,8 @@ pub enum Want {
     /// is durable already.
     SaveCurrent(Epoch),
     /// Cut the log behind this transaction, remove the snapshots after it, load the tree anew, then call
-    /// [`Learner::truncated`]. If that fails the process must end: its history is not what it says.
+    /// [`Learner::truncated`]. If the history does not lead back there, since it begins with a newer snapshot, nothing is cut: call
+    /// [`Learner::leave`], and come again for a SNAP. If the cut fails, the process must end: its history is not what it says.
     Truncate {
         /// The transaction that becomes the last one.
         to: Zxid,
