@@ -14,8 +14,10 @@ use crate::peer::disk::DiskJobs;
 use crate::peer::feed::FeedAnswer;
 use crate::peer::net::NetWant;
 use crate::peer::turn::{Bounds, PeerTurn, TreeAccess};
-use crate::peer::{EnsembleOptions, Found, Input, LocalSessionOptions, Peer, PeerOptions};
+use crate::peer::{EnsembleOptions, Found, Input, LocalSessionOptions, Peer, PeerOptions, SweepOptions};
 use crate::pipeline::messages::ToShard;
+use crate::pipeline::prep::PrepOptions;
+use crate::quorum::{Members, Role};
 use crate::tree::TreeOptions;
 use crate::txnlog::epoch;
 use crate::txnlog::feed::{Ask, Feeder};
@@ -25,8 +27,9 @@ use crate::txnlog::restore::recover_tree;
 use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
 use crate::txnlog::writer::LogWriter;
-use crate::types::{Now, SessionId, ShardId, Zxid};
+use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
+use crate::zab::election::{Electorate, Timing};
 
 /// What a member is started with.
 #[derive(Debug, Clone)]
@@ -37,6 +40,36 @@ pub struct MemberSettings {
     pub ensemble: EnsembleOptions,
     /// Whether it has local sessions, and may make them global ones.
     pub local_sessions: Option<LocalSessionOptions>,
+}
+
+impl MemberSettings {
+    /// Settings of server `me` among `members`: ZooKeeper's defaults with a `tickTime` of 2 seconds. `packet_limit`: most bytes
+    /// of a packet's data between members.
+    pub fn new(me: ServerId, members: Arc<Members>, packet_limit: usize) -> MemberSettings {
+        let ensemble = EnsembleOptions {
+            role: members.get(me).map_or(Role::Participant, |member| member.role),
+            electorate: Electorate { members, next: None },
+            timing: Timing::default(),
+            all_addresses: false,
+            hello_timeout_ms: 1000,
+            init_ms: 20_000,
+            sync_ms: 10_000,
+            packet_limit,
+            leader: Default::default(),
+            sync: Default::default(),
+            history: Default::default(),
+            leader_serves: true,
+            read_only_after_ms: None,
+        };
+        let peer = PeerOptions {
+            me,
+            tick_ms: 2000,
+            prep: PrepOptions::default(),
+            sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
+            shards: 1,
+        };
+        MemberSettings { peer, ensemble, local_sessions: None }
+    }
 }
 
 /// The process of a member.
@@ -65,7 +98,8 @@ impl MemoryMember {
         let MemberSettings { peer, ensemble, local_sessions } = settings;
         assert_eq!(peer.shards, 1, "the caller stands in for one shard");
         let recovery = RecoveryOptions { keep_last: ensemble.history.count, ..RecoveryOptions::default() };
-        let recovered = recover_tree(&mut disk.clone(), &mut disk.clone(), TreeOptions::default(), recovery);
+        let options = TreeOptions { extended: peer.prep.extended, ..TreeOptions::default() };
+        let recovered = recover_tree(&mut disk.clone(), &mut disk.clone(), options, recovery);
         let recovered = recovered.unwrap_or_else(|e| panic!("{e}"));
         let tree = recovered.state;
         if recovered.fresh {
@@ -81,7 +115,7 @@ impl MemoryMember {
         let found = Found { epochs, recent: recovered.tail, chain };
         let peer = Peer::member(peer, ensemble, found, &tree, &sessions, now).with_local_sessions(local_sessions, now);
         let writer = LogWriter::new(disk.clone(), last, SMALL);
-        let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
+        let mut jobs = DiskJobs::new(disk.clone(), options, RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
         let mut member = MemoryMember {
             tree: MemoryTree::new(tree, 1, Arc::new(Interest::new())),

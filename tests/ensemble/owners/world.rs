@@ -10,16 +10,14 @@ use zabra::oracle::memory::{MemberSettings, MemoryMember};
 use zabra::oracle::test_disk::TestDisk;
 use zabra::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
 use zabra::peer::turn::TreeAccess;
-use zabra::peer::{EnsembleOptions, Input, LocalSessionOptions, PeerOptions, SweepOptions};
+use zabra::peer::{Input, LocalSessionOptions};
 use zabra::pipeline::WriteRequest;
 use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
-use zabra::pipeline::prep::PrepOptions;
 use zabra::proto::{ReplyHeader, Request};
-use zabra::quorum::{Member, Members, Role};
+use zabra::quorum::{Member, Members};
 use zabra::txnlog::epoch;
 use zabra::txnlog::names::ACCEPTED_EPOCH;
 use zabra::types::{ConnId, Cxid, Epoch, Now, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
-use zabra::zab::election::{Electorate, Timing};
 use zabra::zab::history::HistoryLimits;
 
 pub const SHARD: ShardId = ShardId(0);
@@ -66,7 +64,7 @@ pub struct World {
     pub now: Now,
     pub nodes: Vec<Node>,
     ends: BTreeMap<ConnId, End>,
-    electorate: Electorate,
+    members: Arc<Members>,
     /// No bytes pass between these two.
     cut: Vec<(usize, usize)>,
     conns: u64,
@@ -78,23 +76,13 @@ pub struct World {
     pub local_sessions: Option<LocalSessionOptions>,
 }
 
-fn options(me: ServerId) -> PeerOptions {
-    PeerOptions {
-        me,
-        tick_ms: 2000,
-        prep: PrepOptions::default(),
-        sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
-        shards: 1,
-    }
-}
-
 impl World {
     /// `voters` members that vote, and then `observers`. They are not started.
     pub fn new(seed: u64, voters: i64, observers: i64, history: HistoryLimits) -> World {
         let line = |id: i64| format!("host{id}:1:2{}", if id > voters { ":observer" } else { "" });
         let ids = 1..=voters + observers;
         let members = ids.clone().map(|id| (ServerId(id), Member::parse(&line(id)).unwrap())).collect();
-        let electorate = Electorate { members: Arc::new(Members::majority(members, Zxid::ZERO).unwrap()), next: None };
+        let members = Arc::new(Members::majority(members, Zxid::ZERO).unwrap());
         let node = |id| Node {
             id: ServerId(id),
             disk: TestDisk::new(),
@@ -111,7 +99,7 @@ impl World {
             now: Now { mono_ms: 100_000, wall_ms: 1_700_000_000_000, mono_ns: 0 },
             nodes: ids.map(node).collect(),
             ends: BTreeMap::new(),
-            electorate,
+            members,
             cut: Vec::new(),
             conns: 0,
             cxid: 0,
@@ -121,30 +109,12 @@ impl World {
         }
     }
 
-    fn ensemble(&self, id: ServerId) -> EnsembleOptions {
-        let role = self.electorate.members.get(id).map_or(Role::Participant, |member| member.role);
-        EnsembleOptions {
-            role,
-            electorate: self.electorate.clone(),
-            timing: Timing::default(),
-            all_addresses: false,
-            hello_timeout_ms: 1000,
-            init_ms: 20_000,
-            sync_ms: 10_000,
-            packet_limit: 1 << 20,
-            leader: Default::default(),
-            sync: Default::default(),
-            history: self.history,
-            leader_serves: true,
-            read_only_after_ms: None,
-        }
-    }
-
     /// Starts a member on what its disk has.
     pub fn start(&mut self, n: usize) {
         let id = self.nodes[n].id;
-        let (peer, ensemble) = (options(id), self.ensemble(id));
-        let settings = MemberSettings { peer, ensemble, local_sessions: self.local_sessions };
+        let mut settings = MemberSettings::new(id, self.members.clone(), 1 << 20);
+        settings.ensemble.history = self.history;
+        settings.local_sessions = self.local_sessions;
         let member = MemoryMember::start(settings, &self.nodes[n].disk, self.now);
         self.nodes[n].process = Some(Process { member, listens: None });
         self.after_turn(n);

@@ -12,16 +12,13 @@ use zabra::oracle::memory::{MemberSettings, MemoryMember};
 use zabra::oracle::test_disk::TestDisk;
 use zabra::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
 use zabra::peer::turn::TreeAccess;
-use zabra::peer::{EnsembleOptions, Input as PeerInput, PeerOptions, SnapshotTicket, SweepOptions};
+use zabra::peer::{Input as PeerInput, SnapshotTicket};
 use zabra::pipeline::WriteRequest;
 use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
-use zabra::pipeline::prep::PrepOptions;
 use zabra::proto::{CreateRequest, Request};
 use zabra::quorum::{Member, Members, Role};
 use zabra::types::{Acl, ConnId, Cxid, Epoch, Id, Now, Op, Origin, ServerId, SessionId, ShardId, Term, Zxid};
-use zabra::zab::election::{Electorate, Timing};
 use zabra::zab::hello::Hello;
-use zabra::zab::history::HistoryLimits;
 use zabra::zab::message::{Forwarded, FromLearner, LearnerInfo, Touched};
 use zabra::zab::notification::{self, Notification};
 use zabra::zab::vote::{Held, ServerState};
@@ -110,29 +107,9 @@ fn settings() -> MemberSettings {
     let line = |id: i64| format!("host{id}:1:2{}", if id > 3 { ":observer" } else { "" });
     let member = |id| (ServerId(id), Member::parse(&line(id)).expect("a member"));
     let members = Members::majority((1..=5).map(member).collect(), Zxid::ZERO).expect("members");
-    let ensemble = EnsembleOptions {
-        role: Role::Participant,
-        electorate: Electorate { members: Arc::new(members), next: None },
-        timing: Timing::default(),
-        all_addresses: false,
-        hello_timeout_ms: 1000,
-        init_ms: 20_000,
-        sync_ms: 10_000,
-        packet_limit: LIMIT,
-        leader: Default::default(),
-        sync: Default::default(),
-        history: HistoryLimits { count: 4, ..HistoryLimits::default() },
-        leader_serves: true,
-        read_only_after_ms: None,
-    };
-    let peer = PeerOptions {
-        me: ME,
-        tick_ms: 2000,
-        prep: PrepOptions::default(),
-        sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
-        shards: 1,
-    };
-    MemberSettings { peer, ensemble, local_sessions: None }
+    let mut settings = MemberSettings::new(ME, Arc::new(members), LIMIT);
+    settings.ensemble.history.count = 4;
+    settings
 }
 
 fn create(path: &str) -> Vec<u8> {
