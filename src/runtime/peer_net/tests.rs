@@ -113,13 +113,26 @@ impl Server {
 
     fn listen(&mut self) {
         self.role(QuorumWant::Listen);
+        self.wait_for(Port::Quorum, 10);
+    }
+
+    /// Until the port is open. `step_ms`: how fast its clock goes meanwhile.
+    fn wait_for(&mut self, port: Port, step_ms: i64) {
         let until = Instant::now() + PATIENCE;
-        while !self.peers.ports.is_open(Port::Quorum) {
-            self.now_ms += 10;
+        while !self.peers.ports.is_open(port) {
+            self.now_ms += step_ms;
             self.turn();
             assert!(Instant::now() < until, "the port is not open");
         }
     }
+}
+
+/// A server whose address is a name. It has been looked up, and the election port is open.
+fn server_with_a_name(backend: Backend) -> (PeerAddress, Server) {
+    let at = PeerAddress { host: "localhost".into(), ..fresh() };
+    let mut server = server(backend, 1, std::slice::from_ref(&at));
+    server.wait_for(Port::Election, 0);
+    (at, server)
 }
 
 /// Turns all servers until the first one has an event.
@@ -455,19 +468,12 @@ fn a_server_whose_election_port_is_taken_for_too_long_says_so() {
 #[test]
 fn a_server_with_a_name_listens_on_its_addresses() {
     for backend in backends() {
-        let mut at = [fresh()];
-        at[0].host = "localhost".into();
-        let mut a = server(backend, 1, &at);
-        let until = Instant::now() + PATIENCE;
-        while !a.peers.ports.is_open(Port::Election) {
-            a.turn();
-            assert!(Instant::now() < until, "the port is not open");
-        }
-        let _other = TcpStream::connect((Ipv4Addr::LOCALHOST, at[0].election_port)).unwrap();
+        let (at, mut a) = server_with_a_name(backend);
+        let _other = TcpStream::connect((Ipv4Addr::LOCALHOST, at.election_port)).unwrap();
         let ElectionEvent::Accepted { from, .. } = election(&mut [&mut a]) else { panic!() };
         assert_eq!(from, Ipv4Addr::LOCALHOST);
         // Dialled by name, too.
-        a.election(dial(1, &at[0]));
+        a.election(dial(1, &at));
         let mut heard = [election(&mut [&mut a]), election(&mut [&mut a])];
         heard.sort_by_key(|event| matches!(event, ElectionEvent::Accepted { .. }));
         assert!(matches!(heard, [ElectionEvent::Dialed { to: ServerId(1), .. }, ElectionEvent::Accepted { .. }]));
@@ -493,14 +499,7 @@ fn a_server_that_cannot_listen_for_elections_dials_nobody() {
 #[test]
 fn a_leader_needs_no_name_service_to_listen() {
     for backend in backends() {
-        let mut at = [fresh()];
-        at[0].host = "localhost".into();
-        let mut a = server(backend, 1, &at);
-        let until = Instant::now() + PATIENCE;
-        while !a.peers.ports.is_open(Port::Election) {
-            a.turn();
-            assert!(Instant::now() < until, "the port is not open");
-        }
+        let (at, mut a) = server_with_a_name(backend);
         let answer = a.peers.ports.hold_name(Port::Quorum);
         a.role(QuorumWant::Listen);
         a.turn();
@@ -508,7 +507,7 @@ fn a_leader_needs_no_name_service_to_listen() {
         answer(Err(io::Error::other("the name service is down")));
         a.turn();
         assert!(a.peers.ports.is_open(Port::Quorum));
-        TcpStream::connect((Ipv4Addr::LOCALHOST, at[0].quorum_port)).unwrap();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, at.quorum_port)).unwrap();
     }
 }
 
