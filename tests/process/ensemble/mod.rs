@@ -1,6 +1,7 @@
 //! Ensembles of real servers: elections, members that are killed, stopped, paused and wiped under load. Nothing acknowledged is
 //! lost, and sessions and ephemerals outlive every change of leader.
 
+mod descriptors;
 mod elections;
 mod failures;
 mod figures;
