@@ -45,9 +45,9 @@ impl Client {
     }
 
     /// The handshake's bytes.
-    pub fn hello(&self, session: SessionId, passwd: [u8; 16], timeout_ms: i32, seen: Zxid) -> Vec<u8> {
+    pub fn hello(&self, session: SessionId, passwd: [u8; 16], timeout_ms: i32, seen: Zxid, read_only: bool) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let (passwd, read_only) = (passwd.to_vec(), Some(false));
+        let (passwd, read_only) = (passwd.to_vec(), Some(read_only));
         ConnectRequest { protocol_version: 0, last_zxid_seen: seen, timeout_ms, session, passwd, read_only }
             .put(&mut bytes);
         bytes
@@ -87,7 +87,8 @@ impl Client {
         }
         assert_eq!(answer.passwd, answer.session.passwd());
         self.session = Some((answer.session, answer.timeout_ms));
-        format!("session {}, timeout {} ms", answer.session, answer.timeout_ms)
+        let read_only = if answer.read_only == Some(true) { ", only to read" } else { "" };
+        format!("session {}, timeout {} ms{read_only}", answer.session, answer.timeout_ms)
     }
 
     fn told(&mut self, frame: &[u8]) -> String {

@@ -50,6 +50,9 @@ impl<'a> Args<'a> {
     /// The rest of the words, in parts that `;` separates.
     pub fn parts(&mut self) -> Vec<Args<'a>> {
         let words = std::mem::take(&mut self.words);
+        if words.is_empty() {
+            return Vec::new();
+        }
         words.split(|word| *word == ";").map(|words| Args { line: self.line, words: words.to_vec() }).collect()
     }
 

@@ -250,7 +250,7 @@ fn bounds(args: &mut Args<'_>) -> Bounds {
     bounds
 }
 
-fn shard_options(id: usize) -> ShardOptions {
+pub fn shard_options(id: usize) -> ShardOptions {
     ShardOptions {
         id: ShardId(id as u32),
         max_frame: 1 << 20,

@@ -129,7 +129,7 @@ impl World {
         assert!(shard < member.shards(), "there is no shard {shard}");
         let conn = member.accept(name, shard);
         let client = Client::new(name, id, shard, conn);
-        member.sockets(shard).data(conn, client.hello(session, passwd, timeout_ms, seen).into());
+        member.sockets(shard).data(conn, client.hello(session, passwd, timeout_ms, seen, false).into());
         assert!(self.clients.insert(name.to_owned(), client).is_none(), "there is a connection {name}");
     }
 

@@ -46,6 +46,11 @@ impl MemoryTree {
         }
     }
 
+    /// What watches are set, for the watch tables of shards.
+    pub fn shared_interest(&self) -> Arc<Interest> {
+        self.interest.clone()
+    }
+
     /// A shard has answered everything up to `cursor`. Returns whether the peer core waits for that.
     pub fn moved_on(&self, shard: ShardId, cursor: Zxid) -> bool {
         self.cursors[shard.index()].set(cursor);

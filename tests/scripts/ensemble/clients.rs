@@ -1,13 +1,14 @@
 //! The clients of members. The script stands in for the shards.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zabra::jute::Reader;
 use zabra::peer::Input;
 use zabra::pipeline::WriteRequest;
-use zabra::pipeline::messages::{Entry, Outcome, ToPeer, ToShard};
+use zabra::pipeline::messages::{Entry, Outcome, Service, ToPeer, ToShard};
 use zabra::proto::ReplyHeader;
-use zabra::types::{ConnId, Cxid, Op, Origin, ServerId, SessionId, ShardId};
+use zabra::types::{ConnId, Cxid, Id, Op, Origin, ServerId, SessionId, ShardId};
 
 use super::show;
 use super::world::World;
@@ -24,6 +25,8 @@ pub struct Client {
     /// The name of its session: that of the client that got it.
     session: String,
     cxid: i32,
+    /// What it has shown of itself.
+    identities: Arc<[Id]>,
     /// What was asked for and not answered.
     asked: BTreeMap<i32, String>,
 }
@@ -37,6 +40,10 @@ pub struct Sessions {
 impl Sessions {
     pub fn name(&self, session: SessionId) -> String {
         self.names.get(&session).cloned().unwrap_or_else(|| "a new session".into())
+    }
+
+    pub fn name_if_new(&mut self, session: SessionId, name: &str) {
+        self.names.entry(session).or_insert_with(|| name.to_owned());
     }
 
     fn of(&self, name: &str) -> Option<SessionId> {
@@ -55,25 +62,45 @@ impl World {
         self.has_news = true;
     }
 
-    /// `client NAME N [timeout=MS]`
+    /// `client NAME N [timeout=MS] [known=SCHEME:ID,...]`
     pub(super) fn client(&mut self, args: &mut Args<'_>) {
         let (name, at) = (args.need("name").to_owned(), super::world::server_id(args));
         let timeout_ms = args.number("timeout").unwrap_or(30_000) as i32;
-        let conn = self.net.next_conn();
-        self.clients.insert(name.clone(), Client { at, conn, session: name, cxid: 0, asked: BTreeMap::new() });
-        self.shard(at, ToPeer::NewSession { shard: SHARD, conn, timeout_ms, auth: [].into() });
+        let identity = |text: &str| {
+            let (scheme, id) = text.split_once(':').expect("scheme:id");
+            Id::new(scheme, id)
+        };
+        let known = args.value("known").into_iter().flat_map(|all| all.split(','));
+        let identities: Arc<[Id]> = known.map(identity).collect();
+        let (conn, auth, asked) = (self.net.next_conn(), identities.clone(), BTreeMap::new());
+        self.clients.insert(name.clone(), Client { at, conn, session: name, cxid: 0, identities, asked });
+        self.shard(at, ToPeer::NewSession { shard: SHARD, conn, timeout_ms, auth });
     }
 
-    /// `resume NAME N [as OTHER]`: the client comes to server N with its session; as OTHER it keeps its old connection too.
+    /// `resume NAME N [as OTHER] [passwd=wrong]`: the client comes to server N with its session; as OTHER it keeps its old
+    /// connection too. `resume NAME N session=HEX`: a client that nobody knows comes with this session.
     pub(super) fn resume(&mut self, args: &mut Args<'_>) {
         let (name, at) = (args.need("name"), super::world::server_id(args));
         let new = if args.flag("as") { args.need("another name") } else { name };
-        let Client { session: of, cxid, .. } = &self.clients[name];
-        let (of, cxid, conn) = (of.clone(), *cxid, self.net.next_conn());
-        let session = self.sessions.named(&of);
-        self.clients.insert(new.to_owned(), Client { at, conn, session: of, cxid, asked: BTreeMap::new() });
+        let passwd_matches = args.value("passwd").is_none();
+        let conn = self.net.next_conn();
+        let (session, client) = match args.value("session") {
+            Some(hex) => {
+                let session = SessionId(i64::from_str_radix(hex, 16).expect("hexadecimal"));
+                self.sessions.names.insert(session, name.to_owned());
+                let identities = [].into();
+                (session, Client { at, conn, session: name.to_owned(), cxid: 0, identities, asked: BTreeMap::new() })
+            }
+            None => {
+                let Client { session: of, cxid, identities, .. } = &self.clients[name];
+                let (cxid, identities, of) = (*cxid, identities.clone(), of.clone());
+                let session = self.sessions.named(&of);
+                (session, Client { at, conn, session: of, cxid, identities, asked: BTreeMap::new() })
+            }
+        };
+        self.clients.insert(new.to_owned(), client);
         let (shard, timeout_ms) = (SHARD, 30_000);
-        self.shard(at, ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches: true });
+        self.shard(at, ToPeer::Resume { shard, conn, session, timeout_ms, passwd_matches });
     }
 
     /// `touch NAME`: the client's ping reaches its server.
@@ -99,7 +126,7 @@ impl World {
         if garbage {
             body.truncate(body.len() / 2);
         }
-        let (auth, origin) = ([].into(), Origin::Local { shard: SHARD, conn });
+        let (auth, origin) = (client.identities.clone(), Origin::Local { shard: SHARD, conn });
         let request = WriteRequest { session, cxid, op, body: body.into(), auth, moved: false, origin };
         let message = match op {
             Op::SYNC => ToPeer::Sync(request),
@@ -116,31 +143,40 @@ impl World {
     pub(super) fn stream(&mut self, n: ServerId, message: ToShard) {
         match message {
             ToShard::Suspend => {
-                if std::mem::take(&mut self.server(n).serves) {
-                    self.say(format!("{} serves nobody", n.0));
-                }
+                self.serves(n, None);
                 self.shard(n, ToPeer::Suspended { shard: SHARD });
             }
-            ToShard::Serve(_) => {
-                self.server(n).serves = true;
-                self.say(format!("{} serves", n.0));
-            }
+            ToShard::Serve(service) => self.serves(n, Some(service)),
             ToShard::Applied(Entry { outcome: Some((conn, outcome)), .. }) => self.outcome(conn, &outcome),
             ToShard::Applied(_) => {}
             ToShard::Synced { conn, zxid } => self.synced(conn, &show::zxid(zxid)),
             ToShard::Closed { conn, .. } => self.answer(conn, "closed"),
             ToShard::Resumed { conn, session: None } => self.answer(conn, "the session is gone"),
-            ToShard::Resumed { conn, session: Some((session, _)) } => {
+            ToShard::Resumed { conn, session: Some((session, timeout_ms)) } => {
+                let is_new = !self.sessions.names.contains_key(&session);
                 self.named(conn, session);
-                self.answer(conn, "goes on with the session");
+                let goes_on = "goes on with the session".to_owned();
+                let what = if is_new { format!("a local session for {timeout_ms} ms") } else { goes_on };
+                self.answer(conn, &what);
             }
             ToShard::Close { conn } => self.answer(conn, "is disconnected"),
         }
     }
 
+    /// How a server's clients are served from now on; `None`: not at all.
+    pub(super) fn serves(&mut self, n: ServerId, service: Option<Service>) {
+        let before = std::mem::replace(&mut self.server(n).serves, service.is_some());
+        match service {
+            None if before => self.say(format!("{} serves nobody", n.0)),
+            None => {}
+            Some(Service::ReadOnly) => self.say(format!("{} serves clients that only read", n.0)),
+            Some(_) => self.say(format!("{} serves", n.0)),
+        }
+    }
+
     fn named(&mut self, conn: ConnId, session: SessionId) {
         if let Some(name) = self.name_of(conn) {
-            self.sessions.names.entry(session).or_insert(name);
+            self.sessions.name_if_new(session, &name);
         }
     }
 

@@ -177,9 +177,7 @@ impl World {
     pub(super) fn hand_sends(&mut self, args: &mut Args<'_>) {
         let (from, to) = ends(args);
         while let Some(word) = args.next() {
-            let byte = |at| u8::from_str_radix(&word[at..at + 2], 16).expect("hexadecimal");
-            let bytes = (0..word.len()).step_by(2).map(byte).collect();
-            self.hand_writes(from, to, bytes);
+            self.hand_writes(from, to, unhex(word));
         }
     }
 
@@ -233,11 +231,11 @@ impl World {
     }
 
     fn leader_packet(&mut self, from: ServerId, kind: &str, args: &mut Args<'_>) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let (mut bytes, extra) = (Vec::new(), extra(args));
         let said = match kind {
             "LEADERINFO" => {
                 let epoch = Epoch(args.number("epoch").expect("epoch="));
-                FromLeader::LeaderInfo { epoch, protocol: 0x10000, extra: &[] }
+                FromLeader::LeaderInfo { epoch, protocol: 0x10000, extra: &extra }
             }
             "DIFF" => FromLeader::Diff(command::zxid(args.need("zxid"))),
             "TRUNC" => FromLeader::Trunc(command::zxid(args.need("zxid"))),
@@ -271,14 +269,17 @@ impl World {
         bytes
     }
 
-    /// `create PATH [DATA] [digest=wrong]`, `error`, `undecodable`, or `answer`: what the oldest request wants that was
+    /// `create PATH [DATA] [ephemeral] [digest=wrong]`, `error`, `undecodable`, or `answer`: what the oldest request wants that was
     /// forwarded.
     fn txn(&mut self, from: ServerId, zxid: Zxid, args: &mut Args<'_>) -> Vec<u8> {
         let time_ms = self.now.wall_ms;
         let mut header = TxnHeader { session: SessionId(7), cxid: Cxid(1), zxid, time_ms, op: Op::CREATE };
         let what = args.need("transaction");
         let txn = match what {
-            "create" => create(args.need("path"), args.next()),
+            "create" => {
+                let is_ephemeral = args.flag("ephemeral");
+                create(args.need("path"), args.next(), is_ephemeral)
+            }
             "error" => Txn::Error { err: -101 },
             "undecodable" => Txn::Error { err: 0 },
             "answer" => {
@@ -302,11 +303,12 @@ impl World {
     }
 
     fn learner_packet(&mut self, from: ServerId, kind: &str, args: &mut Args<'_>) -> Vec<u8> {
-        let (mut bytes, mut room) = (Vec::new(), Vec::new());
+        let (mut bytes, mut room, extra) = (Vec::new(), Vec::new(), extra(args));
         let said = match kind {
             "FOLLOWERINFO" | "OBSERVERINFO" => {
                 let accepted = Zxid::new(Epoch(args.number("accepted").expect("accepted=")), 0);
                 let info = LearnerInfo::new(from, args.zxid("config").unwrap_or_default());
+                let info = LearnerInfo { extra: &extra, ..info };
                 FromLearner::Info { observer: kind == "OBSERVERINFO", accepted, info }
             }
             "ACKEPOCH" => FromLearner::AckEpoch {
@@ -339,9 +341,19 @@ impl World {
     }
 }
 
-fn create(path: &str, data: Option<&str>) -> Txn {
+/// `extra=HEX`: bytes behind the fields of a packet's data.
+fn extra(args: &mut Args<'_>) -> Vec<u8> {
+    args.value("extra").map_or_else(Vec::new, unhex)
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+fn create(path: &str, data: Option<&str>, ephemeral: bool) -> Txn {
     let data = data.map(|data| Bytes::copy_from_slice(data.as_bytes()));
-    let kind = CreateKind::Plain { ephemeral: false };
+    let kind = CreateKind::Plain { ephemeral };
     Txn::Create(CreateTxn { path: path.into(), data, acl: None, kind, parent_cversion: -1 })
 }
 
@@ -368,7 +380,7 @@ fn snapshot(args: &mut Args<'_>) -> Vec<u8> {
         let (path, at) = node.split_once('@').expect("path@zxid");
         let zxid = command::zxid(at);
         let header = TxnHeader { session: SessionId(7), cxid: Cxid(1), zxid, time_ms: 0, op: Op::CREATE };
-        tree.apply(&header, &create(path, None), &mut |_| {});
+        tree.apply(&header, &create(path, None, false), &mut |_| {});
     }
     let image = tree.begin_image();
     let mut body = Vec::new();

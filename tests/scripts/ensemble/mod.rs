@@ -7,6 +7,7 @@ mod hand;
 mod logs;
 mod net;
 mod run;
+mod shards;
 mod show;
 mod world;
 

@@ -21,6 +21,7 @@ impl World {
             self.has_news = false;
             let ids: Vec<ServerId> = self.servers.keys().copied().collect();
             for id in ids {
+                self.shard_turn(id);
                 self.turn(id);
                 self.work_log(id, usize::MAX);
                 self.work_disk(id);
@@ -68,8 +69,13 @@ impl World {
     }
 
     pub(super) fn after_turn(&mut self, id: ServerId) {
-        let member = self.member(id);
-        let (messages, wants) = (member.take_stream(), member.take_net());
+        let server = self.server(id);
+        let (has_shard, member) = (server.core.is_some(), server.member.as_mut().expect("it runs"));
+        // A shard of its own takes its messages in its next turn.
+        let is_for_shard = has_shard && member.mail.shards.iter().any(|shard| !shard.letters.is_empty());
+        let messages = if has_shard { Vec::new() } else { member.take_stream() };
+        let wants = member.take_net();
+        self.has_news |= is_for_shard;
         messages.into_iter().for_each(|message| self.stream(id, message));
         wants.into_iter().for_each(|want| self.net_want(id, want));
     }

@@ -144,7 +144,10 @@ fn of_learner(packet: Packet<'_>, sessions: &Sessions) -> (String, bool) {
         }
         FromLearner::Revalidate { session, .. } => format!("REVALIDATE {}", sessions.name(session)),
         FromLearner::Request(request) => {
-            format!("REQUEST of {} {}", sessions.name(request.session), forwarded(&request))
+            let known = request.identities.iter().flatten().map(|id| format!("{}:{}", id.scheme, id.id));
+            let known = known.collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { known } else { format!(", known as {known}") };
+            format!("REQUEST of {} {}{known}", sessions.name(request.session), forwarded(&request))
         }
         FromLearner::Unknown(kind) => format!("type {kind}"),
     };

@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use zabra::oracle::memory::{MemberSettings, MemoryMember};
 use zabra::oracle::test_disk::TestDisk;
-use zabra::peer::{EnsembleOptions, Input, LocalSessionOptions, PeerOptions, SnapshotTicket, SweepOptions};
-use zabra::pipeline::prep::PrepOptions;
-use zabra::quorum::{Member, Members, Role};
+use zabra::peer::{Input, LocalSessionOptions, SnapshotTicket};
+use zabra::quorum::{Member, Members};
 use zabra::txnlog::epoch::read_epoch;
 use zabra::txnlog::names::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use zabra::types::{Epoch, Now, ServerId, Term, Zxid};
-use zabra::zab::election::{Electorate, Timing};
 use zabra::zab::history::HistoryLimits;
 
 use super::clients::{Client, Sessions};
 use super::hand::Hand;
 use super::logs::Logs;
 use super::net::Net;
+use super::shards::{Connection, Core};
 use crate::scripts::command::Args;
 
 /// The state of a script.
@@ -28,11 +27,14 @@ pub struct World {
     config: Option<Arc<Members>>,
     history: HistoryLimits,
     local_sessions: Option<LocalSessionOptions>,
+    read_only_after_ms: Option<i64>,
+    has_shards: bool,
     pub(super) servers: BTreeMap<ServerId, Server>,
     pub(super) hands: BTreeMap<ServerId, Hand>,
     pub(super) net: Net,
     pub(super) clients: BTreeMap<String, Client>,
     pub(super) sessions: Sessions,
+    pub(super) connections: BTreeMap<String, Connection>,
     pub(super) shows_pings: bool,
     /// Something has happened since the scheduler last looked.
     pub(super) has_news: bool,
@@ -47,11 +49,14 @@ impl Default for World {
             config: None,
             history: HistoryLimits::default(),
             local_sessions: None,
+            read_only_after_ms: None,
+            has_shards: false,
             servers: BTreeMap::new(),
             hands: BTreeMap::new(),
             net: Net::default(),
             clients: BTreeMap::new(),
             sessions: Sessions::default(),
+            connections: BTreeMap::new(),
             shows_pings: false,
             has_news: false,
             said: Vec::new(),
@@ -63,6 +68,8 @@ impl Default for World {
 pub struct Server {
     pub disk: TestDisk,
     pub member: Option<MemoryMember>,
+    /// Its shard, if scripts do not stand in for it.
+    pub core: Option<Core>,
     /// The term that accepts learners.
     pub listens: Option<Term>,
     pub serves: bool,
@@ -79,6 +86,7 @@ impl Server {
         Server {
             disk: TestDisk::new(),
             member: None,
+            core: None,
             listens: None,
             serves: false,
             is_frozen: false,
@@ -98,16 +106,11 @@ impl World {
     /// Runs a command and returns its output.
     pub fn command(&mut self, line: &str) -> Vec<String> {
         self.shown_ms = self.now.mono_ms;
-        let (line, is_quiet) = match line.strip_prefix("quietly ") {
-            Some(line) => (line, true),
-            None => (line, false),
-        };
         let mut args = Args::new(line);
         let what = args.need("command");
         self.perform(what, &mut args);
         args.end();
-        let said = std::mem::take(&mut self.said);
-        if is_quiet { Vec::new() } else { said }
+        std::mem::take(&mut self.said)
     }
 
     fn perform(&mut self, what: &str, args: &mut Args<'_>) {
@@ -148,6 +151,8 @@ impl World {
             "resume" => self.resume(args),
             "send" => self.send(args),
             "touch" => self.touch(args),
+            "connect" => self.connect_client(args),
+            "ask" => self.ask(args),
             "show" => self.show(args),
             "files" => {
                 let id = server_id(args);
@@ -184,8 +189,10 @@ impl World {
         self.server(id).member.as_mut().unwrap_or_else(|| panic!("server {} does not run", id.0))
     }
 
-    /// `servers N[:observer]... [history=COUNT] [sessions=local]`
+    /// `servers N[:observer]... [history=COUNT] [sessions=local] [read_only=MS] [shards=shipped]`
     fn configure(&mut self, args: &mut Args<'_>) {
+        self.read_only_after_ms = args.number("read_only");
+        self.has_shards = args.value("shards") == Some("shipped");
         self.history.count = args.number("history").map_or(self.history.count, |count| count as usize);
         if args.value("sessions") == Some("local") {
             self.local_sessions = Some(LocalSessionOptions { upgrading: true });
@@ -204,41 +211,23 @@ impl World {
     }
 
     fn settings(&self, id: ServerId) -> MemberSettings {
-        let config = self.config();
-        let role = config.get(id).map_or(Role::Participant, |member| member.role);
-        let ensemble = EnsembleOptions {
-            role,
-            electorate: Electorate { members: config, next: None },
-            timing: Timing::default(),
-            all_addresses: false,
-            hello_timeout_ms: 1000,
-            init_ms: 20_000,
-            sync_ms: 10_000,
-            packet_limit: super::show::LIMIT,
-            leader: Default::default(),
-            sync: Default::default(),
-            history: self.history,
-            leader_serves: true,
-            read_only_after_ms: None,
-        };
-        let peer = PeerOptions {
-            me: id,
-            tick_ms: 2000,
-            prep: PrepOptions::default(),
-            sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
-            shards: 1,
-        };
-        MemberSettings { peer, ensemble, local_sessions: self.local_sessions }
+        let mut settings = MemberSettings::new(id, self.config(), super::show::LIMIT);
+        settings.ensemble.history = self.history;
+        settings.ensemble.read_only_after_ms = self.read_only_after_ms;
+        settings.peer.prep.extended.enabled = true;
+        settings.local_sessions = self.local_sessions;
+        settings
     }
 
     /// `start N...`: on what their disks have.
     fn start(&mut self, args: &mut Args<'_>) {
         while let Some(id) = args.next().map(id) {
-            let (settings, now) = (self.settings(id), self.now);
+            let (settings, now, has_shards) = (self.settings(id), self.now, self.has_shards);
             assert!(!self.hands.contains_key(&id), "{id:?} is played by the script");
             let server = self.servers.entry(id).or_insert_with(Server::new);
             assert!(server.member.is_none(), "{id:?} runs already");
             let (member, lines) = Logs::of(|| MemoryMember::start(settings, &server.disk, now));
+            server.core = has_shards.then(|| Core::new(&member));
             server.member = Some(member);
             server.is_due = true;
             self.logged(id, lines);
@@ -261,6 +250,7 @@ impl World {
     pub(super) fn has_ended(&mut self, id: ServerId) {
         let server = self.server(id);
         (server.listens, server.serves, server.is_frozen, server.log_stands) = (None, false, false, false);
+        server.core = None;
         self.net.ends_at(id, None).into_iter().for_each(|conn| self.close(conn));
     }
 
