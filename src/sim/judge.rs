@@ -98,14 +98,17 @@ impl World {
         Ok(())
     }
 
-    /// A leader has stepped down. In its last turn it may have committed more than it could be asked about: that is in a
-    /// quorum's logs.
+    /// A leader has stepped down. In its last turn it may have committed more than it could be asked about: at most what
+    /// a quorum has acknowledged in its epoch. What lies on disks without an acknowledgement may still be cut off.
     fn commit_what_is_chosen(&mut self, n: usize, epoch: Epoch) -> Result<(), String> {
         let World { ensemble: Some(ensemble), history, .. } = self else { return Ok(()) };
-        let mut ends: Vec<Zxid> = ensemble.members.iter().map(|member| member.durable).collect();
-        ends.retain(|end| end.epoch() == epoch && history.contains(ensemble.members[n].appended, *end));
+        let leader = &ensemble.members[n];
+        let held = |member: &Member| if std::ptr::eq(member, leader) { member.durable } else { member.acknowledged };
+        let mut ends: Vec<Zxid> = ensemble.members.iter().map(held).collect();
+        ends.retain(|end| end.epoch() == epoch && history.contains(leader.appended, *end));
         ends.sort_unstable();
-        let chosen = ends.into_iter().rev().find(|end| ensemble.has_quorum(|m| history.contains(m.durable, *end)));
+        let is_held = |member: &Member, end: Zxid| held(member).epoch() == epoch && history.contains(held(member), end);
+        let chosen = ends.into_iter().rev().find(|end| ensemble.has_quorum(|member| is_held(member, *end)));
         chosen.map_or(Ok(()), |end| history.commit(end))
     }
 
@@ -219,6 +222,7 @@ impl World {
                 if !history.contains(member.durable, zxid) {
                     return false_(&format!("only {} is durable", member.durable));
                 }
+                member.acknowledged = zxid;
             }
             Said::Leads(leads) => {
                 member.named = leads;

@@ -31,6 +31,8 @@ pub(super) struct Member {
     /// The epochs that it has said it accepted and is in.
     pub(super) accepted: Epoch,
     pub(super) current: Epoch,
+    /// The newest proposal that it has acknowledged.
+    pub(super) acknowledged: Zxid,
     /// The epoch in which it is the established leader.
     pub(super) leads: Option<Epoch>,
     /// It has lost its disks once. Others may still vote for it with what it had, and it takes that for its own.
