@@ -18,6 +18,7 @@ use crate::txnlog::epoch::Epochs;
 use crate::txnlog::recovery::Logged;
 use crate::types::{Epoch, Now, ServerId, Term, Zxid};
 use crate::zab::election::{Candidate, Electorate, Looker, Timing};
+use crate::zab::handler::LearnerRoom;
 use crate::zab::history::HistoryLimits;
 use crate::zab::leader::{self, LeaderOptions};
 use crate::zab::learner::{self, History};
@@ -48,6 +49,8 @@ pub struct EnsembleOptions {
     pub leader: LeaderOptions,
     /// How learners are brought up to date.
     pub sync: SyncPolicy,
+    /// How many bytes wait for each of them.
+    pub room: LearnerRoom,
     /// How many of the newest transactions are kept for that in memory.
     pub history: HistoryLimits,
     /// Whether clients are served while this server leads (`leaderServes`).
@@ -120,6 +123,10 @@ impl Ensemble {
 
     pub(super) fn sync_policy(&self) -> SyncPolicy {
         self.options.sync
+    }
+
+    pub(super) fn room(&self) -> LearnerRoom {
+        self.options.room
     }
 
     pub(super) fn packet_limit(&self) -> usize {

@@ -27,6 +27,7 @@ use crate::txnlog::writer::LogOptions;
 use crate::types::stat::owner::ExtendedTypes;
 use crate::types::{Now, ServerId, ShardId};
 use crate::zab::election::{Electorate, Timing};
+use crate::zab::handler::LearnerRoom;
 use crate::zab::history::HistoryLimits;
 use crate::zab::leader::LeaderOptions;
 use crate::zab::sync_plan::SyncPolicy;
@@ -112,6 +113,7 @@ pub(super) fn ensemble(c: &Config) -> Option<EnsembleOptions> {
             max_diffs: e.max_concurrent_diff_syncs.max(0) as usize,
         },
         sync: SyncPolicy { force_snapshot: e.force_snapshot_sync, snapshot_size_factor: e.snapshot_size_factor },
+        room: LearnerRoom::default(),
         history: HistoryLimits { count: e.commit_log_count.max(1) as usize, ..HistoryLimits::default() },
         leader_serves: e.leader_serves,
         read_only_after_ms: e.read_only_mode.then_some(i64::from(c.tick_ms).max(MIN_READ_ONLY_MS)),

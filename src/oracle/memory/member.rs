@@ -57,6 +57,7 @@ impl MemberSettings {
             packet_limit,
             leader: Default::default(),
             sync: Default::default(),
+            room: Default::default(),
             history: Default::default(),
             leader_serves: true,
             read_only_after_ms: None,

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::limits::LEARNER_CHUNK;
+use crate::peer::ensemble::Ensemble;
 use crate::peer::feed::{FeedAnswer, FeedWant};
 use crate::peer::net::{NetWant, QuorumWant};
 use crate::peer::replicated::Replicated;
 use crate::peer::shared::{Shared, Step};
 use crate::txnlog::feed::{Ask, Fed as Read, Survey};
 use crate::types::{ConnId, Epoch, Term, Zxid};
-use crate::zab::handler::{End, Fed, Feed, Handler, Outgoing, Want};
+use crate::zab::handler::{End, Fed, Feed, Handler, LearnerRoom, Outgoing, Want};
 use crate::zab::history::Committed;
 use crate::zab::leader::SyncKind;
 use crate::zab::sync_plan::{LogFile, OnDisk, Plan, SnapshotFile, SyncPolicy, located, plan};
@@ -71,6 +71,7 @@ impl Conn {
 pub(super) struct Learners {
     term: Term,
     packet_limit: usize,
+    room: LearnerRoom,
     policy: SyncPolicy,
     /// The text of the configuration in force, for NEWLEADER.
     config: Bytes,
@@ -84,12 +85,13 @@ pub(super) struct Learners {
 
 /// Connections.
 impl Learners {
-    pub(super) fn new(term: Term, packet_limit: usize, policy: SyncPolicy, config: Bytes) -> Learners {
+    pub(super) fn new(term: Term, ensemble: &Ensemble) -> Learners {
         Learners {
             term,
-            packet_limit,
-            policy,
-            config,
+            packet_limit: ensemble.packet_limit(),
+            room: ensemble.room(),
+            policy: ensemble.sync_policy(),
+            config: ensemble.config_text(),
             epoch: Epoch(0),
             conns: BTreeMap::new(),
             wants: VecDeque::new(),
@@ -122,7 +124,7 @@ impl Learners {
 
     /// Somebody connected.
     pub(super) fn connected(&mut self, conn: ConnId, step: &mut Step<'_>) {
-        let handler = Handler::new(self.packet_limit);
+        let handler = Handler::new(self.packet_limit, self.room);
         let (reading, files) = (Reading::Nothing, Survey::default());
         let (has_asked, had_state, least) = (false, false, Zxid::ZERO);
         let learner = Conn { handler, reading, has_asked, files, had_state, least };
@@ -326,7 +328,7 @@ impl Learners {
         let Some(learner) = conns.get_mut(&conn) else { return };
         let replicated = replicated(step.shared);
         if replicated.history().has_position(after) {
-            let (list, is_all) = piece_of(replicated, after);
+            let (list, is_all) = piece_of(replicated, after, self.room.chunk);
             let outstanding = || replicated.outstanding().iter().collect();
             let end = is_all.then(|| End { outstanding: outstanding(), config });
             learner.handler.fed(Fed::Proposals { list, end }, scratch);
@@ -394,10 +396,10 @@ impl Conn {
 }
 
 /// The first committed proposals behind a position that memory has, and whether they are all.
-fn piece_of(replicated: &Replicated, after: Zxid) -> (Vec<Committed>, bool) {
+fn piece_of(replicated: &Replicated, after: Zxid, chunk: usize) -> (Vec<Committed>, bool) {
     let (mut list, mut bytes) = (Vec::new(), 0);
     for committed in replicated.history().after(after) {
-        if bytes >= LEARNER_CHUNK {
+        if bytes >= chunk {
             return (list, false);
         }
         bytes += committed.txn.len();

@@ -41,7 +41,7 @@ impl Leading {
         let last = step.shared.commits.committed();
         assert!(step.shared.commits.is_durable(), "this server leads and its history is not durable");
         assert_eq!(last, step.tree.last_zxid(), "this server leads and its history is not applied");
-        let learners = Learners::new(term, ensemble.packet_limit(), ensemble.sync_policy(), ensemble.config_text());
+        let learners = Learners::new(term, ensemble);
         let mut wants = Vec::new();
         let zab = Leader::new(
             step.now.mono_ms,

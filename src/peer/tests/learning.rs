@@ -70,6 +70,7 @@ fn ensemble() -> EnsembleOptions {
         packet_limit: LIMIT,
         leader: Default::default(),
         sync: Default::default(),
+        room: Default::default(),
         history: Default::default(),
         leader_serves: true,
         read_only_after_ms: None,

@@ -21,6 +21,7 @@
 mod stream;
 mod wants;
 
+pub use self::stream::LearnerRoom;
 use self::stream::Stream;
 pub use self::wants::{End, Fault, Fed, Feed, Outgoing, Request, Want};
 use super::message::{Forwarded, FromLeader, FromLearner, LearnerInfo, PROTOCOL_VERSION};
@@ -77,14 +78,14 @@ pub struct Handler {
 
 impl Handler {
     /// A connection that was just accepted. Packets with more than `limit` bytes of data close it.
-    pub fn new(limit: usize) -> Handler {
+    pub fn new(limit: usize, room: LearnerRoom) -> Handler {
         assert!(limit >= MAX_CONNECT_FRAME, "a limit of {limit} bytes");
         Handler {
             phase: Phase::Introduction,
             limit,
             observer: false,
             has_epochs: true,
-            stream: Stream::new(),
+            stream: Stream::new(room),
             unread: Vec::new(),
             need: 0,
             bodies: Chunk::default(),

@@ -16,9 +16,26 @@ use crate::jute::chunk::Chunk;
 use crate::limits::{LEARNER_ANSWERS, LEARNER_CHUNK, LEARNER_QUEUE, LEARNER_SYNCS};
 use crate::types::{ServerId, Zxid};
 
+/// How many bytes may wait for one learner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LearnerRoom {
+    /// Bytes of a snapshot or of missed proposals that are given at a time. More are read when less than this waits.
+    pub chunk: usize,
+    /// When more bytes wait, the learner is not sent what is broadcast: it reads it later. A single proposal may exceed it.
+    pub queue: usize,
+}
+
+/// [`LEARNER_CHUNK`] and [`LEARNER_QUEUE`].
+impl Default for LearnerRoom {
+    fn default() -> LearnerRoom {
+        LearnerRoom { chunk: LEARNER_CHUNK, queue: LEARNER_QUEUE }
+    }
+}
+
 /// The state of one learner's stream.
 #[derive(Debug)]
 pub(super) struct Stream {
+    room: LearnerRoom,
     observer: bool,
     /// NEWLEADER was sent: an observer now gets INFORM instead of PROPOSAL and COMMIT.
     begun: bool,
@@ -40,8 +57,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new() -> Stream {
+    pub(super) fn new(room: LearnerRoom) -> Stream {
         Stream {
+            room,
             observer: false,
             begun: false,
             proposed: Zxid::NONE,
@@ -82,7 +100,7 @@ impl Stream {
 
     /// Whether there is room for another chunk.
     pub(super) fn has_room(&self) -> bool {
-        self.unsent < LEARNER_CHUNK
+        self.unsent < self.room.chunk
     }
 
     pub(super) fn write(&mut self, bytes: Bytes, wants: &mut Vec<Want>) {
@@ -164,7 +182,7 @@ impl Stream {
             if self.observer || zxid <= self.proposed {
                 continue;
             }
-            if self.unsent > LEARNER_QUEUE {
+            if self.unsent > self.room.queue {
                 return Ok(());
             }
             self.propose(outgoing, wants);
@@ -185,7 +203,7 @@ impl Stream {
         if !self.live || self.observer {
             return;
         }
-        if self.unsent > LEARNER_QUEUE {
+        if self.unsent > self.room.queue {
             self.live = false;
             return;
         }
@@ -202,7 +220,7 @@ impl Stream {
 
     /// The leader commits something.
     pub(super) fn commit(&mut self, outgoing: &Outgoing, wants: &mut Vec<Want>) -> Result<(), Fault> {
-        if self.live && self.observer && self.unsent > LEARNER_QUEUE {
+        if self.live && self.observer && self.unsent > self.room.queue {
             self.live = false;
         }
         if !self.live {

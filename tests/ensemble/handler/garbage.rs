@@ -5,7 +5,7 @@ use super::{LIMIT, packet};
 use bytes::Bytes;
 use zabra::limits::{LEARNER_ANSWERS, MAX_CONNECT_FRAME};
 use zabra::types::{Cxid, Epoch, Op, ServerId, SessionId, Zxid};
-use zabra::zab::handler::{End, Fault, Fed, Feed, Handler, Outgoing, Want};
+use zabra::zab::handler::{End, Fault, Fed, Feed, Handler, LearnerRoom, Outgoing, Want};
 use zabra::zab::message::{Forwarded, FromLearner, LearnerInfo, Touched};
 use zabra::zab::packet::PacketError;
 use zabra::zab::sync_plan::Plan;
@@ -23,7 +23,7 @@ struct Stand {
 impl Stand {
     fn new() -> Stand {
         Stand {
-            handler: Handler::new(LIMIT),
+            handler: Handler::new(LIMIT, LearnerRoom::default()),
             wants: Vec::new(),
             closed: None,
             heard: Vec::new(),

@@ -7,7 +7,7 @@ use super::{LIMIT, hear_in_pieces, packet};
 use bytes::Bytes;
 use zabra::limits::{LEARNER_CHUNK, LEARNER_QUEUE};
 use zabra::types::{Cxid, Epoch, Op, ServerId, SessionId, Zxid};
-use zabra::zab::handler::{End, Fed, Feed, Handler, Outgoing, Want};
+use zabra::zab::handler::{End, Fed, Feed, Handler, LearnerRoom, Outgoing, Want};
 use zabra::zab::history::{Committed, History, HistoryLimits, is_next};
 use zabra::zab::message::{Forwarded, FromLeader, FromLearner, LearnerInfo, Touched};
 use zabra::zab::packet::{Split, split};
@@ -277,7 +277,7 @@ impl World {
         World {
             rng,
             leader,
-            handler: Handler::new(LIMIT),
+            handler: Handler::new(LIMIT, LearnerRoom::default()),
             learner,
             wants: Vec::new(),
             wire: VecDeque::new(),

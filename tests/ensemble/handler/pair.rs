@@ -8,7 +8,7 @@ use bytes::Bytes;
 use zabra::oracle::learner::{Server, history, image};
 use zabra::quorum::Role;
 use zabra::types::{Epoch, Zxid};
-use zabra::zab::handler::{Fed, Feed, Handler, Outgoing, Want};
+use zabra::zab::handler::{Fed, Feed, Handler, LearnerRoom, Outgoing, Want};
 use zabra::zab::packet::kind;
 use zabra::zab::sync_plan::Plan;
 
@@ -35,7 +35,7 @@ impl Pair {
         let role = if rng.bool() { Role::Participant } else { Role::Observer };
         let server = Server::with(role, history(peer.0, 2, 2));
         let (wants, wire, acks) = (Vec::new(), Vec::new(), Vec::new());
-        let (handler, image) = (Handler::new(LIMIT), image(b"data"));
+        let (handler, image) = (Handler::new(LIMIT, LearnerRoom::default()), image(b"data"));
         Pair { rng, leader, handler, server, wants, wire, arrived: 0, feed: None, image, acks, plan: "none" }
     }
 

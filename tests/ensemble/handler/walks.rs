@@ -7,7 +7,7 @@ use super::super::recorded::{Kind, Message, Walk, walks};
 use super::{LIMIT, hear_in_pieces, packet};
 use bytes::Bytes;
 use zabra::types::{Epoch, Op, ServerId, Zxid};
-use zabra::zab::handler::{End, Fed, Feed, Handler, Outgoing, Request, Want};
+use zabra::zab::handler::{End, Fed, Feed, Handler, LearnerRoom, Outgoing, Request, Want};
 use zabra::zab::history::Committed;
 use zabra::zab::message::{FromLeader, FromLearner, LearnerInfo};
 use zabra::zab::packet::{Packet, Split, split};
@@ -47,7 +47,7 @@ struct Stand {
 impl Stand {
     fn new(seed: u64) -> Stand {
         Stand {
-            handler: Handler::new(LIMIT),
+            handler: Handler::new(LIMIT, LearnerRoom::default()),
             wants: Vec::new(),
             written: Vec::new(),
             expected: Vec::new(),
