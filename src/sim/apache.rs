@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::History;
-use super::members::PACKET_LIMIT;
 use super::mesh::Mesh;
+use super::options::PACKET_LIMIT;
 use crate::oracle::test_disk::TestDisk;
 use crate::oracle::tree_model::{Model, ModelNode};
 use crate::txn::{Txn, TxnDigest, TxnHeader};

@@ -1,8 +1,9 @@
 //! What members do and say must be true: checked whenever one has had a turn, has written to its log, or has started.
 
-use super::members::{Member, PACKET_LIMIT};
+use super::members::Member;
 use super::mesh::Mesh;
 use super::node::Booted;
+use super::options::PACKET_LIMIT;
 use super::process::{Process, Proposed};
 use super::said::{self, Said};
 use super::world::World;
@@ -59,7 +60,8 @@ impl World {
             }
             self.pass_on(n, want, was_in_image);
         }
-        Ok(())
+        let ens = self.ens();
+        ens.mesh.check_waiting(n, ens.room)
     }
 
     /// A member may have become the established leader in its turn, or have stepped down.

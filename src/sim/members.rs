@@ -4,20 +4,15 @@ use std::collections::BTreeSet;
 
 use super::apache::Apache;
 use super::mesh::Mesh;
-use super::options::Crew;
+use super::options::{Crew, PACKET_LIMIT, TICK_MS};
 use crate::peer::{EnsembleOptions, LocalSessionOptions};
 use crate::quorum::{Member as Line, Members, Role};
 use crate::types::{ConnId, Epoch, ServerId, Zxid};
 use crate::zab::election::{Electorate, Timing};
+use crate::zab::handler::LearnerRoom;
 use crate::zab::history::HistoryLimits;
 use crate::zab::leader::LeaderOptions;
 use crate::zab::sync_plan::SyncPolicy;
-
-/// `tickTime` of members in milliseconds.
-pub(super) const TICK_MS: i32 = 200;
-
-/// Most bytes of a packet's data.
-pub(super) const PACKET_LIMIT: usize = 4 << 20;
 
 /// What the world knows of a member.
 #[derive(Debug, Default)]
@@ -57,6 +52,7 @@ pub(super) struct Ensemble {
     /// Settings that are the same everywhere.
     timing: Timing,
     sync: SyncPolicy,
+    pub(super) room: LearnerRoom,
     history: HistoryLimits,
     leader_serves: bool,
     /// When members without a leader let clients read. No client asks for that, but a role comes and goes with it.
@@ -87,6 +83,8 @@ impl Ensemble {
         let factor = [-1.0, 0.33, 100.0][rng.usize(..3)];
         let sync = SyncPolicy { force_snapshot: rng.u32(..8) == 0, snapshot_size_factor: factor };
         let history = HistoryLimits { count: rng.usize(1..60), bytes: 1 << rng.u32(8..20) };
+        let chunk = rng.usize(100..2000);
+        let room = LearnerRoom { chunk, queue: chunk + (1 << rng.u32(8..20)) };
         let leader_serves = rng.u32(..4) > 0;
         let (mesh, calmness) = (Mesh::new(count), 2 << rng.u32(..7));
         let some = rng.u32(..3) == 0;
@@ -101,6 +99,7 @@ impl Ensemble {
             apache,
             timing,
             sync,
+            room,
             history,
             leader_serves,
             read_only_after_ms,
@@ -122,6 +121,7 @@ impl Ensemble {
             packet_limit: PACKET_LIMIT,
             leader: LeaderOptions { tick_ms: i64::from(TICK_MS), ..LeaderOptions::default() },
             sync: self.sync,
+            room: self.room,
             history: self.history,
             leader_serves: self.leader_serves,
             read_only_after_ms: self.read_only_after_ms,

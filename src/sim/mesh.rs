@@ -10,9 +10,13 @@ use bytes::Bytes;
 
 use crate::peer::net::{ElectionEvent, ElectionWant, NetEvent, NetWant, QuorumEvent, QuorumWant};
 use crate::types::{ConnId, ServerId, Term};
+use crate::zab::handler::LearnerRoom;
 
 /// Bytes that have left and not arrived, in each direction of a connection.
 const WINDOW: usize = 1000;
+
+/// Bytes of PINGs and answers that may wait for a learner.
+const ANSWERS: usize = 4000;
 
 /// Milliseconds until a dial without an answer is given up.
 const DIAL_MS: i64 = 500;
@@ -52,6 +56,8 @@ struct End {
     /// Has left, and has not arrived at the other end.
     wire: VecDeque<u8>,
     bytes_sent: u64,
+    /// The most that was written at once.
+    longest: usize,
     /// Bytes that its machine did not write and that have not left.
     foreign: usize,
 }
@@ -120,6 +126,7 @@ impl Mesh {
                     end.state = State::Closed;
                 }
                 end.unsent.clear();
+                end.foreign = 0;
                 end.wire.truncate(keep(end.wire.len()));
                 end.closing = !power;
             }
@@ -200,6 +207,7 @@ impl Mesh {
         if let Some(end) = self.end(member, conn) {
             end.unsent.extend(bytes);
             end.bytes_sent += bytes.len() as u64;
+            end.longest = end.longest.max(bytes.len());
         }
     }
 
@@ -209,6 +217,20 @@ impl Mesh {
             end.unsent.extend(bytes);
             end.foreign += bytes.len();
         }
+    }
+
+    /// What a leader has written and what has not left is bounded, whether or not the learner reads.
+    pub(super) fn check_waiting(&self, member: usize, room: LearnerRoom) -> Result<(), String> {
+        let accepted = self.links.values().map(|link| &link.ends[1]);
+        for end in accepted.filter(|end| end.member == member && matches!(end.port, Port::Quorum(_))) {
+            let (waits, longest) = (end.unsent.len() - end.foreign, end.longest);
+            if waits > room.queue + room.chunk + 2 * longest + ANSWERS {
+                return Err(format!(
+                    "{waits} bytes wait for a learner of server {member}, {longest} at once, {room:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Who is at the other end of a connection that is open here.
@@ -283,6 +305,7 @@ impl Mesh {
             closing: false,
             wire: VecDeque::new(),
             bytes_sent: 0,
+            longest: 0,
             foreign: 0,
         };
         self.links.insert(ours, Link { ends: [end(dial.from, dial.port), end(dial.to, theirs)] });

@@ -1,5 +1,11 @@
 //! What a run is asked for, and what it tells of itself.
 
+/// `tickTime` of members in milliseconds.
+pub(super) const TICK_MS: i32 = 200;
+
+/// Most bytes of the data of a packet between members.
+pub(super) const PACKET_LIMIT: usize = 4 << 20;
+
 /// Options of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {

@@ -3,10 +3,10 @@
 use super::client::{Client, Phase, Seen};
 use super::clock::Clock;
 use super::history::History;
-use super::members::{self, Ensemble};
+use super::members::Ensemble;
 use super::net::{Net, NodeId};
 use super::node::{Node, NodeOptions};
-use super::options::{Crew, Options, Summary};
+use super::options::{self, Crew, Options, Summary};
 use super::process::{Process, Proposed, Reached};
 use super::requests::{self, Asked};
 use super::swarm::Swarm;
@@ -55,7 +55,7 @@ impl World {
         let crew = options.crew.unwrap_or_else(|| Crew::random(&mut rng));
         let ensemble = (!crew.is_alone()).then(|| Ensemble::new(crew, &mut rng));
         let swarm = if ensemble.is_some() { Swarm::random(&mut rng) } else { Swarm::alone() };
-        let tick_ms = if ensemble.is_some() { members::TICK_MS } else { TICK_MS };
+        let tick_ms = if ensemble.is_some() { options::TICK_MS } else { TICK_MS };
         trace.line(format_args!("seed {seed} {crew:?} {swarm:?}"));
         let count = ensemble.as_ref().map_or(1, |ensemble| ensemble.members.len());
         let nodes: Vec<Node> = (0..count)
