@@ -229,6 +229,16 @@ impl History {
         at == zxid
     }
 
+    /// The last transaction that is in both histories.
+    pub(super) fn common(&self, one: Zxid, other: Zxid) -> Zxid {
+        let (mut one, mut other) = (self.end(one), self.end(other));
+        while one != other {
+            let later = if one > other { &mut one } else { &mut other };
+            *later = self.entries.get(later).map_or(Zxid::ZERO, |e| e.before);
+        }
+        one
+    }
+
     /// The last proposal of an older epoch in a history that ends at `last`.
     pub(super) fn before_epoch(&self, last: Zxid, epoch: Epoch) -> Zxid {
         let mut at = self.end(last);

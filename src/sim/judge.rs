@@ -23,7 +23,8 @@ impl World {
             return Err(format!("server {n} starts with {epochs:?}, it promised {member:?}"));
         }
         (member.appended, member.durable, member.leads) = (booted.last, booted.last, None);
-        member.ends = [booted.last].into();
+        member.is_cutting = false;
+        member.ends.insert(booted.last);
         Ok(())
     }
 
@@ -44,8 +45,11 @@ impl World {
         let cut = process.cut.take();
         let wants = process.net_wants();
         if let Some(to) = cut {
+            // From now on it may be there or not, and what comes instead too.
+            let durable = self.ens().members[n].durable;
+            let durable = self.history.common(durable, to);
             let member = &mut self.ens().members[n];
-            member.durable = member.durable.min(to);
+            (member.durable, member.is_cutting) = (durable, true);
         }
         let is_end = |want: &NetWant| matches!(want, NetWant::Quorum { want: QuorumWant::End, .. });
         self.ens().members[n].left = wants.iter().any(is_end);
@@ -137,9 +141,12 @@ impl World {
         let member = &mut ensemble.members[n];
         if let Some(last) = process.replaced.take() {
             summary.replaced += 1;
-            (member.appended, member.durable) = (last, last);
+            (member.appended, member.durable, member.is_cutting) = (last, last, false);
         }
-        member.durable = member.durable.max(process.durable());
+        member.is_cutting &= !std::mem::take(&mut process.stays);
+        if !member.is_cutting {
+            member.durable = member.durable.max(process.durable());
+        }
         member.ends.insert(member.durable);
     }
 
@@ -189,7 +196,7 @@ impl World {
             Said::Vote { zxid, epoch: current } => {
                 let saved = epoch(CURRENT_EPOCH)?;
                 let was_true = member.ends.iter().any(|end| history.same(*end, zxid));
-                // A leader that was restarted before its followers noticed takes their old votes for it.
+                // Whoever was restarted, or cut its history, takes others' old votes for it, as long as they are the greater ones.
                 if current > saved || !was_true && !history.contains(member.durable, zxid) {
                     return false_(&format!("it is in {saved:?} with {}", member.durable));
                 }

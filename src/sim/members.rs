@@ -21,7 +21,9 @@ pub(super) struct Member {
     pub(super) appended: Zxid,
     /// Its history contains at least this, whatever happens.
     pub(super) durable: Zxid,
-    /// Where its durable history has ended since the start: votes are sent late, and again.
+    /// Its history is being cut or replaced.
+    pub(super) is_cutting: bool,
+    /// Where its durable history has ever ended: votes are sent late, and again.
     pub(super) ends: BTreeSet<Zxid>,
     /// The epochs that it has said it accepted and is in.
     pub(super) accepted: Epoch,

@@ -197,6 +197,8 @@ pub(super) struct Process {
     replacements: u64,
     /// A leader said TRUNC to where the history cannot be cut, so it is to be replaced.
     pub(super) is_uncut: bool,
+    /// The same, since the world last asked.
+    pub(super) stays: bool,
     /// The answers since the world last asked.
     pub(super) snapshots_told: Vec<SnapshotTold>,
     random: fastrand::Rng,
@@ -246,6 +248,7 @@ impl Process {
             snapshots: SnapshotRequests::default(),
             replacements: 0,
             is_uncut: false,
+            stays: false,
             snapshots_told: Vec::new(),
             random: fastrand::Rng::with_seed(!parts.seed),
             synced: Vec::new(),
@@ -461,6 +464,7 @@ impl Process {
             if let DiskDone::Truncated(loaded) | DiskDone::Installed(loaded) = &answer.done {
                 self.replaced = Some(loaded.tree.last_zxid());
             }
+            self.stays |= matches!(answer.done, DiskDone::Uncut { .. } | DiskDone::Damaged(_));
             self.is_uncut = match answer.done {
                 DiskDone::Uncut { .. } => true,
                 DiskDone::Installed(_) => false,
