@@ -45,11 +45,13 @@ impl World {
         let cut = process.cut.take();
         let wants = process.net_wants();
         if let Some(to) = cut {
-            // From now on it may be there or not, and what comes instead too.
-            let durable = self.ens().members[n].durable;
-            let durable = self.history.common(durable, to);
+            // From now on what is cut off may be there or not, and what comes instead too. A leader also cuts off what was
+            // acknowledged to it on a connection that is gone, and proposes it again.
+            let Member { durable, acknowledged, .. } = self.ens().members[n];
+            let kept = (self.history.common(durable, to), self.history.common(acknowledged, to));
             let member = &mut self.ens().members[n];
-            (member.durable, member.is_cutting) = (durable, true);
+            (member.durable, member.acknowledged) = kept;
+            member.is_cutting = true;
         }
         let is_end = |want: &NetWant| matches!(want, NetWant::Quorum { want: QuorumWant::End, .. });
         self.ens().members[n].left = wants.iter().any(is_end);
