@@ -52,7 +52,8 @@ class Node(interop.Server):
         self.cluster, self.sid = cluster, sid
         self.peer_ports = interop.free_port(), interop.free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.serves = lambda port: mode_of(port) is not None
+        # In read-only mode, where a member of these may begin, it serves none of the clients that tests wait for.
+        self.serves = lambda port: mode_of(port) in ("leader", "follower")
 
     def configuration(self):
         servers = (f"server.{n.sid}=127.0.0.1:{n.peer_ports[0]}:{n.peer_ports[1]}" for n in self.cluster.nodes)
@@ -62,13 +63,20 @@ class Node(interop.Server):
     def running(self):
         return self.process is not None
 
-    def run(self):
+    def begin(self):
         if self.running:
             return
         os.makedirs(self.data, exist_ok=True)
         with open(os.path.join(self.data, "myid"), "w") as f:
             f.write(f"{self.sid}\n")
         self.launch()
+
+    def run(self):
+        """What tests call to start one again. They give its clients five seconds to come back, which are to be the clients': so this
+        returns when it serves, if it can, however long a JVM on a busy machine takes to start."""
+        self.begin()
+        if self.cluster.has_quorum():
+            self.wait(PATIENCE)
 
     def destroy(self):
         self.stop()
@@ -97,10 +105,13 @@ class ZookeeperCluster:
 
     def start(self):
         for node in self.nodes:
-            node.run()
+            node.begin()
         for node in self.nodes:
             node.wait(PATIENCE)
         eventually(1, lambda: [mode_of(n.port) for n in self.nodes].count("leader"), PATIENCE, "leaders")
+
+    def has_quorum(self):
+        return 2 * sum(node.running for node in self.nodes) > len(self.nodes)
 
     def terminate(self):
         for node in self.nodes:
