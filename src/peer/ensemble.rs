@@ -81,6 +81,8 @@ pub(super) struct Ensemble {
     disk: DiskQueue,
     /// The text of the newest configuration that a leader sent.
     seen_config: Option<Bytes>,
+    /// When the next leader may be dialled, on the monotonic clock in milliseconds.
+    dials_from_ms: i64,
     wants: Vec<Want>,
     /// Voters that were heard to look for a leader while this server leads, until the leader is told.
     lookers: Vec<Looker>,
@@ -96,7 +98,8 @@ impl Ensemble {
         let (disk, seen_config) = (DiskQueue::default(), None);
         let (wants, lookers) = (Vec::new(), Vec::new());
         let elections = ElectionStats::default();
-        Ensemble { me, options, messenger, epochs, disk, seen_config, wants, lookers, elections }
+        let dials_from_ms = i64::MIN;
+        Ensemble { me, options, messenger, epochs, disk, seen_config, dials_from_ms, wants, lookers, elections }
     }
 
     pub(super) fn me(&self) -> ServerId {
@@ -201,6 +204,17 @@ impl Ensemble {
     /// The newest configuration that a leader has seen, from NEWLEADER.
     pub(super) fn seen_config(&mut self, text: Bytes) {
         self.seen_config = Some(text);
+    }
+
+    /// When the next leader may be dialled, on the monotonic clock in milliseconds.
+    pub(super) fn dials_from_ms(&self) -> i64 {
+        self.dials_from_ms
+    }
+
+    /// The next leader may be dialled from this moment on.
+    pub(super) fn dial_from(&mut self, at_ms: i64) {
+        assert!(at_ms >= self.dials_from_ms, "the clock falls from {} to {at_ms}", self.dials_from_ms);
+        self.dials_from_ms = at_ms;
     }
 
     /// The leader is established and this server serves: from now on its votes name the leader's epoch. `learns`: another

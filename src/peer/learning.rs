@@ -33,7 +33,8 @@ use crate::zab::state::ZabState;
 /// How often a leader that cannot be reached is dialled, as on Apache.
 const DIALS: u32 = 5;
 
-/// Milliseconds between two dials (`leaderConnectDelayDuringRetryMs`).
+/// Milliseconds between two dials (`leaderConnectDelayDuringRetryMs`), also behind the end of a term in which there was no leader: the
+/// others elect the same one at once. (Apache dials then without a pause, some hundred times a second.)
 const DIAL_AGAIN_MS: i64 = 100;
 
 /// What the leader gets in the place of a write that cannot be decoded, after which an Apache leader would commit nothing any more: every
@@ -102,7 +103,7 @@ pub(super) struct Learning {
 pub(super) type Over = Option<String>;
 
 impl Learning {
-    /// A term with this leader, which is dialled at once.
+    /// A term with this leader, which is dialled at once unless the last one was none.
     pub(super) fn begin(term: Term, leader: ServerId, ensemble: &Ensemble, step: &mut Step<'_>) -> Learning {
         assert!(leader != ensemble.me(), "{leader:?} learns from itself");
         let last = match step.shared.doubts {
@@ -113,11 +114,15 @@ impl Learning {
         let zab = Learner::new(ensemble.learner_options(), ensemble.history(last));
         let mut ids = SessionIds::new(ensemble.me(), step.now);
         step.shared.sessions.iter().for_each(|(session, _)| ids.skip(session));
+        let link = match ensemble.dials_from_ms() {
+            at_ms if at_ms > step.now.mono_ms => Link::Waiting(1, at_ms),
+            _ => Link::Dialing(1),
+        };
         let learning = Learning {
             term,
             leader,
             zab,
-            link: Link::Dialing(1),
+            link,
             reads: false,
             ids,
             mine: HashMap::new(),
@@ -127,7 +132,9 @@ impl Learning {
             resumed: Vec::new(),
             wants: Vec::new(),
         };
-        learning.net(QuorumWant::Dial { leader }, step);
+        if matches!(link, Link::Dialing(_)) {
+            learning.net(QuorumWant::Dial { leader }, step);
+        }
         learning
     }
 
@@ -235,6 +242,9 @@ impl Learning {
         {
             self.reads = !self.reads;
             self.net(QuorumWant::Read { conn, reads: self.reads }, step);
+        }
+        if over.is_some() && self.zab.epoch().is_none() {
+            ensemble.dial_from(step.now.mono_ms + DIAL_AGAIN_MS);
         }
         over
     }
