@@ -205,7 +205,7 @@ impl Model {
                 }
                 let fits =
                     if mode.is_ttl() { ttl_ms > 0 && ttl_ms < 1 << 40 } else { ttl_ms < 0 && *op != Op::CREATE_TTL };
-                if !fits {
+                if !fits || mode.is_sequential() && *op == Op::CREATE_CONTAINER {
                     return Err(ErrorCode::BadArguments);
                 }
                 session?;

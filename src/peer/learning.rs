@@ -18,6 +18,7 @@ use super::net::{NetWant, QuorumEvent, QuorumWant};
 use super::shared::{Doubt, Shared, Step};
 use super::status::arrived;
 use crate::jute::Reader;
+use crate::pipeline::forward;
 use crate::pipeline::messages::{Service, ToPeer, ToShard};
 use crate::pipeline::prep::{Proposal, WriteRequest};
 use crate::proto::Request;
@@ -36,10 +37,6 @@ const DIALS: u32 = 5;
 /// Milliseconds between two dials (`leaderConnectDelayDuringRetryMs`), also behind the end of a term in which there was no leader: the
 /// others elect the same one at once. (Apache dials then without a pause, some hundred times a second.)
 const DIAL_AGAIN_MS: i64 = 100;
-
-/// What the leader gets in the place of a write that cannot be decoded, after which an Apache leader would commit nothing any more: every
-/// leader refuses to delete the root. So the client's answer has a zxid and a place among its other answers, as at a leader.
-const REFUSED: (Op, &[u8]) = (Op::DELETE, b"\0\0\0\x01/\xff\xff\xff\xff");
 
 /// The connection to the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +275,7 @@ impl Learning {
             Want::Install(Install::Chunk(bytes)) => ensemble.ask(self.term, DiskJob::Chunk(bytes), step),
             Want::Install(Install::End) => ensemble.ask(self.term, DiskJob::Install, step),
             Want::Install(Install::Abandon) => ensemble.ask(self.term, DiskJob::Abandon, step),
-            Want::Append { zxid, txn, exact } => self.append(zxid, txn, exact, step),
+            Want::Append { zxid, txn, exact } => self.append(zxid, txn, exact, ensemble, step),
             Want::Commit { upto } => {
                 step.shared.stats.learner_commits += 1;
                 if upto > step.shared.commits.committed() {
@@ -313,8 +310,8 @@ impl Learning {
     }
 
     /// The leader proposes this.
-    fn append(&mut self, zxid: Zxid, payload: Bytes, exact: bool, step: &mut Step<'_>) {
-        match decode(payload, exact) {
+    fn append(&mut self, zxid: Zxid, payload: Bytes, exact: bool, ensemble: &mut Ensemble, step: &mut Step<'_>) {
+        match self.decode(payload, exact) {
             Ok(proposal) => {
                 assert_eq!(proposal.header.zxid, zxid, "a proposal has another zxid than its packet");
                 step.shared.stats.learner_proposals += 1;
@@ -325,10 +322,25 @@ impl Learning {
                 step.shared.append(proposal, step.out);
             }
             Err(why) => {
-                tracing::error!(%zxid, why, "a proposal of the leader cannot be decoded");
-                self.zab.refuse(zxid, format!("the proposal of {zxid} cannot be decoded: {why}"), &mut self.wants);
+                tracing::error!(%zxid, why, "a proposal of the leader is refused");
+                self.zab.refuse(zxid, format!("the proposal of {zxid} {why}"), &mut self.wants);
+                // The leader is to notice that this server is gone.
+                ensemble.dial_from(step.now.mono_ms + DIAL_AGAIN_MS);
             }
         }
+    }
+
+    /// A proposal as the leader sent it, or what is wrong with it. If the tree is not exactly the leader's, the digest says nothing.
+    fn decode(&self, payload: Bytes, exact: bool) -> Result<Proposal, String> {
+        let undecodable = |e: &dyn std::fmt::Display| format!("cannot be decoded: {e}");
+        let record = Record::parse(&payload).map_err(|e| undecodable(&e))?;
+        let txn = Txn::read(record.header.op, &mut Reader::new(record.body)).map_err(|e| undecodable(&e))?;
+        // A leader that lives has not committed it. What an earlier one has committed is history.
+        if self.zab.epoch() == Some(record.header.zxid.epoch()) && !txn.is_applicable() {
+            return Err("would stop every Apache server".to_owned());
+        }
+        let (header, digest) = (record.header, record.digest.filter(|_| exact));
+        Ok(Proposal { header, txn, digest, prefix_crc: None, record: payload, op: header.op })
     }
 
     /// A message of a shard.
@@ -386,8 +398,8 @@ impl Learning {
         }
         let request = LocalRequest { session, cxid, op, shard, conn, behind_read, refusal, _large: large };
         step.shared.local.push(request);
-        let (op, body) = if decoded.is_some() { (op, &body[..]) } else { REFUSED };
-        let forwarded = Forwarded { session, cxid, op, body, identities: Some(auth.to_vec()) };
+        let (op, body) = forward::in_place_of(op, body, decoded);
+        let forwarded = Forwarded { session, cxid, op, body: &body, identities: Some(auth.to_vec()) };
         self.zab.forward(forwarded, &mut self.wants);
     }
 
@@ -552,12 +564,4 @@ impl Learning {
             assert!(shared.local.has(*session), "the answer to {session} waits for nothing");
         }
     }
-}
-
-/// A proposal as the leader sent it. If the tree is not exactly the leader's, the digest says nothing.
-fn decode(payload: Bytes, exact: bool) -> Result<Proposal, String> {
-    let record = Record::parse(&payload).map_err(|e| e.to_string())?;
-    let txn = Txn::read(record.header.op, &mut Reader::new(record.body)).map_err(|e| e.to_string())?;
-    let (header, digest) = (record.header, record.digest.filter(|_| exact));
-    Ok(Proposal { header, txn, digest, prefix_crc: None, record: payload, op: header.op })
 }

@@ -38,6 +38,18 @@ impl MultiOp<'_> {
         }
     }
 
+    /// The opcode that decides what it does: in a multi a create's flag may change the one that it was sent with. A createTTL whose
+    /// mode has no TTL is an ordinary create.
+    pub fn meant_op(&self) -> Op {
+        let MultiOp::Create(op, create) = self else { return self.op() };
+        match (*op, CreateMode::from_flag(create.flags)) {
+            (Op::CREATE_TTL, Some(mode)) if mode.is_ttl() => Op::CREATE_TTL,
+            (_, Some(CreateMode::Container)) => Op::CREATE_CONTAINER,
+            (Op::CREATE_TTL, _) => Op::CREATE,
+            (op, _) => op,
+        }
+    }
+
     /// Whether Java can decode the operation: a create without a TTL field must not have a TTL mode, and its flag must
     /// be known.
     pub fn is_readable(&self) -> bool {

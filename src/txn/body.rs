@@ -8,6 +8,7 @@ use crate::jute::acl::{put_acls, put_open_acl, read_acls};
 use crate::jute::{JuteError, Put, Reader};
 use crate::types::Op;
 use crate::types::acl::{AclList, SharedAcl, is_open};
+use crate::types::stat::owner::MAX_TTL_MS;
 
 /// What kind of znode a create makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +107,15 @@ fn owned(b: Option<&[u8]>) -> Option<Bytes> {
 }
 
 impl Txn {
+    /// Whether Apache's servers can apply it. Their leader proposes a createTTL that has a negative TTL and a mode without one, and every
+    /// Apache server stops when it applies it, and again each time it starts with it in its log.
+    pub fn is_applicable(&self) -> bool {
+        match self {
+            Txn::Create(CreateTxn { kind: CreateKind::Ttl { ttl_ms }, .. }) => (1..=MAX_TTL_MS).contains(ttl_ms),
+            _ => true,
+        }
+    }
+
     /// Appends the body, without the opcode, which is in the header.
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {

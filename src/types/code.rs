@@ -1,5 +1,7 @@
 //! Named codes: errors, create modes and event types. Mirrors `KeeperException.Code`, `CreateMode` and `Watcher.Event`.
 
+use super::Op;
+
 /// Error codes a server puts into replies and error transactions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(i32)]
@@ -107,6 +109,26 @@ impl CreateMode {
         ]
         .into_iter()
         .find(|m| *m as i32 == flag)
+    }
+    /// The number on the wire.
+    pub fn flag(self) -> i32 {
+        self as i32
+    }
+    /// The mode that a create with the opcode `op` means by its flag. The opcode decides what is made, so a flag that belongs to
+    /// another opcode is read as the one of `op` that makes the same: there is one mode for each znode.
+    ///
+    /// # Errors
+    /// `BADARGUMENTS` for an unknown flag, and where there is no such mode: a sequential container, a createTTL without TTL.
+    pub fn meant(op: Op, flag: i32) -> Result<CreateMode, ErrorCode> {
+        use CreateMode::*;
+        let mode = CreateMode::from_flag(flag).ok_or(ErrorCode::BadArguments)?;
+        match (op, mode) {
+            (Op::CREATE | Op::CREATE2, Container) => Ok(Persistent),
+            (Op::CREATE_CONTAINER, Persistent | Ephemeral) => Ok(Container),
+            (Op::CREATE_CONTAINER, PersistentSequential | EphemeralSequential) => Err(ErrorCode::BadArguments),
+            (Op::CREATE_TTL, mode) if !mode.is_ttl() => Err(ErrorCode::BadArguments),
+            (_, mode) => Ok(mode),
+        }
     }
     /// Whether the parent's counter is appended to the name.
     pub fn is_sequential(self) -> bool {

@@ -43,6 +43,8 @@ struct Observer {
     elections: Vec<(ServerId, ConnId)>,
     /// What it said to the leader, each packet as text.
     said: Vec<String>,
+    /// Opcodes and bodies of the requests among that.
+    forwarded: Vec<(Op, Vec<u8>)>,
     /// What it wanted of the quorum port besides that.
     wanted: Vec<String>,
     /// What the shards were told.
@@ -134,9 +136,9 @@ impl Observer {
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
         let log = MemoryLog::with_jobs(Log::new(writer, RunOptions::default(), 1), perform);
         let snapshots = Snapshotter::new(disk.clone(), SnapshotOptions::default());
-        let (elections, said, wanted, told) = Default::default();
+        let (elections, said, forwarded, wanted, told, dropped) = Default::default();
         let mut observer =
-            Observer { w, disk, log, snapshots, elections, said, wanted, told, dropped: Vec::new(), conns: 100 };
+            Observer { w, disk, log, snapshots, elections, said, forwarded, wanted, told, dropped, conns: 100 };
         let Observer { w, .. } = &mut observer;
         w.turn.start(w.now, &w.tree, &mut w.mail);
         observer
@@ -181,7 +183,11 @@ impl Observer {
                 assert_eq!(conn, QUORUM);
                 let mut rest = &bytes[..];
                 while let Split::Whole(packet, taken) = split(rest, LIMIT).unwrap() {
-                    self.said.push(said(&FromLearner::read(packet).unwrap()));
+                    let packet = FromLearner::read(packet).unwrap();
+                    self.said.push(said(&packet));
+                    if let FromLearner::Request(Forwarded { op, body, .. }) = packet {
+                        self.forwarded.push((op, body.to_vec()));
+                    }
                     rest = &rest[taken..];
                 }
                 assert!(rest.is_empty());
@@ -282,6 +288,7 @@ impl Observer {
     /// Only what comes from now on is looked at.
     fn forget(&mut self) {
         self.said.clear();
+        self.forwarded.clear();
         self.told.clear();
         self.wanted.clear();
     }

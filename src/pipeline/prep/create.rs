@@ -12,8 +12,8 @@ use crate::types::{CreateMode, ErrorCode, Op, StatPersisted, perms};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
     pub(super) fn create(&mut self, op: Op, create: CreateRequest<'_>) -> Outcome {
-        let mode = CreateMode::from_flag(create.flags).ok_or(ErrorCode::BadArguments)?;
-        let kind = self.create_kind(op, mode, create.ttl_ms)?;
+        let mode = CreateMode::meant(op, create.flags)?;
+        let kind = self.create_kind(mode, create.ttl_ms)?;
         if mode.is_ephemeral() {
             self.check_global_session()?
         } else {
@@ -48,19 +48,17 @@ impl<T: State, S: Sessions> Step<'_, T, S> {
         Ok((op, Txn::Create(CreateTxn { path: path.into_owned(), data, acl, kind, parent_cversion })))
     }
 
-    /// The opcode and the mode together decide which kind is created; they have to match.
-    fn create_kind(&self, op: Op, mode: CreateMode, ttl_ms: Option<i64>) -> Result<CreateKind, ErrorCode> {
-        if mode.is_ttl() && !self.options.extended.enabled {
-            return Err(ErrorCode::Unimplemented);
+    /// Which kind of znode it makes. Only a createTTL has a TTL, which has to be in bounds.
+    fn create_kind(&self, mode: CreateMode, ttl_ms: Option<i64>) -> Result<CreateKind, ErrorCode> {
+        if mode.is_ttl() {
+            if !self.options.extended.enabled {
+                return Err(ErrorCode::Unimplemented);
+            }
+            let good = ttl_ms.filter(|ttl_ms| (1..=owner::MAX_TTL_MS).contains(ttl_ms));
+            return good.map(|ttl_ms| CreateKind::Ttl { ttl_ms }).ok_or(ErrorCode::BadArguments);
         }
-        let ttl_ms = ttl_ms.unwrap_or(-1);
-        let good_ttl = (1..=owner::MAX_TTL_MS).contains(&ttl_ms);
-        if mode.is_ttl() != good_ttl || !mode.is_ttl() && (ttl_ms >= 0 || op == Op::CREATE_TTL) {
-            return Err(ErrorCode::BadArguments);
-        }
-        Ok(match op {
-            Op::CREATE_TTL => CreateKind::Ttl { ttl_ms },
-            Op::CREATE_CONTAINER => CreateKind::Container,
+        Ok(match mode {
+            CreateMode::Container => CreateKind::Container,
             _ => CreateKind::Plain { ephemeral: mode.is_ephemeral() },
         })
     }
@@ -127,6 +125,7 @@ mod tests {
             (Op::CREATE, 4, -1, plain(false)),
             (Op::CREATE_CONTAINER, 4, -1, CreateKind::Container),
             (Op::CREATE_CONTAINER, 0, -1, CreateKind::Container),
+            (Op::CREATE_CONTAINER, 1, -1, CreateKind::Container),
             (Op::CREATE_TTL, 5, 7, CreateKind::Ttl { ttl_ms: 7 }),
         ] {
             let path = format!("/n{op}-{flags}");
@@ -177,6 +176,7 @@ mod tests {
             (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 0, 5), -8, "ttl for a plain node"),
             (SessionId(9), case(Op::CREATE_TTL, "x\0", &bad_acl, 0, -1), -8, "createTTL without ttl"),
             (SessionId(9), case(Op::CREATE, "x\0", &bad_acl, 5, 0), -8, "create cannot carry a ttl"),
+            (SessionId(9), case(Op::CREATE_CONTAINER, "x\0", &bad_acl, 2, 0), -8, "a sequential container"),
             (SessionId(9), case(Op::CREATE, "x\0", &bad_acl, 0, 0), -112, "session"),
             (SessionId(1), case(Op::CREATE, "/none/x\0", &bad_acl, 0, 0), -8, "NUL"),
             (SessionId(1), case(Op::CREATE, "x", &bad_acl, 0, 0), -8, "no slash"),
@@ -237,6 +237,7 @@ mod tests {
         f.table.local.insert(SessionId(1));
         assert_eq!(f.code(&create_flag(Op::CREATE, "/e", 1, -1)), -120);
         assert_eq!(f.code(&create("/p")), 0);
+        assert_eq!(f.code(&create_flag(Op::CREATE_CONTAINER, "/c", 1, -1)), 0, "it is no ephemeral");
         // A local session is being upgraded: a createSession with its id is proposed.
         f.taken(&ModelOp::CreateSession);
         assert_eq!(f.code(&create_flag(Op::CREATE, "/e", 1, -1)), 0);

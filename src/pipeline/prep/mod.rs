@@ -6,7 +6,7 @@
 //! - a write that cannot be decoded gets a zxid of its own (ZooKeeper reuses the last one);
 //! - error transactions carry a digest (the unchanged one);
 //! - createTTL with a mode that has no TTL is refused (in ZooKeeper a negative TTL reaches the log and stops every
-//!   server);
+//!   server), and so is createContainer with a sequential mode;
 //! - deleteContainer is accepted only from the server itself, and only for a container or an expired TTL node;
 //! - if the paths of a closing session do not fit into one transaction, the rest is left out: every server deletes all
 //!   ephemerals of the session in any case;

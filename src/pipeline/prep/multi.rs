@@ -4,7 +4,7 @@ use super::state::{Sessions, State};
 use super::{Outcome, Step};
 use crate::proto::multi::MultiOp;
 use crate::txn::{SubTxn, Txn};
-use crate::types::{CreateMode, ErrorCode, Op};
+use crate::types::{ErrorCode, Op};
 
 impl<T: State, S: Sessions> Step<'_, T, S> {
     pub(super) fn multi(&mut self, ops: Vec<MultiOp<'_>>) -> Outcome {
@@ -43,9 +43,8 @@ fn failed(at: usize, code: ErrorCode, count: usize) -> Vec<SubTxn> {
         .collect()
 }
 
-/// In a multi, a create's flag decides its actual opcode. A create record without a TTL field cannot have a TTL mode,
-/// and one with an unknown flag cannot be decoded. A createTTL whose mode has no TTL is an ordinary create; its TTL is
-/// ignored.
+/// The operation with the opcode that decides what it does. A create record without a TTL field cannot have a TTL mode, and one with
+/// an unknown flag cannot be decoded. The TTL of a createTTL whose mode has none is ignored.
 ///
 /// # Errors
 /// `MarshallingError`, for the whole multi.
@@ -53,18 +52,10 @@ fn reselect(sub: MultiOp<'_>) -> Result<MultiOp<'_>, ErrorCode> {
     if !sub.is_readable() {
         return Err(ErrorCode::MarshallingError);
     }
-    let MultiOp::Create(opcode, mut create) = sub else { return Ok(sub) };
-    let mode = CreateMode::from_flag(create.flags);
-    let opcode = match (opcode, mode) {
-        (Op::CREATE_TTL, Some(mode)) if mode.is_ttl() => Op::CREATE_TTL,
-        (Op::CREATE_TTL, mode) => {
-            create.ttl_ms = None;
-            if mode == Some(CreateMode::Container) { Op::CREATE_CONTAINER } else { Op::CREATE }
-        }
-        (_, Some(CreateMode::Container)) => Op::CREATE_CONTAINER,
-        (opcode, _) => opcode,
-    };
-    Ok(MultiOp::Create(opcode, create))
+    let op = sub.meant_op();
+    let MultiOp::Create(_, mut create) = sub else { return Ok(sub) };
+    create.ttl_ms = create.ttl_ms.filter(|_| op == Op::CREATE_TTL);
+    Ok(MultiOp::Create(op, create))
 }
 
 #[cfg(test)]

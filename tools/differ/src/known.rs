@@ -18,7 +18,7 @@ pub struct Known {
 }
 
 /// The table.
-pub const KNOWN: [Known; 9] = [
+pub const KNOWN: [Known; 10] = [
     Known {
         what: "an undecodable single write takes a zxid of its own",
         reason: "Apache answers it with the last zxid again, which then stands for two things",
@@ -37,6 +37,11 @@ pub const KNOWN: [Known; 9] = [
     Known {
         what: "createContainer with an ephemeral flag makes a container, for what is pipelined after it as well",
         reason: "in Apache it is taken for an ephemeral, which has no children, until it is applied",
+        treatment: Treatment::NotAsked,
+    },
+    Known {
+        what: "createContainer with a sequential flag is refused",
+        reason: "an Apache leader predicts the digest of a persistent znode for it, so no member of an ensemble can have it made right",
         treatment: Treatment::NotAsked,
     },
     Known {

@@ -159,27 +159,9 @@ impl Request {
         WRITES.contains(&self.op())
     }
 
-    /// A single write whose body is cut short (known difference: its zxid).
+    /// A single write whose body is cut short. Known difference: its zxid. An Apache leader commits nothing more after one.
     pub fn is_undecodable_write(&self) -> bool {
         matches!(self, Request::Cut { .. }) && self.is_write() && self.op() != Op::MULTI
-    }
-
-    /// Whether it is or contains a create whose flags are for another opcode.
-    pub fn is_of_another_mode(&self) -> bool {
-        match self {
-            Request::Create { op: Op::CREATE_CONTAINER, flags, .. } => *flags != 4,
-            Request::Create { op: Op::CREATE_TTL, flags, .. } => !matches!(flags, 5 | 6),
-            Request::Create { flags, .. } => !matches!(flags, 0..=3),
-            Request::Multi { ops, .. } => ops.iter().any(Request::is_of_another_mode),
-            Request::Cut { of, .. } | Request::Patched { of, .. } => of.is_of_another_mode(),
-            _ => false,
-        }
-    }
-
-    /// What an Apache leader does not get: after an undecodable single write it commits nothing more, and the digest that it
-    /// predicts goes by the flags, while the znode that it makes goes by the opcode.
-    pub fn is_wrong_for_apache_leaders(&self) -> bool {
-        self.is_undecodable_write() || self.is_of_another_mode()
     }
 
     /// Whether nothing else may be in flight: its reply may overtake others, it may end the connection, or it depends
@@ -188,7 +170,7 @@ impl Request {
         match self {
             Request::Auth { .. } | Request::Check { .. } | Request::Cut { .. } | Request::Patched { .. } => true,
             Request::Bare(op) => !matches!(*op, Op::WHO_AM_I),
-            Request::Create { op: Op::CREATE_CONTAINER, flags: 1 | 3, .. } => true,
+            Request::Create { op: Op::CREATE_CONTAINER, flags: 1, .. } => true,
             Request::Multi { ops, .. } => ops.iter().any(|o| o.path().is_some_and(under_quota)),
             _ => self.path().is_some_and(under_quota) && self.is_write(),
         }

@@ -16,6 +16,7 @@ from zabratools.interop.ensemble import Ensemble, connect, moved, sync, tree_of,
 from zabratools.interop.ensemble_lasting import PROPS as LASTING_PROPS, Lasting
 from zabratools.interop.ensemble_load import Load
 from zabratools.interop.kazoo_suite import commands, run_against
+from zabratools.interop.odd_creates import a_create_that_stops_apache_stops_nobody_else, creates_with_flags_of_another_opcode
 from zabratools.interop.read_only_suite import read_only
 from zabratools.interop.suite import Failed, eq, eventually, yes
 from zabratools.wire import MULTI_END, multi_op, ustr
@@ -197,7 +198,7 @@ def the_leader_is_killed(e):
 
 
 EXERCISES = [writes_through_every_member, a_sync_makes_a_read_fresh, events_cross_members, ephemerals_of_every_member,
-             a_session_moves_over_all_members, a_write_that_cannot_be_decoded_stops_nothing]
+             a_session_moves_over_all_members, a_write_that_cannot_be_decoded_stops_nothing, creates_with_flags_of_another_opcode]
 
 
 def company(suite, kinds, observers=(), leader=None):
@@ -397,6 +398,8 @@ def main():
         # A leader of either kind with a follower of the other kind and an observer of each.
         company(suite, ["apache", "zabra", "apache", "zabra"], observers=[3, 4])
         company(suite, ["zabra", "apache", "zabra", "apache"], observers=[3, 4])
+        tests = [a_create_that_stops_apache_stops_nobody_else, same_everywhere]
+        in_ensemble(suite, "zza-with-a-create-that-stops-a", ["zabra", "zabra", "apache"], [(f.__name__, f) for f in tests], leader=3)
         catching_up(suite, "zabra", "apache")
         catching_up(suite, "apache", "zabra")
         live_move(suite, "zabra", "apache")
