@@ -241,6 +241,8 @@ impl PeerTurn {
         let last = tree.last_zxid();
         (self.appended, self.durable, self.published) = (last, last, last);
         self.append_of(term, links);
+        // The role may have ended at what the leader sent behind that.
+        self.publish(last, links);
         drop(tree);
         self.append(links);
         1

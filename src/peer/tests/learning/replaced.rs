@@ -37,3 +37,21 @@ fn a_leaders_snapshot_replaces_the_tree_and_a_truncation_what_comes_after() {
     o.inform(z(10), &create(z(10), SessionId(9), 5, "/next"));
     assert_eq!((o.w.applied(), o.w.is_there("/next")), (z(10), true));
 }
+
+/// What it has sent behind that is read in the step in which the tree is replaced.
+#[test]
+fn a_leader_that_goes_wrong_behind_a_snapshot_is_left_in_the_same_step() {
+    let mut o = Observer::new();
+    o.connect();
+    o.forget();
+    let last = z(9);
+    o.leader(&[FromLeader::Snap(last)]);
+    o.quorum(QuorumEvent::Bytes { conn: QUORUM, bytes: image(last).into() });
+    // NEWLEADER is not acknowledged yet.
+    o.leader(&[FromLeader::NewLeader { zxid: z(0), config: None }, FromLeader::UpToDate]);
+    o.work();
+    assert_eq!(o.told.iter().filter(|(_, told)| matches!(told, ToShard::Suspend)).count(), 2);
+    assert_eq!((o.w.applied(), o.epochs().current), (last, Epoch(1)));
+    o.connect();
+    assert_eq!(o.said.last().cloned().unwrap_or_default(), "AckEpoch { last: Zxid(4294967305), current: None }");
+}
