@@ -140,6 +140,7 @@ fn add(total: &mut Summary, one: &Summary) {
     total.replaced += one.replaced;
     total.net_faults += one.net_faults;
     total.wiped += one.wiped;
+    total.without_log += one.without_log;
 }
 
 fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
@@ -164,13 +165,13 @@ fn progress(seeds: u64, took: Duration, t: &Summary) -> String {
 
 /// What happened between members, if there were several.
 fn ensemble(t: &Summary) -> String {
-    let Summary { leaders, dropped, replaced, net_faults, wiped, .. } = t;
+    let Summary { leaders, dropped, replaced, net_faults, wiped, without_log, .. } = t;
     if *leaders + *net_faults == 0 {
         return String::new();
     }
     format!(
         ", {leaders} leaders, {dropped} proposals dropped, {replaced} histories replaced, {net_faults} network faults, \
-         {wiped} directories lost"
+         {wiped} directories lost, {without_log} starts without a log"
     )
 }
 

@@ -23,7 +23,8 @@ pub struct Ensemble {
     pub connect_to_learner_master_limit: i32,
     /// The value of `peerType`. If it contradicts the server's own `server.N` line, the line wins.
     pub peer_type: Role,
-    /// Whether observers write a log and snapshots.
+    /// Whether an observer has a log (`syncEnabled`). Without one a start finds the last snapshot that a leader sent or an administrator
+    /// asked for. For other servers it says nothing.
     pub sync_enabled: bool,
     /// Whether the quorum and election ports are bound on every address.
     pub quorum_listen_on_all_ips: bool,

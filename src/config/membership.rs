@@ -157,12 +157,6 @@ fn needs(draft: &mut Draft<'_>) {
 /// What an ensemble of ZooKeeper may have and this version does not.
 fn not_yet(draft: &mut Draft<'_>, place: &str) {
     const LATER: &str = "come in a later version of Zabra: remove the setting, or stay with Apache ZooKeeper for now";
-    let unsynced = !draft.config.ensemble.sync_enabled;
-    if unsynced && draft.config.ensemble.peer_type == Role::Observer {
-        draft.warn(
-            "syncEnabled=false has no effect yet: this observer writes its log and snapshots as every member does",
-        );
-    }
     let ensemble = &draft.config.ensemble;
     let hierarchical = ensemble.members.as_ref().is_some_and(|m| matches!(m.verifier(), Verifier::Hierarchical(_)));
     let (oracle, port) = (ensemble.oracle_path.is_some(), ensemble.observer_master_port != 0);
@@ -417,12 +411,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_yet_is_warned_of() {
+    fn an_observer_may_be_without_a_log() {
         let lines = format!("{TIMES}{THREE}server.4=d:1:2:observer\npeerType=observer\nsyncEnabled=false");
-        let (_, warnings) = load(&lines, "4", "").expect("is good");
-        assert!(warnings.iter().any(|w| w.0.starts_with("syncEnabled=false has no effect yet")), "{warnings:?}");
+        let (config, warnings) = load(&lines, "4", "").expect("is good");
+        assert_eq!((config.ensemble.sync_enabled, warnings.len()), (false, 0), "{warnings:?}");
         let (_, warnings) = load(&format!("{TIMES}{THREE}syncEnabled=false"), "1", "").expect("is good");
-        assert!(warnings.is_empty(), "a voter always syncs: {warnings:?}");
+        assert!(warnings.is_empty(), "a voter always has one: {warnings:?}");
     }
 
     #[test]

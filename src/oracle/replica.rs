@@ -16,7 +16,7 @@ use crate::txnlog::writer::LogOptions;
 use crate::types::{Acl, AclId, SessionId, StatPersisted, Zxid};
 
 /// Options with which segments grow and roll after few records.
-pub const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true };
+pub const SMALL: LogOptions = LogOptions { prealloc_bytes: 4096, roll_at_bytes: None, force_sync: true, keeps: true };
 
 /// The transactions by zxid, in the form of [`encoded`].
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -36,7 +36,8 @@ pub struct DiskRequest {
 pub enum DiskJob {
     /// Make this epoch the durable `acceptedEpoch`.
     SaveAccepted(Epoch),
-    /// Make this epoch the durable `currentEpoch`.
+    /// Make this epoch the durable `currentEpoch`, unless the log keeps nothing: then the history of this epoch is in memory only, so
+    /// the epoch must not be durable either.
     SaveCurrent(Epoch),
     /// Cut the history after this transaction, and load it anew.
     Truncate(Zxid),
@@ -66,6 +67,8 @@ pub enum DiskDone {
     SavedAccepted(Epoch),
     /// [`DiskJob::SaveCurrent`].
     SavedCurrent(Epoch),
+    /// [`DiskJob::SaveCurrent`] where the log keeps nothing: nothing was written.
+    UnsavedCurrent(Epoch),
     /// [`DiskJob::Truncate`].
     Truncated(Box<Loaded>),
     /// [`DiskJob::Truncate`] to where this history does not lead back: its snapshot is newer. Nothing was changed.
@@ -146,6 +149,7 @@ impl<D: Dir> DiskJobs<D> {
                 write_epoch(&mut self.snap, ACCEPTED_EPOCH, epoch)?;
                 DiskDone::SavedAccepted(epoch)
             }
+            DiskJob::SaveCurrent(epoch) if !log.keeps() => DiskDone::UnsavedCurrent(epoch),
             DiskJob::SaveCurrent(epoch) => {
                 write_epoch(&mut self.snap, CURRENT_EPOCH, epoch)?;
                 DiskDone::SavedCurrent(epoch)
@@ -175,6 +179,10 @@ impl<D: Dir> DiskJobs<D> {
         match truncate(&mut self.snap, closed, to) {
             Ok(()) => {}
             Err(error @ (TruncateError::NotInLog { .. } | TruncateError::NoSnapshot { .. })) => {
+                return Ok(DiskDone::Uncut { to, why: error.to_string() });
+            }
+            // What is damaged is only what an earlier process has left.
+            Err(error @ TruncateError::Damaged { .. }) if !log.keeps() => {
                 return Ok(DiskDone::Uncut { to, why: error.to_string() });
             }
             Err(error) => return Err(error.into()),

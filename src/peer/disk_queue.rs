@@ -37,7 +37,9 @@ impl Asked {
     fn is_answered_by(&self, done: &DiskDone) -> bool {
         match (self, done) {
             (Asked::SaveAccepted(epoch), DiskDone::SavedAccepted(saved)) => epoch == saved,
-            (Asked::SaveCurrent(epoch), DiskDone::SavedCurrent(saved)) => epoch == saved,
+            (Asked::SaveCurrent(epoch), DiskDone::SavedCurrent(saved) | DiskDone::UnsavedCurrent(saved)) => {
+                epoch == saved
+            }
             (Asked::Truncate(to), DiskDone::Truncated(loaded)) => loaded.tree.last_zxid() == *to,
             (Asked::Truncate(to), DiskDone::Uncut { to: asked, .. }) => asked == to,
             (Asked::Chunk(bytes), DiskDone::Stored(stored)) => bytes == stored,

@@ -76,7 +76,7 @@ pub(super) struct Ensemble {
     me: ServerId,
     options: EnsembleOptions,
     messenger: Messenger,
-    /// What is durable.
+    /// Of the history in memory. They are durable, except `currentEpoch` of an observer whose log keeps nothing.
     epochs: Epochs,
     disk: DiskQueue,
     /// The text of the newest configuration that a leader sent.
@@ -186,7 +186,7 @@ impl Ensemble {
         self.disk.answered(answer);
         match answer.done {
             DiskDone::SavedAccepted(epoch) => self.epochs.accepted = epoch,
-            DiskDone::SavedCurrent(epoch) => self.epochs.current = epoch,
+            DiskDone::SavedCurrent(epoch) | DiskDone::UnsavedCurrent(epoch) => self.epochs.current = epoch,
             // Installing raises it, since no server starts whose history is of a later epoch.
             DiskDone::Installed(ref loaded) => {
                 self.epochs.current = self.epochs.current.max(loaded.tree.last_zxid().epoch());

@@ -22,6 +22,7 @@ use crate::pipeline::forward;
 use crate::pipeline::messages::{Service, ToPeer, ToShard};
 use crate::pipeline::prep::{Proposal, WriteRequest};
 use crate::proto::Request;
+use crate::quorum::Role;
 use crate::session::ids::SessionIds;
 use crate::session::large_requests::Admitted;
 use crate::txn::Txn;
@@ -188,7 +189,9 @@ impl Learning {
         let (now_ms, wants) = (step.now.mono_ms, &mut self.wants);
         match &answer.done {
             DiskDone::SavedAccepted(epoch) => self.zab.saved_accepted(now_ms, *epoch, wants),
-            DiskDone::SavedCurrent(epoch) => self.zab.saved_current(now_ms, *epoch, wants),
+            DiskDone::SavedCurrent(epoch) | DiskDone::UnsavedCurrent(epoch) => {
+                self.zab.saved_current(now_ms, *epoch, wants)
+            }
             DiskDone::Truncated(_) => self.zab.truncated(now_ms, step.tree.last_zxid(), wants),
             DiskDone::Installed(_) => self.zab.installed(now_ms, step.tree.last_zxid(), wants),
             DiskDone::Stored(bytes) => self.zab.stored(now_ms, *bytes),
@@ -262,10 +265,12 @@ impl Learning {
                 tracing::info!(target: PEER_LOG, leader = self.leader.0, %zxid, "receiving the leader's snapshot");
                 ensemble.ask(self.term, DiskJob::Receive(zxid), step);
                 // What this server has acknowledged and may be committed must not be missing in its log, not even for a moment.
+                // An observer's ACKs count for nothing.
+                let is_counted = ensemble.role() == Role::Participant;
                 let least = match step.shared.doubts {
-                    Doubt::None => Zxid::NONE,
-                    Doubt::New(_) | Doubt::Known => step.shared.commits.appended(),
-                    Doubt::Uncut(to) => to,
+                    Doubt::New(_) | Doubt::Known if is_counted => step.shared.commits.appended(),
+                    Doubt::Uncut(to) if is_counted => to,
+                    Doubt::None | Doubt::New(_) | Doubt::Known | Doubt::Uncut(_) => Zxid::NONE,
                 };
                 if zxid < least {
                     let why = format!("the leader's snapshot is of {zxid}, and {least} was acknowledged here");

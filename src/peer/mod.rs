@@ -86,7 +86,7 @@ pub enum Input {
         zxid: Zxid,
         /// How long the sync took, in nanoseconds.
         sync_ns: u64,
-        /// Number of records that it was for.
+        /// Number of records that it was for; 0 if the log keeps nothing.
         records: u64,
         /// It took longer than `fsync.warningthresholdms`.
         slow: bool,
@@ -282,8 +282,12 @@ impl Peer {
                 _ => self.hear_shard(now, message, tree, out),
             },
             Input::Synced { term, zxid, sync_ns, records, slow } => {
-                shared.stats.synced(sync_ns, records, slow);
-                if let Role::Learning(learning) = &self.role
+                // A log that keeps nothing has made nothing durable.
+                if records > 0 {
+                    shared.stats.synced(sync_ns, records, slow);
+                }
+                if records > 0
+                    && let Role::Learning(learning) = &self.role
                     && learning.is_serving()
                 {
                     shared.measure_sync(zxid, now);

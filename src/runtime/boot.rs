@@ -348,11 +348,14 @@ impl Server {
         });
         let (parts_tx, parts_rx) = snapshot_thread::channel();
         let thread_error = |e| StartError::new(ExitCode::Unexpected, e);
-        let snapshotter = Snapshotter::new(snap, settings::snapshot(&config)).sharing(loaded.room.clone());
+        let log_options = settings::log(&config);
+        let snapshotter = Snapshotter::new(snap, settings::snapshot(&config))
+            .sharing(loaded.room.clone())
+            .raising_epoch(!log_options.keeps);
         let snapshots = snapshot_thread::start(snapshotter, shared.clone(), parts_rx).map_err(thread_error)?;
         let (log_events, events) = mailbox::mailbox::<LogMail>(Bell::Core(wakers[peer_core].clone()));
         let log = log.with_segments_ahead()?;
-        let writer = LogWriter::new(log, end_of_log, settings::log(&config)).leaving(loaded.room);
+        let writer = LogWriter::new(log, end_of_log, log_options).leaving(loaded.room);
         let log_options = settings::log_thread(&config, loaded.replayed, all_cpus);
         let log = LogThread::start(writer, work, log_options, log_events).map_err(thread_error)?;
         let mut peer = Some(PeerCore::new(peer, last, peer_inbox, (log, events), parts_tx, links));

@@ -14,6 +14,7 @@ use crate::peer::{EnsembleOptions, LocalSessionOptions, PeerOptions, SweepOption
 use crate::pipeline::messages::touch_interval_ms;
 use crate::pipeline::prep::PrepOptions;
 use crate::proto::four_letter;
+use crate::quorum;
 use crate::session::{LargeRequests, SharedConnectionThrottle};
 use crate::shard::ShardOptions;
 use crate::shard::Throttles;
@@ -191,11 +192,18 @@ pub(super) fn shard(c: &Config, id: ShardId, shards: usize, throttles: Throttles
     }
 }
 
+/// Whether this server has a log. Only an observer may be without (`syncEnabled=false`).
+pub(super) fn keeps_log(c: &Config) -> bool {
+    let is_observer = c.is_member() && c.ensemble.peer_type == quorum::Role::Observer;
+    c.ensemble.sync_enabled || !is_observer
+}
+
 pub(super) fn log(c: &Config) -> LogOptions {
     LogOptions {
         prealloc_bytes: c.storage.preallocate_bytes,
         roll_at_bytes: c.storage.txn_log_size_limit_bytes,
         force_sync: c.storage.force_sync,
+        keeps: keeps_log(c),
     }
 }
 
@@ -334,6 +342,18 @@ mod tests {
         let c = Config { my_id: Some(7), ..Config::default() };
         assert!(ensemble(&c).is_none());
         assert_eq!((me(&c), peer(&c, 1).me, recovery(&c, false).keep_last), (ServerId(1), ServerId(1), 0));
+    }
+
+    #[test]
+    fn only_an_observer_may_be_without_a_log() {
+        let keeps = |c: &Config| log(c).keeps;
+        assert!(keeps(&member("")) && !keeps(&member("syncEnabled=false")));
+        let mut c = member("syncEnabled=false");
+        c.ensemble.peer_type = Role::Participant;
+        assert!(keeps(&c), "a voter");
+        let alone =
+            Config { ensemble: config::Ensemble { sync_enabled: false, ..Default::default() }, ..Config::default() };
+        assert!(keeps(&alone), "a standalone server");
     }
 
     #[test]

@@ -104,6 +104,10 @@ impl World {
             self.bit_rot(n)?;
         }
         let now = self.nodes[n].clock.now();
+        if self.ensemble.as_ref().is_some_and(|ensemble| ensemble.without_log && !ensemble.is_voter(n)) {
+            self.nodes[n].options.log.keeps = self.rng.bool();
+            self.summary.without_log += u64::from(!self.nodes[n].keeps_log());
+        }
         let seed = self.rng.u64(..);
         let outcome = self.nodes[n].boot(seed);
         let booted = match (self.nodes[n].fault(), outcome) {
@@ -143,7 +147,7 @@ impl World {
 
     /// What must be in this server's history when it starts.
     pub(super) fn least(&self, n: usize) -> Zxid {
-        self.ensemble.as_ref().map_or(self.history.exposed(), |ensemble| ensemble.members[n].durable)
+        self.ensemble.as_ref().map_or(self.history.exposed(), |ensemble| ensemble.members[n].kept)
     }
 
     fn purge(&mut self, n: usize) -> Result<(), String> {

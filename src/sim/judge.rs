@@ -19,10 +19,13 @@ impl World {
         let Some((ensemble, epochs)) = self.ensemble.as_mut().zip(booted.epochs) else { return Ok(()) };
         ensemble.mesh.up(n);
         let member = &mut ensemble.members[n];
-        if epochs.accepted < member.accepted || epochs.current < member.current {
+        if epochs.accepted < member.accepted || epochs.current < member.kept_current {
             return Err(format!("server {n} starts with {epochs:?}, it promised {member:?}"));
         }
+        // Without a log it may have forgotten that it was in a later one.
+        member.current = member.current.min(epochs.current);
         (member.appended, member.durable, member.leads) = (booted.last, booted.last, None);
+        (member.kept, member.kept_current) = (booted.last, epochs.current);
         member.is_cutting = false;
         member.ends.insert(booted.last);
         Ok(())
@@ -47,10 +50,11 @@ impl World {
         if let Some(to) = cut {
             // From now on what is cut off may be there or not, and what comes instead too. A leader also cuts off what was
             // acknowledged to it on a connection that is gone, and proposes it again.
-            let Member { durable, acknowledged, .. } = self.ens().members[n];
-            let kept = (self.history.common(durable, to), self.history.common(acknowledged, to));
-            let member = &mut self.ens().members[n];
-            (member.durable, member.acknowledged) = kept;
+            let World { history, ensemble: Some(ensemble), .. } = self else { return Ok(()) };
+            let member = &mut ensemble.members[n];
+            for zxid in [&mut member.durable, &mut member.kept, &mut member.acknowledged] {
+                *zxid = history.common(*zxid, to);
+            }
             member.is_cutting = true;
         }
         let is_end = |want: &NetWant| matches!(want, NetWant::Quorum { want: QuorumWant::End, .. });
@@ -143,13 +147,25 @@ impl World {
         let member = &mut ensemble.members[n];
         if let Some(last) = process.replaced.take() {
             summary.replaced += 1;
-            (member.appended, member.durable, member.is_cutting) = (last, last, false);
+            (member.appended, member.durable, member.kept, member.is_cutting) = (last, last, last, false);
         }
         member.is_cutting &= !std::mem::take(&mut process.stays);
         if !member.is_cutting {
             member.durable = member.durable.max(process.durable());
         }
+        if nodes[n].keeps_log() {
+            member.kept = member.durable;
+        }
         member.ends.insert(member.durable);
+    }
+
+    /// A member has a whole snapshot of this transaction.
+    pub(super) fn snapshot_did(&mut self, n: usize, zxid: Zxid) {
+        if let Some(ensemble) = &mut self.ensemble {
+            let member = &mut ensemble.members[n];
+            member.kept = member.kept.max(zxid);
+            member.kept_current = member.kept_current.max(zxid.epoch());
+        }
     }
 
     /// What a member says to others must be true.
@@ -185,6 +201,8 @@ impl World {
         let false_ = |why: &str| Err(format!("server {n} says {said:?} on {conn:?}: {why}"));
         let World { ensemble: Some(ensemble), history, rng, nodes, .. } = self else { return Ok(()) };
         let member = &mut ensemble.members[n];
+        // Without a log the epoch of its history is in memory only, as the history is.
+        let keeps_log = nodes[n].keeps_log();
         let mut epoch = |name: &str| {
             let mut disk = nodes[n].snap.clone();
             if !disk.is_synced(name) {
@@ -199,7 +217,7 @@ impl World {
                 let saved = epoch(CURRENT_EPOCH)?;
                 let was_true = member.ends.iter().any(|end| history.same(*end, zxid));
                 // Whoever was restarted, or cut its history, takes others' old votes for it, as long as they are the greater ones.
-                if current > saved || !was_true && !history.contains(member.durable, zxid) {
+                if keeps_log && current > saved || !was_true && !history.contains(member.durable, zxid) {
                     return false_(&format!("it is in {saved:?} with {}", member.durable));
                 }
             }
@@ -221,8 +239,11 @@ impl World {
             Said::Ack(zxid) if zxid.counter() == 0 => {
                 member.current = zxid.epoch();
                 let saved = epoch(CURRENT_EPOCH)?;
-                if saved < zxid.epoch() {
+                if keeps_log && saved < zxid.epoch() {
                     return false_(&format!("only {saved:?} is durable"));
+                }
+                if keeps_log {
+                    member.kept_current = saved;
                 }
                 let synced = history.before_epoch(member.appended, zxid.epoch());
                 if !history.contains(member.durable, synced) {

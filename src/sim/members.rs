@@ -19,8 +19,10 @@ use crate::zab::sync_plan::SyncPolicy;
 pub(super) struct Member {
     /// The end of its log.
     pub(super) appended: Zxid,
-    /// Its history contains at least this, whatever happens.
+    /// Its history contains at least this. If it has a log, that holds whatever happens.
     pub(super) durable: Zxid,
+    /// A start finds at least this: the same, but without a log only its last snapshot.
+    pub(super) kept: Zxid,
     /// Its history is being cut or replaced.
     pub(super) is_cutting: bool,
     /// Where its durable history has ever ended: votes are sent late, and again.
@@ -28,6 +30,8 @@ pub(super) struct Member {
     /// The epochs that it has said it accepted and is in.
     pub(super) accepted: Epoch,
     pub(super) current: Epoch,
+    /// A start finds it to be in at least this epoch.
+    pub(super) kept_current: Epoch,
     /// The newest proposal that it has acknowledged.
     pub(super) acknowledged: Zxid,
     /// The epoch in which it is the established leader.
@@ -59,6 +63,8 @@ pub(super) struct Ensemble {
     leader_serves: bool,
     /// When members without a leader let clients read. No client asks for that, but a role comes and goes with it.
     read_only_after_ms: Option<i64>,
+    /// Observers may be without a log (`syncEnabled=false`); with each start one may have another setting.
+    pub(super) without_log: bool,
     /// Whether new sessions are local ones, and how.
     pub(super) local: Option<LocalSessionOptions>,
     /// One of so many chances for a fault is taken.
@@ -93,10 +99,12 @@ impl Ensemble {
         let apache = (0..count).map(|_| (some && rng.bool()).then(Apache::default)).collect();
         let local = (rng.u32(..4) == 0).then(|| LocalSessionOptions { upgrading: rng.u32(..4) > 0 });
         let read_only_after_ms = (rng.u32(..3) == 0).then(|| rng.i64(20..2000));
+        let without_log = crew.observers > 0 && rng.bool();
         Ensemble {
             mesh,
             electorate,
             members,
+            without_log,
             local,
             apache,
             timing,

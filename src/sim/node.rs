@@ -71,6 +71,7 @@ impl NodeOptions {
                 prealloc_bytes: 4096 << rng.u32(..3),
                 roll_at_bytes: rng.bool().then(|| rng.u64(500..20_000)),
                 force_sync: true,
+                keeps: true,
             },
             appender: AppenderOptions {
                 max_idle_ms: None,
@@ -216,6 +217,11 @@ impl Node {
         ServerId(i64::from(self.id.0) + 1)
     }
 
+    /// Whether it has a log, and not only snapshots.
+    pub(super) fn keeps_log(&self) -> bool {
+        self.options.log.keeps
+    }
+
     /// Independent copies of its disks.
     pub(super) fn fork_disks(&self) -> (TestDisk, TestDisk) {
         let snap = self.snap.fork();
@@ -294,7 +300,9 @@ impl Node {
             shards,
             interest,
             log: Log::new(sink, self.options.run(recovered.report.replayed), seed),
-            snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot()).sharing(room),
+            snapshotter: Snapshotter::new(self.snap.clone(), self.options.snapshot())
+                .sharing(room)
+                .raising_epoch(!self.options.log.keeps),
             feeder: epochs.map(|_| Feeder::new(self.snap.clone(), self.log.clone(), self.options.feed_chunk)),
             jobs: epochs.map(|_| DiskJobs::new(self.snap.clone(), TREE, RecoveryOptions::default())),
             seed,

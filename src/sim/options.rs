@@ -72,6 +72,7 @@ pub struct Summary {
     pub dropped: u64,
     pub replaced: u64,
     pub net_faults: u64,
-    /// Directories that were lost.
+    /// Directories that were lost, and starts of observers without a log.
     pub wiped: u64,
+    pub without_log: u64,
 }

@@ -109,6 +109,10 @@ impl LogSink for Sink {
         self.writer.last()
     }
 
+    fn keeps(&self) -> bool {
+        self.writer.keeps()
+    }
+
     fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {
         self.writer.append(zxid, payload)
     }

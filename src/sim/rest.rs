@@ -60,7 +60,7 @@ impl World {
         let last = self.history.last();
         for n in 0..self.nodes.len() {
             self.holds(n, last)?;
-            self.peek(n, last)?;
+            self.peek(n, if self.nodes[n].keeps_log() { last } else { self.least(n) })?;
         }
         Ok(())
     }

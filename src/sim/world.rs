@@ -397,8 +397,9 @@ impl World {
         let now = self.nodes[n].clock.now();
         let Some(process) = &mut self.nodes[n].process else { return Ok(()) };
         let outcome = process.snapshot_step(now);
-        if let Ok(Some(_)) = outcome {
+        if let Ok(Some(zxid)) = outcome {
             self.summary.snapshots += 1;
+            self.snapshot_did(n, zxid);
         }
         if let Ok(done) = outcome {
             self.blur(n, done);

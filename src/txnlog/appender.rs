@@ -47,6 +47,18 @@ impl Default for AppenderOptions {
     }
 }
 
+impl AppenderOptions {
+    /// For a log that keeps nothing: nothing waits for a sync, and no snapshot is ever due.
+    pub fn of_no_log() -> AppenderOptions {
+        AppenderOptions {
+            most_commit_delay_ns: 0,
+            snap_count: u64::MAX,
+            snap_size_bytes: 0,
+            ..AppenderOptions::default()
+        }
+    }
+}
+
 /// The next log file is prepared when an eighth of the records (or bytes) between two snapshots is left. At the default
 /// settings and the highest rates that is some tenths of a second before it is needed. It is not prepared earlier, so
 /// that its space is available to the last snapshot.

@@ -92,6 +92,14 @@ pub fn write_epoch<D: Dir>(dir: &mut D, name: &str, epoch: Epoch) -> Result<(), 
     write().map_err(|error| EpochError::Io { file: format!("{}/{name}", dir.path()), error })
 }
 
+/// The history has got a snapshot of this epoch as its base: `currentEpoch` becomes at least that.
+pub fn raise_current_epoch<D: Dir>(dir: &mut D, epoch: Epoch) -> Result<(), EpochError> {
+    if read_epoch(dir, CURRENT_EPOCH)?.is_none_or(|current| current < epoch) {
+        write_epoch(dir, CURRENT_EPOCH, epoch)?;
+    }
+    Ok(())
+}
+
 /// Reads both files at start, by ZooKeeper's rules: a missing file gets the epoch of the last zxid. If a crash left a
 /// `currentEpoch.tmp`, it is used if the last zxid is ahead of `currentEpoch`.
 ///

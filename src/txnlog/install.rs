@@ -16,10 +16,8 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use super::disk::{Dir, Writer};
-use super::epoch::{EpochError, read_epoch, write_epoch};
-use super::names::{
-    CURRENT_EPOCH, Compression, SNAPSHOT_TMP_PREFIX, list_logs, list_snapshots, parse_snapshot_name, snapshot_name,
-};
+use super::epoch::{EpochError, raise_current_epoch};
+use super::names::{Compression, SNAPSHOT_TMP_PREFIX, list_logs, list_snapshots, parse_snapshot_name, snapshot_name};
 use super::recovered::Builder;
 use super::snapshot::{SnapshotOptions, SnapshotWriter};
 use super::snapshot_load::load_file;
@@ -128,9 +126,7 @@ pub fn resume<D: Dir>(snap: &mut D, log: &mut D) -> Result<Option<Zxid>, EpochEr
         Err(error) => return Err(failed(snap, error)),
     };
     rearrange(snap, log, zxid).map_err(|error| failed(snap, error))?;
-    if read_epoch(snap, CURRENT_EPOCH)?.is_none_or(|current| current < zxid.epoch()) {
-        write_epoch(snap, CURRENT_EPOCH, zxid.epoch())?;
-    }
+    raise_current_epoch(snap, zxid.epoch())?;
     let unmark = |snap: &mut D| snap.remove(MARKER).and_then(|()| snap.sync_dir());
     unmark(snap).map_err(|error| failed(snap, error))?;
     Ok(Some(zxid))

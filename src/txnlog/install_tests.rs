@@ -30,12 +30,17 @@ fn ours() -> TestDisk {
     with_snapshots(12, 4)
 }
 
-fn stream(state: &Seen) -> Vec<u8> {
+pub(super) fn stream(state: &Seen) -> Vec<u8> {
     [&state.image(&[SESSION])[..], &TERMINATOR].concat()
 }
 
 /// Receives and installs a snapshot, its bytes in pieces.
-fn take(snap: &mut TestDisk, log: &mut TestDisk, zxid: Zxid, bytes: &[u8]) -> Result<Result<Seen, String>, String> {
+pub(super) fn take(
+    snap: &mut TestDisk,
+    log: &mut TestDisk,
+    zxid: Zxid,
+    bytes: &[u8],
+) -> Result<Result<Seen, String>, String> {
     let mut received = Received::begin(snap, zxid).map_err(|e| e.to_string())?;
     for piece in bytes.chunks(1000) {
         received.put(piece).map_err(|e| e.to_string())?;

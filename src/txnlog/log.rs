@@ -27,7 +27,7 @@ pub enum LogEvent {
         term: Term,
         /// The last durable zxid.
         zxid: Zxid,
-        /// Number of records made durable by this sync.
+        /// Number of records made durable by this sync; 0 if the log keeps nothing.
         records: u64,
         /// Their bytes.
         bytes: u64,
@@ -130,7 +130,8 @@ impl<S: LogSink> Log<S> {
     /// servers take theirs at the same time.
     pub fn new(sink: S, options: RunOptions, seed: u64) -> Log<S> {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let appender = Appender::new(options.appender, options.records_since_snapshot, rng.u64(..));
+        let appender = if sink.keeps() { options.appender } else { AppenderOptions::of_no_log() };
+        let appender = Appender::new(appender, options.records_since_snapshot, rng.u64(..));
         Log {
             durable: sink.last(),
             term: Term::default(),
@@ -292,6 +293,7 @@ impl<S: LogSink> Log<S> {
         assert_eq!(said, Some(Output::Durable(zxid)), "after a sync");
         self.durable = zxid;
         let (term, slow) = (self.term, sync_ns > self.options.slow_ns);
+        let (records, bytes) = if self.sink.keeps() { (records, bytes) } else { (0, 0) };
         events.push(LogEvent::Synced { term, zxid, records, bytes, sync_ns, slow });
         self.sink.expect_write();
     }

@@ -52,6 +52,8 @@ mod crash_tests;
 mod history_tests;
 #[cfg(test)]
 mod install_tests;
+#[cfg(test)]
+mod no_log_tests;
 pub mod replay;
 #[cfg(test)]
 mod rewrite_tail_tests;

@@ -10,6 +10,10 @@ use crate::types::Zxid;
 pub trait LogSink: Send + 'static {
     /// The zxid of the last record appended.
     fn last(&self) -> Zxid;
+    /// Whether records are kept anywhere: see [`LogOptions::keeps`](super::writer::LogOptions::keeps).
+    fn keeps(&self) -> bool {
+        true
+    }
     /// Copies a record into the log. It is not durable before `sync`.
     fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()>;
     /// Makes everything appended durable; returns the last durable zxid.
@@ -35,6 +39,10 @@ where
 {
     fn last(&self) -> Zxid {
         LogWriter::last(self)
+    }
+
+    fn keeps(&self) -> bool {
+        LogWriter::keeps(self)
     }
 
     fn append(&mut self, zxid: Zxid, payload: &[u8]) -> io::Result<()> {

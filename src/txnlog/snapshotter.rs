@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use super::disk::{Dir, Writer};
+use super::epoch::raise_current_epoch;
 use super::snapshot::{SnapshotOptions, SnapshotWriter, ZxidDigest, put_acl_table, put_sessions};
 use super::space::SnapshotRoom;
 use crate::tree::Tree;
@@ -86,12 +87,21 @@ pub struct Snapshotter<D: Dir> {
     last: Option<Zxid>,
     /// Space that the log leaves free.
     room: SnapshotRoom,
+    /// A finished snapshot raises `currentEpoch` to its own.
+    raises_epoch: bool,
 }
 
 impl<D: Dir> Snapshotter<D> {
     /// Writes to `dir` (`dataDir/version-2`).
     pub fn new(dir: D, options: SnapshotOptions) -> Snapshotter<D> {
-        Snapshotter { dir, options, open: None, last: None, room: SnapshotRoom::default() }
+        Snapshotter { dir, options, open: None, last: None, room: SnapshotRoom::default(), raises_epoch: false }
+    }
+
+    /// Whether a finished snapshot raises `currentEpoch` to its own, as Apache wants it that no start finds a history of a later
+    /// epoch. That is for a member whose log keeps nothing; for others `currentEpoch` is never behind. Nobody else may write it
+    /// while a snapshot is being finished.
+    pub fn raising_epoch(self, raises_epoch: bool) -> Snapshotter<D> {
+        Snapshotter { raises_epoch, ..self }
     }
 
     /// Tells the log on the same file system how much space the next snapshot is likely to need.
@@ -131,6 +141,9 @@ impl<D: Dir> Snapshotter<D> {
                 assert!(now.mono_ms >= began_ms, "the monotonic clock went back from {began_ms} to {}", now.mono_ms);
                 assert!(digest.is_none_or(|d| d.zxid == zxid), "the digest is not of {zxid}: {digest:?}");
                 let name = writer.finish(&mut self.dir, digest, zxid)?;
+                if self.raises_epoch {
+                    raise_current_epoch(&mut self.dir, zxid.epoch()).map_err(io::Error::other)?;
+                }
                 self.last = Some(zxid);
                 self.room.end_snapshot(file_len(&self.dir, &name)?, logged);
                 Ok(Some(SnapshotEvent::Done { zxid, took_ms: now.mono_ms - began_ms }))
@@ -191,10 +204,12 @@ mod tests {
     use super::*;
     use crate::oracle::test_disk::TestDisk;
     use crate::tree::TreeOptions;
+    use crate::txnlog::epoch::{self, read_epoch, write_epoch};
+    use crate::txnlog::names::{ACCEPTED_EPOCH, CURRENT_EPOCH};
     use crate::txnlog::recovery::RecoveryOptions;
     use crate::txnlog::restore::recover_tree;
     use crate::txnlog::snapshot::put_node;
-    use crate::types::StatPersisted;
+    use crate::types::{Epoch, StatPersisted};
 
     fn begin(zxid: i64) -> SnapshotPart {
         SnapshotPart::Begin { zxid: Zxid(zxid), digest: None, sessions: vec![(SessionId(5), 4000)], acls: vec![] }
@@ -225,6 +240,46 @@ mod tests {
             recover_tree(&mut disk.clone(), &mut disk.clone(), TreeOptions::default(), RecoveryOptions::default());
         let recovered = recovered.unwrap();
         assert_eq!((recovered.last, recovered.sessions.get(&SessionId(5))), (Zxid(9), Some(&4000)));
+    }
+
+    /// As without a log: the history is in memory only, and its epoch with it.
+    #[test]
+    fn a_snapshot_makes_its_epoch_durable() {
+        let last = Zxid::new(Epoch(3), 7);
+        let take = |disk: &TestDisk| {
+            let mut s = Snapshotter::new(disk.clone(), SnapshotOptions::default()).raising_epoch(true);
+            let mut nodes = Vec::new();
+            put_node(&mut nodes, "", Some(b""), AclId(-1), &StatPersisted::default());
+            s.take(at(0), begin(last.0))?;
+            s.take(at(0), SnapshotPart::Nodes(nodes))?;
+            s.take(at(0), SnapshotPart::End)
+        };
+        let begun = |current: i64| {
+            let disk = TestDisk::new();
+            write_epoch(&mut disk.clone(), ACCEPTED_EPOCH, Epoch(4)).unwrap();
+            write_epoch(&mut disk.clone(), CURRENT_EPOCH, Epoch(current)).unwrap();
+            disk
+        };
+        for (before, after) in [(1, 3), (3, 3), (4, 4)] {
+            let disk = begun(before);
+            assert!(take(&disk).unwrap().is_some());
+            disk.power_cycle(1);
+            assert_eq!(read_epoch(&disk, CURRENT_EPOCH).unwrap(), Some(Epoch(after)));
+        }
+        for op in 0..12 {
+            for seed in 0..10 {
+                let disk = begun(1);
+                disk.crash_at(disk.ops() + op);
+                let is_done = take(&disk).is_ok();
+                disk.power_cycle(seed);
+                let (mut snap, options) = (disk.clone(), RecoveryOptions { may_create: false, ..Default::default() });
+                let r = recover_tree(&mut snap, &mut disk.clone(), TreeOptions::default(), options).unwrap();
+                let epochs = epoch::load(&mut snap, r.last).unwrap();
+                let wanted = if r.last == last { Epoch(3) } else { Epoch(1) };
+                assert_eq!(epochs.current, wanted, "{op}/{seed}");
+                assert!(r.last == last || !is_done, "{op}/{seed}: {} is left", r.last);
+            }
+        }
     }
 
     #[test]

@@ -19,11 +19,14 @@ pub struct LogOptions {
     pub roll_at_bytes: Option<u64>,
     /// `forceSync`: if false, `sync` returns without syncing, as in ZooKeeper.
     pub force_sync: bool,
+    /// `syncEnabled`: if false, records are counted and written nowhere, and "durable" means only that nobody needs to wait for
+    /// them. That is for observers: nobody counts on what they have. A server that may vote or lead needs its log.
+    pub keeps: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> LogOptions {
-        LogOptions { prealloc_bytes: 65536 << 10, roll_at_bytes: None, force_sync: true }
+        LogOptions { prealloc_bytes: 65536 << 10, roll_at_bytes: None, force_sync: true, keeps: true }
     }
 }
 
@@ -88,6 +91,11 @@ impl<D: Dir> LogWriter<D> {
         self.durable
     }
 
+    /// Whether records are written, so that a start finds them.
+    pub fn keeps(&self) -> bool {
+        self.options.keeps
+    }
+
     /// The directory.
     pub fn dir(&self) -> &D {
         &self.dir
@@ -130,6 +138,10 @@ impl<D: Dir> LogWriter<D> {
         assert!(self.last.precedes(zxid), "log append of {zxid} after {}", self.last);
         assert_eq!(payload.get(12..20), Some(&zxid.0.to_be_bytes()[..]), "log append of {zxid}: not in the payload");
         self.usable()?;
+        if !self.options.keeps {
+            self.last = zxid;
+            return Ok(());
+        }
         self.append_framed(zxid, payload).inspect_err(|_| self.failed = true)
     }
 

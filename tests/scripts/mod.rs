@@ -87,6 +87,8 @@ scripts! {
     observer_forwards
     observer_joins
     observer_returns_diff
+    observer_switches_its_log
+    observer_without_log_returns_snap
     ping_with_touches
     read_only_client_handshake
     rolling_restart_with_another_configuration
@@ -237,10 +239,9 @@ const TOLD_IN: [(&str, &str); 5] = [
     ("sync-request-through-follower-with-outstanding", "sync_request_through_follower"),
 ];
 
-/// What these recorded exchanges show is not supported yet: reconfig, observer masters, SASL between servers, observers without
-/// a log (syncEnabled=false).
+/// What these recorded exchanges show is not supported yet: reconfig, observer masters, SASL between servers.
 fn is_unsupported(walk: &str) -> bool {
-    ["reconfig-", "observer-master-", "quorum-sasl-", "observer-without-log-"].iter().any(|kind| walk.starts_with(kind))
+    ["reconfig-", "observer-master-", "quorum-sasl-"].iter().any(|kind| walk.starts_with(kind))
 }
 
 /// Each exchange that was recorded from Apache is told in a script, which names it.

@@ -23,6 +23,7 @@ fn seeds(options: Options, range: std::ops::Range<u64>) -> Summary {
         total.leaders += s.leaders;
         total.replaced += s.replaced;
         total.net_faults += s.net_faults;
+        total.without_log += s.without_log;
     }
     total
 }
@@ -38,6 +39,12 @@ fn three_members() {
 fn five_members_and_an_observer() {
     let total = seeds(members(5, 1, Some(1000)), 0..4);
     assert!(total.txns > 5 && total.leaders > 2 && total.restarts > 12, "too little happened: {total:?}");
+}
+
+#[test]
+fn observers_with_and_without_a_log() {
+    let total = seeds(members(3, 2, Some(1500)), 0..8);
+    assert!(total.without_log > 8 && total.replaced > 2 && total.txns > 20, "too little happened: {total:?}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::txnlog::recovery::RecoveryOptions;
 use crate::txnlog::restore::recover_tree;
 use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
-use crate::txnlog::writer::LogWriter;
+use crate::txnlog::writer::{LogOptions, LogWriter};
 use crate::types::{Now, ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
 use crate::zab::election::{Electorate, Timing};
@@ -40,6 +40,8 @@ pub struct MemberSettings {
     pub ensemble: EnsembleOptions,
     /// Whether it has local sessions, and may make them global ones.
     pub local_sessions: Option<LocalSessionOptions>,
+    /// Whether it has a log (`syncEnabled`).
+    pub keeps_log: bool,
 }
 
 impl MemberSettings {
@@ -69,7 +71,7 @@ impl MemberSettings {
             sweep: SweepOptions { interval_ms: 60_000, max_per_minute: 600, max_never_used_ms: 0 },
             shards: 1,
         };
-        MemberSettings { peer, ensemble, local_sessions: None }
+        MemberSettings { peer, ensemble, local_sessions: None, keeps_log: true }
     }
 }
 
@@ -96,7 +98,7 @@ impl MemoryMember {
     /// # Panics
     /// If what is on the disk cannot be recovered.
     pub fn start(settings: MemberSettings, disk: &TestDisk, now: Now) -> MemoryMember {
-        let MemberSettings { peer, ensemble, local_sessions } = settings;
+        let MemberSettings { peer, ensemble, local_sessions, keeps_log } = settings;
         assert_eq!(peer.shards, 1, "the caller stands in for one shard");
         let recovery = RecoveryOptions { keep_last: ensemble.history.count, ..RecoveryOptions::default() };
         let options = TreeOptions { extended: peer.prep.extended, ..TreeOptions::default() };
@@ -115,7 +117,7 @@ impl MemoryMember {
         sessions.sort_unstable();
         let found = Found { epochs, recent: recovered.tail, chain };
         let peer = Peer::member(peer, ensemble, found, &tree, &sessions, now).with_local_sessions(local_sessions, now);
-        let writer = LogWriter::new(disk.clone(), last, SMALL);
+        let writer = LogWriter::new(disk.clone(), last, LogOptions { keeps: keeps_log, ..SMALL });
         let mut jobs = DiskJobs::new(disk.clone(), options, RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
         let mut member = MemoryMember {
@@ -123,7 +125,7 @@ impl MemoryMember {
             mail: Mail::new(1),
             turn: PeerTurn::new(peer, last, Bounds::default()),
             log: MemoryLog::with_jobs(Log::new(writer, RunOptions::default(), 1), perform),
-            snapshots: Snapshotter::new(disk.clone(), SnapshotOptions::default()),
+            snapshots: Snapshotter::new(disk.clone(), SnapshotOptions::default()).raising_epoch(!keeps_log),
             feeder: Feeder::new(disk.clone(), disk.clone(), LEARNER_CHUNK),
             snapshots_fed: 0,
             lists_fed: 0,

@@ -12,7 +12,7 @@ use crate::txnlog::recovery::RecoveryOptions;
 use crate::txnlog::restore::recover_tree;
 use crate::txnlog::snapshot::{SnapshotOptions, TERMINATOR, put_acl_table, put_sessions};
 use crate::txnlog::snapshotter::first_snapshot;
-use crate::txnlog::writer::LogWriter;
+use crate::txnlog::writer::{LogOptions, LogWriter};
 use crate::types::{Epoch, Term};
 
 const TERM: Term = Term(3);
@@ -57,8 +57,13 @@ impl Thread {
         let disk = TestDisk::new();
         let tree = Tree::new(TreeOptions::default());
         first_snapshot(&mut disk.clone(), &tree, SnapshotOptions::default()).unwrap();
-        epoch::load(&mut disk.clone(), Zxid::ZERO).unwrap();
-        let writer = LogWriter::new(disk.clone(), Zxid::ZERO, SMALL);
+        Thread::on(disk, SMALL)
+    }
+
+    /// Begins where the disk's history ends.
+    fn on(disk: TestDisk, options: LogOptions) -> Thread {
+        let (tree, _) = loaded(&disk);
+        let writer = LogWriter::new(disk.clone(), tree.last_zxid(), options);
         let mut jobs = DiskJobs::new(disk.clone(), TreeOptions::default(), RecoveryOptions::default());
         let perform = move |request, sink: &mut LogWriter<TestDisk>| jobs.perform(request, sink);
         let log = MemoryLog::with_jobs(Log::new(writer, RunOptions::default(), 1), perform);
@@ -89,6 +94,7 @@ impl Thread {
                 self.said.push(match done {
                     DiskDone::SavedAccepted(epoch) => format!("accepted {}", epoch.0),
                     DiskDone::SavedCurrent(epoch) => format!("current {}", epoch.0),
+                    DiskDone::UnsavedCurrent(epoch) => format!("current {} in memory", epoch.0),
                     DiskDone::Truncated(loaded) => format!("cut at {}", loaded.tree.last_zxid()),
                     DiskDone::Installed(loaded) => {
                         format!("installed {} {:?}", loaded.tree.last_zxid(), loaded.sessions.get(&SessionId(77)))
@@ -211,4 +217,69 @@ fn a_snapshot_that_is_damaged_or_does_not_end_leaves_what_was_there() {
         assert_eq!(thread.said[4], "synced 0x6");
         assert_eq!(loaded(&thread.disk).0.last_zxid(), Zxid(6));
     }
+}
+
+/// An observer with `syncEnabled=false`, on a disk with a log up to 5.
+fn without_log() -> Thread {
+    let mut thread = Thread::new();
+    thread.ask(DiskJob::SaveAccepted(Epoch(1)));
+    thread.append(1..=5);
+    thread.run().unwrap();
+    let mut thread = Thread::on(thread.disk, LogOptions { keeps: false, ..SMALL });
+    thread.append(6..=20);
+    thread.run().unwrap();
+    thread
+}
+
+#[test]
+fn without_a_log_no_epoch_is_durable_whose_history_is_not() {
+    let mut thread = without_log();
+    let last = Zxid::new(Epoch(3), 4);
+    thread.ask(DiskJob::SaveAccepted(Epoch(3)));
+    thread.ask(DiskJob::SaveCurrent(Epoch(3)));
+    thread.run().unwrap();
+    assert_eq!(thread.said, ["synced 0x14", "accepted 3", "current 3 in memory"]);
+    let (tree, epochs) = loaded(&thread.disk.fork());
+    assert_eq!((tree.last_zxid(), epochs), (Zxid(5), Epochs { accepted: Epoch(3), current: Epoch(0) }));
+    // A leader's snapshot is all of its history.
+    thread.ask(DiskJob::Receive(last));
+    thread.ask(DiskJob::Chunk(image(last).into()));
+    thread.ask(DiskJob::Install);
+    thread.append(last.0 + 1..=last.0 + 9);
+    thread.run().unwrap();
+    assert_eq!(thread.said[thread.said.len() - 2..], ["installed 0x300000004 Some(4000)", "synced 0x30000000d"]);
+    thread.disk.power_cycle(1);
+    let (tree, epochs) = loaded(&thread.disk);
+    assert_eq!((tree.last_zxid(), epochs.current), (last, Epoch(3)));
+}
+
+#[test]
+fn without_a_log_only_what_is_on_the_disk_can_be_cut() {
+    for (to, said) in [
+        (3, "cut at 0x3"),
+        (5, "cut at 0x5"),
+        (12, "cannot truncate to 0xc: the log has no such transaction (it has 0x5 before it)"),
+    ] {
+        let mut thread = without_log();
+        thread.ask(DiskJob::Truncate(Zxid(to)));
+        thread.run().unwrap();
+        assert_eq!(thread.said, ["synced 0x14", said]);
+        // Whoever cannot be cut goes on, and a start finds what was there.
+        thread.append(if to == 12 { 21..=22 } else { to + 1..=to + 2 });
+        thread.run().unwrap();
+        assert_eq!(loaded(&thread.disk).0.last_zxid(), Zxid(to.min(5)));
+    }
+}
+
+#[test]
+fn without_a_log_one_that_is_damaged_ends_no_process() {
+    let mut thread = without_log();
+    let names = thread.disk.names();
+    let name = names.iter().find(|name| name.starts_with("log.")).unwrap();
+    thread.disk.damage(name, |bytes| bytes[60] ^= 1);
+    thread.ask(DiskJob::Truncate(Zxid(3)));
+    thread.append(21..=21);
+    thread.run().unwrap();
+    assert!(thread.said[1].starts_with("cannot truncate to 0x3: log.1 is damaged"), "{:?}", thread.said);
+    assert_eq!(thread.said[2], "synced 0x15");
 }

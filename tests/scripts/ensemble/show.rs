@@ -175,11 +175,13 @@ fn txn(bytes: &[u8]) -> String {
 /// What a disk did.
 pub fn done(input: &Input) -> Option<String> {
     Some(match input {
+        Input::Synced { zxid: last, records: 0, .. } => format!("no log has to have {}", zxid(*last)),
         Input::Synced { zxid: last, .. } => format!("the log is durable up to {}", zxid(*last)),
         Input::SnapshotDone { zxid: of, .. } => format!("snapshot of {} is durable", zxid(*of)),
         Input::Disk(answer) => match &answer.done {
             DiskDone::SavedAccepted(Epoch(epoch)) => format!("acceptedEpoch {epoch} is durable"),
             DiskDone::SavedCurrent(Epoch(epoch)) => format!("currentEpoch {epoch} is durable"),
+            DiskDone::UnsavedCurrent(Epoch(epoch)) => format!("currentEpoch {epoch} is kept nowhere, as its history"),
             DiskDone::Truncated(loaded) => format!("the history ends at {} now", zxid(loaded.tree.last_zxid())),
             DiskDone::Receiving => "a snapshot is received".into(),
             DiskDone::Stored(_) => return None,

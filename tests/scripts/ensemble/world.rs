@@ -29,6 +29,8 @@ pub struct World {
     local_sessions: Option<LocalSessionOptions>,
     read_only_after_ms: Option<i64>,
     has_shards: bool,
+    /// The server with `syncEnabled=false`.
+    without_log: Option<ServerId>,
     pub(super) servers: BTreeMap<ServerId, Server>,
     pub(super) hands: BTreeMap<ServerId, Hand>,
     pub(super) net: Net,
@@ -51,6 +53,7 @@ impl Default for World {
             local_sessions: None,
             read_only_after_ms: None,
             has_shards: false,
+            without_log: None,
             servers: BTreeMap::new(),
             hands: BTreeMap::new(),
             net: Net::default(),
@@ -189,7 +192,7 @@ impl World {
         self.server(id).member.as_mut().unwrap_or_else(|| panic!("server {} does not run", id.0))
     }
 
-    /// `servers N[:observer]... [history=COUNT] [sessions=local] [read_only=MS] [shards=shipped]`
+    /// `servers N[:observer]... [history=COUNT] [sessions=local] [read_only=MS] [shards=shipped] [nolog=N]`
     fn configure(&mut self, args: &mut Args<'_>) {
         self.read_only_after_ms = args.number("read_only");
         self.has_shards = args.value("shards") == Some("shipped");
@@ -197,6 +200,7 @@ impl World {
         if args.value("sessions") == Some("local") {
             self.local_sessions = Some(LocalSessionOptions { upgrading: true });
         }
+        self.without_log = args.number("nolog").map(ServerId);
         let member = |word: &str| {
             let (id, role) = word.split_once(':').unwrap_or((word, "participant"));
             let member = Member::parse(&format!("h{id}:2888:388{id}:{role}")).expect("a member");
@@ -216,6 +220,7 @@ impl World {
         settings.ensemble.read_only_after_ms = self.read_only_after_ms;
         settings.peer.prep.extended.enabled = true;
         settings.local_sessions = self.local_sessions;
+        settings.keeps_log = self.without_log != Some(id);
         settings
     }
 
