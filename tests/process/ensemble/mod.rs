@@ -7,6 +7,7 @@ mod failures;
 mod figures;
 mod full_disk;
 mod load;
+mod observers;
 mod read_only;
 
 use std::fs;
@@ -46,10 +47,21 @@ impl Ensemble {
         Ensemble::placed(members, lines, |_, home| properties.iter().fold(home, |home, pair| home.define(pair)))
     }
 
+    /// Voters, and behind them observers.
+    pub fn observed(voters: usize, observers: usize, lines: &str) -> Ensemble {
+        Ensemble::made((voters, observers), lines, |_, home| home)
+    }
+
     /// Members whose homes are changed first.
     pub fn placed(members: usize, lines: &str, place: impl Fn(usize, Home) -> Home) -> Ensemble {
-        let servers: String =
-            (1..=members).map(|id| format!("server.{id}=127.0.0.1:{}:{}\n", free_port(), free_port())).collect();
+        Ensemble::made((members, 0), lines, place)
+    }
+
+    fn made((voters, observers): (usize, usize), lines: &str, place: impl Fn(usize, Home) -> Home) -> Ensemble {
+        let members = voters + observers;
+        let role = |id| if id > voters { ":observer" } else { "" };
+        let line = |id| format!("server.{id}=127.0.0.1:{}:{}{}\n", free_port(), free_port(), role(id));
+        let servers: String = (1..=members).map(line).collect();
         let lines = format!("{lines}standaloneEnabled=false\n4lw.commands.whitelist=*\n{servers}");
         let home = |id: usize| {
             let home = place(id, Home::new(&lines));
@@ -63,6 +75,13 @@ impl Ensemble {
     pub fn is_alone(&mut self, id: usize, is_alone: bool) {
         let lines = if is_alone { "" } else { &self.lines };
         self.members[id - 1].0.set_lines(lines);
+    }
+
+    /// Takes a line out of a member's configuration.
+    pub fn without_line(&mut self, id: usize, line: &str) {
+        let lines = self.lines.replace(line, "");
+        assert_ne!(lines, self.lines, "there is no {line}");
+        self.members[id - 1].0.set_lines(&lines);
     }
 
     /// An ensemble that serves.
