@@ -211,12 +211,12 @@ def company(suite, kinds, observers=(), leader=None):
     in_ensemble(suite, name, kinds, [(f.__name__, f) for f in exercises], observers, leader)
 
 
-def in_ensemble(suite, name, kinds, tests, observers=(), leader=None):
+def in_ensemble(suite, name, kinds, tests, observers=(), leader=None, extra=""):
     """Runs tests one after the other in one ensemble."""
     tests = [(f"{name}.{test.replace('_', '-')}", body) for test, body in tests]
     if not any(suite.wants(test) for test, _ in tests):
         return
-    with Ensemble(name, kinds, observers) as e:
+    with Ensemble(name, kinds, observers, extra) as e:
         try:
             e.start(leader)
         except Exception as problem:  # noqa: BLE001: a failed test
@@ -224,6 +224,86 @@ def in_ensemble(suite, name, kinds, tests, observers=(), leader=None):
             return
         for test, body in tests:
             suite.test(test, lambda body=body: body(e))
+
+
+# --- an observer without a log ---
+
+NO_LOG = "syncEnabled=false\n"
+
+
+def has_log(member):
+    return bool(glob.glob(os.path.join(member.data, "version-2", "log.*")))
+
+
+class WithoutLog:
+    """Member 4 observes with `syncEnabled=false`, to which the others, who vote, do not listen."""
+
+    def __init__(self, e):
+        self.e, self.observer, self.others = e, e.member(4), e.members[:3]
+
+    def some_writes(self, name):
+        conn = connect(self.e.leader())
+        conn.create(f"/{name}")
+        for i in range(20):
+            conn.create(f"/{name}/{i}", str(i).encode())
+        conn.delete(f"/{name}/7")
+        conn.close_session()
+        same_everywhere(self.e)
+
+    def writes_nothing(self):
+        self.some_writes("first")
+        eq([True, True, True, False], [has_log(m) for m in self.e.members], "whether it has a log")
+
+    def comes_back(self):
+        """Stopped, and killed; with what was missed or without."""
+        owner = connect(self.observer)
+        owner.create("/owned", flags=EPHEMERAL)
+        for end in (self.observer.stop, self.observer.kill):
+            for missed in (True, False):
+                end()
+                if missed:
+                    conn = connect(self.e.leader())
+                    conn.set("/owned", end.__name__.encode())
+                    conn.close_session()
+                self.observer.launch()
+                self.e.await_serving([self.observer])
+                owner = moved(owner, self.observer)
+                eq((end.__name__.encode(), owner.sid), (lambda node: (node[0], node[1].owner))(owner.get("/owned")), "its ephemeral")
+                same_everywhere(self.e)
+        owner.close_session()
+        eq(False, has_log(self.observer), "whether it has a log")
+
+    def its_leader_changes(self):
+        old = self.e.leader()
+        old.kill()
+        self.e.await_serving([m for m in self.e.members if m is not old])
+        conn = connect(self.observer)
+        conn.create("/through-the-observer", b"under another leader")
+        conn.close_session()
+        old.launch()
+        self.e.await_serving([old])
+        same_everywhere(self.e)
+
+    def gets_a_log_and_loses_it(self):
+        """As either kind of server on the same directory."""
+        ours = self.observer.kind
+        other = "zabra" if ours == "apache" else "apache"
+        for step, (kind, extra) in enumerate([(other, ""), (ours, NO_LOG), (ours, ""), (other, NO_LOG), (ours, NO_LOG)]):
+            self.e.extra = extra
+            self.e.restart(self.observer, kind)
+            self.some_writes(f"step-{step}")
+            yes(extra or has_log(self.observer), "it has a log")
+            self.observer.kill()
+            self.observer.launch()
+            self.e.await_serving([self.observer])
+            same_everywhere(self.e)
+
+
+def without_log(suite, kinds):
+    tests = [(test, lambda e, test=test: getattr(WithoutLog(e), test)())
+             for test in ("writes_nothing", "comes_back", "its_leader_changes", "gets_a_log_and_loses_it")]
+    name = f"{LETTER[kinds[3]]}-observes-without-a-log-led-by-{LETTER[kinds[2]]}"
+    in_ensemble(suite, name, kinds, tests, observers=[4], leader=3, extra=NO_LOG)
 
 
 # --- catching up ---
@@ -386,6 +466,7 @@ def main():
     if target == "apache":
         company(suite, ["apache"] * 3)
         company(suite, ["apache"] * 3, observers=[3])
+        without_log(suite, ["apache"] * 4)
         catching_up(suite, "apache", "apache")
         live_move(suite, "apache", "apache")
         kills_under_load(suite, ["apache"] * 3)
@@ -400,6 +481,8 @@ def main():
         company(suite, ["zabra", "apache", "zabra", "apache"], observers=[3, 4])
         tests = [a_create_that_stops_apache_stops_nobody_else, same_everywhere]
         in_ensemble(suite, "zza-with-a-create-that-stops-a", ["zabra", "zabra", "apache"], [(f.__name__, f) for f in tests], leader=3)
+        without_log(suite, ["zabra", "apache", "zabra", "zabra"])
+        without_log(suite, ["zabra", "apache", "apache", "zabra"])
         catching_up(suite, "zabra", "apache")
         catching_up(suite, "apache", "zabra")
         live_move(suite, "zabra", "apache")
