@@ -50,6 +50,16 @@ impl<W: disk::Writer> Packer<W> {
         }
     }
 
+    /// Closes the file without what is still buffered: a disk that is full has no part in it any more. (What compresses by gzip
+    /// cannot be stopped from writing its end.)
+    pub(crate) fn discard(self) {
+        match self {
+            Packer::Plain(w) => drop(w.into_parts()),
+            Packer::Gzip(w) => drop(w),
+            Packer::Snappy(w) => drop(w.out.into_parts()),
+        }
+    }
+
     /// Writes what is still buffered and makes the file durable.
     pub(crate) fn finish(self) -> io::Result<()> {
         let file = match self {

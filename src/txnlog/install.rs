@@ -87,9 +87,7 @@ impl<D: Dir> Received<D> {
     /// # Errors
     /// I/O errors of the disk.
     pub fn abandon(self, snap: &mut D) -> io::Result<()> {
-        let name = tmp_name(self.zxid);
-        drop(self);
-        snap.remove(&name)
+        self.writer.abandon_as(snap, &tmp_name(self.zxid))
     }
 }
 

@@ -134,8 +134,13 @@ impl<W: Writer> SnapshotWriter<W> {
     /// Removes what was written.
     pub(super) fn abandon<D: Dir<Writer = W>>(self, dir: &mut D) -> io::Result<()> {
         let name = tmp_name(self.zxid, self.options.compression);
-        drop(self);
-        dir.remove(&name)
+        self.abandon_as(dir, &name)
+    }
+
+    /// Like [`SnapshotWriter::abandon`], begun under another name.
+    pub(super) fn abandon_as<D: Dir<Writer = W>>(self, dir: &mut D, name: &str) -> io::Result<()> {
+        self.out.discard();
+        dir.remove(name)
     }
 
     fn seal(&mut self) -> io::Result<()> {
