@@ -15,6 +15,7 @@ from zabratools.interop import suite as interop
 from zabratools.interop.ensemble import Ensemble, connect, moved, sync, tree_of, zxid_of
 from zabratools.interop.ensemble_lasting import PROPS as LASTING_PROPS, Lasting
 from zabratools.interop.ensemble_load import Load
+from zabratools.interop.ensemble_roles import of_role
 from zabratools.interop.kazoo_suite import commands, run_against
 from zabratools.interop.odd_creates import a_create_that_stops_apache_stops_nobody_else, creates_with_flags_of_another_opcode
 from zabratools.interop.read_only_suite import read_only
@@ -211,12 +212,12 @@ def company(suite, kinds, observers=(), leader=None):
     in_ensemble(suite, name, kinds, [(f.__name__, f) for f in exercises], observers, leader)
 
 
-def in_ensemble(suite, name, kinds, tests, observers=(), leader=None, extra=""):
+def in_ensemble(suite, name, kinds, tests, observers=(), leader=None, extra="", props=()):
     """Runs tests one after the other in one ensemble."""
     tests = [(f"{name}.{test.replace('_', '-')}", body) for test, body in tests]
     if not any(suite.wants(test) for test, _ in tests):
         return
-    with Ensemble(name, kinds, observers, extra) as e:
+    with Ensemble(name, kinds, observers, extra, props) as e:
         try:
             e.start(leader)
         except Exception as problem:  # noqa: BLE001: a failed test
@@ -454,6 +455,12 @@ def kills_under_load(suite, kinds):
     in_ensemble(suite, f"{letters(kinds)}", kinds, [("kills-and-pauses-under-load", body)])
 
 
+def every_role(suite, kind):
+    """A leader, a follower and an observer of one kind let their clients do the same."""
+    tests = [(role, of_role(sid)) for role, sid in (("leader", 3), ("follower", 1), ("observer", 4))]
+    in_ensemble(suite, f"roles-{LETTER[kind]}", [kind] * 4, tests, observers=[4], leader=3, props=LASTING_PROPS)
+
+
 def kazoo(suite, kinds, at):
     """kazoo's tests through one member, but for the one that wants a standalone server."""
     in_ensemble(suite, f"kazoo-{letters(kinds)}-at-{at}", kinds,
@@ -467,11 +474,13 @@ def main():
         company(suite, ["apache"] * 3)
         company(suite, ["apache"] * 3, observers=[3])
         without_log(suite, ["apache"] * 4)
+        every_role(suite, "apache")
         catching_up(suite, "apache", "apache")
         live_move(suite, "apache", "apache")
         kills_under_load(suite, ["apache"] * 3)
         read_only(suite, ["apache"] * 3, left=1)
     else:
+        every_role(suite, "zabra")
         company(suite, ["zabra", "zabra", "apache"])
         company(suite, ["apache", "apache", "zabra"])
         company(suite, ["zabra", "apache", "zabra"])
