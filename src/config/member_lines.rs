@@ -1,8 +1,9 @@
 //! The `server.N`, `group.N` and `weight.N` lines, collected and then made into one [`Members`]. Mirrors the parsing in
 //! `QuorumMaj` and `QuorumHierarchical`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::address::host_and_port;
 use crate::quorum::{Member, Members, Role};
 use crate::types::{ServerId, Zxid};
 
@@ -12,13 +13,21 @@ pub(super) struct MemberLines {
     servers: BTreeMap<ServerId, Member>,
     groups: BTreeMap<i64, Vec<ServerId>>,
     weights: BTreeMap<ServerId, i64>,
+    /// Servers whose line cannot be read, which is a problem of its own.
+    unread: BTreeSet<ServerId>,
     /// Version of the membership: from the name of the dynamic configuration file, else 0.
     pub(super) version: Zxid,
 }
 
 impl MemberLines {
     pub(super) fn new() -> MemberLines {
-        MemberLines { servers: BTreeMap::new(), groups: BTreeMap::new(), weights: BTreeMap::new(), version: Zxid::ZERO }
+        MemberLines {
+            servers: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            version: Zxid::ZERO,
+        }
     }
 
     /// Whether `key` is one of these lines. As in ZooKeeper only the beginning of the key decides. `server.realm` is
@@ -32,15 +41,13 @@ impl MemberLines {
         let id = key.split_once('.').map_or("", |(_, id)| id);
         let id: i64 = id.parse().map_err(|_| format!("{id:?} is not a number: write server.1, group.1 or weight.1"))?;
         if key.starts_with("server.") {
-            let member = Member::parse(value)?;
-            let addresses = member.addresses.len();
-            if addresses > 1 && !several {
-                return Err(format!(
-                    "multiple address feature is disabled, but server {id} has {addresses} addresses: set \
-                     multiAddress.enabled=true or keep one"
-                ));
+            match server(id, value, several) {
+                Ok(member) => drop(self.servers.insert(ServerId(id), member)),
+                Err(what) => {
+                    self.unread.insert(ServerId(id));
+                    return Err(what);
+                }
             }
-            self.servers.insert(ServerId(id), member);
         } else if key.starts_with("group") {
             let servers: Result<Vec<ServerId>, _> = value.split(':').map(|s| s.trim().parse().map(ServerId)).collect();
             let servers = servers.map_err(|_| format!("{value:?} is not a list of server numbers: write 1:2:3"))?;
@@ -55,6 +62,30 @@ impl MemberLines {
     /// The line of one server.
     pub(super) fn get(&self, id: i64) -> Option<&Member> {
         self.servers.get(&ServerId(id))
+    }
+
+    /// Whether there are lines that cannot be read.
+    pub(super) fn are_incomplete(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Whether there is a line of this server that cannot be read.
+    pub(super) fn is_unread(&self, id: i64) -> bool {
+        self.unread.contains(&ServerId(id))
+    }
+
+    /// Two servers with the same host and one of its ports, and that address.
+    pub(super) fn with_equal_address(&self) -> Option<(i64, i64, String)> {
+        let mut seen = BTreeMap::new();
+        for (id, member) in &self.servers {
+            let ports = member.addresses.iter().flat_map(|a| [(&a.host, a.quorum_port), (&a.host, a.election_port)]);
+            for (host, port) in ports {
+                if let Some(other) = seen.insert((host, port), id.0).filter(|other| *other != id.0) {
+                    return Some((other, id.0, host_and_port(host, port)));
+                }
+            }
+        }
+        None
     }
 
     /// Whether there is no server line.
@@ -111,6 +142,19 @@ impl MemberLines {
         };
         members.map(Some).map_err(|e| e.to_string())
     }
+}
+
+/// The server of one line.
+fn server(id: i64, line: &str, several: bool) -> Result<Member, String> {
+    let member = Member::parse(line)?;
+    let addresses = member.addresses.len();
+    if addresses > 1 && !several {
+        return Err(format!(
+            "multiple address feature is disabled, but server {id} has {addresses} addresses: set multiAddress.enabled=true or \
+             keep one"
+        ));
+    }
+    Ok(member)
 }
 
 #[cfg(test)]

@@ -93,11 +93,15 @@ pub(super) fn check(draft: &mut Draft<'_>) {
     let place = dynamic.unwrap_or_else(|| draft.name.clone());
     match draft.lines.members(ensemble.standalone_enabled) {
         Ok(members) => draft.config.ensemble.members = members,
+        // Another problem says which line is missing.
+        Err(_) if draft.lines.are_incomplete() => {}
         Err(what) => return draft.problems.push(Problem::new(place, "", what)),
     }
     peer_type(draft);
     match draft.lines.participants() {
         0 => {}
+        // How many there are nobody knows.
+        _ if draft.lines.are_incomplete() => needs(draft),
         1 if draft.config.ensemble.standalone_enabled => draft.warn(format!(
             "{place}: Invalid configuration, only one server specified (ignoring): starting standalone, as ZooKeeper does"
         )),
@@ -110,6 +114,11 @@ pub(super) fn check(draft: &mut Draft<'_>) {
             needs(draft);
             not_yet(draft, &place);
             unfinished_reconfig(draft);
+            if let Some((a, b, address)) = draft.lines.with_equal_address() {
+                draft.warn(format!(
+                    "server.{a} and server.{b} have the same address {address}: on one host each needs ports of its own"
+                ));
+            }
         }
     }
     client_port(draft);
@@ -117,10 +126,11 @@ pub(super) fn check(draft: &mut Draft<'_>) {
 
 /// What a member of an ensemble must be told.
 fn needs(draft: &mut Draft<'_>) {
-    if draft.config.ensemble.init_limit == 0 {
+    let is_wrong = |draft: &Draft<'_>, key| draft.problems.iter().any(|problem| problem.key == key);
+    if draft.config.ensemble.init_limit == 0 && !is_wrong(draft, "initLimit") {
         draft.wrong("initLimit", "is not set: add a line such as initLimit=10 (ticks to join and sync)");
     }
-    if draft.config.ensemble.sync_limit == 0 {
+    if draft.config.ensemble.sync_limit == 0 && !is_wrong(draft, "syncLimit") {
         draft.wrong("syncLimit", "is not set: add a line such as syncLimit=5 (ticks a server may lag)");
     }
     let place = draft.config.data_dir.join("myid").display().to_string();
@@ -209,6 +219,9 @@ fn unfinished_reconfig(draft: &mut Draft<'_>) {
 
 /// Adds the problem that `myid` names a server without a `server.N` line.
 fn no_line(draft: &mut Draft<'_>, id: i64) {
+    if draft.lines.is_unread(id) {
+        return;
+    }
     let place = draft.config.data_dir.join("myid").display().to_string();
     let what = format!(
         "says that this is server {id}, for which there is no line server.{id} (there is one for {}): correct the file or add \
@@ -227,8 +240,9 @@ fn peer_type(draft: &mut Draft<'_>) {
     let listed = draft.config.my_id.and_then(|id| draft.lines.get(id)).map_or(Role::Participant, |m| m.role);
     if ensemble.peer_type != listed {
         let text = format!(
-            "Peer type from servers list ({listed:?}) doesn't match peerType ({:?}). Defaulting to servers list.",
-            ensemble.peer_type
+            "Peer type from servers list ({}) doesn't match peerType ({}). Defaulting to servers list.",
+            format!("{listed:?}").to_uppercase(),
+            format!("{:?}", ensemble.peer_type).to_uppercase()
         );
         draft.warn(text);
         draft.config.ensemble.peer_type = listed;
@@ -362,6 +376,7 @@ mod tests {
             ("server.1=a:1:2\nserver.2=b:1:2", "No server failure will be tolerated. You need at least 3 servers."),
             ("server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nserver.4=d:1:2", "Non-optimal configuration"),
             ("server.1=a:1:2\nserver.257=b:1:2\nserver.3=c:1:2", "server.1 and server.257 differ by a multiple of 256"),
+            ("server.1=a:1:2\nserver.2=a:3:1\nserver.3=c:1:2", "server.1 and server.2 have the same address a:1: "),
         ] {
             let (config, warnings) = load(&format!("{TIMES}{servers}"), "1", "").expect("is good");
             assert!(config.is_member());
@@ -392,6 +407,18 @@ mod tests {
         load(&high, "255", "").expect("is good");
         let e = error(&format!("{high}extendedTypesEnabled=true"), "255", "").to_string();
         assert!(e.contains("must not be larger than 254"), "{e}");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_one_problem() {
+        for line in ["server.1=a:1", "server.1=a:1:x", "server.1=a:1:1", "server.1=a:1:2:watcher", "server.1="] {
+            let e = error(&format!("{TIMES}{line}\nserver.2=b:1:2\nserver.3=c:1:2"), "1", "");
+            assert_eq!((e.problems.len(), e.warnings.len()), (1, 0), "{e}");
+            let e = error(&format!("{TIMES}{line}\nserver.2=b:1:2:observer"), "1", "");
+            assert_eq!((e.problems.len(), e.warnings.len()), (1, 0), "{e}");
+        }
+        let e = error(&format!("clientPort=1\ninitLimit=x\nsyncLimit=2\n{THREE}"), "1", "");
+        assert_eq!(e.problems.len(), 1, "{e}");
     }
 
     #[test]
