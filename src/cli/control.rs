@@ -77,6 +77,8 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
     if let Err(what) = make_directories(site) {
         return fail(what);
     }
+    // The output of earlier starts comes before.
+    let output_from = std::fs::metadata(&site.out_file).map_or(0, |file| file.len());
     let mut child = match spawn_server(site, properties, no_create) {
         Ok(child) => child,
         Err(what) => return fail(what),
@@ -89,7 +91,7 @@ fn start_at(site: &Site, properties: &[(String, String)]) -> ExitCode {
         }
         return FAILED;
     }
-    await_serving(site, &mut child)
+    await_serving(site, &mut child, output_from)
 }
 
 /// The process id of the server that has locked the data directory, or of the Apache server that the pid file names.
@@ -156,11 +158,11 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-fn await_serving(site: &Site, child: &mut Child) -> ExitCode {
+fn await_serving(site: &Site, child: &mut Child, output_from: u64) -> ExitCode {
     let start = Instant::now();
     loop {
         match child.try_wait() {
-            Ok(Some(status)) => return died(site, status),
+            Ok(Some(status)) => return died(site, status, output_from),
             Ok(None) => {}
             Err(e) => {
                 line("FAILED TO START");
@@ -192,10 +194,10 @@ fn answers(client: &Client) -> bool {
     ask(&client.host, client.port, four_letter::SRVR, ASK_LIMIT).is_ok_and(|answer| !answer.is_empty())
 }
 
-fn died(site: &Site, status: ExitStatus) -> ExitCode {
+fn died(site: &Site, status: ExitStatus, output_from: u64) -> ExitCode {
     line("FAILED TO START");
     let how = how_it_ended(status);
-    let last = last_lines(&site.out_file, LAST_WORDS);
+    let last = last_lines(&site.out_file, output_from, LAST_WORDS);
     complain(&format!("the server {how}; the end of {}:\n{last}", site.out_file.display()));
     remove_pid_file(&site.pid_file);
     FAILED
@@ -212,9 +214,11 @@ pub(super) fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
-pub(super) fn last_lines(file: &Path, count: usize) -> String {
+/// The last lines of a file that begin behind its first `from` bytes.
+pub(super) fn last_lines(file: &Path, from: u64, count: usize) -> String {
     let bytes = std::fs::read(file).unwrap_or_else(|e| format!("(cannot be read: {e})").into_bytes());
-    let text = String::from_utf8_lossy(&bytes);
+    let begin = usize::try_from(from).ok().filter(|begin| *begin <= bytes.len()).unwrap_or(0);
+    let text = String::from_utf8_lossy(&bytes[begin..]);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
@@ -322,6 +326,10 @@ pub(super) fn status(args: &ControlArgs) -> ExitCode {
                 line("Note: this version of Zabra cannot ask a port that speaks TLS.");
             }
             line("Error contacting service. It is probably not running.");
+            // zkServer.sh's message alone would mislead: a member of an ensemble answers so while it has no leader.
+            if let Some(said) = answer.as_deref().and_then(|answer| answer.lines().next()) {
+                complain(&format!("it runs, and its answer is: {said}"));
+            }
             FAILED
         }
     }
@@ -347,8 +355,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("out");
         std::fs::write(&file, "1\n2\n3\n").expect("written");
-        assert_eq!(last_lines(&file, 2), "2\n3");
-        assert_eq!(last_lines(&file, 9), "1\n2\n3");
-        assert!(last_lines(&dir.path().join("none"), 9).contains("cannot be read"));
+        assert_eq!(last_lines(&file, 0, 2), "2\n3");
+        assert_eq!(last_lines(&file, 0, 9), "1\n2\n3");
+        assert_eq!(last_lines(&file, 4, 9), "3");
+        assert_eq!(last_lines(&file, 99, 1), "3", "it was emptied meanwhile");
+        assert!(last_lines(&dir.path().join("none"), 0, 9).contains("cannot be read"));
     }
 }

@@ -205,9 +205,36 @@ fn a_server_that_cannot_start_says_why() {
     assert_eq!((code, out.as_str()), (1, "Starting zookeeper ... FAILED TO START\n"));
     assert!(err.contains("ended with exit code 2") && err.contains("zoo.cfg:6: tickTime: \"soon\" is not"), "{err}");
     assert!(!site.pid_file().exists());
+    // Of several starts only the last one is shown.
+    let again = std::fs::read_to_string(site.config()).expect("read").replace("soon", "later");
+    std::fs::write(site.config(), again).expect("written");
+    let (_, _, err) = site.run("start");
+    assert!(err.contains("tickTime: \"later\" is not") && !err.contains("soon"), "{err}");
+    std::fs::write(site.config(), std::fs::read_to_string(site.config()).expect("read").replace("later", "soon"))
+        .expect("written");
     let (code, _, err) = site.run("serve");
     assert_eq!(code, 2);
     assert!(err.contains("zoo.cfg:6: tickTime"), "{err}");
+}
+
+/// A member of an ensemble whose others do not run.
+#[test]
+fn a_member_without_a_leader_is_started_and_says_that_it_does_not_serve() {
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let servers: String = (1..=3).map(|id| format!("server.{id}=127.0.0.1:{}:{}\n", free(), free())).collect();
+    let site = Site::new(&format!("initLimit=10\nsyncLimit=5\n{servers}"));
+    std::fs::create_dir(site.dir.path().join("data")).expect("made");
+    let (code, out, err) = site.run("start");
+    assert_eq!((code, out.as_str()), (1, "Starting zookeeper ... FAILED TO START\n"), "without a myid");
+    assert!(err.contains("data/myid: is missing"), "{err}");
+    std::fs::write(site.dir.path().join("data/myid"), "2\n").expect("written");
+    let (code, out, err) = site.run("start");
+    assert_eq!((code, out.as_str()), (0, "Starting zookeeper ... STARTED\n"), "{err}");
+    let (code, out, err) = site.run("status");
+    assert!(code == 1 && out.ends_with("Error contacting service. It is probably not running.\n"), "{out}");
+    assert!(err.contains("it runs, and its answer is: This ZooKeeper instance is not currently serving"), "{err}");
+    let (code, out, err) = site.run("stop");
+    assert_eq!((code, out.as_str()), (0, "Stopping zookeeper ... STOPPED\n"), "{err}");
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Started {
 }
 
 fn end_of(member: &Member, pid: u32, status: ExitStatus) -> String {
-    let last = last_lines(&member.log, LAST_WORDS);
+    let last = last_lines(&member.log, 0, LAST_WORDS);
     format!(
         "member {} (process {pid}) {}; the end of {}:\n{last}",
         member.id,
