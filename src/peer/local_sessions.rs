@@ -9,7 +9,7 @@ use crate::pipeline::messages::ToShard;
 use crate::pipeline::prep::Sessions;
 use crate::proto::Request;
 use crate::proto::multi::MultiOp;
-use crate::session::tracker::SessionTracker;
+use crate::session::tracker::{ExpiryPlace, SessionTracker};
 use crate::types::{CLIENT_LOG, ConnId, CreateMode, Now, Op, Origin, ServerId, SessionId, ShardId, Zxid};
 
 /// Settings of local sessions.
@@ -135,6 +135,11 @@ impl LocalSessions {
     /// When [`LocalSessions::expire`] is to be called, on the monotonic clock in milliseconds.
     pub(super) fn deadline(&self) -> Option<i64> {
         self.tracker.deadline()
+    }
+
+    /// A piece of their list. See [`SessionTracker::list`].
+    pub(super) fn list(&self, place: ExpiryPlace, most: usize) -> (Vec<(i64, SessionId)>, Option<ExpiryPlace>) {
+        self.tracker.list(place, most)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 
+use super::local_sessions::LocalSessions;
 use super::role_status::RoleStatus;
 pub use super::snapshot::Finished;
 use super::{Peer, Role};
 use crate::pipeline::prep::PrepStatus;
+use crate::session::tracker::ExpiryPlace;
 use crate::tree::{QuotaState, Tree};
 use crate::txn::{SubTxn, Txn, TxnHeader};
 use crate::txnlog::replay::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT};
@@ -158,14 +160,23 @@ impl PeerStats {
     }
 }
 
+/// Where a list of sessions goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionPlace {
+    /// The sessions that the ensemble knows: those after this one, or all.
+    Global(Option<SessionId>),
+    /// The sessions that only this server knows: from this place on.
+    Local(ExpiryPlace),
+}
+
 /// A piece of the list of all sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionPiece {
-    /// When each session expires, in monotonic milliseconds, and its id. Only a leader knows that: another server gives the
-    /// session's timeout instead, in milliseconds.
+    /// When each session expires, in monotonic milliseconds, and its id. Of global ones only a leader knows that: another server
+    /// gives the session's timeout instead, in milliseconds.
     pub sessions: Vec<(i64, SessionId)>,
-    /// What the next piece comes after; `None`: there is none.
-    pub last: Option<SessionId>,
+    /// Where the next piece begins; `None`: there is none.
+    pub next: Option<SessionPlace>,
 }
 
 /// The state of the peer core.
@@ -183,7 +194,8 @@ pub struct PeerStatus {
     pub approximate_data_size: u64,
     pub digest: u64,
     pub global_sessions: usize,
-    pub local_sessions: usize,
+    /// The number of local sessions; `None` where there can be none.
+    pub local_sessions: Option<usize>,
     pub last_snapshot: Option<Finished>,
     pub quotas: Vec<QuotaState>,
 }
@@ -204,9 +216,20 @@ impl Peer {
         self.ensemble.iter_mut().for_each(|ensemble| ensemble.elections.reset_counts());
     }
 
-    /// A piece of the list of all sessions: at most `most` of those after `place`, or the first ones.
-    pub fn list_sessions(&self, place: Option<SessionId>, most: usize) -> SessionPiece {
-        let ids: Vec<SessionId> = self.shared.sessions.after(place).take(most).collect();
+    /// A piece of the list of global or local sessions: at most `most` from a place on.
+    pub fn list_sessions(&self, place: SessionPlace, most: usize) -> SessionPiece {
+        match place {
+            SessionPlace::Global(last) => self.list_global_sessions(last, most),
+            SessionPlace::Local(place) => {
+                let list = |sessions: &LocalSessions| sessions.list(place, most);
+                let (sessions, next) = self.shared.local_sessions.as_deref().map(list).unwrap_or_default();
+                SessionPiece { sessions, next: next.map(SessionPlace::Local) }
+            }
+        }
+    }
+
+    fn list_global_sessions(&self, after: Option<SessionId>, most: usize) -> SessionPiece {
+        let ids: Vec<SessionId> = self.shared.sessions.after(after).take(most).collect();
         let time = |id: SessionId| match &self.role {
             Role::Leading(leading) => leading.tracker.expires_ms(id),
             Role::Learning(_) | Role::Looking(_) | Role::ReadOnly(_) => {
@@ -214,7 +237,8 @@ impl Peer {
             }
         };
         let sessions = ids.iter().filter_map(|id| Some((time(*id)?, *id))).collect();
-        SessionPiece { sessions, last: if ids.len() < most { None } else { ids.last().copied() } }
+        let next = ids.last().filter(|_| ids.len() >= most).map(|last| SessionPlace::Global(Some(*last)));
+        SessionPiece { sessions, next }
     }
 
     /// The figures as they are now.
@@ -236,7 +260,7 @@ impl Peer {
             approximate_data_size: tree.approximate_data_size(),
             digest: tree.digest(),
             global_sessions: shared.sessions.len(),
-            local_sessions: shared.local_sessions.as_ref().map_or(0, |sessions| sessions.len()),
+            local_sessions: shared.local_sessions.as_ref().map(|sessions| sessions.len()),
             last_snapshot: shared.imaging.last,
             quotas: tree.all_quotas().collect(),
         }

@@ -101,8 +101,8 @@ impl PeerCore {
                     // The administrator may have stopped waiting.
                     let _ = reply.send(self.turn.peer().status(&shared.tree.read()));
                 }
-                PeerCommand::Sessions { after, reply } => {
-                    let _ = reply.send(self.turn.peer().list_sessions(after, limits::LIST_PIECE));
+                PeerCommand::Sessions { from, reply } => {
+                    let _ = reply.send(self.turn.peer().list_sessions(from, limits::LIST_PIECE));
                 }
                 PeerCommand::Ephemerals { after, reply } => {
                     let _ = reply.send(shared.tree.read().list_ephemerals(after, limits::LIST_PIECE));

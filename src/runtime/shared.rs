@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::conn_limits::ConnLimits;
 use super::mailbox::Sender;
 use super::tree_cell::TreeCell;
-use crate::peer::status::{PeerStatus, SessionPiece};
+use crate::peer::status::{PeerStatus, SessionPiece, SessionPlace};
 use crate::peer::{Input, SnapshotRefused};
 use crate::shard::status::{ShardStatus, WatchPiece};
 use crate::shard::turn::Letter;
@@ -78,8 +78,8 @@ pub enum PeerCommand {
     },
     /// Report a piece of the list of sessions.
     Sessions {
-        /// The last one of the piece before.
-        after: Option<SessionId>,
+        /// Which, and where the piece begins.
+        from: SessionPlace,
         /// Receives the answer.
         reply: channel::Sender<SessionPiece>,
     },
@@ -200,24 +200,23 @@ impl Shared {
         Ok(all)
     }
 
-    /// Every session by the time at which it expires, in monotonic milliseconds; those of one time by id. Sessions that
-    /// come or go meanwhile may be missing.
+    /// Every session from a place on, by the time at which it expires, in monotonic milliseconds; those of one time by id.
+    /// Sessions that come or go meanwhile may be missing.
     ///
     /// # Errors
     /// The peer core does not answer in time.
-    pub fn expiries(&self) -> Result<Vec<(i64, Vec<SessionId>)>, NoAnswer> {
+    pub fn expiries(&self, from: SessionPlace) -> Result<Vec<(i64, Vec<SessionId>)>, NoAnswer> {
         let mut by_time: BTreeMap<i64, Vec<SessionId>> = BTreeMap::new();
-        let mut after = None;
-        loop {
+        let mut next = Some(from);
+        while let Some(from) = next {
             let (reply, answer) = channel::bounded(1);
-            self.command_peer(PeerCommand::Sessions { after, reply });
+            self.command_peer(PeerCommand::Sessions { from, reply });
             let piece = answer.recv_timeout(PATIENCE).map_err(|_| NoAnswer(PATIENCE))?;
             piece.sessions.into_iter().for_each(|(at_ms, id)| by_time.entry(at_ms).or_default().push(id));
-            after = piece.last;
-            if after.is_none() {
-                return Ok(by_time.into_iter().collect());
-            }
+            next = piece.next;
         }
+        by_time.values_mut().for_each(|ids| ids.sort_unstable());
+        Ok(by_time.into_iter().collect())
     }
 
     /// Every ephemeral, by session; of one session in the order of their creation (those of one multi by path).

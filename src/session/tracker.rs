@@ -41,6 +41,13 @@ struct Session {
     owner: Option<Origin>,
 }
 
+/// A place in the list of sessions: a bucket, and how many of its entries come before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExpiryPlace {
+    bucket_ms: i64,
+    entry: usize,
+}
+
 /// Tracks sessions until they expire: on a leader the global ones, on a learner its local ones.
 pub struct SessionTracker {
     tick_ms: i64,
@@ -244,6 +251,23 @@ impl SessionTracker {
         self.sessions.get(&id).filter(|s| s.bucket_ms != i64::MAX).map(|s| s.expires_ms)
     }
 
+    /// A piece of the list of sessions that can expire, with their times of expiry in monotonic milliseconds: of at most `most`
+    /// entries from `place` on. Also where the next piece begins, unless this is the last. Sessions that come, go or are touched
+    /// between two pieces may be missing.
+    pub fn list(&self, place: ExpiryPlace, most: usize) -> (Vec<(i64, SessionId)>, Option<ExpiryPlace>) {
+        let (mut found, mut left) = (Vec::new(), most);
+        for (&bucket_ms, ids) in self.buckets.range(place.bucket_ms..) {
+            let begin = if bucket_ms == place.bucket_ms { place.entry.min(ids.len()) } else { 0 };
+            for (entry, id) in ids.iter().enumerate().skip(begin) {
+                let Some(rest) = left.checked_sub(1) else { return (found, Some(ExpiryPlace { bucket_ms, entry })) };
+                left = rest;
+                let here = self.sessions.get(id).filter(|s| s.bucket_ms == bucket_ms && !s.closing);
+                found.extend(here.map(|s| (s.expires_ms, *id)));
+            }
+        }
+        (found, None)
+    }
+
     /// Number of tracked sessions, the closing ones among them.
     pub fn count(&self) -> usize {
         self.sessions.len()
@@ -428,6 +452,28 @@ mod tests {
         let id = t.create(at(0), 40_000);
         assert_eq!(t.expire(at(42_000)), [id], "called when due, though not before");
         assert_eq!(t.deadline(), None);
+    }
+
+    #[test]
+    fn sessions_are_listed_in_pieces_by_expiry() {
+        let mut t = tracker();
+        let (first, last, gone, middle) =
+            (t.create(at(0), 4_000), t.create(at(0), 40_000), t.create(at(0), 4_000), t.create(at(0), 10_000));
+        t.remove(gone);
+        t.touch(first, 1_000);
+        let all = [(6_000, first), (12_000, middle), (42_000, last)];
+        for most in 1..6 {
+            let (mut listed, mut place) = (Vec::new(), Some(ExpiryPlace::default()));
+            while let Some(from) = place {
+                let (piece, next) = t.list(from, most);
+                assert!(piece.len() <= most, "{piece:?}");
+                listed.extend(piece);
+                place = next;
+            }
+            assert_eq!(listed, all, "in pieces of {most}");
+        }
+        t.mark_closing(middle);
+        assert_eq!(t.list(ExpiryPlace::default(), 9), (vec![all[0], all[2]], None));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zabra::oracle::memory::{Mail, MemoryLog, MemorySockets, MemoryTree};
 use zabra::oracle::replica::SMALL;
 use zabra::oracle::test_disk::TestDisk;
+use zabra::peer::status::SessionPlace;
 use zabra::peer::turn::{Bounds, PeerTurn, TreeAccess};
 use zabra::peer::{self, Peer, PeerOptions, SweepOptions};
 use zabra::pipeline::messages::touch_interval_ms;
@@ -216,7 +217,7 @@ impl Member {
             let unread = self.mail.shards[shard].letters.len();
             lines.push(format!("shard {shard} at {}, {unread} on its stream", show::zxid(turn.cursor())));
         }
-        let mut expiry = self.peer.peer().list_sessions(None, usize::MAX).sessions;
+        let mut expiry = self.peer.peer().list_sessions(SessionPlace::Global(None), usize::MAX).sessions;
         expiry.sort_unstable();
         lines
             .extend(expiry.iter().map(|(at, session)| format!("session {session} expires in {} ms", at - now.mono_ms)));

@@ -1,6 +1,8 @@
 //! Sessions: made, moved, heard of, expired, closed.
 
 use super::*;
+use crate::peer::status::SessionPlace;
+use crate::session::tracker::ExpiryPlace;
 
 #[test]
 fn a_session_that_is_not_applied_yet_cannot_be_resumed() {
@@ -162,16 +164,17 @@ fn sessions_are_listed_in_pieces() {
     let mut clients = [A, B, C].map(|client| (w.session(client), client));
     clients.sort_unstable_by_key(|(session, _)| *session);
     let [(first, _), (second, client), (third, _)] = clients;
-    let piece = w.peer().list_sessions(None, 2);
+    let piece = w.peer().list_sessions(SessionPlace::Global(None), 2);
     assert_eq!(piece.sessions.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [first, second]);
     assert!(piece.sessions.iter().all(|(at_ms, _)| *at_ms > w.now.mono_ms), "{piece:?}");
-    assert_eq!(piece.last, Some(second));
+    assert_eq!(piece.next, Some(SessionPlace::Global(Some(second))));
     // The session after which the list goes on ends meanwhile.
     w.close(client, second);
     w.settle();
-    let piece = w.peer().list_sessions(piece.last, 2);
-    assert_eq!((piece.sessions.len(), piece.sessions[0].1, piece.last), (1, third, None));
-    assert_eq!(w.peer().list_sessions(None, usize::MAX).sessions.len(), 2);
+    let piece = w.peer().list_sessions(SessionPlace::Global(Some(second)), 2);
+    assert_eq!((piece.sessions.len(), piece.sessions[0].1, piece.next), (1, third, None));
+    assert_eq!(w.peer().list_sessions(SessionPlace::Global(None), usize::MAX).sessions.len(), 2);
+    assert_eq!(w.peer().list_sessions(SessionPlace::Local(ExpiryPlace::default()), 2).sessions, []);
 }
 
 #[test]

@@ -158,7 +158,9 @@ fn connection(c: &ConnStatus) -> Value {
 
 fn dump(r: &Report) -> Value {
     let ids = |ids: &[crate::types::SessionId]| Value::from(ids.iter().map(|s| s.0).collect::<Vec<_>>());
-    let expiry: Fields = r.expiry.iter().map(|(ms, sessions)| (ms.to_string(), ids(sessions))).collect();
+    // As in ZooKeeper without local sessions, and without those of whose expiry this server knows nothing.
+    let expiry = r.expiry.iter().filter(|_| r.tracks_sessions());
+    let expiry: Fields = expiry.map(|(ms, sessions)| (ms.to_string(), ids(sessions))).collect();
     let ephemerals: Fields =
         r.ephemerals.iter().map(|(session, paths)| (session.0.to_string(), paths.clone().into())).collect();
     json!({"expiry_time_to_session_ids": expiry, "session_id_to_ephemeral_paths": ephemerals})

@@ -203,7 +203,7 @@ const GAUGES: &[Row] = &[
     ("max_file_descriptor_count", "Limit of open file descriptors", |s| Value::Gauge(s.r.host.max_fds)),
     ("approximate_data_size", "Bytes of paths and data of all znodes", |s| Value::Gauge(s.r.peer.approximate_data_size as i64)),
     ("open_file_descriptor_count", "Open file descriptors", |s| Value::Gauge(s.r.host.open_fds)),
-    ("local_sessions", "Local sessions", |s| gauge(s.r.peer.local_sessions)),
+    ("local_sessions", "Local sessions", |s| gauge(s.r.peer.local_sessions.unwrap_or(0))),
     ("uptime", "Milliseconds since the start", |s| Value::Gauge(s.r.uptime_ms())),
     ("max_latency", "Greatest latency in milliseconds since srst", |s| Value::Gauge(s.all.since_reset.latency.max_ms)),
     ("outstanding_tls_handshake", NOT_HERE, |_| Value::Gauge(0)),

@@ -9,7 +9,7 @@ use super::report::{Report, Wanted};
 use super::{ensemble, host};
 use crate::config::MetricsProvider;
 use crate::shard::status::ConnStatus;
-use crate::types::Op;
+use crate::types::{Op, SessionId};
 
 /// The lists that the text of a word needs.
 pub(super) fn wanted(word: &str) -> Wanted {
@@ -159,19 +159,18 @@ fn stat(r: &Report) -> String {
 }
 
 fn dump(r: &Report) -> String {
-    let sessions = &r.expiry;
-    let count: usize = sessions.iter().map(|(_, ids)| ids.len()).sum();
     let mut t = String::from("SessionTracker dump:\n");
+    if let Some(local) = &r.local_expiry {
+        t.push_str("Local ");
+        session_sets(&mut t, r, local);
+    }
     if r.tracks_sessions() {
-        put!(t, "Session Sets ({})/({count}):\n", sessions.len());
-        for (mono_ms, ids) in sessions {
-            put!(t, "{} expire at {}:\n", ids.len(), java::date(r.wall_of(*mono_ms)));
-            ids.iter().for_each(|id| put!(t, "\t{id}\n"));
-        }
+        t.push_str(if r.local_expiry.is_some() { "Global " } else { "" });
+        session_sets(&mut t, r, &r.expiry);
     } else {
-        let mut all: Vec<_> = sessions.iter().flat_map(|(ms, ids)| ids.iter().map(move |id| (id, ms))).collect();
+        let mut all: Vec<_> = r.expiry.iter().flat_map(|(ms, ids)| ids.iter().map(move |id| (id, ms))).collect();
         all.sort_unstable();
-        put!(t, "Global Sessions({count}):\n");
+        put!(t, "Global Sessions({}):\n", all.len());
         all.iter().for_each(|(id, timeout_ms)| put!(t, "{id}\t{timeout_ms}ms\n"));
     }
     put!(t, "ephemeral nodes dump:\nSessions with Ephemerals ({}):\n", r.ephemerals.len());
@@ -191,6 +190,16 @@ fn dump(r: &Report) -> String {
         }
     }
     t
+}
+
+/// Sessions by the time at which they expire.
+fn session_sets(t: &mut String, r: &Report, sets: &[(i64, Vec<SessionId>)]) {
+    let count: usize = sets.iter().map(|(_, ids)| ids.len()).sum();
+    put!(t, "Session Sets ({})/({count}):\n", sets.len());
+    for (mono_ms, ids) in sets {
+        put!(t, "{} expire at {}:\n", ids.len(), java::date(r.wall_of(*mono_ms)));
+        ids.iter().for_each(|id| put!(t, "\t{id}\n"));
+    }
 }
 
 /// When a silent connection is closed, rounded up to the interval by which ZooKeeper sorts connections.

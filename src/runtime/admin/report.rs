@@ -7,10 +7,11 @@ use super::host::Host;
 use super::process::Process;
 use crate::config::Config;
 use crate::peer::role_status::Mode;
-use crate::peer::status::PeerStatus;
+use crate::peer::status::{PeerStatus, SessionPlace};
 use crate::quorum::Members;
 use crate::runtime::clock::Clock;
 use crate::runtime::shared::{NoAnswer, Shared};
+use crate::session::tracker::ExpiryPlace;
 use crate::shard::status::{ConnStatus, ResettableStats, ShardStats, ShardStatus};
 use crate::types::{Distribution, Now, SessionId};
 use crate::watch::Summary;
@@ -69,6 +70,8 @@ pub(super) struct Report {
     /// Times of expiry in monotonic milliseconds, with the sessions that expire then (of a learner: timeouts, with the sessions
     /// that have them); empty unless requested.
     pub(super) expiry: Vec<(i64, Vec<SessionId>)>,
+    /// The same of the sessions that only this server knows; `None` where there can be none.
+    pub(super) local_expiry: Option<Vec<(i64, Vec<SessionId>)>>,
     /// Empty unless requested.
     pub(super) ephemerals: Vec<(SessionId, Vec<String>)>,
     pub(super) host: Host,
@@ -125,7 +128,10 @@ impl Report {
         let tell_paths_apart = wanted.watch_paths && shards.len() > 1 && watches <= FEW_WATCHES;
         let watches = if wanted.watches || tell_paths_apart { shared.watches()? } else { Vec::new() };
         let peer = shared.peer_status()?;
-        let expiry = if wanted.sessions { shared.expiries()? } else { Vec::new() };
+        let list = |from| if wanted.sessions { shared.expiries(from) } else { Ok(Vec::new()) };
+        let expiry = list(SessionPlace::Global(None))?;
+        let local_expiry =
+            peer.local_sessions.map(|_| list(SessionPlace::Local(ExpiryPlace::default()))).transpose()?;
         let ephemerals = if wanted.sessions { shared.ephemerals()? } else { Vec::new() };
         let host = Host::look(&config.data_dir.join("version-2"), &config.data_log_dir.join("version-2"));
         Ok(Report {
@@ -135,6 +141,7 @@ impl Report {
             peer,
             watches,
             expiry,
+            local_expiry,
             ephemerals,
             host,
             process: Process::look(),

@@ -142,7 +142,7 @@ fn peer() -> PeerStatus {
         approximate_data_size: 3825,
         digest: 5,
         global_sessions: 2,
-        local_sessions: 0,
+        local_sessions: None,
         last_snapshot: None,
         quotas: vec![QuotaState {
             prefix: "/words".into(),
@@ -160,6 +160,7 @@ fn report() -> Report {
         peer: peer(),
         watches: ["/words/n002", "/words/n003", "/words/none"].map(|p| (B, p.to_owned())).to_vec(),
         expiry: vec![(3_232_500, vec![A]), (3_233_000, vec![B])],
+        local_expiry: None,
         ephemerals: vec![(A, vec!["/words/e1".into(), "/words/e2".into()]), (B, vec!["/words/b1".into()])],
         process: Some(Process {
             cpu_seconds: 1.88,

@@ -441,7 +441,7 @@ impl World {
     pub fn sessions(&self, n: usize) -> (usize, usize) {
         self.nodes[n].process.as_ref().map_or((0, 0), |process| {
             let status = process.member.turn.peer().status(&process.member.tree.read());
-            (status.global_sessions, status.local_sessions)
+            (status.global_sessions, status.local_sessions.unwrap_or(0))
         })
     }
 

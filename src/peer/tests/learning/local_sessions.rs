@@ -47,7 +47,7 @@ impl Observer {
     }
 
     pub(super) fn local_sessions(&self) -> usize {
-        self.w.peer().status(&self.w.tree.read()).local_sessions
+        self.w.peer().status(&self.w.tree.read()).local_sessions.unwrap_or(0)
     }
 }
 

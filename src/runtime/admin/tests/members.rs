@@ -240,7 +240,22 @@ fn a_learner_lists_sessions_with_their_timeouts() {
     let wanted = "SessionTracker dump:\nGlobal Sessions(2):\n0x1000027a5080000\t60000ms\n0x1000027a5080001\t30000ms\n\
                   ephemeral nodes dump:\n";
     assert!(text.starts_with(wanted), "{text}");
+    assert_eq!(command("dump", &follower)["expiry_time_to_session_ids"], json!({}), "which it does not know");
     assert!(word("dump", &of(2, Mode::Leader)).starts_with("SessionTracker dump:\nSession Sets (2)/(2):\n"));
+}
+
+#[test]
+fn local_sessions_are_listed_before_global_ones() {
+    let with_local = |me, mode| Report { local_expiry: Some(vec![(3_232_500, vec![super::B])]), ..of(me, mode) };
+    let local = "SessionTracker dump:\nLocal Session Sets (1)/(1):\n1 expire at ";
+    let leader = word("dump", &with_local(2, Mode::Leader));
+    assert!(leader.starts_with(local), "{leader}");
+    assert!(leader.contains(":\n\t0x1000027a5080001\nGlobal Session Sets (2)/(2):\n1 expire at "), "{leader}");
+    let follower = word("dump", &with_local(1, Mode::Follower));
+    assert!(follower.starts_with(local), "{follower}");
+    assert!(follower.contains(":\n\t0x1000027a5080001\nGlobal Sessions(2):\n0x1000027a5080000\t"), "{follower}");
+    let shown = command("dump", &with_local(2, Mode::Leader));
+    assert_eq!(shown["expiry_time_to_session_ids"].as_object().map(|sets| sets.len()), Some(2), "{shown}");
 }
 
 #[test]

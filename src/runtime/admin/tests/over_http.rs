@@ -84,7 +84,7 @@ fn answer_peer_mail(
         // Nobody may be waiting any more.
         PeerMail::Command(PeerCommand::Status { reply, .. }) => drop(reply.send(peer.lock().unwrap().clone())),
         PeerMail::Command(PeerCommand::Sessions { reply, .. }) => {
-            drop(reply.send(SessionPiece { sessions: Vec::new(), last: None }));
+            drop(reply.send(SessionPiece { sessions: Vec::new(), next: None }));
         }
         PeerMail::Command(PeerCommand::Ephemerals { reply, .. }) => {
             drop(reply.send(EphemeralPiece { ephemerals: Vec::new(), last: None }));
