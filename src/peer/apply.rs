@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::commit::CommitQueue;
 use super::local::LocalRequest;
 use super::shared::{Doubt, Shared};
+use super::status::arrived;
 use super::{Outbox, Role, close};
 use crate::pipeline::messages::{Entry, Event, Outcome, ToShard};
 use crate::pipeline::prep::Proposal;
@@ -13,7 +14,7 @@ use crate::pipeline::reply::{AfterReply, put_write_reply};
 use crate::proto::reply::put_reply;
 use crate::tree::{Applied, Tree};
 use crate::txn::Txn;
-use crate::types::{ConnId, Op, Origin, ShardId, Zxid};
+use crate::types::{ConnId, Now, Op, Origin, ShardId, Zxid};
 use crate::watch::interest::Interest;
 
 /// How far each shard is: the zxid as of which it answers reads.
@@ -30,6 +31,7 @@ impl Shared {
         tree: &mut Tree,
         (cursors, interest): (&impl Cursors, &Interest),
         most: usize,
+        now: Now,
         out: &mut Outbox,
     ) -> usize {
         let mut count = 0;
@@ -47,6 +49,10 @@ impl Shared {
             if matches!(self.doubts, Doubt::New(_)) && matches!(role, Role::Learning(_)) {
                 break;
             }
+        }
+        // Of what a synchronisation has brought nobody knows how long it was on its way.
+        if role.measures() {
+            arrived(now, commits.headers().take(count), &mut self.stats.txns.applied);
         }
         commits.remove(count);
         self.commits = commits;
@@ -86,7 +92,7 @@ impl Shared {
         });
         assert_eq!(tree.last_zxid(), header.zxid, "the tree is as of another transaction than was applied");
         self.check_digest(proposal, tree);
-        self.stats.applied(header.zxid, &proposal.txn, tree);
+        self.stats.applied(header.zxid, &proposal.txn, tree, matches!(role, Role::Learning(_)));
         let outcome = local.as_ref().map(|local| (local.shard, local.conn, outcome(local, proposal, &applied)));
         self.publish(header.zxid, outcome, events, watching, out);
         self.session_changed(role, proposal, local.as_ref(), out);
@@ -230,7 +236,7 @@ mod tests {
         let synced = Input::Synced { term: Term::default(), zxid, sync_ns: 1, records: 1, slow: false };
         peer.handle(now, synced, &tree, &mut out);
         assert_eq!(gate.in_work(), 100);
-        assert_eq!(peer.apply(&mut tree, &Everywhere, &Interest::new(), 2, &mut out), 1);
+        assert_eq!(peer.apply(now, &mut tree, &Everywhere, &Interest::new(), 2, &mut out), 1);
         assert_eq!(gate.in_work(), 0);
     }
 }

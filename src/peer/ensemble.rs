@@ -278,7 +278,7 @@ impl Ensemble {
                     Want::Elected(held) => {
                         assert!(elected.is_none(), "two servers are elected at once: {elected:?}, {held:?}");
                         elected = Some(held);
-                        self.elections.elected(now);
+                        self.elections.elected(now, self.options.role == quorum::Role::Participant);
                     }
                     Want::Looks(looker) => self.lookers.push(looker),
                     // Configurations change only by leaders so far, never by votes.

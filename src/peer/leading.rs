@@ -4,6 +4,7 @@
 mod learners;
 mod local_sessions;
 mod member;
+mod send_queue;
 
 use bytes::Bytes;
 

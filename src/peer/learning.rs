@@ -80,6 +80,8 @@ struct Syncing {
 pub(super) struct Learning {
     term: Term,
     leader: ServerId,
+    /// It is no observer.
+    votes: bool,
     zab: Learner,
     link: Link,
     /// Whether the connection was last said to be read.
@@ -119,6 +121,7 @@ impl Learning {
         let learning = Learning {
             term,
             leader,
+            votes: ensemble.role() == Role::Participant,
             zab,
             link,
             reads: false,
@@ -150,6 +153,11 @@ impl Learning {
         self.zab.state()
     }
 
+    /// Whether this server acknowledges what is proposed.
+    pub(super) fn votes(&self) -> bool {
+        self.votes
+    }
+
     /// Whether clients are served.
     pub(super) fn is_serving(&self) -> bool {
         self.zab.is_serving()
@@ -172,7 +180,7 @@ impl Learning {
             }
             (QuorumEvent::Closed { conn }, Link::Open(ours)) if conn == ours => self.zab.closed(&mut self.wants),
             (QuorumEvent::Left { .. }, Link::Open(_)) => {}
-            (QuorumEvent::Accepted { conn }, _) => self.net(QuorumWant::Close { conn }, step),
+            (QuorumEvent::Accepted { conn, .. }, _) => self.net(QuorumWant::Close { conn }, step),
             (event, link) => panic!("{event:?} of a connection that is {link:?}"),
         }
         self.go_on(ensemble, step)
@@ -321,7 +329,7 @@ impl Learning {
                 assert_eq!(proposal.header.zxid, zxid, "a proposal has another zxid than its packet");
                 step.shared.stats.learner_proposals += 1;
                 // What a synchronisation brings may be of any age.
-                if self.zab.is_serving() {
+                if self.zab.is_serving() && self.votes {
                     arrived(step.now, [&proposal.header], &mut step.shared.stats.txns.proposed);
                 }
                 step.shared.append(proposal, step.out);

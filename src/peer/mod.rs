@@ -183,6 +183,15 @@ impl Role {
         }
     }
 
+    /// Whether it is measured how old transactions are when they are applied.
+    fn measures(&self) -> bool {
+        match self {
+            Role::Leading(_) => true,
+            Role::Learning(learning) => learning.is_serving(),
+            Role::Looking(_) | Role::ReadOnly(_) => false,
+        }
+    }
+
     /// A session was created.
     fn session_created(&mut self, session: SessionId, timeout_ms: i32) {
         match self {
@@ -286,11 +295,15 @@ impl Peer {
                 if records > 0 {
                     shared.stats.synced(sync_ns, records, slow);
                 }
-                if records > 0
-                    && let Role::Learning(learning) = &self.role
-                    && learning.is_serving()
-                {
-                    shared.measure_sync(zxid, now);
+                match &self.role {
+                    Role::Learning(learning) if learning.is_serving() && learning.votes() => {
+                        shared.measure_sync(zxid, now);
+                    }
+                    Role::Leading(leading) if !leading.is_alone() => {
+                        shared.measure_sync(zxid, now);
+                        shared.measure_acks(shared.options.me, shared.commits.durable(), zxid, now);
+                    }
+                    _ => {}
                 }
                 shared.commits.synced(zxid);
                 self.synced(now, term, zxid, tree, out);
@@ -352,13 +365,14 @@ impl Peer {
     /// Returns how many were applied.
     pub fn apply(
         &mut self,
+        now: Now,
         tree: &mut Tree,
         cursors: &impl Cursors,
         interest: &Interest,
         most: usize,
         out: &mut Outbox,
     ) -> usize {
-        self.shared.apply(&mut self.role, tree, (cursors, interest), most, out)
+        self.shared.apply(&mut self.role, tree, (cursors, interest), most, now, out)
     }
 
     /// When the next [`Input::Tick`] is needed, in milliseconds of the monotonic clock.

@@ -1,7 +1,7 @@
 //! What passes between the owner of a member's machines and its connections to the other members. Elections have connections of
 //! their own, which outlive roles. Those of the quorum port belong to a role: what is said of one carries the role's term.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -70,6 +70,8 @@ pub enum QuorumEvent {
     Accepted {
         /// The connection, which is new.
         conn: ConnId,
+        /// From where.
+        from: SocketAddr,
     },
     /// The leader was reached.
     Dialed {

@@ -1,12 +1,13 @@
 //! What a server is in its ensemble, as words, admin commands and metrics show it. Mirrors `QuorumPeer.getServerState` and
 //! `getDetailedPeerState`, and the gauges of `LeaderZooKeeperServer`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Peer, Role};
 use crate::quorum::{self, Members};
 use crate::types::{Distribution, Now, ServerId, Zxid};
-use crate::zab::state::{LeaderFigures, ZabState};
+use crate::zab::state::{LeaderFigures, Traffic, ZabState};
 
 /// What a server is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,12 +55,14 @@ impl Mode {
 pub struct ElectionStats {
     /// How often this server began to look for a leader.
     pub looked: u64,
-    /// Milliseconds from the begin of an election to its end.
+    /// Milliseconds from the begin of an election to its end. An observer does not measure them.
     pub election_ms: Distribution,
     /// Milliseconds that this server needed as a learner from the end of an election until it served.
     pub sync_ms: Distribution,
     /// Milliseconds without service, from the end of a role to the begin of the next.
     pub unavailable_ms: Distribution,
+    /// Those of them that ended with this server as the leader.
+    pub leader_unavailable_ms: Distribution,
     /// The begin of the election that is not over, or of the last one, in monotonic milliseconds.
     pub(super) began_ms: i64,
     /// The end of the last election.
@@ -84,10 +87,12 @@ impl ElectionStats {
     }
 
     /// The election is over.
-    pub(super) fn elected(&mut self, now: Now) {
+    pub(super) fn elected(&mut self, now: Now, votes: bool) {
         assert!(self.began_ms <= now.mono_ms, "an election ends before it began");
         self.ended_ms = now.mono_ms;
-        self.election_ms.record((now.mono_ms - self.began_ms).max(0) as u64);
+        if votes {
+            self.election_ms.record((now.mono_ms - self.began_ms).max(0) as u64);
+        }
     }
 
     /// The role serves from now on.
@@ -95,12 +100,32 @@ impl ElectionStats {
         assert!(self.ended_ms <= now.mono_ms, "a role serves before it was elected for");
         if let Some(stopped_ms) = self.stopped_ms.take() {
             assert!(stopped_ms <= now.mono_ms, "service begins before it ended");
-            self.unavailable_ms.record((now.mono_ms - stopped_ms).max(0) as u64);
+            let unavailable_ms = (now.mono_ms - stopped_ms).max(0) as u64;
+            self.unavailable_ms.record(unavailable_ms);
             if learns {
                 self.sync_ms.record((now.mono_ms - self.ended_ms).max(0) as u64);
+            } else {
+                self.leader_unavailable_ms.record(unavailable_ms);
             }
         }
     }
+}
+
+/// An observer that follows this leader. Mirrors `LearnerHandler.getLearnerHandlerInfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObserverStatus {
+    /// Its id.
+    pub server: ServerId,
+    /// From where it has connected.
+    pub from: SocketAddr,
+    /// When it has, in milliseconds since 1970.
+    pub since_wall_ms: i64,
+    /// Packets that were written for it and have not left.
+    pub queued_packets: usize,
+    /// Their bytes.
+    pub queued_bytes: usize,
+    /// What went over the connection.
+    pub traffic: Traffic,
 }
 
 /// What a leader shows besides.
@@ -110,6 +135,8 @@ pub struct LeadingStatus {
     pub since_ms: i64,
     /// Its learners.
     pub learners: LeaderFigures,
+    /// The observers among them.
+    pub observers: Vec<ObserverStatus>,
     /// Bytes of the last, smallest and largest proposal since `srst`; `None` before the first.
     pub proposal_sizes: Option<(u64, u64, u64)>,
 }
@@ -207,19 +234,25 @@ impl Peer {
                 leader: Some(learning.leader()),
                 ..none
             },
-            Role::Leading(leading) => RoleStatus {
-                mode: Mode::Leader,
-                zab: leading.state(),
-                is_running: leading.state() == ZabState::Broadcast,
-                serves_clients: leading.state() == ZabState::Broadcast && ensemble.leader_serves(),
-                leader: Some(me),
-                leading: Some(LeadingStatus {
-                    since_ms: ensemble.elections.ended_ms,
-                    learners: leading.figures(),
-                    proposal_sizes: self.shared.stats.proposal_sizes(),
-                }),
-                ..none
-            },
+            Role::Leading(leading) => {
+                let learners = leading.figures();
+                let observers = leading.observers(&learners);
+                assert_eq!(observers.len(), learners.observers.len(), "an observer without a connection");
+                RoleStatus {
+                    mode: Mode::Leader,
+                    zab: leading.state(),
+                    is_running: leading.state() == ZabState::Broadcast,
+                    serves_clients: leading.state() == ZabState::Broadcast && ensemble.leader_serves(),
+                    leader: Some(me),
+                    leading: Some(LeadingStatus {
+                        since_ms: ensemble.elections.ended_ms,
+                        observers,
+                        learners,
+                        proposal_sizes: self.shared.stats.proposal_sizes(),
+                    }),
+                    ..none
+                }
+            }
         };
         assert!(role.is_running || !role.serves_clients, "clients are served by a server that does not run");
         assert!(
@@ -261,9 +294,9 @@ mod tests {
     fn elections_are_timed() {
         let mut stats = ElectionStats::default();
         stats.looks(at(100));
-        stats.elected(at(300));
+        stats.elected(at(300), true);
         stats.looks(at(410));
-        stats.elected(at(420));
+        stats.elected(at(420), true);
         stats.serves(at(450), true);
         stats.serves(at(999), true);
         let sums = |d: &Distribution| (d.tally().count, d.tally().sum);
@@ -273,8 +306,11 @@ mod tests {
             ((1, 30), (1, 350)),
             "unavailable all the time"
         );
+        assert_eq!(sums(&stats.leader_unavailable_ms), (0, 0));
         stats.looks(at(1000));
+        stats.elected(at(1003), false);
         stats.serves(at(1007), false);
         assert_eq!((sums(&stats.sync_ms), sums(&stats.unavailable_ms)), ((1, 30), (2, 357)));
+        assert_eq!((sums(&stats.leader_unavailable_ms), sums(&stats.election_ms)), ((1, 7), (2, 210)));
     }
 }

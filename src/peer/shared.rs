@@ -16,7 +16,7 @@ use crate::pipeline::messages::{Event, Service, ToPeer, ToShard, touch_interval_
 use crate::pipeline::prep::Proposal;
 use crate::session::table::SessionTable;
 use crate::tree::Tree;
-use crate::types::{CLIENT_LOG, ConnId, Now, Origin, SessionId, ShardId, Zxid};
+use crate::types::{CLIENT_LOG, ConnId, Now, Origin, ServerId, SessionId, ShardId, Zxid};
 
 /// What a step of a role works on.
 pub(super) struct Step<'a> {
@@ -107,9 +107,19 @@ impl Shared {
         arrived(now, headers, if leads { quorum } else { committed });
     }
 
-    /// Measures how long the transactions took that are durable on this learner now.
+    /// Measures how long the transactions took that are durable on this voter now.
     pub(super) fn measure_sync(&mut self, upto: Zxid, now: Now) {
         arrived(now, self.commits.between(self.commits.durable(), upto), &mut self.stats.txns.durable);
+    }
+
+    /// Measures how long the transactions between these took that a server has acknowledged now, unless a quorum had them before.
+    pub(super) fn measure_acks(&mut self, server: ServerId, after: Zxid, upto: Zxid, now: Now) {
+        let Some(stats) = self.stats.of_learner(server) else { return };
+        arrived(
+            now,
+            self.commits.between(after.max(self.commits.committed()), upto),
+            stats.acks.get_or_insert_default(),
+        );
     }
 
     /// A quorum has everything up to `upto`.

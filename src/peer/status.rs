@@ -1,7 +1,8 @@
 //! The statistics of the peer core, for the four-letter words, the admin commands and the metrics. Mirrors the parts of
 //! `ServerStats`, `ZKDatabase` and `SessionTracker` that are shown there.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::local_sessions::LocalSessions;
 use super::role_status::RoleStatus;
@@ -12,7 +13,7 @@ use crate::session::tracker::ExpiryPlace;
 use crate::tree::{QuotaState, Tree};
 use crate::txn::{SubTxn, Txn, TxnHeader};
 use crate::txnlog::replay::{DIGEST_LOG_INTERVAL, DIGEST_LOG_LIMIT};
-use crate::types::{Distribution, Latencies, Namespaces, Now, SessionId, Tally, Zxid};
+use crate::types::{Distribution, Latencies, Namespaces, Now, ServerId, SessionId, Tally, Zxid};
 
 /// One remembered digest, as the `hash` word lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,18 +25,49 @@ pub struct ZxidDigest {
 }
 
 /// How far transactions were on their way, and how long after their creation. The leader's wall clock says when that was: between two
-/// hosts this is as exact as their clocks agree. Only members of an ensemble measure it. Mirrors `Request.logLatency`.
+/// hosts this is as exact as their clocks agree. Mirrors `Request.logLatency`.
 #[derive(Clone, Debug, Default)]
 pub struct TxnLatencies {
-    /// A learner got its proposal.
+    /// A follower got its proposal.
     pub proposed: Latencies,
-    /// It was durable on this learner.
+    /// It was durable on this voter.
     pub durable: Latencies,
     /// A learner might apply it: it was committed, and durable there.
     pub committed: Latencies,
     /// The leader knew that a quorum has it.
     pub quorum: Latencies,
+    /// It was applied. The only one that a standalone server measures.
+    pub applied: Latencies,
 }
+
+/// What a leader measures of one learner, or of itself. Mirrors `ServerMetrics.ACK_LATENCY` and the metrics of `LearnerHandler`.
+#[derive(Clone, Debug, Default)]
+pub struct LearnerStats {
+    /// How long after its creation a proposal that was not committed yet was acknowledged; `None`: none was.
+    pub acks: Option<Latencies>,
+    /// What is sent to it; `None`: nothing was.
+    pub queue: Option<QueueStats>,
+}
+
+/// What a leader measures of the packets for one learner.
+#[derive(Clone, Debug, Default)]
+pub struct QueueStats {
+    /// When a packet left, how many waited behind it.
+    pub len: Distribution,
+    /// How long packets waited until they left.
+    pub time: Latencies,
+}
+
+impl LearnerStats {
+    /// The same without values.
+    fn emptied(self) -> LearnerStats {
+        let LearnerStats { acks, queue } = self;
+        LearnerStats { acks: acks.map(|_| Latencies::default()), queue: queue.map(|_| QueueStats::default()) }
+    }
+}
+
+/// Most servers of which something is measured. Anybody may come with any id; what further ones do is not measured.
+const MEASURED_LEARNERS: usize = 100;
 
 /// Records that these transactions have come so far. One that comes from the future, because the clocks differ, is not counted.
 pub(super) fn arrived<'a>(now: Now, headers: impl IntoIterator<Item = &'a TxnHeader>, latencies: &mut Latencies) {
@@ -63,6 +95,12 @@ pub struct PeerStats {
     pub snaps_sent: u64,
     /// Learners that were sent the transactions they missed.
     pub diffs_sent: u64,
+    /// How many learners were sent a snapshot at the same time, recorded at the begin and at the end of each.
+    pub inflight_snaps: Distribution,
+    /// The same of those that were sent the transactions they missed.
+    pub inflight_diffs: Distribution,
+    /// By server.
+    pub learners: BTreeMap<ServerId, LearnerStats>,
     pub txns: TxnLatencies,
     /// Sessions of which learners asked whether they exist.
     pub revalidations: u64,
@@ -95,6 +133,9 @@ impl PeerStats {
             learner_commits: 0,
             snaps_sent: 0,
             diffs_sent: 0,
+            inflight_snaps: Distribution::default(),
+            inflight_diffs: Distribution::default(),
+            learners: BTreeMap::new(),
             txns: TxnLatencies::default(),
             revalidations: 0,
             sessions_expired: 0,
@@ -112,6 +153,15 @@ impl PeerStats {
     pub(super) fn recovered(&mut self, digests: &[(Zxid, u64)]) {
         let version = crate::txn::TxnDigest::VERSION;
         self.digests.extend(digests.iter().map(|(zxid, digest)| ZxidDigest { zxid: *zxid, version, digest: *digest }));
+    }
+
+    /// What is measured of a server, unless that is of too many already.
+    pub(super) fn of_learner(&mut self, server: ServerId) -> Option<&mut LearnerStats> {
+        let room = self.learners.len() < MEASURED_LEARNERS;
+        match self.learners.entry(server) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(new) => room.then(|| new.insert(LearnerStats::default())),
+        }
     }
 
     pub(super) fn proposed(&mut self, bytes: usize) {
@@ -137,8 +187,9 @@ impl PeerStats {
         self.fsync_us.record(sync_ns / 1000);
     }
 
-    pub(super) fn applied(&mut self, zxid: Zxid, txn: &Txn, tree: &Tree) {
-        self.commits += 1;
+    /// `learns`: another server has committed it.
+    pub(super) fn applied(&mut self, zxid: Zxid, txn: &Txn, tree: &Tree, learns: bool) {
+        self.commits += u64::from(!learns);
         self.count_writes(txn);
         if zxid.0 % DIGEST_LOG_INTERVAL == 0 {
             if self.digests.len() == DIGEST_LOG_LIMIT {
@@ -209,11 +260,20 @@ impl Peer {
         stats.digests = before.digests;
         stats.slow_syncs = before.slow_syncs;
         stats.writes = before.writes.emptied();
+        // As in ZooKeeper the names stay.
+        stats.learners = before.learners.into_iter().map(|(server, stats)| (server, stats.emptied())).collect();
         match &mut self.role {
             Role::Leading(leading) => leading.reset_counts(),
             Role::Learning(_) | Role::Looking(_) | Role::ReadOnly(_) => {}
         }
         self.ensemble.iter_mut().for_each(|ensemble| ensemble.elections.reset_counts());
+    }
+
+    /// The command `orst`: what went over the connections of observers is counted from now on.
+    pub fn reset_observers(&mut self) {
+        if let Role::Leading(leading) = &mut self.role {
+            leading.reset_observers();
+        }
     }
 
     /// A piece of the list of global or local sessions: at most `most` from a place on.
@@ -237,6 +297,10 @@ impl Peer {
             }
         };
         let sessions = ids.iter().filter_map(|id| Some((time(*id)?, *id))).collect();
+        assert!(
+            ids.is_sorted() && ids.first().is_none_or(|first| after.is_none_or(|after| after < *first)),
+            "listed twice"
+        );
         let next = ids.last().filter(|_| ids.len() >= most).map(|last| SessionPlace::Global(Some(*last)));
         SessionPiece { sessions, next }
     }

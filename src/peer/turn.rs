@@ -116,7 +116,8 @@ impl PeerTurn {
     /// links will not announce. Then the turn must be repeated without sleeping.
     pub fn turn<L: Links + Streams>(&mut self, now: Now, tree: &impl TreeAccess, links: &mut L) -> bool {
         let heard = self.hear(now, tree, links);
-        let applied = if self.peer.replaces_tree() { self.replace(now, tree, links) } else { self.apply(tree, links) };
+        let applied =
+            if self.peer.replaces_tree() { self.replace(now, tree, links) } else { self.apply(now, tree, links) };
         links.ring();
         let made = self.out.snapshot.len();
         for part in self.out.snapshot.drain(..) {
@@ -210,7 +211,7 @@ impl PeerTurn {
     }
 
     /// Applies a burst of what is committed, if every stream has room for its entries (W5).
-    fn apply<L: Streams>(&mut self, access: &impl TreeAccess, links: &mut L) -> usize {
+    fn apply<L: Streams>(&mut self, now: Now, access: &impl TreeAccess, links: &mut L) -> usize {
         if !self.peer.has_work() || !links.has_room(self.bounds.stream_high_water) {
             // The answers to resumed sessions.
             self.publish(self.published, links);
@@ -218,7 +219,7 @@ impl PeerTurn {
         }
         let mut tree = access.write();
         let before = tree.last_zxid();
-        let count = self.peer.apply(&mut tree, access, access.interest(), self.bounds.apply_burst, &mut self.out);
+        let count = self.peer.apply(now, &mut tree, access, access.interest(), self.bounds.apply_burst, &mut self.out);
         let last = tree.last_zxid();
         assert!(count <= self.bounds.apply_burst, "{count} transactions in one burst");
         assert_eq!(last > before, count > 0, "{count} transactions brought the tree from {before} to {last}");

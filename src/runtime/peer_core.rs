@@ -108,6 +108,7 @@ impl PeerCore {
                     let _ = reply.send(shared.tree.read().list_ephemerals(after, limits::LIST_PIECE));
                 }
                 PeerCommand::ResetStats => self.turn.peer_mut().reset_stats(),
+                PeerCommand::ResetObservers => self.turn.peer_mut().reset_observers(),
                 PeerCommand::Stop => return None,
             }
         }

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -77,7 +77,7 @@ struct Conn {
 
 /// Something that the peer was not told yet.
 enum Heard {
-    Accepted { conn: ConnId, from: IpAddr },
+    Accepted { conn: ConnId, from: SocketAddr },
     Dialed { conn: ConnId, by: Dialed },
     Failed(Dialed),
     Bytes { conn: ConnId, bytes: Bytes },
@@ -158,8 +158,8 @@ impl PeerNet {
             Event::ConnectFailed { conn, error } => self.dialed(conn, Err(error)),
             Event::Accepted { conn, peer, listener } => match (self.ports.of(listener), self.accepting) {
                 (None, _) => return Some(event),
-                (Some(Port::Election), _) => self.accepted(conn, Owner::Elections, peer.ip()),
-                (Some(Port::Quorum), Some(term)) => self.accepted(conn, Owner::Role(term), peer.ip()),
+                (Some(Port::Election), _) => self.accepted(conn, Owner::Elections, peer),
+                (Some(Port::Quorum), Some(term)) => self.accepted(conn, Owner::Role(term), peer),
                 (Some(Port::Quorum), None) => panic!("the quorum port is open and nobody leads"),
             },
             _ => return Some(event),
@@ -167,7 +167,7 @@ impl PeerNet {
         None
     }
 
-    fn accepted(&mut self, conn: ConnId, owner: Owner, from: IpAddr) {
+    fn accepted(&mut self, conn: ConnId, owner: Owner, from: SocketAddr) {
         self.add(conn, owner);
         self.heard.push_back(Heard::Accepted { conn, from });
     }
@@ -238,8 +238,8 @@ impl PeerNet {
             Heard::Failed(Dialed::Election(to)) => election(ElectionEvent::DialFailed { to }),
             Heard::Failed(Dialed::Leader(term)) => quorum(term, QuorumEvent::DialFailed),
             Heard::Accepted { conn, from } => match owner(&conn)? {
-                Owner::Elections => election(ElectionEvent::Accepted { conn, from }),
-                Owner::Role(term) => quorum(term, QuorumEvent::Accepted { conn }),
+                Owner::Elections => election(ElectionEvent::Accepted { conn, from: from.ip() }),
+                Owner::Role(term) => quorum(term, QuorumEvent::Accepted { conn, from }),
             },
             Heard::Dialed { conn, by } => match (owner(&conn)?, by) {
                 (Owner::Elections, Dialed::Election(to)) => election(ElectionEvent::Dialed { to, conn }),

@@ -92,6 +92,8 @@ pub enum PeerCommand {
     },
     /// `srst`, for the counters of the metrics.
     ResetStats,
+    /// `orst`, for the counters of `observers`.
+    ResetObservers,
     /// End the loop.
     Stop,
 }

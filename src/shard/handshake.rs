@@ -40,6 +40,8 @@ impl Shard {
                 return;
             };
             self.stats.token_deficit.record(u64::try_from(deficit).unwrap_or(0));
+        } else {
+            self.stats.token_deficit.record(0);
         }
         self.stats.connection_requests += 1;
         if self.service.is_none() {

@@ -319,7 +319,10 @@ impl Mesh {
                 let from = [10, 0, 0, dial.from as u8 + 1].into();
                 NetEvent::Election(ElectionEvent::Accepted { conn, from })
             }
-            Port::Quorum(term) => NetEvent::Quorum { term, event: QuorumEvent::Accepted { conn } },
+            Port::Quorum(term) => {
+                let from = ([10, 0, 0, dial.from as u8 + 1], 49152).into();
+                NetEvent::Quorum { term, event: QuorumEvent::Accepted { conn, from } }
+            }
         };
         self.events.extend([(dial.from, dialled), (dial.to, accepted)]);
     }

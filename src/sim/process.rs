@@ -405,7 +405,7 @@ impl Process {
         let is_of = |event: &NetEvent| match event {
             NetEvent::Quorum {
                 event:
-                    QuorumEvent::Accepted { conn }
+                    QuorumEvent::Accepted { conn, .. }
                     | QuorumEvent::Dialed { conn }
                     | QuorumEvent::Bytes { conn, .. }
                     | QuorumEvent::Left { conn, .. }

@@ -27,14 +27,23 @@ impl ZabState {
     }
 }
 
-/// An observer that follows a leader.
+/// What went over a learner's connection since it came, or since these counts were reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct ObserverFigures {
-    pub conn: ConnId,
-    pub server: ServerId,
-    /// The end of its history when it came.
-    pub came_with: Zxid,
+pub struct Traffic {
+    /// Packets for the learner. The pieces of a snapshot are none.
+    pub sent: u64,
+    /// Packets from it since it was sent UPTODATE.
+    pub received: u64,
+    /// Requests of its clients among them.
+    pub requests: u64,
+    /// The last zxid that it was sent; -1 before the first.
+    pub last_zxid: Zxid,
+}
+
+impl Default for Traffic {
+    fn default() -> Traffic {
+        Traffic { sent: 0, received: 0, requests: 0, last_zxid: Zxid::NONE }
+    }
 }
 
 /// The learners of a leader.
@@ -47,7 +56,7 @@ pub struct LeaderFigures {
     /// Those of them that have no vote.
     pub synced_non_voting_followers: usize,
     /// Observers that were sent all of the history.
-    pub observers: Vec<ObserverFigures>,
+    pub observers: Vec<(ConnId, ServerId)>,
     /// Sync requests that wait for a commit.
     pub pending_syncs: usize,
 }

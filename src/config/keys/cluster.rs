@@ -122,7 +122,7 @@ pub(super) const KEYS: &[Key] = &[
         "-1",
         int(i32::MIN as i64, |c, v| c.ensemble.max_time_to_wait_for_epoch_ms = v as i32),
     ),
-    meaningless(Property, "leader.ackLoggingFrequency", "1000", "slow acks are not logged one by one"),
+    meaningless(Property, "leader.ackLoggingFrequency", "1000", "every ack is measured"),
     meaningless(Property, "leaderConnectDelayDuringRetryMs", "100", "a leader is dialled again after 100 ms"),
     meaningless(Bare, "leader.nodelay", "true", NODELAY),
     meaningless(Bare, "follower.nodelay", "true", NODELAY),

@@ -5,16 +5,19 @@
 //! that nothing here waits for a file.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::send_queue::SendQueue;
 use crate::peer::ensemble::Ensemble;
 use crate::peer::feed::{FeedAnswer, FeedWant};
 use crate::peer::net::{NetWant, QuorumWant};
 use crate::peer::replicated::Replicated;
+use crate::peer::role_status::ObserverStatus;
 use crate::peer::shared::{Shared, Step};
 use crate::txnlog::feed::{Ask, Fed as Read, Survey};
-use crate::types::{ConnId, Epoch, Term, Zxid};
+use crate::types::{ConnId, Epoch, ServerId, Term, Zxid};
 use crate::zab::handler::{End, Fed, Feed, Handler, LearnerRoom, Outgoing, Want};
 use crate::zab::history::Committed;
 use crate::zab::leader::SyncKind;
@@ -45,6 +48,12 @@ enum Reading {
 #[derive(Debug)]
 struct Conn {
     handler: Handler,
+    /// Who it is, once it has said so.
+    server: Option<ServerId>,
+    from: SocketAddr,
+    /// When it came, in milliseconds since 1970.
+    since_wall_ms: i64,
+    queue: SendQueue,
     reading: Reading,
     /// The reader has something open for it.
     has_asked: bool,
@@ -123,14 +132,58 @@ impl Learners {
     }
 
     /// Somebody connected.
-    pub(super) fn connected(&mut self, conn: ConnId, step: &mut Step<'_>) {
-        let handler = Handler::new(self.packet_limit, self.room);
-        let (reading, files) = (Reading::Nothing, Survey::default());
-        let (has_asked, had_state, least) = (false, false, Zxid::ZERO);
-        let learner = Conn { handler, reading, has_asked, files, had_state, least };
+    pub(super) fn connected(&mut self, conn: ConnId, from: SocketAddr, step: &mut Step<'_>) {
+        let learner = Conn {
+            handler: Handler::new(self.packet_limit, self.room),
+            server: None,
+            from,
+            since_wall_ms: step.now.wall_ms,
+            queue: SendQueue::default(),
+            reading: Reading::Nothing,
+            has_asked: false,
+            files: Survey::default(),
+            had_state: false,
+            least: Zxid::ZERO,
+        };
         let before = self.conns.insert(conn, learner);
         assert!(before.is_none(), "{conn:?} connects twice");
         self.net(QuorumWant::Read { conn, reads: true }, step);
+    }
+
+    /// It has said who it is.
+    pub(super) fn introduced(&mut self, conn: ConnId, server: ServerId) {
+        let Some(learner) = self.conns.get_mut(&conn) else { return };
+        assert!(learner.server.is_none(), "{:?} introduces itself again, as {server:?}", learner.server);
+        learner.server = Some(server);
+    }
+
+    /// Who it is, once it has said so.
+    pub(super) fn server(&self, conn: ConnId) -> Option<ServerId> {
+        self.conns.get(&conn)?.server
+    }
+
+    /// Bytes that were written have left.
+    pub(super) fn left(&mut self, conn: ConnId, bytes: usize, step: &mut Step<'_>) {
+        if let Some(learner) = self.conns.get_mut(&conn) {
+            let figures = learner.server.and_then(|server| step.shared.stats.of_learner(server));
+            learner.queue.left(bytes, step.now, figures);
+        }
+        self.tell(conn, |handler, wants| handler.left(bytes, wants));
+    }
+
+    /// What is shown of an observer.
+    pub(super) fn observer_status(&self, conn: ConnId, server: ServerId) -> Option<ObserverStatus> {
+        let Conn { handler, from, since_wall_ms, queue, .. } = self.conns.get(&conn)?;
+        let (queued_packets, queued_bytes) = (queue.len(), queue.bytes());
+        let (from, since_wall_ms, traffic) = (*from, *since_wall_ms, handler.traffic());
+        Some(ObserverStatus { server, from, since_wall_ms, queued_packets, queued_bytes, traffic })
+    }
+
+    /// Counts what goes over these connections from now on.
+    pub(super) fn reset_traffic(&mut self, of: impl IntoIterator<Item = ConnId>) {
+        for conn in of {
+            self.conns.get_mut(&conn).into_iter().for_each(|learner| learner.handler.reset_traffic());
+        }
     }
 
     /// The connection is gone. Returns whether it was there.
@@ -157,9 +210,10 @@ impl Learners {
         self.wants.clear();
     }
 
-    pub(super) fn write(&self, conn: ConnId, bytes: Bytes, step: &mut Step<'_>) {
-        assert!(self.conns.contains_key(&conn), "{} bytes for {conn:?}, which is gone", bytes.len());
-        assert!(!bytes.is_empty(), "nothing is written to {conn:?}");
+    pub(super) fn write(&mut self, conn: ConnId, bytes: Bytes, step: &mut Step<'_>) {
+        let learner = self.conns.get_mut(&conn);
+        let learner = learner.unwrap_or_else(|| panic!("{} bytes for {conn:?}, which is gone", bytes.len()));
+        learner.queue.wrote(bytes.len(), step.now);
         self.net(QuorumWant::Write { conn, bytes }, step);
     }
 
@@ -178,6 +232,8 @@ impl Learners {
         assert!(self.wants.is_empty() && self.scratch.is_empty(), "left undone: {:?}", self.wants);
         for learner in self.conns.values() {
             learner.handler.check();
+            let (waits, unsent) = (learner.queue.bytes(), learner.handler.unsent());
+            assert!(learner.handler.is_closed() || waits == unsent, "{waits} bytes wait, {unsent} have not left");
             let follows = learner.handler.sent().0.epoch() <= self.epoch;
             assert!(follows, "a learner was sent {:?} in {:?}", learner.handler.sent(), self.epoch);
             let asks = !matches!(learner.reading, Reading::Nothing | Reading::TakesSnapshot { .. });

@@ -11,11 +11,12 @@ use crate::peer::ensemble::Ensemble;
 use crate::peer::feed::{FeedAnswer, FeedWant};
 use crate::peer::learning::Over;
 use crate::peer::net::{QuorumEvent, QuorumWant};
+use crate::peer::role_status::ObserverStatus;
 use crate::peer::shared::{Shared, Step};
 use crate::pipeline::messages::{Service, ToPeer, touch_interval_ms};
 use crate::pipeline::prep::{Prep, WriteRequest};
 use crate::session::tracker::SessionTracker;
-use crate::types::{ConnId, Epoch, Op, Origin, PEER_LOG, SessionId, Term, Zxid};
+use crate::types::{ConnId, Epoch, Op, Origin, PEER_LOG, ServerId, SessionId, Term, Zxid};
 use crate::zab::election::Looker;
 use crate::zab::handler;
 use crate::zab::leader::{Introduction, Leader, SyncKind, Want};
@@ -85,6 +86,21 @@ impl Leading {
         self.zab.figures()
     }
 
+    /// The observers among them.
+    pub(in crate::peer) fn observers(&self, figures: &LeaderFigures) -> Vec<ObserverStatus> {
+        let Some(member) = &self.member else { return Vec::new() };
+        let status = |(conn, server): &(ConnId, ServerId)| member.learners.observer_status(*conn, *server);
+        figures.observers.iter().filter_map(status).collect()
+    }
+
+    /// `orst`.
+    pub(in crate::peer) fn reset_observers(&mut self) {
+        let observers = self.zab.figures().observers;
+        if let Some(member) = &mut self.member {
+            member.learners.reset_traffic(observers.into_iter().map(|(conn, _)| conn));
+        }
+    }
+
     fn member(&mut self) -> &mut Member {
         self.member.as_deref_mut().expect("a standalone server has no learners")
     }
@@ -115,16 +131,14 @@ impl Leading {
         step: &mut Step<'_>,
     ) -> Over {
         match event {
-            QuorumEvent::Accepted { conn } => {
-                self.learners().connected(conn, step);
+            QuorumEvent::Accepted { conn, from } => {
+                self.learners().connected(conn, from, step);
                 self.zab.connected(conn, &mut self.wants);
             }
             QuorumEvent::Bytes { conn, bytes } => {
                 self.learners().tell(conn, |handler, wants| handler.heard(&bytes, wants));
             }
-            QuorumEvent::Left { conn, bytes } => {
-                self.learners().tell(conn, |handler, wants| handler.left(bytes, wants));
-            }
+            QuorumEvent::Left { conn, bytes } => self.learners().left(conn, bytes, step),
             QuorumEvent::Closed { conn } => {
                 if self.learners().forget(conn, step) {
                     self.zab.closed(conn);
@@ -296,6 +310,9 @@ impl Leading {
                 SyncKind::Diff => stats.diffs_sent += 1,
             }
             self.zab.sync_begins(conn, kind, &mut self.wants);
+            if self.zab.sync_of(conn).is_some() {
+                self.measure_syncs(kind, step);
+            }
         }
         self.learners().tell(conn, |handler, wants| handler.sync(plan, wants));
     }
@@ -312,14 +329,16 @@ impl Leading {
             Want::Feed(feed) => self.learners().feed(conn, feed, step),
             Want::Info { server, observer, accepted, config_version } => {
                 let said = Introduction { server, observer, accepted, config_version };
-                self.zab.info(conn, said, &mut self.wants);
+                if let Some(server) = self.zab.info(conn, said, &mut self.wants) {
+                    self.learners().introduced(conn, server);
+                }
             }
             Want::EpochAck { current, last } => {
                 self.learners().has_state_of(conn, current);
                 self.zab.epoch_ack(conn, current, last, &mut self.wants);
             }
             Want::NewLeaderSent => self.zab.new_leader_sent(conn),
-            Want::Ack(zxid) => self.zab.ack(conn, zxid, &mut self.wants),
+            Want::Ack(zxid) => self.acknowledged(conn, zxid, step),
             Want::Heard => self.zab.heard(conn),
             Want::Request(request) => self.forwarded(conn, request, step),
             Want::SyncAsked { .. } => self.zab.sync_asked(conn, &mut self.wants),
@@ -331,6 +350,34 @@ impl Leading {
                 let valid = self.revalidate(conn, session, step);
                 self.learners().tell(conn, |handler, wants| handler.revalidated(session, valid, wants));
             }
+        }
+    }
+
+    fn measure_syncs(&self, kind: SyncKind, step: &mut Step<'_>) {
+        let in_progress = self.zab.syncs_in_progress(kind) as u64;
+        assert!(
+            in_progress <= self.zab.learners().count() as u64,
+            "more learners are brought up to date than there are"
+        );
+        match kind {
+            SyncKind::Snap => step.shared.stats.inflight_snaps.record(in_progress),
+            SyncKind::Diff => step.shared.stats.inflight_diffs.record(in_progress),
+        }
+    }
+
+    /// A learner acknowledges a proposal, or with the epoch's zeroth zxid NEWLEADER or UPTODATE.
+    fn acknowledged(&mut self, conn: ConnId, zxid: Zxid, step: &mut Step<'_>) {
+        assert!(zxid >= Zxid::ZERO, "an ack of {zxid}, which is no transaction");
+        if zxid.counter() > 0 {
+            if let Some(server) = self.learners().server(conn) {
+                step.shared.measure_acks(server, Zxid(zxid.0 - 1), zxid, step.now);
+            }
+            return self.zab.ack(conn, zxid, &mut self.wants);
+        }
+        let syncing = self.zab.sync_of(conn);
+        self.zab.ack(conn, zxid, &mut self.wants);
+        if let Some(kind) = syncing.filter(|_| self.zab.sync_of(conn).is_none()) {
+            self.measure_syncs(kind, step);
         }
     }
 

@@ -90,7 +90,7 @@ pub(super) fn answer(command: &str, r: &Report) -> Option<Fields> {
         "leader" => ensemble::leader(r),
         "monitor" => monitor(r),
         "observers" => ensemble::observers(r),
-        "ruok" | "observer_connection_stat_reset" => json!({}),
+        "ruok" => json!({}),
         "server_stats" => server_stats(r),
         "stats" => stats(r),
         "system_properties" => system_properties(r),

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::java;
 use super::report::Report;
 use crate::config::host_and_port;
 use crate::peer::role_status::Mode;
@@ -117,14 +118,22 @@ pub(super) fn zab_state(r: &Report) -> Value {
     })
 }
 
-/// `observers`: those that follow this server. What ZooKeeper counts of their packets is not counted here.
+/// `observers`: those that follow this server.
 pub(super) fn observers(r: &Report) -> Value {
-    let observers = r.peer.role.leading.iter().flat_map(|leading| &leading.learners.observers);
+    let observers = r.peer.role.leading.iter().flat_map(|leading| &leading.observers);
     let all: Vec<Value> = observers
         .map(|o| {
-            let member = r.peer.role.members.as_ref().and_then(|members| members.get(o.server));
-            let address = member.and_then(|m| m.addresses.first()).map_or(String::new(), |a| format!("/{}", a.host));
-            json!({"remote_socket_address": address, "sid": o.server.0, "last_zxid": o.came_with.0})
+            json!({
+                "remote_socket_address": format!("/{}", java::socket_address(&o.from)),
+                "sid": o.server.0,
+                "established": o.since_wall_ms,
+                "queued_packets": o.queued_packets,
+                "queued_packets_size": o.queued_bytes,
+                "packets_received": o.traffic.received,
+                "packets_sent": o.traffic.sent,
+                "requests": o.traffic.requests,
+                "last_zxid": o.traffic.last_zxid.0,
+            })
         })
         .collect();
     json!({"synced_observers": all.len(), "observers": all})

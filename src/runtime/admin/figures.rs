@@ -6,7 +6,9 @@
 
 use super::ensemble::shown_sizes;
 use super::report::{Report, Startup, or_minus_one};
-use crate::peer::status::TxnLatencies;
+use crate::config::MetricsProvider;
+use crate::peer::role_status::Mode;
+use crate::peer::status::{LearnerStats, TxnLatencies};
 use crate::quorum::Role;
 use crate::shard::status::ShardStats;
 use crate::tree::StatsTrack;
@@ -35,6 +37,8 @@ pub(super) enum Value {
     Summaries(Vec<(String, Distribution)>),
     /// Latencies with percentiles, shown in milliseconds.
     Percentiles(Box<Latencies>),
+    /// The same per server.
+    PercentilesBy(Vec<(String, Latencies)>),
 }
 
 /// A metric with its value.
@@ -64,6 +68,8 @@ pub(super) fn figures(r: &Report) -> Vec<Figure> {
     all
 }
 
+const SYNCED_OBSERVERS: &str = "synced_observers";
+
 /// The gauges that only members of an ensemble have, most of them only the leader.
 fn ensemble_figures(r: &Report) -> Vec<Figure> {
     let role = &r.peer.role;
@@ -76,12 +82,16 @@ fn ensemble_figures(r: &Report) -> Vec<Figure> {
         put("synced_followers", "Followers that are up to date", learners.synced_followers as i64);
         let non_voting = learners.synced_non_voting_followers as i64;
         put("synced_non_voting_followers", "Followers that are up to date and have no vote", non_voting);
-        put("synced_observers", "Observers that are up to date", learners.observers.len() as i64);
+        put(SYNCED_OBSERVERS, "Observers that are up to date", learners.observers.len() as i64);
         put("pending_syncs", "Sync requests that wait for a commit", learners.pending_syncs as i64);
         put("leader_uptime", "Milliseconds since this server was elected", r.now.mono_ms - leading.since_ms);
         put("last_proposal_size", "Bytes of the last proposal; -1 before the first", last);
         put("max_proposal_size", "Bytes of the largest proposal since srst; -1 before the first", max);
         put("min_proposal_size", "Bytes of the smallest proposal since srst; -1 before the first", min);
+    }
+    if role.mode == Mode::Follower && r.config.metrics.provider == MetricsProvider::Prometheus {
+        // Of a follower ZooKeeper's other provider shows it only if observers may follow it.
+        put(SYNCED_OBSERVERS, "Observers that follow this follower", 0);
     }
     if let Some(members) = r.members() {
         put("quorum_size", "Servers that vote", members.voters().len() as i64);
@@ -114,7 +124,6 @@ const EMPTY: Read = |_| Value::Summary(Distribution::default());
 const NO_PERCENTILES: Read = |_| Value::Percentiles(Box::default());
 
 const NOT_HERE: &str = "Always 0: for compatibility";
-const NO_LEARNERS: &str = "By learner. Without observations: for compatibility";
 const NOT_MEASURED: &str = "Without observations: for compatibility";
 
 fn gauge(n: usize) -> Value {
@@ -127,6 +136,23 @@ fn fired(s: &Sums<'_>, event: EventType) -> Value {
 
 fn of_txns(s: &Sums<'_>, pick: fn(&TxnLatencies) -> &Latencies) -> Value {
     Value::Percentiles(Box::new(pick(&s.r.peer.stats.txns).clone()))
+}
+
+/// Of each server in the ensemble, on its leader.
+fn of_servers<T>(s: &Sums<'_>, pick: fn(&LearnerStats) -> Option<T>) -> Vec<(String, T)> {
+    let all = s.r.peer.stats.learners.iter();
+    all.filter_map(|(server, stats)| Some((server.0.to_string(), pick(stats)?))).collect()
+}
+
+/// Proposals that came from a leader. To an observer none come: it is informed of what is committed.
+fn learner_proposals(s: &Sums<'_>) -> Value {
+    let votes = s.r.config.ensemble.peer_type == Role::Participant;
+    Value::Counter(if votes { s.r.peer.stats.learner_proposals } else { 0 })
+}
+
+/// Proposals that did not come from a leader.
+fn own_proposals(s: &Sums<'_>) -> Value {
+    Value::Counter(s.r.peer.stats.proposals - s.r.peer.stats.learner_proposals)
 }
 
 fn of_startup(s: &Sums<'_>, pick: fn(&Startup) -> &Distribution) -> Value {
@@ -233,28 +259,28 @@ const COUNTERS: &[Row] = &[
     ("request_throttle_wait_count", "How often requests waited for room in the pipeline", |s| Value::Counter(s.all.throttle_waits)),
     ("requests_not_forwarded_to_commit_processor", NOT_HERE, NONE),
     ("response_packet_cache_misses", NOT_HERE, NONE),
-    ("prep_processor_request_queued", "Writes taken by the peer core", |s| Value::Counter(s.r.peer.stats.proposals)),
+    ("prep_processor_request_queued", "Writes validated by this server", own_proposals),
     ("stale_replies", "Replies to requests that had gone stale", |s| Value::Counter(s.all.stale_replies)),
     ("response_bytes", "Bytes of replies", |s| Value::Counter(s.all.response_bytes)),
     ("ensemble_auth_fail", "Clients that looked for another ensemble", |s| Value::Counter(s.all.ensemble_auth.fail)),
     ("diff_count", "Learners that were sent the transactions they missed", |s| Value::Counter(s.r.peer.stats.diffs_sent)),
-    ("connection_revalidate_count", NOT_HERE, NONE),
+    ("connection_revalidate_count", "Handshakes with a session", |s| Value::Counter(s.all.revalidations)),
     ("quit_leading_due_to_disloyal_voter", NOT_HERE, NONE),
     ("unrecoverable_error_count", NOT_HERE, NONE),
     ("unsuccessful_handshake", "Handshakes that gave no session", |s| Value::Counter(s.all.unsuccessful_handshakes)),
-    ("commit_count", "Transactions applied", |s| Value::Counter(s.r.peer.stats.commits)),
+    ("commit_count", "Transactions that this server has committed and applied", |s| Value::Counter(s.r.peer.stats.commits)),
     ("outstanding_changes_queued", "Changes that later writes were checked against before they were applied", |s| Value::Counter(s.r.peer.prep.outstanding_changes_queued)),
     ("request_commit_queued", NOT_HERE, NONE),
     ("ensemble_auth_skip", "Clients that named no ensemble, or had nothing to be compared with", |s| Value::Counter(s.all.ensemble_auth.skip)),
     ("skip_learner_request_to_next_processor_count", NOT_HERE, NONE),
-    ("proposal_count", "Transactions proposed by this server", |s| Value::Counter(s.r.peer.stats.proposals - s.r.peer.stats.learner_proposals)),
+    ("proposal_count", "Transactions proposed by this server", own_proposals),
     ("large_requests_rejected", "Connections closed because of a request longer than jute.maxbuffer, or too many bytes of large requests", |s| Value::Counter(s.all.large_requests_rejected)),
     ("outstanding_changes_removed", "Those that are applied", |s| Value::Counter(s.r.peer.prep.outstanding_changes_removed)),
     ("restore_error_count", NOT_HERE, NONE),
     ("cnxn_closed_without_zk_server_running", NOT_HERE, NONE),
     ("looking_count", "How often this server began to look for a leader", |s| Value::Counter(s.r.peer.role.elections.looked)),
     ("snapshot_rate_limited_count", "Snapshot commands refused for coming too fast", |s| Value::Counter(s.r.control.snapshots_limited)),
-    ("learner_proposal_received_count", "Proposals that came from a leader", |s| Value::Counter(s.r.peer.stats.learner_proposals)),
+    ("learner_proposal_received_count", "Proposals that came from a leader", learner_proposals),
     ("digest_mismatches_count", "Transactions after which the tree's digest is not the one in the log", |s| Value::Counter(s.r.peer.stats.digest_mismatches)),
     ("dead_watchers_cleared", NOT_HERE, NONE),
     ("ensemble_auth_success", "Clients that named this ensemble", |s| Value::Counter(s.all.ensemble_auth.success)),
@@ -276,7 +302,7 @@ const COUNTERS: &[Row] = &[
 const SUMMARIES: &[Row] = &[
     ("socket_closing_time", NOT_MEASURED, EMPTY),
     ("proposal_process_time", NOT_MEASURED, EMPTY),
-    ("leader_unavailable_time", NOT_MEASURED, EMPTY),
+    ("leader_unavailable_time", "Milliseconds without a leader until this server led", |s| Value::Summary(s.r.peer.role.elections.leader_unavailable_ms.clone())),
     ("node_created_watch_count", "Watchers told of a znode's creation", |s| fired(s, EventType::NodeCreated)),
     ("session_queues_drained", NOT_MEASURED, EMPTY),
     ("write_commit_proc_req_queued", NOT_MEASURED, EMPTY),
@@ -288,7 +314,7 @@ const SUMMARIES: &[Row] = &[
     ("follower_sync_time", "Milliseconds from an election until this server served as a follower", |s| sync_time(s, Role::Participant)),
     ("prep_processor_queue_size", NOT_MEASURED, EMPTY),
     ("fsynctime", "Milliseconds that syncing the log took", |s| Value::Duration(s.r.peer.stats.fsync_us.clone())),
-    ("inflight_snap_count", NOT_MEASURED, EMPTY),
+    ("inflight_snap_count", "Learners that are sent a snapshot, when one begins or ends", |s| Value::Summary(s.r.peer.stats.inflight_snaps.clone())),
     ("reads_issued_from_session_queue", NOT_MEASURED, EMPTY),
     ("restore_time", NOT_MEASURED, EMPTY),
     ("learner_request_processor_queue_size", NOT_MEASURED, EMPTY),
@@ -303,7 +329,7 @@ const SUMMARIES: &[Row] = &[
     ("time_waiting_empty_pool_in_commit_processor_read_ms", NOT_MEASURED, EMPTY),
     ("commit_process_time", NOT_MEASURED, EMPTY),
     ("dbinittime", "Milliseconds that loading snapshot and logs took", |s| of_startup(s, |t| &t.load_ms)),
-    ("inflight_diff_count", NOT_MEASURED, EMPTY),
+    ("inflight_diff_count", "Learners that are sent what they missed, when one begins or ends", |s| Value::Summary(s.r.peer.stats.inflight_diffs.clone())),
     ("netty_queued_buffer_capacity", NOT_MEASURED, EMPTY),
     ("election_time", "Milliseconds that an election took", |s| Value::Summary(s.r.peer.role.elections.election_ms.clone())),
     ("commit_commit_proc_req_queued", NOT_MEASURED, EMPTY),
@@ -334,11 +360,11 @@ const PERCENTILES: &[Row] = &[
     ("commit_propagation_latency", "Milliseconds from a transaction's creation until a learner may apply it", |s| of_txns(s, |t| &t.committed)),
     ("dead_watchers_cleaner_latency", NOT_MEASURED, NO_PERCENTILES),
     ("write_final_proc_time_ms", NOT_MEASURED, NO_PERCENTILES),
-    ("proposal_ack_creation_latency", "Milliseconds from a transaction's creation until it is durable on a learner", |s| of_txns(s, |t| &t.durable)),
-    ("proposal_latency", "Milliseconds from a transaction's creation until it comes to a learner", |s| of_txns(s, |t| &t.proposed)),
+    ("proposal_ack_creation_latency", "Milliseconds from a transaction's creation until it is durable on this voter", |s| of_txns(s, |t| &t.durable)),
+    ("proposal_latency", "Milliseconds from a transaction's creation until it comes to this follower", |s| of_txns(s, |t| &t.proposed)),
     ("om_proposal_process_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("sync_processor_queue_and_flush_time_ms", NOT_MEASURED, NO_PERCENTILES),
-    ("propagation_latency", NOT_MEASURED, NO_PERCENTILES),
+    ("propagation_latency", "Milliseconds from a transaction's creation until it is applied", |s| of_txns(s, |t| &t.applied)),
     ("server_write_committed_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("sync_processor_queue_time_ms", NOT_MEASURED, NO_PERCENTILES),
     ("sync_processor_queue_flush_time_ms", NOT_MEASURED, NO_PERCENTILES),
@@ -347,9 +373,9 @@ const PERCENTILES: &[Row] = &[
 
 #[rustfmt::skip]
 const BY_NAMESPACE: &[Row] = &[
-    ("ack_latency", NO_LEARNERS, |_| Value::Summaries(Vec::new())),
-    ("learner_handler_qp_size", NO_LEARNERS, |_| Value::Summaries(Vec::new())),
-    ("learner_handler_qp_time_ms", NO_LEARNERS, |_| Value::Summaries(Vec::new())),
+    ("ack_latency", "By server: milliseconds from a transaction's creation until it was acknowledged", |s| Value::PercentilesBy(of_servers(s, |l| l.acks.clone()))),
+    ("learner_handler_qp_size", "By learner: packets that waited when one left", |s| Value::Summaries(of_servers(s, |l| l.queue.as_ref().map(|q| q.len.clone())))),
+    ("learner_handler_qp_time_ms", "By learner: milliseconds until a packet left", |s| Value::PercentilesBy(of_servers(s, |l| l.queue.as_ref().map(|q| q.time.clone())))),
     ("read_per_namespace", "Bytes read: path, data and stat", |s| by_namespace(&s.all.reads)),
     ("write_per_namespace", "Bytes written: path and data", |s| by_namespace(&s.r.peer.stats.writes)),
 ];

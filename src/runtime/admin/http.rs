@@ -154,6 +154,10 @@ async fn command(state: Arc<AdminState>, from: SocketAddr, asked: String, reques
             state.reset_stats();
             answer(StatusCode::OK, name, Fields::new(), None)
         }
+        "observer_connection_stat_reset" => {
+            state.reset_observers();
+            answer(StatusCode::OK, name, Fields::new(), None)
+        }
         "set_trace_mask" => set_trace_mask(&state, &query),
         _ => show(state, name).await,
     }

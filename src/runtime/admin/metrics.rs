@@ -5,7 +5,7 @@ use super::figures::{Figure, Value, figures, process_figures};
 use super::java;
 use super::report::Report;
 use crate::config::MetricsProvider;
-use crate::types::{Distribution, Tally};
+use crate::types::{Distribution, Latencies, Tally};
 
 /// A number that prints as Java prints it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -62,12 +62,17 @@ fn put_flat(out: &mut Vec<(String, Number)>, name: &str, value: Value) {
         Value::Summaries(all) => {
             all.iter().for_each(|(key, values)| summary(out, &format!("{key}_{name}"), values.tally()));
         }
-        Value::Percentiles(l) => {
-            summary(out, name, l.in_ms());
-            let percentile = |(p, part): (&str, f64)| (format!("{p}_{name}"), Number::Whole(l.percentile_ms(part)));
-            out.extend(PERCENTILES.map(percentile));
+        Value::Percentiles(l) => percentiles(out, name, &l),
+        Value::PercentilesBy(all) => {
+            all.iter().for_each(|(key, l)| percentiles(out, &format!("{key}_{name}"), l));
         }
     }
+}
+
+fn percentiles(out: &mut Vec<(String, Number)>, name: &str, l: &Latencies) {
+    summary(out, name, l.in_ms());
+    let percentile = |(p, part): (&str, f64)| (format!("{p}_{name}"), Number::Whole(l.percentile_ms(part)));
+    out.extend(PERCENTILES.map(percentile));
 }
 
 fn summary(out: &mut Vec<(String, Number)>, name: &str, t: Tally) {
@@ -189,6 +194,18 @@ fn family(Figure { name, help, value }: Figure, earlier: Option<&Value>) -> Fami
             let earlier = earlier.and_then(|v| if let Value::Percentiles(l) = v { Some(l.us()) } else { None });
             let now = now.us();
             Summary { quantiles: QUANTILES, unit: 1000.0, now, earlier }.put(&mut samples, name, None);
+            "summary"
+        }
+        Value::PercentilesBy(ref all) => {
+            let before = if let Some(Value::PercentilesBy(before)) = earlier { before.as_slice() } else { &[] };
+            for (key, now) in all {
+                let earlier = before.iter().find(|(k, _)| k == key).map(|(_, l)| l.us());
+                Summary { quantiles: QUANTILES, unit: 1000.0, now: now.us(), earlier }.put(
+                    &mut samples,
+                    name,
+                    Some(key),
+                );
+            }
             "summary"
         }
     };

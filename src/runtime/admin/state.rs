@@ -134,6 +134,10 @@ impl AdminState {
         self.shared.command_shards(|| ShardCommand::ResetConnectionStats);
     }
 
+    pub(super) fn reset_observers(&self) {
+        self.shared.command_peer(PeerCommand::ResetObservers);
+    }
+
     /// Runs a function that may block on a thread of its own. tokio's pool panics when no thread can be started.
     ///
     /// # Errors

@@ -179,7 +179,7 @@ fn follow(leader: &mut Server, learner: &mut Server) -> (ConnId, ConnId) {
     leader.listen();
     learner.role(QuorumWant::Dial { leader: ServerId(1) });
     let QuorumEvent::Dialed { conn: ours } = quorum(&mut [learner, leader]) else { panic!("not connected") };
-    let QuorumEvent::Accepted { conn: theirs } = quorum(&mut [leader, learner]) else { panic!("not accepted") };
+    let QuorumEvent::Accepted { conn: theirs, .. } = quorum(&mut [leader, learner]) else { panic!("not accepted") };
     (theirs, ours)
 }
 

@@ -26,6 +26,7 @@ use self::stream::Stream;
 pub use self::wants::{End, Fault, Fed, Feed, Outgoing, Request, Want};
 use super::message::{Forwarded, FromLeader, FromLearner, LearnerInfo, PROTOCOL_VERSION};
 use super::packet::{self, Split};
+use super::state::Traffic;
 use super::sync_plan::Plan;
 use crate::jute::Put;
 use crate::jute::chunk::Chunk;
@@ -102,6 +103,16 @@ impl Handler {
         (self.stream.proposed(), self.stream.committed())
     }
 
+    /// What went over the connection.
+    pub fn traffic(&self) -> Traffic {
+        self.stream.traffic
+    }
+
+    /// Counts it from now on.
+    pub fn reset_traffic(&mut self) {
+        self.stream.traffic = Traffic::default();
+    }
+
     /// Bytes that were written and have not left.
     pub fn unsent(&self) -> usize {
         self.stream.unsent()
@@ -173,6 +184,7 @@ impl Handler {
     }
 
     fn hear(&mut self, said: FromLearner<'_>, wants: &mut Vec<Want>) -> Result<(), Fault> {
+        self.stream.traffic.received += u64::from(matches!(self.phase, Phase::Service { .. }));
         match (self.phase, said) {
             (Phase::Introduction, FromLearner::Info { observer, accepted, info }) => {
                 self.introduced(observer, accepted, &info, wants);
@@ -356,6 +368,7 @@ impl Handler {
             self.stream.begin_epoch();
             // An old learner does not know of configurations.
             let config = self.has_epochs.then_some(end.config);
+            self.stream.traffic.last_zxid = Zxid::new(epoch, 0);
             self.stream.say(&FromLeader::NewLeader { zxid: Zxid::new(epoch, 0), config }, wants);
             self.phase = Phase::NewLeader { epoch };
             wants.push(Want::NewLeaderSent);
@@ -384,6 +397,7 @@ impl Handler {
     }
 
     fn serve(&mut self, said: FromLearner<'_>, wants: &mut Vec<Want>) -> Result<(), Fault> {
+        self.stream.traffic.requests += u64::from(matches!(said, FromLearner::Request(_)));
         match said {
             FromLearner::Ping { touched, .. } => {
                 wants.extend(touched.iter().map(|(session, timeout_ms)| Want::Touch { session, timeout_ms }));
@@ -446,6 +460,7 @@ impl Handler {
     pub fn ping(&mut self, last_proposed: Zxid, wants: &mut Vec<Want>) {
         let is_begun = matches!(self.phase, Phase::NewLeader { .. } | Phase::Ready { .. } | Phase::Service { .. });
         if is_begun && self.stream.has_room() {
+            self.stream.traffic.last_zxid = last_proposed;
             self.stream.say(&FromLeader::Ping(last_proposed), wants);
         }
     }

@@ -15,6 +15,7 @@ use super::wants::{Fault, Outgoing, Want};
 use crate::jute::chunk::Chunk;
 use crate::limits::{LEARNER_ANSWERS, LEARNER_CHUNK, LEARNER_QUEUE, LEARNER_SYNCS};
 use crate::types::{ServerId, Zxid};
+use crate::zab::state::Traffic;
 
 /// How many bytes may wait for one learner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +53,8 @@ pub(super) struct Stream {
     answers: usize,
     /// For each unanswered sync, what must be committed before it is answered.
     syncs: VecDeque<Zxid>,
+    /// What was sent, for those who ask.
+    pub(super) traffic: Traffic,
     chunk: Chunk,
     scratch: Vec<u8>,
 }
@@ -69,6 +72,7 @@ impl Stream {
             unsent: 0,
             answers: 0,
             syncs: VecDeque::new(),
+            traffic: Traffic::default(),
             chunk: Chunk::default(),
             scratch: Vec::new(),
         }
@@ -114,6 +118,11 @@ impl Stream {
         self.scratch.clear();
         message.put(&mut self.scratch);
         let bytes = self.chunk.keep(&self.scratch);
+        self.packet(bytes, wants);
+    }
+
+    fn packet(&mut self, bytes: Bytes, wants: &mut Vec<Want>) {
+        self.traffic.sent += 1;
         self.write(bytes, wants);
     }
 
@@ -151,9 +160,12 @@ impl Stream {
             } else {
                 if zxid > self.proposed {
                     FromLeader::Proposal { zxid, txn }.put(&mut out);
+                    self.traffic.sent += 1;
                 }
                 FromLeader::Commit(zxid).put(&mut out);
             }
+            self.traffic.sent += 1;
+            self.traffic.last_zxid = zxid;
             self.committed = zxid;
             self.proposed = self.proposed.max(zxid);
             if self.syncs.front().is_some_and(|at| *at <= zxid) {
@@ -214,8 +226,9 @@ impl Stream {
         let zxid = outgoing.zxid();
         assert!(is_next(self.proposed, zxid), "{zxid} is proposed behind {}", self.proposed);
         assert!(!self.observer, "{zxid} is proposed to an observer");
-        self.write(outgoing.proposal(), wants);
+        self.packet(outgoing.proposal(), wants);
         self.proposed = zxid;
+        self.traffic.last_zxid = zxid;
     }
 
     /// The leader commits something.
@@ -229,7 +242,7 @@ impl Stream {
         let zxid = self.next_commit(outgoing);
         if self.observer {
             assert!(self.begun, "INFORM of {zxid} before NEWLEADER");
-            self.write(outgoing.inform(), wants);
+            self.packet(outgoing.inform(), wants);
         } else {
             self.say(&FromLeader::Commit(zxid), wants);
         }
@@ -263,6 +276,7 @@ impl Stream {
         assert!(self.observer || zxid <= self.proposed, "{zxid} is committed, but only {} was proposed", self.proposed);
         self.committed = zxid;
         self.proposed = self.proposed.max(zxid);
+        self.traffic.last_zxid = zxid;
         zxid
     }
 

@@ -6,7 +6,7 @@ mod syncs;
 
 use super::*;
 use crate::quorum::{Member, Role};
-use crate::zab::state::{LeaderFigures, ObserverFigures, ZabState};
+use crate::zab::state::{LeaderFigures, ZabState};
 
 fn members(voters: &[i64], observers: &[i64], version: Zxid) -> Arc<Members> {
     let member = |id: &i64, role: &str| (ServerId(*id), Member::parse(&format!("h{id}:1:2:{role}")).expect("a member"));
@@ -157,12 +157,11 @@ fn what_a_leader_shows() {
     three.comes(4, 2);
     three.proposes(1);
     three.leader.sync_asked(ConnId(1), &mut three.wants);
-    let observer = ObserverFigures { conn: ConnId(6), server: ServerId(6), came_with: OWN.last };
     let wanted = LeaderFigures {
         learners: 5,
         synced_followers: 3,
         synced_non_voting_followers: 1,
-        observers: vec![observer],
+        observers: vec![(ConnId(6), ServerId(6))],
         pending_syncs: 1,
     };
     assert_eq!(three.leader.figures(), wanted);

@@ -303,8 +303,9 @@ impl World {
             return self.tell(n, NetEvent::Quorum { term, event: QuorumEvent::DialFailed });
         };
         let (mine, accepted) = self.connect((n, Some(term)), (other, Some(theirs)));
+        let from = ([127, 0, 0, n as u8 + 1], 49152).into();
         self.tell(n, NetEvent::Quorum { term, event: QuorumEvent::Dialed { conn: mine } });
-        self.tell(other, NetEvent::Quorum { term: theirs, event: QuorumEvent::Accepted { conn: accepted } });
+        self.tell(other, NetEvent::Quorum { term: theirs, event: QuorumEvent::Accepted { conn: accepted, from } });
     }
 
     fn connect(&mut self, a: (usize, Option<Term>), b: (usize, Option<Term>)) -> (ConnId, ConnId) {

@@ -147,14 +147,14 @@ impl World {
         };
         let (mine, accepted) = self.connect((n, Some(term)), (leader, Some(theirs)));
         self.tell(n, NetEvent::Quorum { term, event: QuorumEvent::Dialed { conn: mine } });
-        self.tell(leader, NetEvent::Quorum { term: theirs, event: QuorumEvent::Accepted { conn: accepted } });
+        self.tell(leader, learner(accepted, theirs, n));
     }
 
     /// A server of the script connects to a leader.
     pub(super) fn dial_by_hand(&mut self, from: ServerId, to: ServerId) {
         let theirs = self.server(to).listens.unwrap_or_else(|| panic!("{to:?} does not lead"));
         let (_, accepted) = self.connect((from, Some(Term(0))), (to, Some(theirs)));
-        self.tell(to, NetEvent::Quorum { term: theirs, event: QuorumEvent::Accepted { conn: accepted } });
+        self.tell(to, learner(accepted, theirs, from));
     }
 
     /// A server of the script connects for an election.
@@ -233,6 +233,11 @@ impl World {
         self.has_news = true;
         true
     }
+}
+
+fn learner(conn: ConnId, term: Term, from: ServerId) -> NetEvent {
+    let from = ([10, 0, 0, from.0 as u8], 49152).into();
+    NetEvent::Quorum { term, event: QuorumEvent::Accepted { conn, from } }
 }
 
 fn accepted(conn: ConnId, from: ServerId) -> NetEvent {

@@ -354,7 +354,8 @@ impl World {
         let learner = Learner::new(server, role, accepted, last);
         let (arriving, leaving) = (VecDeque::new(), VecDeque::new());
         self.conns.insert(conn, Conn { learner, arriving, reads: false, leaving });
-        self.quorum(QuorumEvent::Accepted { conn });
+        let from = ([10, 0, 0, 1], conn.0 as u16).into();
+        self.quorum(QuorumEvent::Accepted { conn, from });
         Some(conn)
     }
 

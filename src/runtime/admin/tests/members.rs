@@ -7,13 +7,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::report::Report;
-use super::super::{commands, four_letter};
+use super::super::{commands, four_letter, metrics};
 use super::report;
 use crate::config::Config;
-use crate::peer::role_status::{LeadingStatus, Mode, RoleStatus};
-use crate::quorum::{Member, Members};
-use crate::types::{ConnId, Distribution, ServerId, Zxid};
-use crate::zab::state::{LeaderFigures, ObserverFigures, ZabState};
+use crate::peer::role_status::{LeadingStatus, Mode, ObserverStatus, RoleStatus};
+use crate::peer::status::{LearnerStats, QueueStats};
+use crate::quorum::{Member, Members, Role};
+use crate::types::{ConnId, Distribution, Latencies, ServerId, Zxid};
+use crate::zab::state::{LeaderFigures, Traffic, ZabState};
 
 const SERVERS: &str = "server.1=127.0.0.1:24381:24481:participant\nserver.2=127.0.0.1:24382:24482:participant\n\
                        server.3=127.0.0.1:24383:24483:participant\nserver.4=127.0.0.1:24384:24484:observer\nversion=0";
@@ -39,16 +40,23 @@ fn of(me: i64, mode: Mode) -> Report {
         ..RoleStatus::standalone(ServerId(me))
     };
     if mode == Mode::Leader {
-        let observer = ObserverFigures { conn: ConnId(9), server: ServerId(4), came_with: Zxid(1 << 32) };
         let learners = LeaderFigures {
             learners: 3,
             synced_followers: 2,
-            observers: vec![observer],
+            observers: vec![(ConnId(9), ServerId(4))],
             pending_syncs: 1,
             ..LeaderFigures::default()
         };
         let since_ms = r.now.mono_ms - 10_627;
-        role.leading = Some(LeadingStatus { since_ms, learners, proposal_sizes: None });
+        let observers = vec![ObserverStatus {
+            server: ServerId(4),
+            from: ([127, 0, 0, 1], 55544).into(),
+            since_wall_ms: 1_795_817_079_731,
+            queued_packets: 2,
+            queued_bytes: 234,
+            traffic: Traffic { sent: 325, received: 19, requests: 4, last_zxid: Zxid(0x1_0000_0133) },
+        }];
+        role.leading = Some(LeadingStatus { since_ms, learners, observers, proposal_sizes: None });
     }
     if matches!(mode, Mode::Looking | Mode::ReadOnly) {
         let serves = mode == Mode::ReadOnly;
@@ -151,6 +159,45 @@ fn elections_are_counted_and_timed() {
 }
 
 #[test]
+fn a_leader_measures_every_server() {
+    let mut r = of(2, Mode::Leader);
+    let (mut acks, mut queue) = (Latencies::default(), QueueStats::default());
+    acks.record(5_000);
+    queue.len.record(3);
+    queue.time.record(7_000);
+    r.peer.stats.learners.insert(ServerId(4), LearnerStats { acks: Some(acks.clone()), queue: Some(queue) });
+    r.peer.stats.learners.insert(ServerId(2), LearnerStats { acks: Some(acks), queue: None });
+    let text = word("mntr", &r);
+    assert!(text.contains("zk_cnt_2_ack_latency\t1\n") && !text.contains("2_learner_handler"), "{text}");
+    for line in [
+        "zk_avg_4_ack_latency\t5.0",
+        "zk_p99_4_ack_latency\t5",
+        "zk_max_4_learner_handler_qp_size\t3",
+        "zk_cnt_4_learner_handler_qp_time_ms\t1",
+        "zk_p50_4_learner_handler_qp_time_ms\t7",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+    let text = metrics::prometheus(&r, &[]);
+    for line in ["ack_latency{key=\"4\",quantile=\"0.99\"} 5.0", "learner_handler_qp_size_sum{key=\"4\"} 3.0"] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn what_a_learner_does_not_do_is_not_counted() {
+    let mut r = of(4, Mode::Observer);
+    let mut config = Config::clone(&r.config);
+    config.ensemble.peer_type = Role::Observer;
+    r.config = Arc::new(config);
+    (r.peer.stats.proposals, r.peer.stats.learner_proposals) = (310, 310);
+    let text = word("mntr", &r);
+    for key in ["proposal_count", "prep_processor_request_queued", "learner_proposal_received_count"] {
+        assert!(text.lines().any(|l| l == format!("zk_{key}\t0")), "{key}: {text}");
+    }
+}
+
+#[test]
 fn the_commands_of_an_ensemble() {
     let (leader, follower) = (of(2, Mode::Leader), of(1, Mode::Follower));
     let names = |is_leader| json!({"is_leader": is_leader, "leader_id": 2, "leader_ip": "127.0.0.1"});
@@ -166,8 +213,18 @@ fn the_commands_of_an_ensemble() {
     };
     let view = json!({"1": voter(1, ""), "2": voter(2, "0.0.0.0:24182"), "3": voter(3, "")});
     assert_eq!(command("voting_view", &leader), json!({"current_config": view}));
-    let observers = command("observers", &leader);
-    assert_eq!((&observers["synced_observers"], &observers["observers"][0]["sid"]), (&json!(1), &json!(4)));
+    let observer = json!({
+        "remote_socket_address": "/127.0.0.1:55544",
+        "sid": 4,
+        "established": 1_795_817_079_731_i64,
+        "queued_packets": 2,
+        "queued_packets_size": 234,
+        "packets_received": 19,
+        "packets_sent": 325,
+        "requests": 4,
+        "last_zxid": 4_294_967_603_i64,
+    });
+    assert_eq!(command("observers", &leader), json!({"synced_observers": 1, "observers": [observer]}));
     assert_eq!(command("observers", &follower), json!({"synced_observers": 0, "observers": []}));
     assert_eq!(command("is_read_only", &follower), json!({"read_only": false}));
     assert_eq!(command("is_read_only", &of(1, Mode::ReadOnly)), json!({"read_only": true}));

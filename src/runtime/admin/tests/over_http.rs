@@ -89,7 +89,7 @@ fn answer_peer_mail(
         PeerMail::Command(PeerCommand::Ephemerals { reply, .. }) => {
             drop(reply.send(EphemeralPiece { ephemerals: Vec::new(), last: None }));
         }
-        PeerMail::Command(PeerCommand::ResetStats) => {
+        PeerMail::Command(PeerCommand::ResetStats | PeerCommand::ResetObservers) => {
             heard.resets.fetch_add(1, Ordering::SeqCst);
         }
         PeerMail::Snapshot { reply } => {
