@@ -49,6 +49,8 @@ class Member(interop.Server):
         self.ensemble, self.sid, self.is_observer = ensemble, sid, is_observer
         self.quorum_port, self.election_port = interop.free_port(), interop.free_port()
         self.serves = lambda port: mode_of(port) is not None
+        # Lines of its zoo.cfg that no other member has.
+        self.own_lines = ""
         self.write_id()
 
     def write_id(self):
@@ -66,7 +68,7 @@ class Member(interop.Server):
 
     def spawn(self):
         peer_type = "peerType=observer\n" if self.is_observer else ""
-        self.extra = LINES + peer_type + "".join(m.line() + "\n" for m in self.ensemble.members) + self.ensemble.extra
+        self.extra = LINES + peer_type + "".join(m.line() + "\n" for m in self.ensemble.members) + self.ensemble.extra + self.own_lines
         super().spawn()
 
     def mode(self):

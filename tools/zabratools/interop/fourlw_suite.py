@@ -111,7 +111,7 @@ def dump(text):
         run = []
     text = "\n".join(done + sorted(run))
     # Sessions with ephemerals, each with its paths, in any order.
-    head, sep, tail = text.partition("Sessions with Ephemerals (2):\n")
+    head, sep, tail = re.split(r"(Sessions with Ephemerals \(\d+\):\n)", text)
     body, sep2, rest = tail.partition("Connections dump:")
     blocks = sorted(re.findall(r"SID\d:\n(?:\t.*\n)+", body))
     yes("".join(sorted(body.splitlines())) == "".join(sorted("".join(blocks).splitlines())), f"ephemerals by session: {body!r}")
@@ -259,4 +259,5 @@ def main():
     suite.end()
 
 
-main()
+if __name__ == "__main__":
+    main()
