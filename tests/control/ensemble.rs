@@ -134,7 +134,11 @@ fn three_members_are_started_asked_stopped_and_started_again_with_their_data() {
     assert_eq!((code, Place::table(&out).0), (1, vec!["not running".to_string(); 3]));
     assert_eq!(place.run(&["stop"]).1, "No member was running.\n");
 
-    let (code, out, err) = place.run(&["--detach"]);
+    let (code, _, err) = place.run(&["--members", "5", "--detach"]);
+    let there = format!("with --members 3 --observers 0 --client-port {}", place.port);
+    assert!(code == 2 && err.contains(&there), "{code} {err}");
+    // The command that made it starts it again.
+    let (code, out, err) = said(place.new_three(&["--detach"]).output().expect("runs"));
     assert_eq!(code, 0, "{out}{err}");
     let (code, out, err) = shell(&[&servers, "get", "/kept"]);
     assert!(code == 0 && out.contains("here"), "{out}{err}");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::server_paths::{Client, client, get, read_pairs};
 use crate::config::{host_and_port, socket_addresses};
-use crate::quorum::Member as ServerLine;
+use crate::quorum::{Member as ServerLine, Role};
 
 /// Where all members listen.
 const HOST: &str = "127.0.0.1";
@@ -37,6 +37,8 @@ pub(super) struct Layout {
     /// The ensemble's directory.
     pub(super) dir: PathBuf,
     pub(super) members: Vec<Member>,
+    /// How many of them are observers.
+    observers: u16,
 }
 
 /// One member's files and addresses.
@@ -98,7 +100,7 @@ impl Layout {
             }
         };
         let members = (1..=count).map(member).collect();
-        Ok(Layout { dir, members })
+        Ok(Layout { dir, members, observers: wanted.observers })
     }
 
     /// Writes the files of a new ensemble.
@@ -138,7 +140,17 @@ impl Layout {
             return Err(format!("{} has no server.N lines: it is no ensemble's", config(&dir, 1).display()));
         }
         let members = ids.into_iter().map(|id| read_member(&dir, id)).collect::<Result<_, _>>()?;
-        Ok(Layout { dir, members })
+        let lines = pairs.iter().filter(|(key, _)| key.starts_with("server."));
+        let lines = lines.filter_map(|(_, line)| ServerLine::parse(line).ok());
+        let observers = lines.filter(|line| line.role == Role::Observer).count() as u16;
+        Ok(Layout { dir, members, observers })
+    }
+
+    /// What a new ensemble like this one is asked for with.
+    pub(super) fn wanted(&self) -> Wanted {
+        let members = self.members.len() as u16 - self.observers;
+        let client_port = self.members.first().map_or(0, |first| first.client.port);
+        Wanted { members, observers: self.observers, client_port }
     }
 
     /// Checks that nobody listens on the members' ports.
@@ -340,7 +352,7 @@ mod tests {
         let client = Client { host: HOST.into(), port, tls: false };
         let others = vec![("elections", HOST.to_string(), port), ("administrators", HOST.to_string(), 0)];
         let member = Member { id: 2, config: "".into(), data: "".into(), log: "".into(), client, others };
-        let layout = Layout { dir: "".into(), members: vec![member] };
+        let layout = Layout { dir: "".into(), members: vec![member], observers: 0 };
         let e = layout.check_ports().expect_err("in use");
         let lines = [("clients"), ("elections")].map(|whom| format!("127.0.0.1:{port}, for {whom} of member 2"));
         assert_eq!(e, lines.join("\n"));

@@ -141,15 +141,20 @@ fn prepare(args: &StartArgs) -> Result<Layout, Refusal> {
     };
     let is_there = Layout::is_in(&args.dir);
     let layout = if is_there {
-        if args.members.is_some() || args.observers.is_some() || args.client_port.is_some() {
+        let layout = Layout::read(&args.dir).map_err(invalid)?;
+        let Wanted { members, observers, client_port } = layout.wanted();
+        let differs = args.members.is_some_and(|wanted| u16::from(wanted) != members)
+            || args.observers.is_some_and(|wanted| u16::from(wanted) != observers)
+            || args.client_port.is_some_and(|wanted| wanted != client_port);
+        if differs {
             let what = format!(
-                "{} holds an ensemble already, which --members, --observers and --client-port do not change: leave them out to \
-                 start it, or choose another --dir",
+                "{} holds an ensemble already, with --members {members} --observers {observers} --client-port {client_port}: leave \
+                 these out to start it, or choose another --dir",
                 args.dir.display()
             );
             return Err(invalid(what));
         }
-        Layout::read(&args.dir).map_err(invalid)?
+        layout
     } else {
         Layout::planned(&args.dir, wanted).map_err(invalid)?
     };
@@ -238,9 +243,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let port = |n: u16| format!("--client-port {}", 26_000 + n);
         let new = prepared(&format!("--members 2 {}", port(0)), dir.path()).expect("written");
-        assert_eq!(prepared("", dir.path()), Ok(new));
-        let (code, what) = prepared("--members 2", dir.path()).expect_err("refused");
-        assert!(code == ExitCode::InvalidInvocation && what.contains("holds an ensemble already"), "{what}");
+        assert_eq!(prepared("", dir.path()), Ok(new.clone()));
+        assert_eq!(prepared(&format!("--members 2 --observers 0 {}", port(0)), dir.path()), Ok(new));
+        for other in ["--members 3", "--observers 1", &port(1)] {
+            let (code, what) = prepared(other, dir.path()).expect_err("refused");
+            assert!(code == ExitCode::InvalidInvocation && what.contains("holds an ensemble already"), "{what}");
+            assert!(what.contains("with --members 2 --observers 0 --client-port 26000: "), "{what}");
+        }
     }
 
     #[test]
