@@ -349,6 +349,9 @@ impl Server {
         let (parts_tx, parts_rx) = snapshot_thread::channel();
         let thread_error = |e| StartError::new(ExitCode::Unexpected, e);
         let log_options = settings::log(&config);
+        if !log_options.keeps {
+            tracing::info!("syncEnabled=false: this observer has no log, and its next start finds its last snapshot");
+        }
         let snapshotter = Snapshotter::new(snap, settings::snapshot(&config))
             .sharing(loaded.room.clone())
             .raising_epoch(!log_options.keeps);
