@@ -331,8 +331,6 @@ impl Server {
         };
         peer.remember_digests(&loaded.digests);
         let last = loaded.tree.last_zxid();
-        // Without a history nothing is appended before a leader's snapshot has replaced it.
-        let end_of_log = last.max(Zxid::ZERO);
         let startup = loaded.took;
         let shared = Arc::new(Shared {
             tree: TreeCell::new(loaded.tree, shards, interest.clone()),
@@ -348,17 +346,9 @@ impl Server {
         });
         let (parts_tx, parts_rx) = snapshot_thread::channel();
         let thread_error = |e| StartError::new(ExitCode::Unexpected, e);
-        let log_options = settings::log(&config);
-        if !log_options.keeps {
-            tracing::info!("syncEnabled=false: this observer has no log, and its next start finds its last snapshot");
-        }
-        let snapshotter = Snapshotter::new(snap, settings::snapshot(&config))
-            .sharing(loaded.room.clone())
-            .raising_epoch(!log_options.keeps);
+        let (snapshotter, writer) = writers(&config, snap, log, last, loaded.room)?;
         let snapshots = snapshot_thread::start(snapshotter, shared.clone(), parts_rx).map_err(thread_error)?;
         let (log_events, events) = mailbox::mailbox::<LogMail>(Bell::Core(wakers[peer_core].clone()));
-        let log = log.with_segments_ahead()?;
-        let writer = LogWriter::new(log, end_of_log, log_options).leaving(loaded.room);
         let log_options = settings::log_thread(&config, loaded.replayed, all_cpus);
         let log = LogThread::start(writer, work, log_options, log_events).map_err(thread_error)?;
         let mut peer = Some(PeerCore::new(peer, last, peer_inbox, (log, events), parts_tx, links));
@@ -414,6 +404,24 @@ impl Server {
             tracing::warn!("the snapshot thread ended badly");
         }
     }
+}
+
+/// What writes snapshots, and what writes the log of a history that ends at `last`.
+fn writers(
+    config: &Config,
+    snap: FsDir,
+    log: FsDir,
+    last: Zxid,
+    room: SnapshotRoom,
+) -> Result<(Snapshotter<FsDir>, LogWriter<FsDir>), StartError> {
+    let options = settings::log(config);
+    if !options.keeps {
+        tracing::info!("syncEnabled=false: this observer has no log, and its next start finds its last snapshot");
+    }
+    let snapshotter = Snapshotter::new(snap, settings::snapshot(config)).sharing(room.clone());
+    // Without a history nothing is appended before a leader's snapshot has replaced it.
+    let writer = LogWriter::new(log.with_segments_ahead()?, last.max(Zxid::ZERO), options).leaving(room);
+    Ok((snapshotter.raising_epoch(!options.keeps), writer))
 }
 
 /// Whether cores are pinned. A single core without configured CPUs is not: on a small host the clients, the log thread

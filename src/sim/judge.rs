@@ -8,7 +8,6 @@ use super::process::{Process, Proposed};
 use super::said::{self, Said};
 use super::world::World;
 use crate::peer::net::{ElectionWant, NetWant, QuorumWant};
-use crate::txnlog::epoch::read_epoch;
 use crate::txnlog::names::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use crate::types::{ConnId, Epoch, Zxid};
 
@@ -203,14 +202,7 @@ impl World {
         let member = &mut ensemble.members[n];
         // Without a log the epoch of its history is in memory only, as the history is.
         let keeps_log = nodes[n].keeps_log();
-        let mut epoch = |name: &str| {
-            let mut disk = nodes[n].snap.clone();
-            if !disk.is_synced(name) {
-                disk = disk.fork();
-                disk.power_cycle(rng.u64(..));
-            }
-            read_epoch(&disk, name).map_err(|e| e.to_string()).map(|epoch| epoch.unwrap_or(Epoch(0)))
-        };
+        let mut epoch = |name: &str| nodes[n].durable_epoch(name, rng);
         match *said {
             Said::Vote { .. } if member.lost => {}
             Said::Vote { zxid, epoch: current } => {

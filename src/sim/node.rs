@@ -27,7 +27,7 @@ use crate::txnlog::snapshot::SnapshotOptions;
 use crate::txnlog::snapshotter::{Snapshotter, first_snapshot};
 use crate::txnlog::writer::{LogOptions, LogWriter, SnapshotRoom};
 use crate::types::stat::owner::ExtendedTypes;
-use crate::types::{ServerId, SessionId, ShardId, Zxid};
+use crate::types::{Epoch, ServerId, SessionId, ShardId, Zxid};
 use crate::watch::Interest;
 
 /// TTL nodes are enabled.
@@ -220,6 +220,16 @@ impl Node {
     /// Whether it has a log, and not only snapshots.
     pub(super) fn keeps_log(&self) -> bool {
         self.options.log.keeps
+    }
+
+    /// The epoch in this file that a power failure leaves.
+    pub(super) fn durable_epoch(&self, name: &str, rng: &mut fastrand::Rng) -> Result<Epoch, String> {
+        let mut disk = self.snap.clone();
+        if !disk.is_synced(name) {
+            disk = disk.fork();
+            disk.power_cycle(rng.u64(..));
+        }
+        epoch::read_epoch(&disk, name).map_err(|e| e.to_string()).map(|epoch| epoch.unwrap_or(Epoch(0)))
     }
 
     /// Independent copies of its disks.
