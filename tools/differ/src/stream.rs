@@ -196,8 +196,7 @@ impl Maker {
             50..=79 => self.patched(),
             80..=84 => {
                 let (path, acl) = (self.path(None), self.acl());
-                let flags = *self.pick(&[1, 3]);
-                Request::Create { op: Op::CREATE_CONTAINER, path, data: None, acl, flags, ttl_ms: 0 }
+                Request::Create { op: Op::CREATE_CONTAINER, path, data: None, acl, flags: 1, ttl_ms: 0 }
             }
             85..=92 => Request::Bare(Op(*self.pick(&[10, 99, 0, 108, -2, 23, 1000, i32::MAX, i32::MIN, Op::PING.0]))),
             _ => Request::Check { path: self.path(None), version: self.version() },

@@ -79,6 +79,9 @@ fn what_would_stop_apache_is_not_asked() {
         if let Request::Create { op: Op::CREATE_TTL, flags, ttl_ms, .. } = r {
             assert!(matches!(flags, 5 | 6) || ttl_ms >= 0, "flags {flags} ttl {ttl_ms}");
         }
+        if let Request::Create { op: Op::CREATE_CONTAINER, flags, .. } = r {
+            assert!(!matches!(flags, 2 | 3), "a sequential container");
+        }
         if let Request::Patched { of, .. } = &r {
             assert!(!of.has(Op::CREATE_TTL) && (!of.is_write() || of.op() == Op::MULTI), "{of}");
         }
