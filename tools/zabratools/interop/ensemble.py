@@ -118,7 +118,7 @@ class Ensemble:
     def hosts(self):
         return ",".join(f"127.0.0.1:{m.port}" for m in self.members)
 
-    def start(self, leader=None):
+    def start(self, leader=None, patience=PATIENCE):
         """Starts all members and waits until they serve. On empty directories `leader`, which must be the highest voting id, leads:
         it is the first of a quorum."""
         voters = [m for m in self.members if not m.is_observer]
@@ -129,11 +129,11 @@ class Ensemble:
             first = [chosen, *others[:len(voters) // 2]]
         for m in first:
             m.launch()
-        self.await_serving(first)
+        self.await_serving(first, patience)
         rest = [m for m in self.members if m not in first]
         for m in rest:
             m.launch()
-        self.await_serving(self.members)
+        self.await_serving(self.members, patience)
         if leader is not None and self.leader().sid != leader:
             raise Failed(f"member {leader} was to lead, but {self.leader().sid} does")
         return self

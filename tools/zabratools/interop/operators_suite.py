@@ -20,6 +20,8 @@ from zabratools.server import word
 from zabratools.wire import boolean, i32, ustr
 
 EPHEMERAL = 1
+# Seconds. A dozen Java machines with an HTTP server each start at once when both targets are compared.
+START_PATIENCE = 240
 FOLLOWER, LEADER, OBSERVER = 1, 3, 4
 ROLES = {"leader": LEADER, "follower": FOLLOWER, "observer": OBSERVER}
 ADMIN = "admin.enableServer=true\nadmin.serverAddress=127.0.0.1\n"
@@ -64,7 +66,7 @@ class Seen:
         self.conns = []
 
     def start(self):
-        self.ensemble.start(LEADER)
+        self.ensemble.start(LEADER, START_PATIENCE)
         writer = connect(self.member("leader"))
         writer.create("/seen", b"0123456789")
         for i in range(300):
