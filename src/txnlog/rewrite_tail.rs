@@ -33,31 +33,38 @@ pub(super) struct FileEnd {
     pub(super) is_marked: bool,
 }
 
-/// Cuts every file after its last record and makes all of them durable. For the last file with records this means
-/// writing its end again; it also gets an end mark. The caller must sync the directory.
+/// Makes all files durable, and cuts each after its last record. For the last file with records this means writing its end
+/// again; it also gets an end mark. The caller must sync the directory.
 pub(super) fn make_durable<D: Dir>(log: &mut D, files: &[FileEnd]) -> Result<(), RecoveryError> {
-    // After the last record there are only preallocated zeros: their blocks are freed.
-    for file in files {
-        assert!(file.durable <= file.at, "{}: durable up to {}, and ends at {}", file.name, file.durable, file.at);
-        assert!(file.at <= file.len, "{} of {} bytes ends at {}", file.name, file.len, file.at);
-        let end = if file.is_marked { file.at + end_mark::LEN as u64 } else { file.at };
-        assert!(end <= file.len || !file.is_marked, "{} ends inside its mark", file.name);
-        if !file.is_marked || file.len != end {
-            // Setting the same length only syncs the file.
-            log.set_len(&file.name, end).map_err(|e| io_error(file.name.clone(), e))?;
-        }
+    let last = files.iter().rfind(|f| f.mark.last > Zxid::ZERO).filter(|last| !last.is_marked);
+    if let Some(last) = last {
+        assert!(last.at > FILE_HEADER.len() as u64, "{} has a last record and no place for it", last.name);
+        // Before it is cut: whoever reads a length that nobody allocates takes the file for one whose records were durable.
+        log.rewrite(&last.name, last.durable, last.at, &[]).map_err(|e| io_error(last.name.clone(), e))?;
+        compare(log, last)?;
     }
-    match files.iter().rfind(|f| f.mark.last > Zxid::ZERO) {
-        Some(last) if !last.is_marked => {
-            assert!(last.at > FILE_HEADER.len() as u64, "{} has a last record and no place for it", last.name);
-            let failed = |e| io_error(last.name.clone(), e);
-            log.rewrite(&last.name, last.durable, last.at, &[]).map_err(failed)?;
-            compare(log, last)?;
-            // Only now: whoever reads the mark, even from memory, takes everything before it for durable.
-            log.rewrite(&last.name, last.at, last.at, &last.mark.bytes(last.at)).map_err(failed)
+    files.iter().try_for_each(|file| cut(log, file))?;
+    match last {
+        // Only now: whoever reads the mark, even from memory, takes everything before it for durable.
+        Some(last) => {
+            let mark = last.mark.bytes(last.at);
+            log.rewrite(&last.name, last.at, last.at, &mark).map_err(|e| io_error(last.name.clone(), e))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
+}
+
+/// After the last record there are only preallocated zeros, or what a crash tore: their blocks are freed.
+fn cut<D: Dir>(log: &mut D, file: &FileEnd) -> Result<(), RecoveryError> {
+    assert!(file.durable <= file.at, "{}: durable up to {}, and ends at {}", file.name, file.durable, file.at);
+    assert!(file.at <= file.len, "{} of {} bytes ends at {}", file.name, file.len, file.at);
+    let end = if file.is_marked { file.at + end_mark::LEN as u64 } else { file.at };
+    assert!(end <= file.len || !file.is_marked, "{} ends inside its mark", file.name);
+    if file.is_marked && file.len == end {
+        return Ok(());
+    }
+    // Setting the same length only syncs the file.
+    log.set_len(&file.name, end).map_err(|e| io_error(file.name.clone(), e))
 }
 
 /// Compares the file with what was read first. A page may have been evicted between the first reading and the writing;
@@ -72,6 +79,6 @@ fn compare<D: Dir>(log: &D, file: &FileEnd) -> Result<(), RecoveryError> {
     while let Some((_, record)) = reader.next_record().map_err(failed)? {
         last = record.header.zxid;
     }
-    let is_same = last == file.mark.last && reader.end() == Some(&End::Clean { at: file.at });
+    let is_same = last == file.mark.last && reader.end().map(End::at) == Some(file.at);
     if is_same { Ok(()) } else { Err(RecoveryError::Changed { file: file.name.clone(), from: file.durable }) }
 }

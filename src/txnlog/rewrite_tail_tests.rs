@@ -64,6 +64,28 @@ fn a_recovery_that_is_killed_leaves_nothing_that_the_next_one_believes() {
     }
 }
 
+/// The first sync of a new file failed, and power fails while the next process recovers.
+#[test]
+fn a_recovery_that_loses_power_proves_nothing_of_what_was_in_memory_only() {
+    for (seed, op) in (0..60).flat_map(|seed| (0..12).map(move |op| (seed, op))) {
+        let old = 1 + seed as i64 % 12;
+        let disk = small_log(old, false);
+        let mut log = LogWriter::new(disk.clone(), Zxid(old), SMALL);
+        for z in old + 1..old + 4 {
+            log.append(Zxid(z), &payload(Zxid(z), None)).unwrap();
+        }
+        disk.fault_at(disk.ops(), Fault::SyncFails, seed);
+        assert!(log.sync().is_err());
+        drop(log);
+        disk.restart();
+        disk.fault_at(disk.ops() + op, Fault::Crash, seed);
+        let _ = open(&disk);
+        disk.power_cycle(seed);
+        let last = open(&disk).unwrap_or_else(|e| panic!("seed {seed}, power lost at {op}: {e}")).last;
+        assert!(last >= Zxid(old), "seed {seed}, power lost at {op}: {last}");
+    }
+}
+
 #[test]
 fn a_page_that_is_dropped_while_recovery_works_is_noticed() {
     let disk = small_log(3, false);
