@@ -502,6 +502,8 @@ impl Learning {
             let answer = ToShard::Resumed { conn, session: goes_on.then_some((session, timeout_ms)) };
             return self.answer_resumed(session, shard, answer, step);
         }
+        // What its older connection here still sends has no effect from now on: the client may have written elsewhere meanwhile.
+        self.mine.get_mut(&session).into_iter().for_each(|mine| mine.origin = origin);
         self.zab.revalidate(session, timeout_ms, &mut self.wants);
         self.revalidating.push_back(asked);
     }
@@ -517,6 +519,10 @@ impl Learning {
         let answer = ToShard::Resumed { conn, session: valid.then_some((session, timeout_ms)) };
         if valid {
             let origin = Origin::Local { shard, conn };
+            if self.revalidating.iter().any(|later| later.session == session) {
+                // Its client has left this one too.
+                return close(origin, step.out);
+            }
             if let Some(before) = self.own(session, origin, timeout_ms).filter(|before| *before != origin) {
                 close(before, step.out);
             }

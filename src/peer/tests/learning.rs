@@ -4,6 +4,7 @@ mod latencies;
 mod local_sessions;
 mod read_only;
 mod replaced;
+mod resumptions;
 mod syncs;
 mod undecodable;
 
@@ -502,39 +503,6 @@ fn writes_of_its_clients_come_back_as_transactions() {
     o.told.clear();
     o.inform(z(5), &transaction(z(5), session, 0, Op::CLOSE_SESSION, &Txn::CloseSession { paths: None }));
     assert!(matches!(o.told[..], [(_, ToShard::Close { conn })] if conn == A.conn), "{:?}", o.told);
-}
-
-#[test]
-fn the_leader_says_whether_a_session_exists() {
-    let mut o = Observer::new();
-    o.join();
-    let session = o.session(A, z(1));
-    o.create(A, session, 5, "/before");
-    let Client { shard, conn } = B;
-    let resume = |session, passwd_matches| ToPeer::Resume { shard, conn, session, timeout_ms: 6000, passwd_matches };
-    o.shard(resume(SessionId(77), false));
-    assert!(matches!(o.told.pop(), Some((_, ToShard::Resumed { session: None, .. }))));
-    o.said.clear();
-    o.shard(resume(SessionId(77), true));
-    o.shard(resume(session, true));
-    assert_eq!(o.said, ["revalidate 0x4d 6000".into(), format!("revalidate {session} 6000")]);
-    assert!(matches!(o.told[..], [(_, ToShard::Close { conn })] if conn == A.conn), "{:?}", o.told);
-    o.told.clear();
-    o.leader(&[FromLeader::Revalidate { session: SessionId(77), valid: false }]);
-    assert!(matches!(o.told[..], [(_, ToShard::Resumed { session: None, .. })]), "{:?}", o.told);
-    o.told.clear();
-    o.leader(&[FromLeader::Revalidate { session, valid: true }]);
-    // Its earlier write comes first.
-    assert!(!o.told.iter().any(|(_, told)| matches!(told, ToShard::Resumed { .. })), "{:?}", o.told);
-    o.inform(z(2), &create(z(2), session, 5, "/before"));
-    let resumed = o.told.pop();
-    assert!(matches!(resumed, Some((ShardId(1), ToShard::Resumed { session: Some((s, 6000)), .. })) if s == session));
-    // The connection that it left has no say any more.
-    o.forget();
-    o.create(A, session, 6, "/after");
-    assert!(o.said.is_empty() && matches!(o.told[..], [(_, ToShard::Close { .. })]));
-    o.create(B, session, 7, "/mine");
-    assert_eq!(o.said.len(), 1);
 }
 
 #[test]
