@@ -474,11 +474,21 @@ def sync_and_large(k):
 
 def reconnect(kind):
     """Restarts the server under a client: session, ephemerals and the recipes' watches continue."""
+    # Apache sometimes leaves a handshake that comes while it starts without an answer. Kazoo waits for the answer as long as the
+    # session may last, and has lost it then. The control has to show that the test can pass; Zabra has one try.
+    for left in reversed(range(3 if kind == "apache" else 1)):
+        try:
+            return reconnect_once(kind)
+        except Failed as e:
+            if not left or "session kept" not in str(e):
+                raise
+
+
+def reconnect_once(kind):
+    """One try of it."""
     with interop.Server(kind, "kazoo-restart") as server:
         k = Kazoo(f"127.0.0.1:{server.port}")
         try:
-            # Apache sometimes leaves a handshake that comes while it starts without an answer. Kazoo waits for the answer
-            # as long as the session may last.
             c, w = k.client(timeout=20), k.client(timeout=20)
             states, values = [], []
             c.add_listener(states.append)
