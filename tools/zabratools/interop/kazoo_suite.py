@@ -478,15 +478,15 @@ def reconnect(kind):
     # session may last, and has lost it then. The control has to show that the test can pass; Zabra has one try.
     for left in reversed(range(3 if kind == "apache" else 1)):
         try:
-            return reconnect_once(kind)
+            return reconnect_once(kind, left)
         except Failed as e:
             if not left or "session kept" not in str(e):
                 raise
 
 
-def reconnect_once(kind):
-    """One try of it."""
-    with interop.Server(kind, "kazoo-restart") as server:
+def reconnect_once(kind, number):
+    """One try of it, in a directory of its own."""
+    with interop.Server(kind, f"kazoo-restart-{number}") as server:
         k = Kazoo(f"127.0.0.1:{server.port}")
         try:
             c, w = k.client(timeout=20), k.client(timeout=20)
